@@ -1,0 +1,98 @@
+"""What the block exchange asks of others, and what others ask of it."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+
+
+class Order(Enum):
+    """In which order a session asks for blocks."""
+
+    FILE = "file"
+    """As given: somebody watches or pipes."""
+    SPREAD = "spread"
+    """Random within a bounded look-ahead, seeded by our peer id, rarest first where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A peer that is said to have something, where it can be dialled, and who said so (`ticket`, `user`, `table`, ...)."""
+
+    peer: PeerId
+    addresses: tuple[Multiaddr, ...]
+    source: str
+
+
+class ProviderSource(Protocol):
+    """Knows, or finds out, who has a root."""
+
+    def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+        """Providers as they become known; goes on until the caller stops asking."""
+        ...
+
+
+BlockSink = Callable[[Cid, memoryview], None]
+"""Keeps one verified block. Called in a worker thread, several at once; the view is valid until it returns.
+An exception fails the session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReport:
+    """What one peer did for a session, for progress lines and for `stack jobs`."""
+
+    peer: PeerId
+    blocks: int
+    bytes: int
+    duplicate_bytes: int
+    wrong_blocks: int
+    rate: float
+    """Bytes a second, smoothed."""
+    stalled: bool
+    dropped: str | None
+    """Why the session no longer asks this peer, or None."""
+
+
+class Session(Protocol):
+    """The fetch of one DAG from many peers. Made by `Exchange.session`, a context: leaving it cancels all its wants."""
+
+    def add_provider(self, provider: Provider) -> None:
+        """Somebody who may have it; dialled when needed."""
+        ...
+
+    async def get(self, cid: Cid) -> bytes:
+        """One block: from the local store if it is there, else from peers, then kept in the store unless a sink is set.
+
+        Raises NoProvider / Stalled only when the session has such limits; cancellation withdraws the want.
+        """
+        ...
+
+    async def fetch(self, cids: Sequence[Cid], sink: BlockSink | None = None) -> None:
+        """Fetch many blocks; returns when each has been verified and handed to `sink` (or put into the store).
+
+        May be called again while an earlier call runs: wants join one queue.
+        """
+        ...
+
+    def reports(self) -> list[PeerReport]: ...
+
+
+class Exchange(Protocol):
+    """The block exchange as apps and the rest of the node see it."""
+
+    def session(
+        self,
+        root: Cid,
+        *,
+        providers: Sequence[Provider] = (),
+        order: Order = Order.SPREAD,
+        broadcast: bool = False,
+    ) -> AbstractAsyncContextManager[Session]:
+        """A session for the DAG below `root`. With `broadcast`, connected peers are asked (WANT_HAVE) while no provider
+        is known; that tells strangers what we seek, so it is off unless asked for."""
+        ...

@@ -1,0 +1,198 @@
+"""What a block store is, in small pieces: a store need only be a `BlockStore`; what can do more says so by a second Protocol.
+
+Blocks are known by their multihash: CIDs that differ in version or codec name the same bytes. Shape after
+ipfs/boxo blockstore, with batches everywhere because calls cross into worker threads.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import NewType, Protocol
+
+from stack.errors import StackError
+from stack.multiformats.cid import Cid
+from stack.sansio.interfaces import Buffer
+
+BLOCK_SIZE_MAX = 2 * 1024 * 1024
+"""bitswap specification: implementations must support blocks of 2 MiB, and we take nothing larger from the network."""
+
+
+class BlockNotFound(StackError):
+    """The store does not have this block."""
+
+    def __init__(self, cid: Cid) -> None:
+        super().__init__(f"block not found: {cid}")
+        self.cid = cid
+
+
+class BlockMismatch(StackError):
+    """Bytes that do not hash to the CID they were given for; `source` names the peer or the file they came from."""
+
+    def __init__(self, cid: Cid, source: str) -> None:
+        super().__init__(f"wrong bytes for {cid} from {source}")
+        self.cid = cid
+        self.source = source
+
+
+class SourceChanged(StackError):
+    """A file that is shared in place no longer holds the bytes that were indexed; its blocks have been withdrawn."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} changed after it was shared; it is no longer served. Run `stack share` on it again.")
+        self.path = path
+
+
+Block = tuple[Cid, bytes]
+
+
+class BlockStore(Protocol):
+    """The least a store does. Every method may be cancelled; what was acknowledged stays."""
+
+    async def has(self, cids: Sequence[Cid]) -> list[bool]:
+        """For each CID whether its block is here. Does not touch block data."""
+        ...
+
+    async def sizes(self, cids: Sequence[Cid]) -> list[int | None]:
+        """The size of each block in bytes, None where it is absent. Does not touch block data."""
+        ...
+
+    async def get(self, cid: Cid) -> bytes:
+        """The block, re-hashed. Raises BlockNotFound, BlockMismatch, SourceChanged."""
+        ...
+
+    async def put(self, blocks: Sequence[Block]) -> None:
+        """Keep blocks; returns when they would survive a power cut. Raises NoSpace, BlockMismatch (nothing is kept then)."""
+        ...
+
+    async def delete(self, cids: Sequence[Cid]) -> int:
+        """Forget blocks; returns how many were here."""
+        ...
+
+    def cids(self) -> AsyncIterator[Cid]:
+        """Every block as a CIDv1 with the raw codec. Raises if the listing breaks off; it never just ends early."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class DirectReads(Protocol):
+    """A store that can read several blocks into one buffer without a copy in Python; the data path of the server."""
+
+    async def read_into(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+        """Read blocks one behind the other into `out`, each re-hashed, in one worker call.
+
+        Returns each block's size, or None for a block that is absent, was found damaged, or did not fit any more.
+        """
+        ...
+
+
+class SegmentState(Enum):
+    """`FETCHING`: being written by a fetch. `SEALED`: complete. `MISSING`: its file is gone or changed."""
+
+    FETCHING = "fetching"
+    SEALED = "sealed"
+    MISSING = "missing"
+
+
+SegmentId = NewType("SegmentId", int)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Where a block's payload lies in a file: `prefix + file[offset : offset + length] + suffix` are the block's bytes.
+
+    Raw leaves have empty prefix and suffix; leaves wrapped in dag-pb (CIDv0 files) have the few bytes of their frame.
+    """
+
+    cid: Cid
+    offset: int
+    length: int
+    prefix: bytes = b""
+    suffix: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What tells that a file is still the one that was indexed."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A file or a pack in which blocks lie."""
+
+    id: SegmentId
+    kind: str
+    """`file` (a user's own, in place) or `pack` (ours)."""
+    path: Path
+    state: SegmentState
+    stamp: FileStamp | None
+
+
+class FileWriter(Protocol):
+    """A file that is being fetched in place. Made by `InPlaceStore.create_file`.
+
+    `write` is synchronous and called from worker threads, several at once; everything else from the event loop.
+    """
+
+    @property
+    def segment(self) -> SegmentId: ...
+
+    def write(self, leaf: Leaf, payload: Buffer) -> None:
+        """Put a verified leaf's payload at its offset. It is readable through the store at once. Raises NoSpace."""
+        ...
+
+    async def checkpoint(self) -> int:
+        """Sync the data, then record its rows. Returns bytes newly on record. Raises NoSpace."""
+        ...
+
+    async def present(self) -> list[tuple[int, int]]:
+        """(offset, length) of all that is on record, in order: what a resumed fetch need not ask for again."""
+        ...
+
+    async def seal(self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
+        """Checkpoint, set mode and mtime, record `target`, rename the part file to it. Raises Refused if it exists."""
+        ...
+
+    async def abandon(self, *, remove: bool) -> None:
+        """Stop writing; the part file and its rows stay for a later resume unless `remove`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Checkpoint and let go of the file descriptor."""
+        ...
+
+
+class InPlaceStore(Protocol):
+    """A store whose blocks may lie in the user's own files."""
+
+    async def add_file(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf]) -> SegmentId:
+        """Record where the leaves of a file lie; nothing is copied. May be called several times for one file."""
+        ...
+
+    async def create_file(self, part: Path, size: int) -> FileWriter:
+        """Start, or go on with, a file that is fetched in place. Raises NoSpace, Refused."""
+        ...
+
+    async def segments(self) -> list[Segment]: ...
+
+    async def forget_file(self, path: Path) -> int:
+        """Withdraw all blocks that lie in this file; returns how many rows went."""
+        ...
+
+    async def check_files(self) -> list[Segment]:
+        """Compare each file's stamp with the disk; those that changed or went are withdrawn and returned."""
+        ...
+
+
+class PinStore(Protocol):
+    """Roots that garbage collection must keep."""
+
+    async def add_pin(self, cid: Cid, name: str = "") -> None: ...
+    async def remove_pin(self, cid: Cid) -> bool: ...
+    async def pins(self) -> list[tuple[Cid, str]]: ...

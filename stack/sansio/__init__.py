@@ -1,0 +1,1 @@
+"""The contracts and the tools of pure machines: no clock, no randomness, no sockets."""

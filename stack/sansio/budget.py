@@ -1,0 +1,125 @@
+"""The node-wide budget: what a peer can make us hold is drawn from here before it exists.
+
+A `Scope` counts several resources and has parents; a reservation must fit into the scope and into each ancestor, or none
+is charged. Shape after go-libp2p's resource manager (p2p/host/resource-manager), without its service table.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from types import TracebackType
+
+from stack.errors import LimitExceeded
+
+
+class Resource(Enum):
+    """What is counted. Bytes are bytes; everything else is a number of things."""
+
+    BYTES = "bytes"
+    STREAMS_IN = "inbound streams"
+    STREAMS_OUT = "outbound streams"
+    CONNECTIONS_IN = "inbound connections"
+    CONNECTIONS_OUT = "outbound connections"
+    TASKS = "tasks"
+    ROWS = "rows"
+
+
+Limits = Mapping[Resource, int]
+"""A figure per resource; a resource that is not named is not limited by this scope."""
+
+
+class Scope:
+    """A place where resources are counted, below one or more parents.
+
+    Getters: `used`, `limit`, `name`. Commands: `reserve`, `child`. What is reserved returns through `Reservation.release`.
+    """
+
+    __slots__ = ("_ancestors", "_limits", "_used", "name")
+
+    def __init__(self, name: str, limits: Limits, parents: tuple["Scope", ...] = ()) -> None:
+        self.name = name
+        self._limits = dict(limits)
+        self._used: dict[Resource, int] = {}
+        ancestors: dict[int, Scope] = {id(self): self}
+        for parent in parents:
+            for scope in parent._ancestors:
+                ancestors.setdefault(id(scope), scope)
+        self._ancestors: tuple[Scope, ...] = tuple(ancestors.values())
+
+    def __repr__(self) -> str:
+        used = ", ".join(f"{resource.value} {amount}" for resource, amount in self._used.items() if amount)
+        return f"<Scope {self.name}: {used or 'empty'}>"
+
+    def used(self, resource: Resource) -> int:
+        """How much is reserved here, including all children."""
+        return self._used.get(resource, 0)
+
+    def limit(self, resource: Resource) -> int | None:
+        """The bound of this scope alone, or None."""
+        return self._limits.get(resource)
+
+    def child(self, name: str, limits: Limits | None = None, *others: "Scope") -> "Scope":
+        """A scope below this one, and below `others` too."""
+        return Scope(name, limits or {}, (self, *others))
+
+    def reserve(self, resource: Resource, amount: int = 1) -> "Reservation":
+        """Charge `amount` here and in every ancestor. Raises LimitExceeded and charges nothing when it does not fit."""
+        reservation = Reservation(self, resource)
+        reservation.grow(amount)
+        return reservation
+
+    def _charge(self, resource: Resource, amount: int) -> None:
+        for scope in self._ancestors:
+            limit = scope._limits.get(resource)
+            if limit is not None and scope._used.get(resource, 0) + amount > limit:
+                raise LimitExceeded(f"{resource.value} of {scope.name}", limit)
+        for scope in self._ancestors:
+            scope._used[resource] = scope._used.get(resource, 0) + amount
+
+    def _return(self, resource: Resource, amount: int) -> None:
+        for scope in self._ancestors:
+            scope._used[resource] -= amount
+
+
+class Reservation:
+    """Something taken from a scope; a context manager, so that an exception returns it too. `release` may be called twice."""
+
+    __slots__ = ("_scope", "amount", "resource")
+
+    def __init__(self, scope: Scope, resource: Resource) -> None:
+        self._scope = scope
+        self.resource = resource
+        self.amount = 0
+
+    def __repr__(self) -> str:
+        return f"<Reservation {self.amount} {self.resource.value} of {self._scope.name}>"
+
+    def grow(self, amount: int) -> None:
+        """Take `amount` more. Raises LimitExceeded and takes nothing when it does not fit."""
+        if amount < 0:
+            raise ValueError("a reservation grows by a positive amount")
+        self._scope._charge(self.resource, amount)
+        self.amount += amount
+
+    def shrink(self, amount: int) -> None:
+        """Give `amount` back, at most what is held."""
+        given = min(amount, self.amount)
+        self.amount -= given
+        self._scope._return(self.resource, given)
+
+    def move(self, scope: Scope) -> None:
+        """Charge the same amount to `scope` instead (a connection that has proved its identity). Raises LimitExceeded."""
+        scope._charge(self.resource, self.amount)
+        self._scope._return(self.resource, self.amount)
+        self._scope = scope
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.shrink(self.amount)
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
