@@ -1,0 +1,9 @@
+"""Where blocks lie: one small interface, several stores behind it."""
+
+STORES = {
+    "disk": "stack.blocks.store:DiskStore",
+    "flat": "stack.blocks.flat:FlatStore",
+    "memory": "stack.blocks.memory:MemoryStore",
+}
+"""Every store, by the name a configuration uses, in order of preference. Each has
+`async open(home: Path, *, quota: int | None = None, trace: Trace | None = None)`."""

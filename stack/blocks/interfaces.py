@@ -190,9 +190,18 @@ class InPlaceStore(Protocol):
         ...
 
 
-class PinStore(Protocol):
-    """Roots that garbage collection must keep."""
+class PinKind(Enum):
+    """Why a root is kept. The two kinds do not see each other: removing one leaves the other."""
 
-    async def add_pin(self, cid: Cid, name: str = "") -> None: ...
-    async def remove_pin(self, cid: Cid) -> bool: ...
-    async def pins(self) -> list[tuple[Cid, str]]: ...
+    USER = "user"
+    """Somebody asked for it (`stack pin add`, `stack add`)."""
+    SHARE = "share"
+    """Implied by something that is shared or fetched; goes with it."""
+
+
+class PinStore(Protocol):
+    """Roots that garbage collection must keep, with all that is below them. One pin a CID and kind; a new name replaces the old."""
+
+    async def add_pin(self, cid: Cid, name: str = "", *, kind: PinKind = PinKind.USER) -> None: ...
+    async def remove_pin(self, cid: Cid, *, kind: PinKind = PinKind.USER) -> bool: ...
+    async def pins(self, *, kind: PinKind = PinKind.USER) -> list[tuple[Cid, str]]: ...

@@ -1,0 +1,43 @@
+"""The `stack` command: one file a command, loaded when it is used, so that `stack --version` stays fast."""
+
+import sys
+
+COMMANDS: dict[str, str] = {
+    "share": "stack.cli.share:share",
+    "get": "stack.cli.get:get",
+    "shares": "stack.cli.shares:shares",
+    "jobs": "stack.cli.jobs:jobs",
+    "add": "stack.cli.add:add",
+    "cat": "stack.cli.read:cat",
+    "ls": "stack.cli.read:ls",
+    "daemon": "stack.cli.daemon:daemon",
+    "id": "stack.cli.peers:identity",
+    "peers": "stack.cli.peers:peers",
+    "connect": "stack.cli.peers:connect",
+    "disconnect": "stack.cli.peers:disconnect",
+    "ping": "stack.cli.peers:ping",
+    "pin": "stack.cli.pin:pin",
+    "gc": "stack.cli.repo:gc",
+    "repo": "stack.cli.repo:repo",
+    "car": "stack.cli.car:car",
+    "block": "stack.cli.block:block",
+    "bench": "stack.cli.bench:bench",
+    "key": "stack.cli.key:key",
+    "config": "stack.cli.config:config",
+    "doctor": "stack.cli.doctor:doctor",
+    "demo": "stack.cli.demo:demo",
+    "completion": "stack.cli.completion:completion",
+}
+"""In the order of `stack --help`."""
+
+
+def main() -> None:
+    """Entry point of the scripts `stack` and `p2p-stack`."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from stack import __version__
+
+        print(f"stack {__version__}")
+        return
+    from stack.cli.app import run
+
+    run()

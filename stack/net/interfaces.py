@@ -11,6 +11,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.budget import Scope
 from stack.streams.interfaces import Stream, StreamHandler
 from stack.trace import Trace
+from stack.transports.interfaces import ListenError as ListenError
 
 
 class DialError(TransportError):
@@ -21,15 +22,6 @@ class DialError(TransportError):
         super().__init__(f"cannot reach {peer if peer is not None else 'peer'}: {tried}")
         self.peer = peer
         self.attempts = tuple(attempts)
-
-
-class ListenError(TransportError):
-    """An address could not be listened on."""
-
-    def __init__(self, address: Multiaddr, reason: str) -> None:
-        super().__init__(f"cannot listen on {address}: {reason}")
-        self.address = address
-        self.reason = reason
 
 
 class Direction(Enum):

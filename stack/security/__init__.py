@@ -1,0 +1,3 @@
+"""How a raw stream becomes a secured one; each row is resolved on use, first is preferred."""
+
+SECURITY: dict[str, str] = {"/noise": "stack.security.noise.shell:NoiseSecurity"}

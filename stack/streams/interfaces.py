@@ -40,11 +40,27 @@ class RawStream(Protocol):
         ...
 
 
+class DirectStream(RawStream, Protocol):
+    """A raw stream that can also be tried without waiting, so that no task has to be woken to move bytes."""
+
+    def receive_now(self, buffer: memoryview) -> int | None:
+        """As `receive_into`, but None when nothing is there yet."""
+        ...
+
+    def send_now(self, data: memoryview) -> int:
+        """Write as much as is taken at once, 0 when nothing is. Raises BrokenResourceError, ClosedResourceError."""
+        ...
+
+    async def wait_writable(self) -> None:
+        """Return when `send_now` would take something. Raises BrokenResourceError, ClosedResourceError."""
+        ...
+
+
 class CipherSession(Protocol):
     """The pure data path of a secured connection: frames are sealed and opened in place.
 
-    A frame is `[prefix | ciphertext | tag]`. `prefix` and `suffix` are the bytes around the plaintext, `payload_max` the
-    most one frame carries.
+    A frame is `[prefix | ciphertext | tag]`. `prefix` and `suffix` are the bytes around the plaintext, `payload_max` is
+    the most one frame carries.
     """
 
     prefix: int
@@ -76,6 +92,8 @@ class SecureChannel:
     """The muxer agreed inside the handshake (early negotiation), or None."""
     leftover: bytes
     """Raw bytes that were read behind the handshake; they belong to the session."""
+    plaintext: bytes = b""
+    """Bytes the session has already opened, behind a negotiation on the channel; they belong to the muxer."""
 
 
 class MuxedStream(Protocol):
@@ -86,11 +104,11 @@ class MuxedStream(Protocol):
         ...
 
     async def receive_into(self, buffer: memoryview) -> int:
-        """The fast form: fill at most `len(buffer)` with one copy, return how many (at least 1). Raises as `receive`."""
+        """The fast form: fill at most `len(buffer)` with one copy, return how many (1 or more). Raises as `receive`."""
         ...
 
     async def send(self, item: Buffer) -> None:
-        """Write everything. `item` must not change until the return. Raises BrokenResourceError, ClosedResourceError."""
+        """Write all of it. `item` must not change until the return. Raises BrokenResourceError, ClosedResourceError."""
         ...
 
     async def send_buffers(self, *items: Buffer) -> None:

@@ -1,0 +1,264 @@
+"""One peer as one session sees it: how fast, how trustworthy, what it has, what it owes. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
+from stack.bitswap.interfaces import PeerReport
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.protocols.providers.ranges import LeafRanges
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionParameters:
+    """Figures of a session. Times in seconds, sizes in bytes."""
+
+    window_min: int = 4 * MIB
+    """Least a peer is asked for ahead: 16 blocks of 256 KiB hide 40 ms at 100 MiB/s."""
+    window_max: int = 32 * MIB
+    """Most: 1 Gbit/s over 250 ms. What arrives is bounded by receive buffers, not by this."""
+    wants_max: int = 512
+    """Most wants at one peer: half of what a server keeps, so that two sessions fit (A46)."""
+    size_guess: int = 256 * 1024
+    """Size of a block before any has been seen: Kubo's default leaf."""
+    look_ahead: int = 1024
+    """Wants among which the order is free. More spreads better between receivers, and leaves more holes in a file."""
+    stall_min: float = 2.0
+    stall_max: float = 4.5
+    """A peer that owes blocks and sends nothing for this long (20 times its delay, between the two) has stalled: others
+    take over. The bound to keep is 5 s a stalled provider."""
+    queue_max: float = 10.0
+    """Seconds of its own rate a peer is asked for ahead at most: a slow one may not sit on 4 MiB that others could bring."""
+    overdue_min: float = 10.0
+    overdue_max: float = 30.0
+    """A single want that a lively peer does not answer for 3 times what its queue should take, between the two, is moved."""
+    rest_min: float = 0.25
+    rest_max: float = 30.0
+    """A peer that is of no use is tried again with one want after a rest that doubles between these."""
+    retry: float = 5.0
+    """How often wants that every peer refused are offered to all again."""
+    misses: int = 8
+    """So many DONT_HAVE in a row, with no block between them, and a peer loses its rank."""
+    endgame_step: float = 0.1
+    """How often duplicates are considered once nothing is left to ask for."""
+    time_guess: float = 0.25
+    """How long a peer of unknown speed is reckoned to take for a block."""
+    peers_max: int = 64
+    """Providers kept; the swarm protocol names 20 at a time."""
+    dials: int = 8
+    """Connection attempts at a time."""
+    broadcast_peers: int = 32
+    broadcast_wants: int = 4
+    """To whom, and for how many wants, WANT_HAVE is sent while no provider is known."""
+
+
+class PeerState(Enum):
+    """`KNOWN`: not connected. `DIALLING`: being connected. `READY`: can be asked. `DROPPED`: never asked again."""
+
+    KNOWN = "known"
+    DIALLING = "dialling"
+    READY = "ready"
+    DROPPED = "dropped"
+
+
+class SessionWant:
+    """A block the session still needs."""
+
+    __slots__ = ("askers", "cid", "holders", "lacks", "leaf", "multihash", "open", "rank", "rarity", "told")
+
+    def __init__(self, cid: Cid, leaf: int | None, rank: float) -> None:
+        self.cid = cid
+        self.multihash = cid.multihash
+        self.leaf = leaf
+        """Its number among the leaves of the root, where the caller knows it."""
+        self.rank = rank
+        """Lower is asked for earlier."""
+        self.rarity = 0
+        self.open = False
+        """In the pool: nobody is being asked."""
+        self.askers: set[SessionPeer] = set()
+        """Peers that owe it."""
+        self.told: dict[SessionPeer, None] = {}
+        """Peers on whose wantlist it stands, also those that said DONT_HAVE or stalled."""
+        self.lacks: set[SessionPeer] = set()
+        self.holders: set[SessionPeer] = set()
+
+
+class SessionPeer:
+    """What a session knows of a peer, and what it has asked."""
+
+    __slots__ = (
+        "blocks",
+        "bytes",
+        "delay",
+        "dropped",
+        "duplicate_bytes",
+        "full",
+        "misses",
+        "outstanding",
+        "outstanding_bytes",
+        "parameters",
+        "peer",
+        "progress_at",
+        "ranges",
+        "rate",
+        "rest",
+        "rest_until",
+        "searched",
+        "stalled",
+        "state",
+        "window",
+        "wrong_blocks",
+        "_sample_bytes",
+        "_sample_start",
+    )
+
+    def __init__(self, peer: PeerId, parameters: SessionParameters, *, full: bool) -> None:
+        self.peer = peer
+        self.parameters = parameters
+        self.state = PeerState.KNOWN
+        self.full = full
+        """Presumed to have everything until it says otherwise."""
+        self.ranges: LeafRanges | None = None
+        self.outstanding: dict[SessionWant, tuple[float, int]] = {}
+        """What it owes, oldest first: since when, and the size reckoned with."""
+        self.outstanding_bytes = 0
+        self.window = parameters.window_min
+        self.rate: float | None = None
+        self.delay: float | None = None
+        self.progress_at = 0.0
+        self.misses = 0
+        self.stalled = False
+        self.rest = 0.0
+        self.rest_until = 0.0
+        self.searched = -1
+        """Version of the pool in which nothing was found for this peer."""
+        self.blocks = 0
+        self.bytes = 0
+        self.duplicate_bytes = 0
+        self.wrong_blocks = 0
+        self.dropped: str | None = None
+        self._sample_bytes = 0
+        self._sample_start = 0.0
+
+    def __repr__(self) -> str:
+        return f"<SessionPeer {self.peer} {self.state.value}, owes {len(self.outstanding)}>"
+
+    @property
+    def poor(self) -> bool:
+        """Stalled, or refused too often: asked for one want at a time, with rests, after all others."""
+        return self.stalled or self.misses >= self.parameters.misses
+
+    def may_have(self, want: SessionWant) -> bool:
+        """Whether it is worth asking."""
+        if self in want.lacks:
+            return False
+        if self.ranges is not None and want.leaf is not None:
+            return want.leaf in self.ranges
+        return self.full or self in want.holders
+
+    def room(self, now: float) -> tuple[int, int]:
+        """(bytes, wants) that may be asked for now; (0, 0) until a quarter of the window is free, so that wants go in batches."""
+        if self.poor:
+            return (1, 1) if not self.outstanding and now >= self.rest_until else (0, 0)
+        window = self.window if not self.rate else min(self.window, max(int(self.rate * self.parameters.queue_max), 1))
+        free = window - self.outstanding_bytes
+        count = self.parameters.wants_max - len(self.outstanding)
+        if self.outstanding and (4 * free < window or 4 * count < self.parameters.wants_max):
+            return 0, 0
+        return free, count
+
+    def ask(self, want: SessionWant, size: int, now: float) -> None:
+        """It owes this from now on."""
+        if not self.outstanding:
+            self.progress_at = now
+            self._sample_bytes = 0
+            self._sample_start = now
+        self.outstanding[want] = (now, size)
+        self.outstanding_bytes += size
+        want.askers.add(self)
+        want.told[self] = None
+
+    def release(self, want: SessionWant) -> float | None:
+        """It owes this no more; returns since when it did, None if it did not."""
+        entry = self.outstanding.pop(want, None)
+        if entry is None:
+            return None
+        self.outstanding_bytes -= entry[1]
+        want.askers.discard(self)
+        return entry[0]
+
+    def progress(self, now: float) -> None:
+        """Something came from it."""
+        self.progress_at = now
+        self.stalled = False
+
+    def take_rest(self, now: float) -> None:
+        """Leave it alone for a while, twice as long as the last time."""
+        self.rest = min(max(2 * self.rest, self.parameters.rest_min), self.parameters.rest_max)
+        self.rest_until = now + self.rest
+
+    def count_block(self, size: int, asked_at: float | None, now: float) -> None:
+        """A block that was wanted came; adapt rate, delay and window."""
+        self.blocks += 1
+        self.bytes += size
+        self.misses = 0
+        self.rest = self.rest_until = 0.0
+        self.progress(now)
+        self._sample_bytes += size
+        if asked_at is not None:
+            delay = max(now - asked_at, 1e-4)
+            # The least ever seen: what is above it is our own queue at the peer.
+            self.delay = delay if self.delay is None else min(self.delay, delay)
+        elapsed = now - self._sample_start
+        if elapsed >= 0.2 or (self.rate is None and elapsed > 0):
+            sample = self._sample_bytes / elapsed
+            self.rate = sample if self.rate is None else 0.6 * self.rate + 0.4 * sample
+            self._sample_bytes = 0
+            self._sample_start = now
+            if self.delay is not None:
+                # Twice bandwidth times delay: a window that was the limit doubles until it is none.
+                wish = int(2 * self.rate * self.delay)
+                self.window = min(max(wish, self.parameters.window_min), self.parameters.window_max)
+
+    def stall_at(self) -> float:
+        """When it will have stalled if nothing comes from it."""
+        patience = 20 * self.delay if self.delay is not None else self.parameters.stall_max
+        return self.progress_at + min(max(patience, self.parameters.stall_min), self.parameters.stall_max)
+
+    def overdue_at(self, asked_at: float) -> float:
+        """When a want asked then is to be moved although the peer is lively."""
+        queue = 3 * self.outstanding_bytes / self.rate if self.rate else 0.0
+        return asked_at + min(max(queue, self.parameters.overdue_min), self.parameters.overdue_max)
+
+    def time_for(self, extra: int) -> float:
+        """Seconds until it has sent all it owes and `extra` bytes more; a guess while its rate is unknown."""
+        if not self.rate:
+            return self.parameters.time_guess
+        return (self.delay or 0.0) + (self.outstanding_bytes + extra) / self.rate
+
+    def time_left(self, want: SessionWant, now: float) -> float:
+        """Seconds until it sends a want it owes; one that has been silent for long is expected to be so as long again."""
+        silent = now - max(self.progress_at, self.outstanding[want][0])
+        return max(silent, self.outstanding_bytes / self.rate if self.rate else 0.0)
+
+    def report(self) -> PeerReport:
+        """For progress lines."""
+        return PeerReport(
+            peer=self.peer,
+            blocks=self.blocks,
+            bytes=self.bytes,
+            duplicate_bytes=self.duplicate_bytes,
+            wrong_blocks=self.wrong_blocks,
+            rate=self.rate or 0.0,
+            stalled=self.stalled,
+            dropped=self.dropped,
+        )
+
+
+def expected_size(average: float | None, guess: int) -> int:
+    """What to reckon a block with."""
+    return guess if average is None else max(1, min(int(average), BLOCK_SIZE_MAX))

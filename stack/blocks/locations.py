@@ -1,0 +1,89 @@
+"""Where blocks lie, as reads see it: the index, what a running fetch has written since, less what is known to be damaged."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+from stack.blocks.index import Index
+from stack.blocks.interfaces import Segment, SegmentId, SegmentState
+
+TRIES_MAX = 64
+"""Segments looked at for one block. A block of zeros may lie in any number of files; a read must not walk them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """`prefix + segment[offset : offset + length] + suffix` are the block's bytes."""
+
+    multihash: bytes
+    segment: Segment
+    offset: int
+    length: int
+    prefix: bytes = b""
+    suffix: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole block."""
+        return len(self.prefix) + self.length + len(self.suffix)
+
+
+class Locations:
+    """Getters: `candidates`, `sizes`. Facts: `written`, `recorded`, `found_damaged`, `found_good`.
+
+    Called from worker threads, several at once; each change is one operation on a dict or set.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._pending: dict[bytes, Location] = {}
+        self._damaged: set[tuple[bytes, SegmentId]] = set()
+
+    def written(self, location: Location) -> None:
+        """A fetch has written this block; its row follows with the next checkpoint."""
+        self._pending[location.multihash] = location
+
+    def recorded(self, location: Location) -> None:
+        """The row is on disk (or the block is given up); the note in memory may go."""
+        if self._pending.get(location.multihash) is location:
+            self._pending.pop(location.multihash, None)
+
+    def found_damaged(self, multihash: bytes, segment: SegmentId) -> None:
+        """The bytes there are wrong: the block counts as absent there until it is put again."""
+        self._damaged.add((multihash, segment))
+
+    def found_good(self, multihash: bytes, segment: SegmentId) -> None:
+        """The block has been written anew."""
+        self._damaged.discard((multihash, segment))
+
+    def is_damaged(self, multihash: bytes, segment: SegmentId) -> bool:
+        """Whether a read has found wrong bytes there."""
+        return (multihash, segment) in self._damaged
+
+    def candidates(self, connection: Connection, multihash: bytes) -> Iterator[Location]:
+        """One location after the other, at most one a segment, until the caller is content.
+
+        In order of segment ids: a block that compaction moves meanwhile turns up again at a higher id.
+        """
+        pending = self._pending.get(multihash)
+        if pending is not None:
+            yield pending
+        after = SegmentId(-1)
+        for _ in range(TRIES_MAX):
+            row = self._index.find(connection, multihash, after)
+            if row is None:
+                return
+            segment, offset, length, prefix, suffix = row
+            after = segment.id
+            if segment.state is not SegmentState.MISSING and (multihash, segment.id) not in self._damaged:
+                yield Location(multihash, segment, offset, length, prefix, suffix)
+
+    def sizes(self, multihashes: Sequence[bytes]) -> list[int | None]:
+        """The size of each block, None where it is absent."""
+        with self._index.database.reading() as connection:
+            first = (next(self.candidates(connection, multihash), None) for multihash in multihashes)
+            return [None if location is None else location.size for location in first]
+
+    def pending(self) -> list[bytes]:
+        """Multihashes whose rows are not on disk yet."""
+        return list(self._pending)

@@ -1,0 +1,102 @@
+"""A store that forgets everything at the end: the reference for all others."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from stack.blocks.hashing import check_blocks
+from stack.blocks.interfaces import Block, BlockNotFound, PinKind
+from stack.errors import NoSpace
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import RAW
+from stack.trace import Trace
+
+
+class MemoryStore:
+    """Blocks and pins in dictionaries. Implements BlockStore, DirectReads, PinStore.
+
+    Blocks are hashed when they come in and not again when they go out: `bytes` in memory cannot change.
+    """
+
+    def __init__(self, *, quota: int | None = None) -> None:
+        self._blocks: dict[bytes, bytes] = {}
+        self._pins: dict[tuple[PinKind, Cid], str] = {}
+        self._quota = quota
+        self._used = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {len(self._blocks)} blocks, {self._used} bytes>"
+
+    @classmethod
+    async def open(cls, home: Path, *, quota: int | None = None, trace: Trace | None = None) -> "MemoryStore":
+        """An empty store; `home` is not touched and nothing is traced. `quota` is the most bytes of blocks it keeps."""
+        del home, trace
+        return cls(quota=quota)
+
+    async def has(self, cids: Sequence[Cid]) -> list[bool]:
+        """For each CID whether its block is here."""
+        return [cid.multihash in self._blocks for cid in cids]
+
+    async def sizes(self, cids: Sequence[Cid]) -> list[int | None]:
+        """The size of each block, None where it is absent."""
+        found = (self._blocks.get(cid.multihash) for cid in cids)
+        return [None if data is None else len(data) for data in found]
+
+    async def get(self, cid: Cid) -> bytes:
+        """The block. Raises BlockNotFound."""
+        try:
+            return self._blocks[cid.multihash]
+        except KeyError:
+            raise BlockNotFound(cid) from None
+
+    async def read_into(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+        """Copy blocks one behind the other into `out`; None for one that is absent or does not fit any more."""
+        sizes: list[int | None] = []
+        position = 0
+        for cid in cids:
+            data = self._blocks.get(cid.multihash)
+            if data is None or len(data) > len(out) - position:
+                sizes.append(None)
+                continue
+            out[position : position + len(data)] = data
+            position += len(data)
+            sizes.append(len(data))
+        return sizes
+
+    async def put(self, blocks: Sequence[Block]) -> None:
+        """Keep all blocks or none. Raises NoSpace, BlockMismatch, LimitExceeded."""
+        check_blocks(blocks)
+        fresh = {cid.multihash: data for cid, data in blocks if cid.multihash not in self._blocks}
+        size = sum(map(len, fresh.values()))
+        if self._quota is not None and self._used + size > self._quota:
+            raise NoSpace(f"the store may hold {self._quota} bytes; {self._used} are used, {size} more were to be kept")
+        self._blocks.update((multihash, bytes(data)) for multihash, data in fresh.items())
+        self._used += size
+
+    async def delete(self, cids: Sequence[Cid]) -> int:
+        """Forget blocks; returns how many were here."""
+        gone = [data for cid in cids if (data := self._blocks.pop(cid.multihash, None)) is not None]
+        self._used -= sum(map(len, gone))
+        return len(gone)
+
+    async def cids(self) -> AsyncIterator[Cid]:
+        """Every block that was here when the listing began, as a CIDv1 with the raw codec."""
+        for multihash in list(self._blocks):
+            yield Cid.v1(RAW, multihash)
+
+    async def add_pin(self, cid: Cid, name: str = "", *, kind: PinKind = PinKind.USER) -> None:
+        """Keep what is below this root."""
+        self._pins[kind, cid] = name
+
+    async def remove_pin(self, cid: Cid, *, kind: PinKind = PinKind.USER) -> bool:
+        """Whether there was such a pin; it is gone now."""
+        return self._pins.pop((kind, cid), None) is not None
+
+    async def pins(self, *, kind: PinKind = PinKind.USER) -> list[tuple[Cid, str]]:
+        """All pins of a kind with their names, ordered by CID."""
+        return sorted((cid, name) for (pinned, cid), name in self._pins.items() if pinned is kind)
+
+    async def aclose(self) -> None:
+        """Forget everything."""
+        self._blocks.clear()
+        self._pins.clear()
+        self._used = 0

@@ -1,0 +1,88 @@
+"""`stack add`: from files to CIDs, with the flags of Kubo and the same results."""
+
+from typing import Any
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import config, existing, json_option
+from stack.node.api import Add, Added, AddProgress, EntryAdded, EntrySkipped, ImportFlags
+from stack.node.exits import PARTIAL
+
+
+class OctalType(click.ParamType):
+    """File permissions, as `0644`."""
+
+    name = "OCTAL"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raises click's usage error."""
+        try:
+            mode = int(str(value), 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o7777:
+            self.fail(f"{str(value)[:40]!r} is no octal mode such as 0644", param, ctx)
+        return mode
+
+
+@click.command()
+@click.argument("path")
+@click.option("--only-hash", is_flag=True, help="Compute the CID, keep nothing.")
+@click.option("--copy", is_flag=True, help="Copy the data into the repository instead of serving the file in place.")
+@click.option("--profile", help="unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own default).")
+@click.option("--cid-version", type=click.IntRange(0, 1))
+@click.option("--raw-leaves/--no-raw-leaves", default=None)
+@click.option("--chunker", help="size-BYTES, rabin, rabin-MIN-AVG-MAX or buzhash.")
+@click.option("--trickle", is_flag=True, default=None, help="Trickle layout instead of balanced.")
+@click.option("--hash", "hash_", help="Hash function, as sha2-256.")
+@click.option("--inline", is_flag=True, default=None, help="Small blocks inside of CIDs.")
+@click.option("--inline-limit", type=click.IntRange(0, 128))
+@click.option("--max-file-links", type=click.IntRange(2, 8192))
+@click.option("--max-directory-links", type=click.IntRange(0, 1 << 31))
+@click.option("--max-hamt-fanout", type=click.IntRange(8, 1024))
+@click.option("-w", "--wrap-with-directory", is_flag=True, help="A directory around it that keeps its name.")
+@click.option("--mode", type=OctalType(), help="Permissions to record.")
+@click.option("--mtime", type=int, help="Modification time to record, in Unix seconds.")
+@click.option("--mtime-nsecs", type=click.IntRange(0, 999_999_999))
+@click.option("--preserve-mode", is_flag=True, help="Record the permissions of the files.")
+@click.option("--preserve-mtime", is_flag=True, help="Record the modification times of the files.")
+@click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@click.option("-r", "--recursive", is_flag=True, help="Accepted for Kubo's users; directories are always recursive.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the root CID and nothing else.")
+@json_option
+def add(
+    path: str, only_hash: bool, copy: bool, hash_: str | None, recursive: bool, quiet: bool, as_json: bool, **flags: Any
+) -> int:
+    """Add a file or directory and print its root CID (last line)."""
+
+    async def work() -> int:
+        options = ImportFlags(hash=hash_, **{**flags, "profile": flags["profile"] or settings.profile})
+        request = Add(paths=(source,), flags=options, only_hash=only_hash, copy=copy)
+        root: Added | None = None
+        skipped = 0
+        async with open_api(settings) as api, api.watch(request) as events:
+            with output.progress(source.name, wanted=not (quiet or as_json)) as bar:
+                async for event in events:
+                    match event:
+                        case AddProgress():
+                            bar.update(event.bytes_done, event.bytes_total, event.path)
+                        case EntrySkipped():
+                            skipped += event.reason != "hidden"
+                            bar.say(f"skipped {event.path}: {event.reason}")
+                        case EntryAdded() if not (quiet or as_json):
+                            output.data(f"added {event.cid} {event.path}")
+                        case Added():
+                            root = event
+        assert root is not None
+        if as_json:
+            output.json_line(root)
+        else:
+            output.data(str(root.cid))
+        return PARTIAL if skipped else 0
+
+    source = existing(path)
+    settings = config("command")
+    return run_async(work)

@@ -1,0 +1,125 @@
+"""The frame of every command: lazy loading, errors as one line, exit codes, Ctrl-C."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
+from typing import NoReturn, TypeVar
+
+import click
+
+from stack import __version__
+from stack.cli import COMMANDS
+from stack.errors import StackError
+from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code
+
+T = TypeVar("T")
+
+ERROR_LENGTH_MAX = 2_000
+"""An error repeats what was typed, or what a peer sent: never more than a screen of it."""
+
+
+class LazyGroup(click.Group):
+    """Loads a command's file when the command is used; `--help` reads one-line summaries without loading all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        row = COMMANDS.get(cmd_name)
+        if row is None:
+            return None
+        home, _, attribute = row.partition(":")
+        command: click.Command = getattr(import_module(home), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click, with a guess when a name is mistyped."""
+        name = args[0] if args else ""
+        if args and name not in COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean `stack {close[0]}`?" if close else " `stack --help` lists all."
+            ctx.fail(f"there is no command {name[:40]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="stack", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Share files straight from computer to computer, and fetch from all who have them at once.
+
+    \b
+    stack share FILE      on one computer prints a ticket
+    stack get TICKET      on others fetches the file, and helps to serve it meanwhile
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. Every StackError becomes one line on stderr and its exit code."""
+    try:
+        result = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        code = result if isinstance(result, int) else OK
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        _say_usage(error)
+        code = USAGE
+    except StackError as error:
+        complain(str(error))
+        code = exit_code(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`stack cat ... | head`): what every Unix tool does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except RecursionError:
+        complain("internal error: recursion without end; please report it")
+        code = BUG
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _say_usage(error: click.ClickException) -> None:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage().splitlines()[0][:ERROR_LENGTH_MAX], err=True)
+    complain(error.format_message())
+
+
+def complain(message: str) -> None:
+    """One line on stderr, without control characters and not longer than a screen."""
+    from stack.dag.unixfs.names import printable
+
+    line = printable(" ".join(message.split()))
+    if len(line) > ERROR_LENGTH_MAX:
+        line = f"{line[:ERROR_LENGTH_MAX]}... ({len(line)} characters)"
+    click.echo(f"stack: {line}", err=True)
+
+
+def run_async(function: Callable[[], Awaitable[T]]) -> T:
+    """Run a command's coroutine. The first Ctrl-C cancels it and lets it clean up; the second ends the process."""
+    import anyio
+
+    try:
+        return anyio.run(function, backend=os.environ.get("STACK_BACKEND", "asyncio"))
+    except BaseExceptionGroup as group:
+        raise flatten(group) from group
+
+
+def flatten(error: BaseException) -> BaseException:
+    """The one error of a group that a user should hear of."""
+    while isinstance(error, BaseExceptionGroup):
+        own = [item for item in error.exceptions if isinstance(item, StackError)]
+        error = (own or list(error.exceptions))[0]
+    return error

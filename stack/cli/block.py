@@ -1,0 +1,71 @@
+"""`stack block get|put|stat`: single blocks."""
+
+import sys
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.car import open_input, pieces_of
+from stack.cli.session import open_api
+from stack.cli.types import CID, config, json_option, timeout_option
+from stack.multiformats.cid import Cid
+from stack.node.api import BlockGet, BlockPut, BlockStat
+
+
+@click.group()
+def block() -> None:
+    """Single blocks."""
+
+
+@block.command()
+@click.argument("cid", type=CID)
+@timeout_option
+def get(cid: Cid, timeout: float | None) -> None:
+    """Write a block to stdout."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api, api.read(BlockGet(cid=cid, timeout=timeout)) as pieces:
+            async for piece in pieces:
+                sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+    run_async(work)
+
+
+@block.command()
+@click.argument("file", default="-")
+@click.option("--cid-codec", "--codec", "codec", default="raw", show_default=True, help="raw, dag-pb, dag-cbor, ...")
+@click.option("--mhtype", "--hash", "hash_", default="sha2-256", show_default=True)
+@click.option("--cid-version", type=click.IntRange(0, 1), default=1, show_default=True)
+@json_option
+def put(file: str, codec: str, hash_: str, cid_version: int, as_json: bool) -> None:
+    """Keep a block from a file or stdin (at most 2 MiB); prints its CID."""
+    source = open_input(file)
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            info = await api.write(BlockPut(codec=codec, hash=hash_, cid_version=cid_version), pieces_of(source))
+        if as_json:
+            output.json_line(info)
+        else:
+            output.data(str(info.cid))
+
+    run_async(work)
+
+
+@block.command()
+@click.argument("cid", type=CID)
+@json_option
+def stat(cid: Cid, as_json: bool) -> None:
+    """The size of a block that is here."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            info = await api.ask(BlockStat(cid=cid))
+        if as_json:
+            output.json_line(info)
+        else:
+            output.data(f"Key: {info.cid}\nSize: {info.size}")
+
+    run_async(work)

@@ -1,0 +1,111 @@
+"""`stack doctor`: what could keep this node from working, and what to do about it."""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import config, json_option
+from stack.errors import StackError
+from stack.node.api import GetIdentity, GetReach, GetRepoStat
+from stack.node.config import Config
+from stack.node.exits import PARTIAL
+
+LOW_SPACE = 1 << 30
+OLDEST_CLOCK = 1_700_000_000
+"""A clock before 2023 is wrong; records with dates would be refused by others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: `ok`, `warning` or `problem`, and what to do."""
+
+    check: str
+    verdict: str
+    detail: str
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Only what needs no node.")
+@json_option
+def doctor(quick: bool, as_json: bool) -> int:
+    """Check this machine, the home and the network, and say what to do."""
+    findings = list(_machine())
+    settings: Config | None = None
+    try:
+        settings = config("command")
+        findings.append(Finding("settings", "ok", str(settings.home)))
+    except StackError as error:
+        findings.append(Finding("settings", "problem", str(error)))
+    if settings is not None and not quick:
+        findings += run_async(lambda: _node(settings))
+    for finding in findings:
+        if as_json:
+            output.json_line(finding)
+        else:
+            output.data(f"{finding.verdict:8} {finding.check}: {finding.detail}")
+    return PARTIAL if any(finding.verdict == "problem" for finding in findings) else 0
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "problem", version)
+    checks: dict[str, Callable[[], None]] = {
+        "IPv4": lambda: _bind(socket.AF_INET, "127.0.0.1"),
+        "IPv6": lambda: _bind(socket.AF_INET6, "::1"),
+    }
+    for name, check in checks.items():
+        try:
+            check()
+            yield Finding(name, "ok", "works on this computer")
+        except OSError as error:
+            yield Finding(
+                name, "warning", f"not available ({error.strerror}): peers that have only {name} cannot be reached"
+            )
+    verdict = "ok" if time.time() > OLDEST_CLOCK else "problem"
+    yield Finding("clock", verdict, time.strftime("%Y-%m-%d %H:%M", time.localtime()))
+    import resource
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    advice = "" if files >= 1024 else "; raise it with `ulimit -n 4096`"
+    yield Finding("open files", "ok" if files >= 1024 else "warning", f"{files} allowed{advice}")
+
+
+def _bind(family: int, host: str) -> None:
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+
+
+async def _node(settings: Config) -> list[Finding]:
+    findings = []
+    assert settings.home is not None
+    try:
+        async with open_api(settings) as api:
+            info = await api.ask(GetIdentity())
+            running = f"a {info.role} runs (process {info.pid})" if info.pid != os.getpid() else "none runs"
+            findings.append(Finding("node", "ok", f"{info.peer_id}, {running}"))
+            stat = await api.ask(GetRepoStat())
+            findings.append(
+                Finding("repository", "ok", f"{stat.blocks} blocks, {output.size(stat.pack_bytes)} in packs")
+            )
+            if info.pid != os.getpid():
+                reach = await api.ask(GetReach())
+                findings.append(Finding("reach", "ok" if reach.scope != "computer" else "warning", reach.advice))
+            else:
+                findings.append(
+                    Finding("reach", "ok", "start `stack daemon` or `stack share` to learn who can reach it")
+                )
+    except StackError as error:
+        findings.append(Finding("node", "problem", str(error)))
+    free = shutil.disk_usage(settings.home if settings.home.exists() else settings.home.anchor).free
+    low = f"{output.size(free)} free" + ("" if free > LOW_SPACE else ": fetches will be refused")
+    findings.append(Finding("disk", "ok" if free > LOW_SPACE else "warning", low))
+    return findings

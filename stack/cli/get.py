@@ -1,0 +1,163 @@
+"""`stack get`: fetch a file or tree from all who have it."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import anyio
+import click
+
+from stack.cli import output
+from stack.cli.app import complain, run_async
+from stack.cli.session import open_api
+from stack.cli.types import SOURCE, config, from_option, json_option, timeout_option
+from stack.control.client import ControlClient
+from stack.dag.unixfs.names import printable
+from stack.files.events import (
+    EntrySkipped,
+    FetchEvent,
+    FetchFinished,
+    FetchProgress,
+    FetchResumed,
+    FetchStarted,
+    FileFinished,
+    PeerDropped,
+    ProviderFound,
+    WaitingForProvider,
+)
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import Api, Fetch
+from stack.node.exits import INTERRUPTED, PARTIAL
+
+
+@click.command()
+@click.argument("source", type=SOURCE)
+@click.option("-o", "--output", "target", metavar="OUT", help="File or directory to write (default: the shared name).")
+@from_option
+@timeout_option
+@click.option("--deadline", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Give up after so long in all.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only these files of a directory; may be repeated.")
+@click.option("--seed", is_flag=True, help="Stay and serve when it is complete.")
+@click.option("--no-serve", is_flag=True, help="Give nothing to others meanwhile (metered lines).")
+@click.option("--detach", is_flag=True, help="Let the running node do it and return.")
+@json_option
+@click.option("--jsonl", "as_lines", is_flag=True, help="Print every event as a line of JSON.")
+def get(
+    source: str,
+    target: str | None,
+    providers: tuple[Multiaddr, ...],
+    timeout: float | None,
+    deadline: float | None,
+    include: tuple[str, ...],
+    seed: bool,
+    no_serve: bool,
+    detach: bool,
+    as_json: bool,
+    as_lines: bool,
+) -> int:
+    """Fetch what a ticket or CID names, from everybody who has it at once.
+
+    Every block is checked. It resumes by itself: run the same command again.
+    """
+    here = Path.cwd()
+    request = Fetch(
+        source=source,
+        directory=here,
+        target=None if target is None else here / target,
+        into_directory=target is not None and target.endswith("/"),
+        providers=providers,
+        timeout=timeout,
+        deadline=deadline,
+        include=include,
+        serve=not no_serve,
+        detach=detach,
+    )
+    settings = config("get", serve=not no_serve)
+
+    async def work() -> int:
+        async with open_api(settings) as api:
+            finished = await _fetch(api, request, quiet=as_json or as_lines, lines=as_lines)
+            if finished is None:
+                return 0
+            if as_json:
+                output.json_line(finished)
+            if seed and not isinstance(api, ControlClient):
+                output.note("Complete; serving it to others. Ctrl-C ends it.")
+                await anyio.sleep_forever()
+            return PARTIAL if finished.skipped else 0
+
+    try:
+        return run_async(work)
+    except KeyboardInterrupt:
+        complain(f"interrupted; what is there is kept. To go on: stack {shlex.join(sys.argv[1:])}")
+        return INTERRUPTED
+
+
+async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool) -> FetchFinished | None:
+    """Follow a fetch to its end; None when it was detached."""
+    screen = _Screen(quiet=quiet)
+    async with api.watch(request) as events:
+        with output.progress("looking for providers", wanted=not quiet) as bar:
+            async for event in events:
+                if lines:
+                    output.json_line(event, event=type(event).__name__)
+                if isinstance(event, FetchFinished):
+                    bar.update(event.size, event.size, "")
+                    finished = event
+                    break
+                if request.detach and isinstance(event, FetchStarted):
+                    output.note("The running node fetches it; `stack jobs` shows how far it is.")
+                    return None
+                screen.show(event, bar)
+    if not quiet:
+        output.data(printable(str(finished.target)))
+        screen.conclude(finished)
+    return finished
+
+
+class _Screen:
+    """What a person sees of a fetch."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._waiting = False
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, event: FetchEvent, bar: output.Progress) -> None:
+        """One event, as a line or on the bar."""
+        if self._quiet:
+            return
+        match event:
+            case FetchStarted():
+                files = f", {output.count(event.files, 'file')}" if event.files > 1 else ""
+                bar.say(f"{event.name or event.root}: {output.size(event.size)}{files} -> {event.target}")
+            case FetchResumed():
+                bar.say(f"resuming: {output.size(event.bytes_present)} are here already")
+            case FetchProgress():
+                self._waiting = False
+                bar.update(event.bytes_done, event.total, f"{output.count(event.peers, 'peer')}")
+            case WaitingForProvider():
+                tried = f"{output.count(event.tried, 'peer')} tried" if event.tried else "nobody known who has it"
+                text = f"waiting for somebody who has it ({tried}, {output.duration(event.seconds)})"
+                if self._terminal:
+                    bar.update(0, None, text)
+                elif not self._waiting:
+                    bar.say(text)
+                self._waiting = True
+            case ProviderFound():
+                bar.say(f"fetching from {event.peer}")
+            case PeerDropped():
+                bar.say(f"no longer asking {event.peer}: {event.reason}")
+            case EntrySkipped():
+                bar.say(f"skipped {event.path}: {event.reason}")
+            case FileFinished() | FetchFinished():
+                pass
+
+    def conclude(self, event: FetchFinished) -> None:
+        """The last line."""
+        if event.already_complete:
+            output.note(f"already complete ({output.size(event.size)})")
+            return
+        rate = event.received / event.seconds if event.seconds > 0 else 0.0
+        took = f"in {output.duration(event.seconds)}, {output.size(rate)}/s"
+        output.note(f"complete and checked: {output.size(event.size)} ({output.size(event.received)} received {took})")

@@ -1,0 +1,76 @@
+"""`stack key`: the identity of this home."""
+
+import click
+
+from stack.cli import output
+from stack.cli.types import config, json_option
+from stack.errors import Refused
+from stack.identity.keys import PrivateKey, generate
+from stack.identity.peer_id import PeerId
+from stack.node.home import Home
+from stack.node.keystore import export_key, import_key, load_or_create, replace_key
+
+
+@click.group()
+def key() -> None:
+    """The identity of this home."""
+
+
+def _home(*, held: bool) -> Home:
+    path = config("command").home
+    assert path is not None
+    home = Home(path)
+    if not home.acquire() and held:
+        raise Refused("a node of this home is running; stop it before its identity changes")
+    return home
+
+
+def _tell(private: PrivateKey, as_json: bool) -> None:
+    peer = PeerId.of(private.public)
+    if as_json:
+        output.json_line({"peer_id": str(peer), "type": private.kind})
+    else:
+        output.data(f"{peer} {private.kind}")
+
+
+@key.command()
+@json_option
+def show(as_json: bool) -> None:
+    """Peer id and type of the key; never the key itself."""
+    home = _home(held=False)
+    _tell(load_or_create(home.path, config("command").key_type), as_json)
+    home.release()
+
+
+@key.command()
+@click.option("--type", "kind", type=click.Choice(["ed25519", "secp256k1", "ecdsa", "rsa"]), default="ed25519")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def new(kind: str, yes: bool, as_json: bool) -> None:
+    """Make a new identity; tickets made with the old one no longer find this node."""
+    home = _home(held=True)
+    if not yes:
+        click.confirm("Tickets made so far will no longer find this node. Go on?", abort=True, err=True)
+    private = generate(kind)
+    replace_key(home.path, private)
+    _tell(private, as_json)
+    home.release()
+
+
+@key.command("export")
+@click.argument("file")
+def export(file: str) -> None:
+    """Write the private key to FILE (libp2p protobuf, readable by its owner only); whoever has it can be this node."""
+    home = _home(held=False)
+    export_key(home.path, file)
+    home.release()
+
+
+@key.command("import")
+@click.argument("file")
+@json_option
+def import_(file: str, as_json: bool) -> None:
+    """Take the identity from FILE (libp2p protobuf); the old key is kept beside it."""
+    home = _home(held=True)
+    _tell(import_key(home.path, file), as_json)
+    home.release()

@@ -1,0 +1,100 @@
+"""What commands print: data on stdout, everything else on stderr; JSON with a versioned schema; progress on a terminal."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from stack.dag.unixfs.names import printable
+from stack.node.schema import SCHEMA_VERSION, to_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+def data(line: str) -> None:
+    """One line of data on stdout, at once, so that a pipe's reader sees it."""
+    click.echo(line)
+    sys.stdout.flush()
+
+
+def note(line: str) -> None:
+    """One line for the person on stderr, without control characters."""
+    click.echo(printable(line), err=True)
+
+
+def json_line(value: object, **extra: object) -> None:
+    """One JSON object on one line of stdout."""
+    form = to_json(value)
+    body = form if isinstance(form, dict) else {"items": form}
+    data(json.dumps({"schema": SCHEMA_VERSION, **body, **extra}, ensure_ascii=False))
+
+
+def size(count: float) -> str:
+    """Bytes for people: `1.4 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(count) < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `3 s`, `2 min 5 s`, `1 h 4 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: int, thing: str) -> str:
+    """`1 file`, `3 files`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+class Progress:
+    """A progress bar on stderr when that is a terminal, else silence."""
+
+    def __init__(self, bar: "RichProgress | None", task: "TaskID | None") -> None:
+        self._bar = bar
+        self._task = task
+
+    def update(self, done: int, total: int | None, text: str) -> None:
+        """Where it stands; `text` goes to the right of the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, text=printable(text))
+
+    def say(self, line: str) -> None:
+        """A line above the bar, or on stderr."""
+        if self._bar is not None:
+            self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        else:
+            note(line)
+
+
+@contextmanager
+def progress(label: str, *, wanted: bool = True) -> Iterator[Progress]:
+    """A bar for as long as the context lasts."""
+    if not (wanted and sys.stderr.isatty()):
+        yield Progress(None, None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Progress(bar, bar.add_task(printable(label)[:40], total=None, text=""))

@@ -1,0 +1,116 @@
+"""`stack id`, `peers`, `connect`, `disconnect`, `ping`."""
+
+import statistics
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import MULTIADDR, PEER, config, json_option
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import Connect, Disconnect, GetIdentity, ListPeers, Ping
+from stack.node.exits import NOT_FOUND
+
+
+@click.command("id")
+@json_option
+def identity(as_json: bool) -> None:
+    """Who this node is: peer id, addresses, protocols."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            info = await api.ask(GetIdentity())
+        if as_json:
+            output.json_line(info)
+            return
+        output.data(info.peer_id)
+        for address in info.addresses:
+            output.data(f"  {address}")
+        running = f"{info.role}, process {info.pid}" if info.addresses else "not listening (no daemon or share runs)"
+        output.note(f"{info.agent}, home {info.home}, {running}")
+
+    run_async(work)
+
+
+@click.command()
+@json_option
+def peers(as_json: bool) -> None:
+    """Peers this node is connected to."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            rows = await api.ask(ListPeers())
+        if as_json:
+            output.json_line(rows)
+            return
+        for row in rows:
+            latency = f"{row.latency * 1000:.1f} ms" if row.latency is not None else "-"
+            moved = f"sent {output.size(row.bytes_sent)}, received {output.size(row.bytes_received)}"
+            output.data(f"{row.peer_id}  {row.address}  {row.direction}  {latency}  {moved}  {row.agent or '-'}")
+        if not rows:
+            output.note("no peers")
+
+    run_async(work)
+
+
+@click.command()
+@click.argument("address", type=MULTIADDR)
+@json_option
+def connect(address: Multiaddr, as_json: bool) -> None:
+    """Connect the running node to a peer."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            answer = await api.ask(Connect(address=address))
+        if as_json:
+            output.json_line(answer)
+        else:
+            output.data(f"connected to {answer.peer_id}")
+
+    run_async(work)
+
+
+@click.command()
+@click.argument("peer", type=PEER)
+@json_option
+def disconnect(peer: str, as_json: bool) -> int:
+    """Close all connections to a peer."""
+
+    async def work() -> int:
+        peer_id = Multiaddr.parse(peer).split_peer()[1] if peer.startswith("/") else peer
+        if peer_id is None:
+            raise click.BadParameter("the address does not end in /p2p/PEER")
+        async with open_api(config("command")) as api:
+            done = await api.ask(Disconnect(peer_id=peer_id))
+        if as_json:
+            output.json_line(done)
+        elif done.count:
+            output.data(f"disconnected from {peer_id}")
+        else:
+            output.note(f"was not connected to {peer_id}")
+        return 0 if done.count else NOT_FOUND
+
+    return run_async(work)
+
+
+@click.command()
+@click.argument("peer", type=PEER)
+@click.option("-n", "--count", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many times.")
+@json_option
+def ping(peer: str, count: int, as_json: bool) -> None:
+    """Measure the round trip to a peer."""
+
+    async def work() -> None:
+        times: list[float] = []
+        async with open_api(config("command")) as api, api.watch(Ping(target=peer, count=count)) as replies:
+            async for reply in replies:
+                times.append(reply.seconds)
+                if as_json:
+                    output.json_line(reply)
+                else:
+                    output.data(f"{reply.peer_id}: {reply.sequence + 1} of {count}, {reply.seconds * 1000:.2f} ms")
+        if not as_json and len(times) > 1:
+            output.note(f"median {statistics.median(times) * 1000:.2f} ms, fastest {min(times) * 1000:.2f} ms")
+
+    run_async(work)

@@ -1,0 +1,74 @@
+"""`stack pin add|ls|rm`: roots that garbage collection keeps."""
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import CID, config, json_option, timeout_option
+from stack.multiformats.cid import Cid
+from stack.node.api import AddPin, ListPins, RemovePin
+from stack.node.exits import NOT_FOUND
+
+
+@click.group()
+def pin() -> None:
+    """Roots that garbage collection keeps."""
+
+
+@pin.command("add")
+@click.argument("cid", type=CID)
+@click.option("--name", default="", help="A name for you.")
+@timeout_option
+@json_option
+def add(cid: Cid, name: str, timeout: float | None, as_json: bool) -> None:
+    """Fetch what is missing below CID and keep it."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            done = await api.ask(AddPin(cid=cid, name=name, timeout=timeout))
+        if as_json:
+            output.json_line(done, cid=str(cid))
+        else:
+            output.data(f"pinned {cid} ({output.count(done.count, 'block')})")
+
+    run_async(work)
+
+
+@pin.command("ls")
+@json_option
+def list_pins(as_json: bool) -> None:
+    """All pins; shares are pinned by themselves."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            rows = await api.ask(ListPins())
+        if as_json:
+            output.json_line(rows)
+            return
+        for row in rows:
+            output.data(f"{row.cid} {row.kind} {row.name}".rstrip())
+        if not rows:
+            output.note("nothing is pinned")
+
+    run_async(work)
+
+
+@pin.command("rm")
+@click.argument("cid", type=CID)
+@json_option
+def remove(cid: Cid, as_json: bool) -> int:
+    """No longer keep CID; `stack gc` then frees its space."""
+
+    async def work() -> int:
+        async with open_api(config("command")) as api:
+            done = await api.ask(RemovePin(cid=cid))
+        if as_json:
+            output.json_line(done)
+        elif done.count:
+            output.data(f"unpinned {cid}")
+        else:
+            output.note(f"{cid} was not pinned")
+        return 0 if done.count else NOT_FOUND
+
+    return run_async(work)

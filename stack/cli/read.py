@@ -1,0 +1,54 @@
+"""`stack cat`, `stack ls`."""
+
+import sys
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import DAG_PATH, SIZE, config, from_option, json_option, timeout_option
+from stack.dag.unixfs.names import printable
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import Cat, ListDirectory
+
+
+@click.command()
+@click.argument("source", type=DAG_PATH, metavar="CID[/PATH]")
+@click.option("--offset", type=SIZE, default=0, help="Start so many bytes into the file.")
+@click.option("--length", type=SIZE, help="Print at most so many bytes.")
+@from_option
+@timeout_option
+def cat(source: str, offset: int, length: int | None, providers: tuple[Multiaddr, ...], timeout: float | None) -> None:
+    """Print a file. Every block is checked before a byte of it comes out."""
+
+    async def work() -> None:
+        request = Cat(source=source, offset=offset, length=length, providers=providers, timeout=timeout)
+        async with open_api(config("command")) as api, api.read(request) as pieces:
+            async for piece in pieces:
+                sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+    run_async(work)
+
+
+@click.command()
+@click.argument("source", type=DAG_PATH, metavar="CID[/PATH]")
+@from_option
+@timeout_option
+@json_option
+def ls(source: str, providers: tuple[Multiaddr, ...], timeout: float | None, as_json: bool) -> None:
+    """List a directory: CID, size, name."""
+
+    async def work() -> None:
+        request = ListDirectory(source=source, providers=providers, timeout=timeout)
+        async with open_api(config("command")) as api, api.watch(request) as entries:
+            async for entry in entries:
+                if as_json:
+                    output.json_line(entry)
+                else:
+                    shown = "-" if entry.size is None else str(entry.size)
+                    mark = "/" if entry.type == "directory" else ""
+                    output.data(f"{entry.cid} {shown} {printable(entry.name)}{mark}")
+
+    run_async(work)

@@ -1,0 +1,84 @@
+"""`stack gc`, `stack repo stat|verify`."""
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import config, json_option
+from stack.node.api import CollectGarbage, GetRepoStat, VerifyEvent, VerifyRepo
+from stack.node.exits import WRONG_BYTES
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@json_option
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Free the space of blocks that no pin, share or running fetch needs."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            report = await api.ask(CollectGarbage(dry_run=dry_run))
+        if as_json:
+            output.json_line(report)
+            return
+        verb = "would free" if dry_run else "freed"
+        output.data(f"{verb} {output.count(report.blocks, 'block')}, {output.size(report.bytes)}; {report.kept} kept")
+
+    run_async(work)
+
+
+@click.group()
+def repo() -> None:
+    """The repository of this home."""
+
+
+@repo.command()
+@json_option
+def stat(as_json: bool) -> None:
+    """What the repository holds."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            info = await api.ask(GetRepoStat())
+        if as_json:
+            output.json_line(info)
+            return
+        output.data(f"home          {info.home}")
+        output.data(f"blocks        {info.blocks}, {output.size(info.block_bytes)}")
+        output.data(f"shared files  {info.shared_files}, {output.size(info.shared_bytes)} in place")
+        output.data(f"packs         {output.size(info.pack_bytes)}")
+        output.data(f"index         {output.size(info.index_bytes)}")
+        quota = output.size(info.quota_bytes) if info.quota_bytes is not None else "none"
+        output.data(f"free on disk  {output.size(info.free_bytes)} (quota {quota})")
+
+    run_async(work)
+
+
+@repo.command()
+@json_option
+def verify(as_json: bool) -> int:
+    """Read and hash every block; says which are wrong."""
+
+    async def work() -> int:
+        problems = 0
+        blocks = size = 0
+        async with open_api(config("command")) as api, api.watch(VerifyRepo()) as events:
+            with output.progress("verifying", wanted=not as_json) as bar:
+                async for event in events:
+                    blocks, size = event.blocks, event.bytes
+                    bar.update(size, None, output.count(blocks, "block"))
+                    if event.problem is not None:
+                        problems += 1
+                        if as_json:
+                            output.json_line(event)
+                        else:
+                            bar.say(event.problem)
+        if as_json:
+            output.json_line(VerifyEvent(blocks=blocks, bytes=size, done=True), problems=problems)
+        else:
+            verdict = "all good" if not problems else output.count(problems, "problem")
+            output.data(f"{output.count(blocks, 'block')}, {output.size(size)} read: {verdict}")
+        return WRONG_BYTES if problems else 0
+
+    return run_async(work)

@@ -1,0 +1,116 @@
+"""`stack share`: index in place, print the ticket, serve."""
+
+import sys
+from pathlib import Path
+
+import anyio
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import config, existing, json_option, listen_option
+from stack.control.client import ControlClient
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import (
+    AddProgress,
+    Api,
+    EntrySkipped,
+    GetIdentity,
+    GetReach,
+    SendProgress,
+    Share,
+    Shared,
+    WatchShare,
+)
+
+LASTING_ROLES = ("daemon", "share")
+"""Processes that go on serving what is handed to them."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--once", is_flag=True, help="End after one complete copy has gone out.")
+@click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@listen_option
+@click.option("--no-qr", is_flag=True, help="No QR code.")
+@json_option
+def share(
+    paths: tuple[str, ...], once: bool, hidden: bool, listen: tuple[Multiaddr, ...], no_qr: bool, as_json: bool
+) -> None:
+    """Share files or directories where they lie; prints a ticket for others to `stack get`.
+
+    Nothing is copied and nothing is published: only who has the ticket can fetch. Several paths become one directory.
+    """
+    sources = tuple(existing(path) for path in paths)
+    settings = config("share", listen=tuple(str(address) for address in listen) or None)
+
+    async def work() -> None:
+        async with open_api(settings) as api:
+            shared = await _import(api, sources, hidden, quiet=as_json)
+            if as_json:
+                output.json_line(shared)
+            else:
+                output.data(shared.ticket)
+            handed_over = isinstance(api, ControlClient)
+            await _explain(api, shared, qr=not (no_qr or as_json))
+            if handed_over and not once and (await api.ask(GetIdentity())).role in LASTING_ROLES:
+                output.note("The node that runs already serves it from now on; `stack shares rm` ends that.")
+                return
+            await _serve(api, shared, once)
+
+    run_async(work)
+
+
+async def _import(api: Api, sources: tuple[Path, ...], hidden: bool, *, quiet: bool) -> Shared:
+    skipped: dict[str, int] = {}
+    async with api.watch(Share(paths=sources, hidden=hidden)) as events:
+        with output.progress(f"indexing {sources[0].name}", wanted=not quiet) as bar:
+            async for event in events:
+                match event:
+                    case AddProgress():
+                        bar.update(event.bytes_done, event.bytes_total, "")
+                    case EntrySkipped():
+                        skipped[event.reason] = skipped.get(event.reason, 0) + 1
+                        if event.reason != "hidden":
+                            bar.say(f"skipped {event.path}: {event.reason}")
+                    case Shared():
+                        shared = event
+    if hidden_count := skipped.get("hidden"):
+        output.note(f"{output.count(hidden_count, 'hidden file')} left out; --hidden takes them too")
+    return shared
+
+
+async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
+    if qr and sys.stderr.isatty():
+        import segno
+
+        segno.make(shared.ticket.upper(), error="l").terminal(out=sys.stderr, compact=True, border=1)
+    reach = await api.ask(GetReach())
+    output.note(
+        f"Sharing {shared.name or shared.cid} ({output.size(shared.size)}). On the other computer: stack get TICKET"
+    )
+    output.note(reach.advice)
+
+
+async def _serve(api: Api, shared: Shared, once: bool) -> None:
+    """Serve until interrupted, or until one peer has received as much as a whole copy."""
+    if not once:
+        output.note("Serving; Ctrl-C ends it.")
+    with output.progress(shared.name) as bar:
+        sent: dict[str, int] = {}
+        async with api.watch(WatchShare(cid=shared.cid)) as progress:
+            async for step in progress:
+                sent[step.peer_id] = step.bytes_sent
+                bar.update(sum(sent.values()), None, f"sent to {output.count(len(sent), 'peer')}")
+                _tell(step, bar)
+                if once and step.complete:
+                    await anyio.sleep(
+                        0.5
+                    )  # the receiver still has to acknowledge the last frames before the socket closes
+                    return
+
+
+def _tell(step: SendProgress, bar: output.Progress) -> None:
+    if step.complete:
+        bar.say(f"A whole copy went to {step.peer_id}.")

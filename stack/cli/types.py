@@ -1,0 +1,159 @@
+"""What users type, checked before anything is started: a mistake costs nothing and exits with 2."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from stack.errors import DecodeError
+from stack.files.ticket import decode_ticket, is_ticket
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.config import Config, load
+
+F = TypeVar("F", bound=Callable[..., object])
+
+SOURCE_LENGTH_MAX = 4096
+"""A ticket has 300 characters, a CID under 200, a path inside a DAG what is left."""
+
+
+class CidType(click.ParamType):
+    """A CID."""
+
+    name = "CID"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Cid:
+        """Raises click's usage error."""
+        try:
+            return value if isinstance(value, Cid) else Cid.parse(str(value).removeprefix("/ipfs/"))
+        except DecodeError as error:
+            self.fail(f"{_shown(value)} is not a CID: {error}", param, ctx)
+
+
+class MultiaddrType(click.ParamType):
+    """A multiaddr."""
+
+    name = "MULTIADDR"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Multiaddr:
+        """Raises click's usage error."""
+        try:
+            return value if isinstance(value, Multiaddr) else Multiaddr.parse(str(value))
+        except DecodeError as error:
+            self.fail(f"{_shown(value)} is not an address: {error}", param, ctx)
+
+
+class SourceType(click.ParamType):
+    """A ticket, or a CID with an optional path. Kept as text; the node reads it again."""
+
+    name = "TICKET|CID[/PATH]"
+
+    def __init__(self, *, tickets: bool = True) -> None:
+        self._tickets = tickets
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises click's usage error that says whether it is a mistyped or cut ticket or no CID at all."""
+        text = str(value)
+        if len(text) > SOURCE_LENGTH_MAX:
+            self.fail(f"{len(text)} characters are neither a ticket nor a CID", param, ctx)
+        try:
+            if self._tickets and is_ticket(text):
+                decode_ticket(text)
+            else:
+                text = text.strip().removeprefix("ipfs://").removeprefix("/ipfs/")
+                Cid.parse(text.partition("/")[0])
+        except DecodeError as error:
+            self.fail(str(error), param, ctx)
+        return text
+
+
+class PeerType(click.ParamType):
+    """A peer id, or a multiaddr that ends in one. Kept as text."""
+
+    name = "PEER|MULTIADDR"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises click's usage error."""
+        from stack.identity.peer_id import PeerId
+
+        text = str(value)
+        try:
+            if text.startswith("/"):
+                Multiaddr.parse(text)
+            else:
+                PeerId.parse(text)
+        except DecodeError as error:
+            self.fail(f"{_shown(value)} is neither a peer id nor an address: {error}", param, ctx)
+        return text
+
+
+class SizeType(click.ParamType):
+    """A number of bytes, with an optional unit: `64MiB`."""
+
+    name = "BYTES"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raises click's usage error."""
+        text = str(value).strip().lower().removesuffix("b").removesuffix("i")
+        units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+        try:
+            number = float(text[:-1]) * units[text[-1]] if text[-1:] in units else float(text)
+            if not 0 <= number < 1 << 63:
+                raise ValueError
+        except ValueError:
+            self.fail(f"{_shown(value)} is not a number of bytes", param, ctx)
+        return int(number)
+
+
+CID = CidType()
+MULTIADDR = MultiaddrType()
+SOURCE = SourceType()
+DAG_PATH = SourceType(tickets=False)
+PEER = PeerType()
+SIZE = SizeType()
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= 80 else text[:80] + "...")
+
+
+def config(role: str, **flags: object) -> Config:
+    """The settings of this home with what was typed on top. Raises ConfigError."""
+    return load({"role": role, **flags})
+
+
+def existing(path: str) -> Path:
+    """An absolute path of something that is there. Raises click's usage error."""
+    absolute = Path(path).absolute()
+    if not absolute.exists() and not absolute.is_symlink():
+        raise click.BadParameter(f"{path} does not exist")
+    return absolute
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Give up after so long without progress."
+)
+from_option = click.option(
+    "--from", "providers", type=MULTIADDR, multiple=True, help="Somebody who has it; may be given several times."
+)
+listen_option = click.option(
+    "--listen", type=MULTIADDR, multiple=True, help="Listen here instead of on the stored port of all interfaces."
+)
+
+__all__ = [
+    "CID",
+    "DAG_PATH",
+    "MULTIADDR",
+    "PEER",
+    "SIZE",
+    "SOURCE",
+    "config",
+    "existing",
+    "from_option",
+    "json_option",
+    "listen_option",
+    "timeout_option",
+]

@@ -1,0 +1,136 @@
+"""`Api` over the control socket of a node that runs in another process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar, cast
+
+import anyio
+from anyio.abc import ByteStream
+
+from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, load
+from stack.errors import StackError
+from stack.files import events as fetch_events
+from stack.node import api
+from stack.node.api import Ask, Read, Watch, Write
+from stack.node.exits import NO_DAEMON, NodeError
+from stack.node.home import ControlAddress
+from stack.node.schema import from_tagged, to_tagged
+from stack.pb.control_pb2 import Call, Data, Frame, Hello
+
+A = TypeVar("A")
+
+ANSWERS: dict[str, type] = {
+    name: kind for module in (api, fetch_events) for name, kind in vars(module).items() if isinstance(kind, type)
+}
+
+CONNECT_SECONDS = 5.0
+
+
+class NodeUnreachable(NodeError):
+    """The process that holds the home does not answer, or speaks another version."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("NodeUnreachable", message, NO_DAEMON)
+
+
+class ControlClient:
+    """Asks the node behind `address`; each request opens a connection of its own."""
+
+    def __init__(self, address: ControlAddress) -> None:
+        self._address = address
+
+    @asynccontextmanager
+    async def _call(self, request: object) -> AsyncIterator[FrameStream]:
+        stream = await self._connect()
+        async with stream:
+            frames = FrameStream(stream)
+            try:
+                with anyio.fail_after(CONNECT_SECONDS):
+                    theirs = (await frames.receive()).hello
+                if theirs.version != CONTROL_VERSION:
+                    raise NodeUnreachable(
+                        f"the running node ({theirs.agent or 'unknown'}) speaks version {theirs.version} of the control "
+                        f"protocol, this command {CONTROL_VERSION}: restart the node, or use its own version of the command"
+                    )
+                await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, token=self._address.token)))
+                await frames.send(Frame(call=Call(request=dump(to_tagged(request)))))
+                yield frames
+            except TimeoutError as error:
+                raise NodeUnreachable("the node that holds this home does not answer") from error
+            except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+                raise NodeUnreachable("the node that holds this home went away before it had answered") from error
+
+    async def _connect(self) -> ByteStream:
+        try:
+            with anyio.fail_after(CONNECT_SECONDS):
+                if self._address.path is not None:
+                    return await anyio.connect_unix(self._address.path)
+                return await anyio.connect_tcp(self._address.host, self._address.port)
+        except (OSError, TimeoutError) as error:
+            raise NodeUnreachable(f"the node that holds this home cannot be reached: {error}") from error
+
+    async def ask(self, request: Ask[A]) -> A:
+        """One answer."""
+        async with self._call(request) as frames:
+            answers = [answer async for answer in _items(frames)]
+        return cast(A, answers[0])
+
+    @asynccontextmanager
+    async def watch(self, request: Watch[A]) -> AsyncIterator[AsyncIterator[A]]:
+        """Events; leaving the context closes the connection, which ends the work there."""
+        async with self._call(request) as frames:
+            yield cast(AsyncIterator[A], _items(frames))
+
+    @asynccontextmanager
+    async def read(self, request: Read) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A byte stream."""
+        async with self._call(request) as frames:
+            yield _pieces(frames)
+
+    async def write(self, request: Write[A], data: AsyncIterator[bytes]) -> A:
+        """Send a byte stream, then one answer."""
+        async with self._call(request) as frames:
+            answers: list[object] = []
+            failure: StackError | None = None
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_send_pieces, frames, data)
+                try:
+                    answers = [answer async for answer in _items(frames)]
+                except StackError as error:  # raised below, outside of the group, so that it keeps its type
+                    failure = error
+                tasks.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
+            return cast(A, answers[0])
+
+
+async def _send_pieces(frames: FrameStream, data: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in data:
+            for start in range(0, len(piece), DATA_SIZE):
+                await frames.send(Frame(data=Data(payload=piece[start : start + DATA_SIZE])))
+        await frames.send(Frame(data=Data()))
+    except anyio.BrokenResourceError:
+        pass  # the node refused in the middle: its last frame says why
+
+
+async def _frames(frames: FrameStream) -> AsyncIterator[Frame]:
+    while True:
+        frame = await frames.receive()
+        match frame.WhichOneof("kind"):
+            case "finished":
+                return
+            case "failed":
+                raise NodeError(frame.failed.kind, frame.failed.message, frame.failed.exit_code)
+            case _:
+                yield frame
+
+
+async def _items(frames: FrameStream) -> AsyncIterator[object]:
+    async for frame in _frames(frames):
+        yield from_tagged(load(frame.item.value), ANSWERS)
+
+
+async def _pieces(frames: FrameStream) -> AsyncIterator[bytes]:
+    async for frame in _frames(frames):
+        yield frame.data.payload

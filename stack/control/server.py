@@ -1,0 +1,130 @@
+"""The control socket of a node: other commands of the same home are served here."""
+
+import hmac
+import logging
+from collections.abc import AsyncIterator
+
+import anyio
+from anyio.abc import ByteStream
+
+from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, load
+from stack.errors import DecodeError, StackError
+from stack.node import api as requests
+from stack.node.api import Api, Ask, Read, Watch, Write
+from stack.node.exits import BUG, USAGE, exit_code
+from stack.node.schema import from_tagged, to_tagged
+from stack.pb.control_pb2 import Call, Data, Failed, Finished, Frame, Hello, Item
+
+_log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 5.0
+"""A client that does not say hello is a port scanner, or stuck."""
+
+REQUESTS: dict[str, type] = {
+    name: kind
+    for name, kind in vars(requests).items()
+    if isinstance(kind, type) and issubclass(kind, (Ask, Watch, Read, Write)) and kind not in (Ask, Watch, Read, Write)
+}
+
+
+class ControlServer:
+    """Serves requests of one connection after the other; each connection carries one request.
+
+    `token` must be sent by the client where the socket is open to other users (TCP); None where file permissions guard it.
+    """
+
+    def __init__(self, api: Api, agent: str, token: bytes | None) -> None:
+        self._api = api
+        self._agent = agent
+        self._token = token
+
+    async def serve(self, stream: ByteStream) -> None:
+        """Serve one connection; never raises but on cancellation."""
+        frames = FrameStream(stream)
+        async with stream:
+            try:
+                if await self._greet(frames):
+                    await self._answer(frames)
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                pass
+            except StackError as error:
+                _log.debug("control connection dropped: %s", error)
+
+    async def _greet(self, frames: FrameStream) -> bool:
+        await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, agent=self._agent)))
+        with anyio.move_on_after(HELLO_SECONDS):
+            hello = (await frames.receive()).hello
+            if hello.version != CONTROL_VERSION:
+                return False
+            return self._token is None or hmac.compare_digest(hello.token, self._token)
+        return False
+
+    async def _answer(self, frames: FrameStream) -> None:
+        call = (await frames.receive()).call
+        try:
+            request = _request(call)
+        except DecodeError as error:
+            await frames.send(Frame(failed=Failed(kind="DecodeError", message=str(error), exit_code=USAGE)))
+            return
+        last: Frame | None = None
+        async with anyio.create_task_group() as tasks:
+            if not isinstance(request, Write):
+                tasks.start_soon(_watch_client, frames, tasks.cancel_scope)
+            last = await self._outcome(request, frames)
+            tasks.cancel_scope.cancel()
+        if last is not None:
+            await frames.send(last)
+
+    async def _outcome(self, request: object, frames: FrameStream) -> Frame | None:
+        """Run the request; the last frame to send, or None when the client has gone."""
+        try:
+            await self._run(request, frames)
+            return Frame(finished=Finished())
+        except StackError as error:
+            return Frame(failed=Failed(kind=type(error).__name__, message=str(error), exit_code=exit_code(error)))
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return None
+        except Exception as error:  # noqa: BLE001 - a bug in one request must not end the node; the client is told
+            _log.exception("%s failed", type(request).__name__)
+            return Frame(failed=Failed(kind=type(error).__name__, message=f"internal error: {error!r}", exit_code=BUG))
+
+    async def _run(self, request: object, frames: FrameStream) -> None:
+        match request:
+            case Ask():
+                await frames.send(_item(await self._api.ask(request)))
+            case Watch():
+                async with self._api.watch(request) as events:
+                    async for event in events:
+                        await frames.send(_item(event))
+            case Read():
+                async with self._api.read(request) as pieces:
+                    async for piece in pieces:
+                        for start in range(0, len(piece), DATA_SIZE):
+                            await frames.send(Frame(data=Data(payload=bytes(piece[start : start + DATA_SIZE]))))
+            case Write():
+                await frames.send(_item(await self._api.write(request, _payloads(frames))))
+
+
+def _request(call: Call) -> object:
+    form = load(call.request)
+    if not isinstance(form, dict):
+        raise DecodeError("a request is an object")
+    return from_tagged(form, REQUESTS)
+
+
+def _item(value: object) -> Frame:
+    return Frame(item=Item(value=dump(to_tagged(value))))
+
+
+async def _payloads(frames: FrameStream) -> AsyncIterator[bytes]:
+    while payload := (await frames.receive()).data.payload:
+        yield payload
+
+
+async def _watch_client(frames: FrameStream, scope: anyio.CancelScope) -> None:
+    """A client that cancels, or goes away, ends its request."""
+    try:
+        await frames.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, StackError):
+        pass
+    scope.cancel()

@@ -1,0 +1,58 @@
+"""Names out of foreign directories: which may become file names, and how any of them is shown. Pure text.
+
+Attacks: CVE-2020-26279 (a name like `../x` leaves the target directory), CVE-2020-26283 (control characters in names
+drive the terminal).
+"""
+
+import unicodedata
+from typing import Final
+
+from stack.errors import DecodeError
+
+NAME_BYTES_MAX: Final = 255
+"""Longest file name on all usual file systems (NAME_MAX of POSIX systems; NTFS and APFS count 255 units too)."""
+
+_FORBIDDEN: Final = {"/": "a slash", "\\": "a backslash", "\0": "a NUL byte"}
+"""Separators on one system or another, and what ends a name in C. A name with one means another path elsewhere."""
+
+
+def safe_name(name: str) -> str:
+    """The name, when it can be a file's in the directory meant for it, on any system. Raises DecodeError."""
+    shown = printable(name[:60])
+    if name in ("", ".", ".."):
+        raise DecodeError(f"{shown!r} cannot be the name of a file")
+    for character, what in _FORBIDDEN.items():
+        if character in name:
+            raise DecodeError(f"the name {shown} has {what} in it")
+    if len(name) > 1 and name[1] == ":" and name[0].isascii() and name[0].isalpha():
+        raise DecodeError(f"the name {shown} starts like a drive")
+    size = len(name.encode("utf-8", "surrogateescape"))
+    if size > NAME_BYTES_MAX:
+        raise DecodeError(f"the name {shown}... has {size} bytes, a file name has at most {NAME_BYTES_MAX}")
+    return name
+
+
+def collision_key(name: str) -> str:
+    """Equal for names that are one file on a file system that ignores case or the form of accents (APFS, NTFS)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def printable(name: str) -> str:
+    """The name with nothing in it that a terminal would obey: control, bidirectional and invisible characters escaped.
+
+    What is escaped looks as in a Python string; so does a backslash, which keeps the text unambiguous.
+    """
+    return "".join(map(_printable, name))
+
+
+def _printable(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    # Spaces of other widths (as in Japanese text) are harmless, though Python does not call them printable.
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    if "\udc80" <= character <= "\udcff":
+        # A byte that is not UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

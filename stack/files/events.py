@@ -1,0 +1,157 @@
+"""What a fetch tells while it runs: the same events for `--jsonl`, for the control protocol and for the library.
+
+Frozen and complete; fields are of the types that `node/schema.py` knows. Sizes are bytes, rates bytes a second.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+
+WAITING_EVENTS_MAX = 1024
+"""Events kept for a consumer that does not come; beyond it the oldest go. Progress is kept once only, the latest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchStarted:
+    """What is sought is known well enough to begin."""
+
+    root: Cid
+    name: str
+    target: Path
+    size: int
+    """All content bytes, as claimed by the DAG; grows more exact as files are opened."""
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResumed:
+    """An earlier fetch to the same target is continued."""
+
+    bytes_present: int
+    """On record from before; checked again as the fetch reaches them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchProgress:
+    """How far it is. Told a few times a second; one that nobody took is replaced by the next."""
+
+    bytes_done: int
+    total: int
+    rate: float
+    """Of the last seconds, received only."""
+    peers: int
+    """Peers that deliver."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingForProvider:
+    """Nobody who has it is connected; the search goes on."""
+
+    seconds: float
+    """Since the search began, or since the last provider went."""
+    tried: int
+    """Peers known so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderFound:
+    """A peer delivers."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerDropped:
+    """A peer is no longer asked, and why."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFinished:
+    """A file is complete, checked and has its final name."""
+
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntrySkipped:
+    """An entry of the tree could not be kept under its name, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchFinished:
+    """Everything is there. The last event."""
+
+    root: Cid
+    target: Path
+    size: int
+    files: int
+    received: int
+    """Bytes that came from peers in this run."""
+    seconds: float
+    already_complete: bool
+    """It had all been there before; nothing was written."""
+    skipped: int
+
+
+FetchEvent = (
+    FetchStarted
+    | FetchResumed
+    | FetchProgress
+    | WaitingForProvider
+    | ProviderFound
+    | PeerDropped
+    | FileFinished
+    | EntrySkipped
+    | FetchFinished
+)
+
+
+class EventQueue:
+    """Between a fetch, which never waits, and its consumer, who may be slow or absent.
+
+    Commands: `put`, `end`. Output: iteration, once; it raises what the fetch failed with.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[FetchEvent] = deque(maxlen=WAITING_EVENTS_MAX)
+        self._changed = anyio.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def put(self, event: FetchEvent) -> None:
+        """Tell `event`; a progress that nobody has taken is replaced."""
+        if isinstance(event, FetchProgress) and self._events and isinstance(self._events[-1], FetchProgress):
+            self._events.pop()
+        self._events.append(event)
+        self._changed.set()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more comes; `error` is raised after the events that wait."""
+        self._ended = True
+        self._error = error
+        self._changed.set()
+
+    def __aiter__(self) -> "EventQueue":
+        return self
+
+    async def __anext__(self) -> FetchEvent:
+        while not self._events:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        return self._events.popleft()

@@ -1,0 +1,71 @@
+"""Ed25519 keys: 32 bytes public; seed and public key, 64 bytes, private. Source: peer-ids.md, "Ed25519"; RFC 8032."""
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as _Private
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey as _Public
+
+from stack.errors import DecodeError
+from stack.identity.keys import BadSignature, PrivateKey, PublicKey
+
+PUBLIC_BYTES = 32
+SEED_BYTES = 32
+
+
+class Ed25519PublicKey(PublicKey):
+    """A public key of this type."""
+
+    __slots__ = ("_key",)
+
+    kind = "ed25519"
+    number = 1
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._key = _Public.from_public_bytes(data)
+
+    def verify(self, data: bytes, signature: bytes) -> None:
+        try:
+            self._key.verify(signature, data)
+        except InvalidSignature:
+            raise BadSignature("the ed25519 signature does not verify") from None
+
+
+class Ed25519PrivateKey(PrivateKey):
+    """A private key of this type."""
+
+    __slots__ = ("_key",)
+
+    kind = "ed25519"
+    number = 1
+
+    def __init__(self, key: _Private) -> None:
+        self._key = key
+        super().__init__(Ed25519PublicKey(key.public_key().public_bytes_raw()))
+
+    def sign(self, data: bytes) -> bytes:
+        return self._key.sign(data)
+
+    def secret(self) -> bytes:
+        return self._key.private_bytes_raw() + self.public.data
+
+
+def generate() -> PrivateKey:
+    """A new key."""
+    return Ed25519PrivateKey(_Private.generate())
+
+
+def decode_public(data: bytes) -> PublicKey:
+    """The key in these bytes. Raises DecodeError."""
+    if len(data) != PUBLIC_BYTES:
+        raise DecodeError(f"a public ed25519 key has {PUBLIC_BYTES} bytes, this one has {len(data)}")
+    return Ed25519PublicKey(data)
+
+
+def decode_private(data: bytes) -> PrivateKey:
+    """The key in these bytes; the old form has the public key a second time. Raises DecodeError."""
+    if len(data) not in (SEED_BYTES + PUBLIC_BYTES, SEED_BYTES + 2 * PUBLIC_BYTES):
+        raise DecodeError(f"a private ed25519 key has 64 or 96 bytes, this one has {len(data)}")
+    key = Ed25519PrivateKey(_Private.from_private_bytes(data[:SEED_BYTES]))
+    if data[SEED_BYTES:] != key.public.data * (len(data) // PUBLIC_BYTES - 1):
+        raise DecodeError("the public half of a private ed25519 key is not that of its seed")
+    return key

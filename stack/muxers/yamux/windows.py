@@ -1,0 +1,143 @@
+"""How much may be on its way: the windows of a stream, and the memory that stands behind them.
+
+Source: libp2p specs yamux/README.md ("Flow Control"); growth as in go-yamux (a window that is used up within four round
+trips is too small). Credit is handed back for bytes the application has read, never for bytes received.
+"""
+
+from stack.errors import LimitExceeded, RemoteProtocolError
+from stack.muxers.yamux.frames import UINT32_MAX, GoAwayCode
+from stack.sansio.budget import Reservation
+
+WINDOW_INITIAL = 256 * 1024
+"""The specification's: both ends assume it, so it cannot be made smaller."""
+
+ROUND_TRIP_MIN = 0.01
+"""Seconds. Below it, scheduling hides the round trip, and a loopback window would never grow."""
+
+GROWTH_ROUND_TRIPS = 4
+"""A half window that is read within so many round trips is too small (go-yamux)."""
+
+CHARGE_BYTES = 64 * 1024
+"""Memory is drawn from the budget in such steps, about one full frame each."""
+
+
+class SendWindow:
+    """What the peer lets us send on a stream.
+
+    Facts: `open`. Commands: `take`. Getters: `credit`.
+    """
+
+    __slots__ = ("credit",)
+
+    def __init__(self) -> None:
+        self.credit = WINDOW_INITIAL
+
+    def open(self, delta: int) -> bool:
+        """The peer grants `delta` bytes more; True when nothing could be sent before and now something can.
+
+        Raises RemoteProtocolError, and changes nothing, when the sum is no 32-bit number (CVE-2026-31814).
+        """
+        if self.credit + delta > UINT32_MAX:
+            raise RemoteProtocolError(
+                f"a window of {self.credit} bytes cannot be opened by {delta}", code=GoAwayCode.PROTOCOL_ERROR
+            )
+        opened = self.credit == 0 and delta > 0
+        self.credit += delta
+        return opened
+
+    def take(self, size: int) -> int:
+        """Use at most `size` bytes of the window; says how much."""
+        taken = min(size, self.credit)
+        self.credit -= taken
+        return taken
+
+
+class ReceiveWindow:
+    """What we let the peer send on a stream, and what of that waits to be read.
+
+    Facts: `receive`, `keep`. Commands: `read`, `take_credit`, `release`. Getters: `credit`, `size`, `unread`, `charged`.
+
+    The first 256 KiB are the peer's by specification; of them only what really waits is charged to the budget. Growth
+    is charged when it is granted, so that all granted memory exists.
+    """
+
+    __slots__ = ("_budget", "_most", "_updated_at", "charged", "credit", "size", "unread")
+
+    def __init__(self, budget: Reservation, most: int, now: float) -> None:
+        self._budget = budget
+        self._most = most
+        self._updated_at = now
+        self.credit = WINDOW_INITIAL
+        """What the peer may still send."""
+        self.size = WINDOW_INITIAL
+        """What it may send in all while nothing is read."""
+        self.unread = 0
+        """Received and not yet read by the application."""
+        self.charged = 0
+        """Bytes this stream has drawn from the budget."""
+
+    def receive(self, size: int) -> None:
+        """A data frame of `size` bytes has begun. Raises RemoteProtocolError when it exceeds the window."""
+        if size > self.credit:
+            raise RemoteProtocolError(
+                f"a data frame of {size} bytes, the window has {self.credit}", code=GoAwayCode.PROTOCOL_ERROR
+            )
+        self.credit -= size
+        self.unread += size
+
+    def keep(self, waiting: int) -> None:
+        """`waiting` bytes are held in memory. Raises LimitExceeded when the budget has no room for them."""
+        self._charge(waiting)
+
+    def read(self, size: int, waiting: int) -> None:
+        """The application has read `size` bytes; `waiting` are still held."""
+        self.unread -= size
+        if self.charged:
+            self._charge(waiting)
+
+    @property
+    def owed(self) -> int:
+        """Credit that could be handed back now."""
+        return self.size - self.credit - self.unread
+
+    @property
+    def due(self) -> bool:
+        """At least half of the window could be handed back: less is not worth a frame."""
+        return 2 * self.owed >= self.size
+
+    def take_credit(self, now: float, round_trip: float) -> int:
+        """The delta to tell the peer now. The window doubles when it was used up fast and the budget has room."""
+        if now - self._updated_at < GROWTH_ROUND_TRIPS * max(round_trip, ROUND_TRIP_MIN):
+            self._grow()
+        self._updated_at = now
+        delta = self.owed
+        self.credit += delta
+        return delta
+
+    def release(self) -> None:
+        """Give all memory back; the stream is gone."""
+        self._budget.shrink(self.charged)
+        self.charged = 0
+
+    def _grow(self) -> None:
+        size = min(2 * self.size, self._most)
+        try:
+            self._charge_at_least(size - WINDOW_INITIAL)
+        except LimitExceeded:
+            return
+        self.size = size
+
+    def _charge(self, waiting: int) -> None:
+        """Hold what waits, in whole steps, but never less than the growth that was granted."""
+        steps = -(-waiting // CHARGE_BYTES) * CHARGE_BYTES
+        wanted = max(steps, self.size - WINDOW_INITIAL)
+        if wanted < self.charged:
+            self._budget.shrink(self.charged - wanted)
+            self.charged = wanted
+        else:
+            self._charge_at_least(wanted)
+
+    def _charge_at_least(self, wanted: int) -> None:
+        if wanted > self.charged:
+            self._budget.grow(wanted - self.charged)
+            self.charged = wanted

@@ -1,0 +1,143 @@
+"""How much strangers may ask of us: the figures, and the gate that every inbound connection passes first. Pure."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import group_of
+from stack.sansio.budget import Limits, Resource
+
+MIB = 1 << 20
+
+
+def _system() -> Limits:
+    return {
+        Resource.BYTES: 256 * MIB,
+        Resource.CONNECTIONS_IN: 1024,
+        Resource.CONNECTIONS_OUT: 1024,
+        Resource.STREAMS_IN: 8192,
+        Resource.STREAMS_OUT: 8192,
+        Resource.TASKS: 16384,
+    }
+
+
+def _transient() -> Limits:
+    return {Resource.BYTES: 32 * MIB, Resource.CONNECTIONS_IN: 256, Resource.CONNECTIONS_OUT: 512}
+
+
+def _peer() -> Limits:
+    return {
+        Resource.BYTES: 64 * MIB,
+        Resource.CONNECTIONS_IN: 8,
+        Resource.CONNECTIONS_OUT: 8,
+        Resource.STREAMS_IN: 1024,
+        Resource.STREAMS_OUT: 1024,
+        Resource.TASKS: 2048,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetLimits:
+    """Bounds of a host. Shape and most figures after go-libp2p's resource manager for a machine with 8 GiB."""
+
+    system: Limits = field(default_factory=_system)
+    """Everything together; ignored when the host is given a budget that stands already."""
+    transient: Limits = field(default_factory=_transient)
+    """Connections whose peer has not yet proved who it is."""
+    peer: Limits = field(default_factory=_peer)
+    """One authenticated peer."""
+    connection_bytes: int = 32 * MIB
+    """One connection (design: windows within 32 MiB a connection)."""
+    connections_per_group: int = 8
+    """Inbound connections from one IPv4 /32 or IPv6 /56 at a time; loopback has no limit."""
+    group_rate: float = 10.0
+    """New inbound connections a second from one group, in the long run (A04)."""
+    group_burst: int = 40
+    """And how many at once: a home network behind one address that comes back after an outage."""
+    low_water: int = 160
+    """Trimming goes down to this many connections."""
+    high_water: int = 192
+    """Above this many connections, unprotected ones are trimmed."""
+    grace: float = 20.0
+    """Seconds for which a new connection is not trimmed."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low_water <= self.high_water:
+            raise ValueError("0 < low_water <= high_water")
+
+
+class TokenBucket:
+    """`rate` things a second in the long run, `burst` at once. Facts carry `now` in monotonic seconds."""
+
+    __slots__ = ("_burst", "_rate", "_seen", "_tokens")
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._seen = now
+
+    def take(self, now: float) -> bool:
+        """True when one more is allowed now."""
+        self._tokens = min(float(self._burst), self._tokens + (now - self._seen) * self._rate)
+        self._seen = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Refusal(Enum):
+    """Why an inbound connection was not let in."""
+
+    RATE = "too many new connections from this address"
+    GROUP = "too many open connections from this address"
+    BUDGET = "the budget for new connections is used up"
+
+
+class InboundGate:
+    """Counts inbound connections per address group, and how fast new ones come.
+
+    Facts: `admit` (None = let in; then `leave` must follow when it has ended). Loopback and memory are never refused.
+    """
+
+    BUCKETS_MAX = 4096
+    """Groups remembered; the least recently seen is forgotten, so that a flood of addresses costs 1 MiB at most."""
+
+    def __init__(self, limits: NetLimits) -> None:
+        self._limits = limits
+        self._open: dict[str, int] = {}
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def admit(self, address: Multiaddr, now: float) -> Refusal | None:
+        """Decide on a connection from `address`; None means that it is counted from now on."""
+        group = group_of(address)
+        if group is None:
+            return None
+        bucket = self._buckets.get(group)
+        if bucket is None:
+            bucket = self._buckets[group] = TokenBucket(self._limits.group_rate, self._limits.group_burst, now)
+            if len(self._buckets) > self.BUCKETS_MAX:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(group)
+        if not bucket.take(now):
+            return Refusal.RATE
+        if self._open.get(group, 0) >= self._limits.connections_per_group:
+            return Refusal.GROUP
+        self._open[group] = self._open.get(group, 0) + 1
+        return None
+
+    def leave(self, address: Multiaddr) -> None:
+        """An admitted connection from `address` has ended."""
+        group = group_of(address)
+        if group is None:
+            return
+        self._open[group] -= 1
+        if not self._open[group]:
+            del self._open[group]
+
+    @property
+    def groups(self) -> int:
+        """How many groups have an open connection."""
+        return len(self._open)

@@ -1,0 +1,228 @@
+"""What we know of other peers: addresses with an expiry, signed records, protocols. Bounded everywhere. Pure.
+
+`now` is wall-clock time in seconds, because what is known here outlives the process.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stack.errors import StackError
+from stack.identity.peer_id import PeerId
+from stack.identity.peer_record import open_peer_record
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import is_unspecified, unique
+
+ADDRESSES_PER_PEER_MAX = 64
+"""go-libp2p's figure (A07)."""
+ADDRESSES_AFTER_DISCONNECT_MAX = 20
+"""go-libp2p keeps as many of a peer that has gone."""
+DIALLED_MAX = 8
+"""Of those, addresses that have led to the peer, which others' claims cannot push out."""
+PEERS_MAX = 100_000
+"""Peers remembered; the one that was not heard of for longest goes first, connected ones stay (A05, A07)."""
+RECORDS_MAX = 10_000
+"""Signed records remembered."""
+ADDRESS_BYTES_MAX = 512
+"""The longest address that is kept; certhashes and relays fit."""
+RECORD_BYTES_MAX = 8192
+"""The longest signed record that is kept: one identify message."""
+PROTOCOLS_MAX = 1024
+"""go-libp2p's identify cap (A30)."""
+
+CONNECTED_SECONDS = float("inf")
+"""For as long as a connection lives."""
+RECENT_SECONDS = 30 * 60.0
+"""After the last connection has ended."""
+DIALLED_SECONDS = 7 * 24 * 3600.0
+"""An address that once led to the peer; what is worth keeping over a restart."""
+HEARD_SECONDS = 10 * 60.0
+"""Told by somebody, never tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """One peer as plain data, for keeping over a restart: `addresses` pairs each text with its expiry (wall seconds)."""
+
+    peer: str
+    addresses: tuple[tuple[str, float], ...]
+    record: bytes | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    told: dict[Multiaddr, float] = field(default_factory=dict)
+    dialled: dict[Multiaddr, float] = field(default_factory=dict)
+    certified: frozenset[Multiaddr] = frozenset()
+    protocols: frozenset[str] | None = None
+    agent: str | None = None
+    connected: bool = False
+
+
+class Peerstore:
+    """Facts: `add_addresses`, `replace_addresses`, `dialled`, `add_record`, `identified`, `peer_connected`, `peer_disconnected`, `forget`.
+    Getters: `addresses`, `record`, `protocols`, `agent`, `peers`. `export` and `load` carry it over a restart."""
+
+    def __init__(self, *, peers_max: int = PEERS_MAX, records_max: int = RECORDS_MAX) -> None:
+        self._peers: OrderedDict[PeerId, _Entry] = OrderedDict()
+        self._records: OrderedDict[PeerId, tuple[int, bytes]] = OrderedDict()
+        self._peers_max = peers_max
+        self._records_max = records_max
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def peers(self) -> list[PeerId]:
+        """All peers of whom anything is known, the least recently heard of first."""
+        return list(self._peers)
+
+    def add_addresses(self, peer: PeerId, addresses: Iterable[Multiaddr], ttl: float, now: float) -> None:
+        """Addresses (without `/p2p`) of a peer that are good for `ttl` seconds; an expiry is only ever moved later."""
+        fresh = [a for a in unique(addresses) if len(bytes(a)) <= ADDRESS_BYTES_MAX and not is_unspecified(a)]
+        if not fresh:
+            return
+        entry = self._entry(peer)
+        for address in fresh[:ADDRESSES_PER_PEER_MAX]:
+            entry.told[address] = max(entry.told.get(address, now + ttl), now + ttl)
+        _cap(entry.told, ADDRESSES_PER_PEER_MAX - DIALLED_MAX)
+
+    def replace_addresses(self, peer: PeerId, addresses: Iterable[Multiaddr], ttl: float, now: float) -> None:
+        """The peer itself has told all its addresses: what was told before is gone, what was dialled stays (A32)."""
+        self._entry(peer).told = {}
+        self.add_addresses(peer, addresses, ttl, now)
+
+    def dialled(self, peer: PeerId, address: Multiaddr, now: float) -> None:
+        """`address` has led to `peer`, by proof of identity: worth keeping for days."""
+        entry = self._entry(peer)
+        entry.dialled[address] = now + DIALLED_SECONDS
+        _cap(entry.dialled, DIALLED_MAX)
+
+    def add_record(self, source: PeerId, envelope: bytes, ttl: float, now: float) -> bool:
+        """A signed peer record told by `source`: taken only when it is the source's own (A05, A06) and newer than the
+        last one. Its addresses replace what the peer told before. False when it is not taken."""
+        if len(envelope) > RECORD_BYTES_MAX:
+            return False
+        try:
+            record = open_peer_record(envelope)
+        except StackError:
+            return False
+        if record.peer_id != source:
+            return False
+        known = self._records.get(source)
+        if known is not None and record.sequence <= known[0]:
+            return False
+        self._records[source] = (record.sequence, bytes(envelope))
+        self._records.move_to_end(source)
+        if len(self._records) > self._records_max:
+            self._records.popitem(last=False)
+        certified = unique(address.split_peer()[0] for address in record.addresses)[:ADDRESSES_PER_PEER_MAX]
+        self.replace_addresses(source, certified, ttl, now)
+        self._entry(source).certified = frozenset(certified)
+        return True
+
+    def identified(self, peer: PeerId, protocols: Iterable[str] | None, agent: str | None) -> None:
+        """What identify told; None leaves what was known."""
+        entry = self._entry(peer)
+        if protocols is not None:
+            entry.protocols = frozenset(list(dict.fromkeys(protocols))[:PROTOCOLS_MAX])
+        if agent is not None:
+            entry.agent = agent[:128]
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """The first connection is there: the peer is not evicted while it lives."""
+        self._entry(peer).connected = True
+
+    def peer_disconnected(self, peer: PeerId, now: float) -> None:
+        """The last connection has ended: addresses that were good while connected now expire, and fewer are kept."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            return
+        entry.connected = False
+        entry.protocols = None
+        for address, expiry in entry.told.items():
+            entry.told[address] = min(expiry, now + RECENT_SECONDS)
+        _cap(entry.told, ADDRESSES_AFTER_DISCONNECT_MAX)
+        self._evict()
+
+    def forget(self, peer: PeerId) -> None:
+        """Drop everything about a peer."""
+        self._peers.pop(peer, None)
+        self._records.pop(peer, None)
+
+    def addresses(self, peer: PeerId, now: float) -> list[Multiaddr]:
+        """Addresses that have not expired: what was dialled first, then certified ones, then by expiry, latest first."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            return []
+        entry.told = {address: expiry for address, expiry in entry.told.items() if expiry > now}
+        entry.dialled = {address: expiry for address, expiry in entry.dialled.items() if expiry > now}
+        told = sorted(entry.told, key=lambda a: (a not in entry.certified, -entry.told[a]))
+        return unique([*sorted(entry.dialled, key=lambda a: -entry.dialled[a]), *told])
+
+    def record(self, peer: PeerId) -> bytes | None:
+        """The newest signed record of a peer, as it was received."""
+        known = self._records.get(peer)
+        return known[1] if known else None
+
+    def protocols(self, peer: PeerId) -> frozenset[str] | None:
+        """What identify told on the present connection, or None."""
+        entry = self._peers.get(peer)
+        return entry.protocols if entry else None
+
+    def agent(self, peer: PeerId) -> str | None:
+        """The name of the peer's program, as it says."""
+        entry = self._peers.get(peer)
+        return entry.agent if entry else None
+
+    def export(self, now: float) -> list[PeerRow]:
+        """What is worth keeping over a restart: every peer with an address that is still good."""
+        rows = []
+        for peer, entry in self._peers.items():
+            kept = tuple(
+                (str(address), min(expiry, now + DIALLED_SECONDS))
+                for address, expiry in (entry.told | entry.dialled).items()
+                if expiry > now
+            )
+            if kept:
+                rows.append(PeerRow(str(peer), kept, self.record(peer)))
+        return rows
+
+    def load(self, rows: Sequence[PeerRow], now: float) -> None:
+        """Take back what `export` gave; rows that make no sense are skipped, a file of ours may be damaged."""
+        for row in rows:
+            try:
+                peer = PeerId.parse(row.peer)
+                known: Mapping[Multiaddr, float] = {Multiaddr.parse(text): expiry for text, expiry in row.addresses}
+            except StackError:
+                continue
+            if row.record is not None:
+                self.add_record(peer, row.record, HEARD_SECONDS, now)
+            for address, expiry in known.items():
+                if now < expiry <= now + DIALLED_SECONDS:
+                    self.add_addresses(peer, [address], expiry - now, now)
+
+    def _entry(self, peer: PeerId) -> _Entry:
+        entry = self._peers.get(peer)
+        if entry is None:
+            entry = self._peers[peer] = _Entry()
+            self._evict()
+        else:
+            self._peers.move_to_end(peer)
+        return entry
+
+    def _evict(self) -> None:
+        newest = next(reversed(self._peers))
+        while len(self._peers) > self._peers_max:
+            idle = (peer for peer, entry in self._peers.items() if not entry.connected and peer != newest)
+            oldest = next(idle, None)
+            if oldest is None:
+                return
+            self.forget(oldest)
+
+
+def _cap(addresses: dict[Multiaddr, float], most: int) -> None:
+    """Keep the `most` addresses that expire last."""
+    if len(addresses) > most:
+        kept = set(sorted(addresses, key=lambda address: addresses[address])[-most:])
+        for address in [a for a in addresses if a not in kept]:
+            del addresses[address]

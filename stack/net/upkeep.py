@@ -1,0 +1,92 @@
+"""Decisions about connections that stand already: which serves new streams, which are closed, when to probe all. Pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stack.identity.peer_id import PeerId
+from stack.net.interfaces import Direction
+
+T = TypeVar("T")
+
+DUPLICATE_IDLE_SECONDS = 10.0
+"""A duplicate is closed after carrying nothing for this long: time for a stream that the other end is just opening."""
+WAKE_SECONDS = 10.0
+"""Wall and monotonic clock apart by more than this between two looks: the machine slept (or its clock was set, harmless)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the decisions need to know of one connection."""
+
+    direction: Direction
+    opened_at: float
+    """Monotonic seconds."""
+    streams: int
+    idle_since: float | None
+    """Monotonic seconds since when it has carried no stream; None while it carries one."""
+    protected: bool
+
+
+def best(connections: Sequence[T], standing: Callable[[T], Standing], ours: PeerId, theirs: PeerId) -> T:
+    """The connection for new streams. Both ends come to the same answer: what the peer with the smaller id dialled,
+    of those the oldest."""
+    smaller_dialled = Direction.OUTBOUND if ours < theirs else Direction.INBOUND
+    return min(connections, key=lambda c: (standing(c).direction is not smaller_dialled, standing(c).opened_at))
+
+
+def superfluous(
+    connections: Sequence[T], standing: Callable[[T], Standing], ours: PeerId, theirs: PeerId, now: float
+) -> list[T]:
+    """Duplicates to close now: not the best, and without a stream for a while (closing a busy one resets Kubo's streams).
+
+    Only the peer with the smaller id closes; if both did, each might close the one that the other keeps.
+    """
+    if len(connections) < 2 or theirs < ours:
+        return []
+    kept = best(connections, standing, ours, theirs)
+    return [
+        connection
+        for connection in connections
+        if connection is not kept
+        and (idle := standing(connection).idle_since) is not None
+        and now - idle >= DUPLICATE_IDLE_SECONDS
+    ]
+
+
+def to_trim(
+    connections: Iterable[T],
+    standing: Callable[[T], Standing],
+    *,
+    low_water: int,
+    high_water: int,
+    grace: float,
+    now: float,
+) -> list[T]:
+    """Connections to close because there are too many: none up to the high water, then down to the low one.
+
+    Protected and new ones stay; first to go are those without streams, inbound before outbound, young before old (who
+    has stayed long tends to stay).
+    """
+    standings = [(connection, standing(connection)) for connection in connections]
+    if len(standings) <= high_water:
+        return []
+    candidates = [pair for pair in standings if not pair[1].protected and now - pair[1].opened_at >= grace]
+    candidates.sort(key=lambda pair: (pair[1].streams, pair[1].direction is Direction.OUTBOUND, -pair[1].opened_at))
+    return [connection for connection, _ in candidates[: len(standings) - low_water]]
+
+
+class WakeDetector:
+    """Notices that the machine slept or moved to another network. Fact and answer in one: `look`."""
+
+    def __init__(self, wall: float, monotonic: float, interfaces: frozenset[str]) -> None:
+        self._offset = wall - monotonic
+        self._interfaces = interfaces
+
+    def look(self, wall: float, monotonic: float, interfaces: frozenset[str]) -> bool:
+        """True when connections should be probed: the clocks have drifted apart, or an interface address has gone or come."""
+        offset = wall - monotonic
+        woken = abs(offset - self._offset) > WAKE_SECONDS or interfaces != self._interfaces
+        self._offset = offset
+        self._interfaces = interfaces
+        return woken

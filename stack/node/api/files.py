@@ -1,0 +1,235 @@
+"""Files and trees: adding, sharing, fetching, reading."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.files.events import FetchEvent
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api.interfaces import Ask, Done, Read, Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportFlags:
+    """Options of an import, as typed; None means what the profile says. Names as in `stack add --help` and in Kubo."""
+
+    profile: str | None = None
+    cid_version: int | None = None
+    raw_leaves: bool | None = None
+    chunker: str | None = None
+    trickle: bool | None = None
+    hash: str | None = None
+    inline: bool | None = None
+    inline_limit: int | None = None
+    max_file_links: int | None = None
+    max_directory_links: int | None = None
+    max_hamt_fanout: int | None = None
+    wrap_with_directory: bool = False
+    mode: int | None = None
+    mtime: int | None = None
+    mtime_nsecs: int | None = None
+    preserve_mode: bool = False
+    preserve_mtime: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddProgress:
+    """How far an import is."""
+
+    path: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryAdded:
+    """A file or directory below the root has its CID."""
+
+    cid: Cid
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntrySkipped:
+    """Something was left out, and why: `hidden`, `permission denied`, `not a file`."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """The import is complete. The last event."""
+
+    cid: Cid
+    name: str
+    size: int
+    files: int
+    skipped: int
+
+
+AddEvent = AddProgress | EntryAdded | EntrySkipped | Added
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(Watch[AddEvent]):
+    """`stack add PATH`."""
+
+    paths: tuple[Path, ...]
+    flags: ImportFlags = field(default_factory=ImportFlags)
+    only_hash: bool = False
+    copy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """A share is being served. The last event of `Share`."""
+
+    ticket: str
+    cid: Cid
+    name: str
+    size: int
+    peer_id: str
+    addrs: tuple[Multiaddr, ...]
+
+
+ShareEvent = AddProgress | EntrySkipped | Shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share(Watch[ShareEvent]):
+    """`stack share PATH...`: import in place, pin, remember, make the ticket."""
+
+    paths: tuple[Path, ...]
+    hidden: bool = False
+    flags: ImportFlags = field(default_factory=ImportFlags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareInfo:
+    """One share, and to whom it went."""
+
+    cid: Cid
+    name: str
+    paths: tuple[str, ...]
+    size: int
+    since: float
+    """Unix seconds."""
+    bytes_sent: int
+    copies: int
+    """Whole copies that went out, counted a peer."""
+    peers: tuple[str, ...]
+    state: str
+    """`serving`, `changed`, `missing`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListShares(Ask[tuple[ShareInfo, ...]]):
+    """`stack shares ls`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveShare(Ask[Done]):
+    """`stack shares rm CID|PATH`: stop sharing; the user's files stay as they are."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendProgress:
+    """Block bytes that went out for a share, told at most a few times a second."""
+
+    peer_id: str
+    bytes_sent: int
+    complete: bool
+    """This peer has been sent as many bytes as a whole copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchShare(Watch[SendProgress]):
+    """To whom a share goes, as it goes."""
+
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch(Watch[FetchEvent]):
+    """`stack get`: `source` is a ticket, a CID or `CID/path`; `target` an absolute path as typed with `-o`, or None.
+
+    `directory` is where the command runs: relative names end up there.
+    """
+
+    source: str
+    directory: Path
+    target: Path | None = None
+    into_directory: bool = False
+    """`target` was typed with a slash at its end: it is a directory, made if need be."""
+    providers: tuple[Multiaddr, ...] = ()
+    timeout: float | None = None
+    deadline: float | None = None
+    include: tuple[str, ...] = ()
+    serve: bool = True
+    detach: bool = False
+    """Leaving the context leaves the job running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInfo:
+    """A fetch, running or interrupted."""
+
+    id: int
+    cid: Cid
+    name: str
+    target: str
+    bytes_done: int
+    bytes_total: int
+    state: str
+    """`running`, `interrupted`, `failed`, `done`."""
+    error: str | None
+    command: str
+    """What resumes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListJobs(Ask[tuple[JobInfo, ...]]):
+    """`stack jobs`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveJob(Ask[Done]):
+    """`stack jobs rm ID`: cancel it if it runs, forget it; the part file stays."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cat(Read):
+    """`stack cat CID[/path]`; verified before a byte comes out."""
+
+    source: str
+    offset: int = 0
+    length: int | None = None
+    providers: tuple[Multiaddr, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryEntry:
+    """One name in a directory."""
+
+    name: str
+    cid: Cid
+    size: int | None
+    type: str
+    """`file`, `directory`, `symlink`, or `unknown` when the entry has not been fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListDirectory(Watch[DirectoryEntry]):
+    """`stack ls CID[/path]`."""
+
+    source: str
+    providers: tuple[Multiaddr, ...] = ()
+    timeout: float | None = None

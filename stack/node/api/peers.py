@@ -1,0 +1,116 @@
+"""The node itself and its peers."""
+
+from dataclasses import dataclass
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api.interfaces import Ask, Done, Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """Who this node is."""
+
+    peer_id: str
+    addresses: tuple[Multiaddr, ...]
+    """Dialable, with `/p2p/`."""
+    agent: str
+    protocols: tuple[str, ...]
+    home: str | None
+    role: str
+    """What the process that holds the home was started as: `daemon`, `share`, `get`, `command`, `library`."""
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetIdentity(Ask[NodeInfo]):
+    """`stack id`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerInfo:
+    """A connection."""
+
+    peer_id: str
+    address: Multiaddr
+    direction: str
+    seconds: float
+    streams: int
+    latency: float | None
+    agent: str | None
+    bytes_sent: int
+    """Block bytes, by the exchange's ledger."""
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPeers(Ask[tuple[PeerInfo, ...]]):
+    """`stack peers`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAnswer:
+    """The peer that was reached."""
+
+    peer_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect(Ask[PeerAnswer]):
+    """`stack connect MULTIADDR`."""
+
+    address: Multiaddr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect(Ask[Done]):
+    """`stack disconnect PEER|MULTIADDR`; count 0 when there was no connection."""
+
+    peer_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingReply:
+    """One round trip, in seconds."""
+
+    peer_id: str
+    sequence: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping(Watch[PingReply]):
+    """`stack ping PEER|MULTIADDR`; `target` is either."""
+
+    target: str
+    count: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerfResult:
+    """Seconds for each direction, on one stream of `/perf/1.0.0`."""
+
+    upload_secs: float
+    download_secs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perf(Ask[PerfResult]):
+    """`stack bench perf MULTIADDR`."""
+
+    address: Multiaddr
+    upload: int
+    download: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Who can reach this node: `computer`, `network` or `internet`, with what that is known from."""
+
+    scope: str
+    addresses: tuple[Multiaddr, ...]
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetReach(Ask[Reach]):
+    """What `share` says of who can reach it."""

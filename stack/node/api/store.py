@@ -1,0 +1,145 @@
+"""Blocks, pins, garbage, CARs."""
+
+from dataclasses import dataclass
+
+from stack.multiformats.cid import Cid
+from stack.node.api.interfaces import Ask, Done, Read, Watch, Write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A root that garbage collection keeps; `kind` is `pin` or `share`."""
+
+    cid: Cid
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPin(Ask[Done]):
+    """`stack pin add CID`: fetches what is missing, then keeps it."""
+
+    cid: Cid
+    name: str = ""
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovePin(Ask[Done]):
+    """`stack pin rm CID`; count 0 when it was not pinned."""
+
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPins(Ask[tuple[Pin, ...]]):
+    """`stack pin ls`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GarbageReport:
+    """What garbage collection took, or would take."""
+
+    blocks: int
+    bytes: int
+    kept: int
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectGarbage(Ask[GarbageReport]):
+    """`stack gc`."""
+
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoStat:
+    """Sizes in bytes."""
+
+    home: str | None
+    version: int
+    blocks: int
+    block_bytes: int
+    shared_files: int
+    shared_bytes: int
+    pack_bytes: int
+    index_bytes: int
+    free_bytes: int
+    quota_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetRepoStat(Ask[RepoStat]):
+    """`stack repo stat`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyEvent:
+    """Progress (`problem` None) or one thing that is wrong."""
+
+    blocks: int
+    bytes: int
+    problem: str | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRepo(Watch[VerifyEvent]):
+    """`stack repo verify`: every block is read and hashed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockInfo:
+    """A block of the local store."""
+
+    cid: Cid
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStat(Ask[BlockInfo]):
+    """`stack block stat CID`."""
+
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockGet(Read):
+    """`stack block get CID`."""
+
+    cid: Cid
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPut(Write[BlockInfo]):
+    """`stack block put`: at most 2 MiB."""
+
+    codec: str = "raw"
+    hash: str = "sha2-256"
+    cid_version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarReport:
+    """What was in a CAR."""
+
+    roots: tuple[Cid, ...]
+    blocks: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarImport(Write[CarReport]):
+    """`stack car import FILE`."""
+
+    pin: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarExport(Read):
+    """`stack car export CID`."""
+
+    cid: Cid
+    timeout: float | None = None

@@ -1,0 +1,123 @@
+"""Settings of a node. Precedence: flag, environment `STACK_NAME`, `config.toml` in the home, default.
+
+`SETTINGS` is the whole list; `stack config` shows it. Anything unknown or out of range is a ConfigError that names the setting.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from stack.errors import ConfigError, DecodeError
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.home import default_home
+
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a node is built from. `Config()` is a node in memory: no files, a new identity, a free port on loopback."""
+
+    home: Path | None = None
+    """Folder of the node; None keeps everything in memory."""
+    role: str = "library"
+    """What the process was started as; shown by `stack id`."""
+    listen: tuple[str, ...] = ()
+    """Multiaddrs to listen on. Empty: the stored port on all interfaces with a home, a free port on loopback without."""
+    serve: bool = True
+    """Answer what others ask for; False on metered lines."""
+    key_type: str = "ed25519"
+    """Type of the identity made at the first run: ed25519, secp256k1, ecdsa or rsa."""
+    profile: str = "unixfs-v1-2025"
+    """Import profile: unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own)."""
+    quota: int | None = None
+    """Most bytes of blocks that are kept in packs; files shared or fetched in place do not count."""
+    low_water: int = 96
+    """Connections kept when too many are open."""
+    high_water: int = 160
+    """Connections from which the least useful are closed."""
+    memory_limit: int = 64 * 1024 * 1024
+    """Most bytes of buffers that all peers together can make the node hold."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low_water <= self.high_water:
+            raise ConfigError("low_water must be at least 1 and at most high_water")
+        if self.key_type not in ("ed25519", "secp256k1", "ecdsa", "rsa"):
+            raise ConfigError(f"key_type: {self.key_type!r} is not one of ed25519, secp256k1, ecdsa, rsa")
+        for text in self.listen:
+            try:
+                Multiaddr.parse(text)
+            except DecodeError as error:
+                raise ConfigError(f"listen: {error}") from error
+
+
+def _size(text: str) -> int | None:
+    units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    plain = text.strip().lower().removesuffix("ib").removesuffix("b")
+    if plain in ("", "none", "off"):
+        return None
+    scale = units.get(plain[-1], 1)
+    return int(float(plain[:-1] if plain[-1] in units else plain) * scale)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(item for item in text.replace(",", " ").split() if item)
+
+
+SETTINGS: dict[str, Callable[[str], object]] = {
+    "listen": _list,
+    "key_type": str,
+    "profile": str,
+    "quota": _size,
+    "low_water": int,
+    "high_water": int,
+    "memory_limit": _size,
+}
+"""What a user may set, and how its text is read."""
+
+
+def read_setting(name: str, value: object) -> object:
+    """The value of a setting from text (environment, `stack config set`) or from TOML. Raises ConfigError."""
+    if name not in SETTINGS:
+        raise ConfigError(f"{name} is no setting; there are: {', '.join(SETTINGS)}")
+    text = " ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+    try:
+        return SETTINGS[name](text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {text!r} has no meaning") from error
+
+
+def config_file(home: Path) -> Path:
+    """Where the settings of a home are."""
+    return home / "config.toml"
+
+
+def read_file(home: Path) -> dict[str, object]:
+    """The settings of a home's file as TOML values; empty when there is none. Raises ConfigError."""
+    path = config_file(home)
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def load(
+    flags: Mapping[str, object] | None = None, *, home: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Config:
+    """The settings that hold for a home (default: `STACK_HOME` or the user's). Raises ConfigError."""
+    folder = home or default_home()
+    values: dict[str, object] = {name: read_setting(name, value) for name, value in read_file(folder).items()}
+    for name in SETTINGS:
+        text = environment.get(f"STACK_{name.upper()}")
+        if text is not None:
+            values[name] = read_setting(name, text)
+    values.update({name: value for name, value in (flags or {}).items() if value is not None})
+    known = {item.name for item in fields(Config)}
+    wrong = sorted(set(values) - known)
+    if wrong:
+        raise ConfigError(f"{wrong[0]} is no setting")
+    return replace(Config(home=folder), **values)  # type: ignore[arg-type] # names and types were checked above

@@ -1,0 +1,78 @@
+"""The one table from errors to exit codes (README, "Exit codes")."""
+
+from stack.blocks.interfaces import BlockMismatch, BlockNotFound, SourceChanged
+from stack.errors import (
+    ConfigError,
+    CorruptStore,
+    DeadlinePassed,
+    DecodeError,
+    FetchError,
+    LimitExceeded,
+    NegotiationError,
+    NoProvider,
+    NoSpace,
+    ProtocolError,
+    Refused,
+    RepoTooNew,
+    SecurityError,
+    StackError,
+    Stalled,
+    StoreError,
+    TransportError,
+)
+from stack.net.interfaces import ListenError
+
+OK = 0
+BUG = 1
+USAGE = 2
+NOT_FOUND = 3
+STALLED = 4
+WRONG_BYTES = 5
+NO_DAEMON = 6
+REFUSED = 7
+PARTIAL = 8
+NO_SPACE = 9
+INTERRUPTED = 130
+
+EXIT_CODES: dict[type[StackError], int] = {
+    BlockMismatch: WRONG_BYTES,
+    BlockNotFound: NOT_FOUND,
+    ConfigError: USAGE,
+    CorruptStore: WRONG_BYTES,
+    DeadlinePassed: STALLED,
+    DecodeError: WRONG_BYTES,
+    FetchError: NOT_FOUND,
+    LimitExceeded: REFUSED,
+    ListenError: REFUSED,
+    NegotiationError: NOT_FOUND,
+    NoProvider: NOT_FOUND,
+    NoSpace: NO_SPACE,
+    ProtocolError: WRONG_BYTES,
+    Refused: REFUSED,
+    RepoTooNew: NO_DAEMON,
+    SecurityError: WRONG_BYTES,
+    SourceChanged: WRONG_BYTES,
+    Stalled: STALLED,
+    StoreError: WRONG_BYTES,
+    TransportError: NOT_FOUND,
+}
+"""The nearest class of an error decides; text typed by the user is checked by the command line and exits with USAGE."""
+
+
+class NodeError(StackError):
+    """An error that happened in the process that runs the node, told over the control protocol."""
+
+    def __init__(self, kind: str, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.exit_code = exit_code
+
+
+def exit_code(error: StackError) -> int:
+    """The exit code of a command that failed with `error`."""
+    if isinstance(error, NodeError):
+        return error.exit_code
+    for kind in type(error).__mro__:
+        if kind in EXIT_CODES:
+            return EXIT_CODES[kind]
+    return BUG

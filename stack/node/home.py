@@ -1,0 +1,183 @@
+"""The home of a node: its folder, its lock, and where the process that holds it can be asked.
+
+`STACK_HOME` moves everything; else the XDG data folder. One process holds the lock at a time; every other command of the
+same home talks to that process, so no command ever answers "locked".
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
+
+HOME_VERSION = 1
+"""Version of the folder's layout; a newer one is refused, never touched."""
+
+SOCKET_PATH_MAX = 100
+"""sun_path holds 108 bytes on Linux and 104 on macOS."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlAddress:
+    """Where a node listens for commands: a unix socket, or a TCP port with a token."""
+
+    path: str | None
+    host: str = ""
+    port: int = 0
+    token: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<ControlAddress {self.path or f'{self.host}:{self.port}'}>"
+
+    def encode(self) -> str:
+        """The line that is written into the home."""
+        return f"unix {self.path}" if self.path else f"tcp {self.host} {self.port} {self.token.hex()}"
+
+    @staticmethod
+    def decode(line: str) -> "ControlAddress":
+        """Read that line. Raises ConfigError."""
+        match line.split(" "):
+            case ["unix", *rest] if rest:
+                return ControlAddress(" ".join(rest))
+            case ["tcp", host, port, token] if port.isdigit():
+                return ControlAddress(None, host, int(port), bytes.fromhex(token))
+        raise ConfigError("the control address in the home is damaged")
+
+
+def default_home() -> Path:
+    """`STACK_HOME`, or the data folder of this user."""
+    configured = os.environ.get("STACK_HOME")
+    if configured:
+        return Path(configured).expanduser().absolute()
+    import platformdirs  # here: it costs 10 ms that a command with STACK_HOME need not pay
+
+    return Path(platformdirs.user_data_dir("stack", appauthor=False))
+
+
+class Home:
+    """The folder of a node. `acquire` makes this process its holder; `release` lets go.
+
+    Raises Refused when the folder cannot be written, RepoTooNew, NoSpace.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Home {self.path} {'held' if self.held else 'not held'}>"
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the home."""
+        return self._lock is not None
+
+    def acquire(self) -> bool:
+        """Try to hold the home; False when another process does."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return False
+        self._lock = lock
+        try:
+            self._check_version()
+        except BaseException:
+            self.let_go()
+            raise
+        self.withdraw_address()  # one that was killed may have left its own behind
+        return True
+
+    def _check_version(self) -> None:
+        marker = self.path / "version"
+        try:
+            version = int(marker.read_text())
+        except FileNotFoundError:
+            try:
+                write_whole(marker, f"{HOME_VERSION}\n".encode())
+            except OSError as error:
+                raise _refused(self.path, error) from error
+            return
+        except ValueError as error:
+            raise ConfigError(f"{marker} is damaged: it should hold the number {HOME_VERSION}") from error
+        if version > HOME_VERSION:
+            raise RepoTooNew(
+                f"{self.path} was written by a newer version of stack (layout {version}, this one knows {HOME_VERSION}): "
+                "upgrade, or set STACK_HOME to another folder"
+            )
+
+    def release(self) -> None:
+        """Stop being its holder; harmless when not held."""
+        if self._lock is not None:
+            self.withdraw_address()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give only the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def socket_path(self) -> str:
+        """A path for the control socket that is short enough and private."""
+        inside = str(self.path / "control.sock")
+        if len(os.fsencode(inside)) <= SOCKET_PATH_MAX:
+            return inside
+        runtime = os.environ.get("XDG_RUNTIME_DIR") or str(Path(tempfile.gettempdir()) / f"stack-{os.getuid()}")
+        folder = Path(runtime) / "stack"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(folder / f"{hashlib.sha256(os.fsencode(inside)).hexdigest()[:20]}.sock")
+
+    def announce_address(self, address: ControlAddress) -> None:
+        """Tell other commands where the holder listens."""
+        write_whole(self.path / "control", address.encode().encode())
+
+    def withdraw_address(self) -> None:
+        """No longer listening."""
+        (self.path / "control").unlink(missing_ok=True)
+
+    def address(self) -> ControlAddress | None:
+        """Where the holder listens, or None when nobody has said so (yet)."""
+        try:
+            return ControlAddress.decode((self.path / "control").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ConfigError("the control address in the home is damaged") from error
+
+
+def new_token() -> bytes:
+    """A secret for a control socket that other users could reach."""
+    return secrets.token_bytes(32)
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file in one step: a crash leaves the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            os.write(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _refused(path: Path, error: OSError) -> Refused | NoSpace:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left for {path}")
+    return Refused(f"cannot use {path} as home: {error.strerror}. Set STACK_HOME to a folder that can be written.")

@@ -1,0 +1,66 @@
+"""The identity of a home: one private key in a file that only its owner can read."""
+
+import os
+import stat
+from pathlib import Path
+
+from stack.errors import ConfigError, DecodeError, Refused
+from stack.identity.keys import PrivateKey, decode_private, generate
+from stack.node.home import write_whole
+
+KEY_FILE = "identity.key"
+KEY_FILE_MAX = 16 * 1024
+"""An RSA key of 8192 bits takes under 5 KiB."""
+
+
+def load_or_create(home: Path, kind: str) -> PrivateKey:
+    """The key of a home, made at the first run. Raises ConfigError on a damaged file, Refused when it cannot be read."""
+    path = home / KEY_FILE
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise Refused(f"{path} can be read by others: run `chmod 600 {path}`")
+            return decode_private(file.read(KEY_FILE_MAX))
+    except FileNotFoundError:
+        key = generate(kind)
+        write_whole(path, key.encode())
+        return key
+    except DecodeError as error:
+        raise ConfigError(f"{path} is damaged ({error}); move it away to start with a new identity") from error
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+
+
+def replace_key(home: Path, key: PrivateKey) -> None:
+    """Another identity from now on; the old key stays beside it. The node must not be running."""
+    path = home / KEY_FILE
+    if path.exists():
+        path.rename(home / f"{KEY_FILE}.old")
+    write_whole(path, key.encode())
+
+
+def export_key(home: Path, file: str) -> None:
+    """Copy the private key to a file that only its owner can read. Raises Refused when the file exists or cannot be written."""
+    path = home / KEY_FILE
+    if not path.exists():
+        raise Refused("this home has no identity yet; `stack id` makes one")
+    target = Path(file)
+    if target.exists():
+        raise Refused(f"{file} exists")
+    try:
+        write_whole(target, path.read_bytes())
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}") from error
+
+
+def import_key(home: Path, file: str) -> PrivateKey:
+    """Take the identity from a file. Raises ConfigError when it holds no private key, Refused when it cannot be read."""
+    try:
+        with Path(file).open("rb") as source:
+            key = decode_private(source.read(KEY_FILE_MAX))
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}") from error
+    except DecodeError as error:
+        raise ConfigError(f"{file} holds no private key: {error}") from error
+    replace_key(home, key)
+    return key

@@ -1,0 +1,126 @@
+"""Requests and answers as JSON values: what `--json` prints and what the control protocol carries.
+
+A value is `{"type": ClassName, field: ...}` at the top and plain JSON below. Known field types: str, int, float, bool, None, Path,
+Cid, PeerId, Multiaddr, dataclasses, unions of these with None, and tuples of these. Everything read is checked against
+the field's type, so a hostile or newer peer of the control protocol gets a DecodeError, never a half-made request.
+"""
+
+import types
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Union, get_args, get_origin, get_type_hints
+
+from stack.errors import DecodeError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+
+SCHEMA_VERSION = 1
+"""Version of what `--json` and `--jsonl` print; raised when a field changes its meaning or goes."""
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+_TEXTS: dict[type, Callable[[str], object]] = {
+    Path: Path,
+    Cid: Cid.parse,
+    PeerId: PeerId.parse,
+    Multiaddr: Multiaddr.parse,
+}
+
+
+def to_json(value: object) -> Json:
+    """The JSON form of an answer, without its type's name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple(_TEXTS)):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no place in the schema")
+
+
+def to_tagged(value: object) -> Json:
+    """As `to_json`, but dataclasses at the top (also in a tuple) carry their type's name."""
+    if isinstance(value, tuple | list):
+        return [to_tagged(item) for item in value]
+    form = to_json(value)
+    if isinstance(form, dict):
+        return {"type": type(value).__name__, **form}
+    return form
+
+
+@lru_cache(maxsize=512)
+def _hints(kind: type) -> dict[str, object]:
+    return get_type_hints(kind)
+
+
+def from_json(kind: object, form: Json) -> object:
+    """The value of type `kind` that `form` stands for. Raises DecodeError."""
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _from_union(get_args(kind), form)
+    if origin is tuple:
+        if not isinstance(form, list):
+            raise DecodeError("a list was expected")
+        return tuple(from_json(get_args(kind)[0], item) for item in form)
+    if kind is float and isinstance(form, int) and not isinstance(form, bool):
+        return float(form)
+    if kind in (str, int, float, bool, type(None)):
+        if type(form) is not kind:
+            raise DecodeError(f"{getattr(kind, '__name__', kind)} was expected")
+        return form
+    if isinstance(kind, type) and kind in _TEXTS:
+        if not isinstance(form, str):
+            raise DecodeError("a text was expected")
+        return _TEXTS[kind](form)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _from_fields(kind, form)
+    raise TypeError(f"{kind!r} has no place in the schema")
+
+
+def _from_union(kinds: tuple[object, ...], form: Json) -> object:
+    if form is None and type(None) in kinds:
+        return None
+    problem = DecodeError("no value of these types was expected")
+    for kind in kinds:
+        if kind is not type(None):
+            try:
+                return from_json(kind, form)
+            except DecodeError as error:
+                problem = error
+    raise problem
+
+
+def _from_fields(kind: type, form: Json) -> object:
+    if not isinstance(form, dict):
+        raise DecodeError(f"{kind.__name__}: an object was expected")
+    hints = _hints(kind)
+    values: dict[str, object] = {}
+    for item in fields(kind):
+        if item.name in form:
+            try:
+                values[item.name] = from_json(hints[item.name], form[item.name])
+            except DecodeError as error:
+                raise DecodeError(f"{kind.__name__}.{item.name}: {error}") from error
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise DecodeError(f"{kind.__name__}.{item.name} is missing")
+    return kind(**values)
+
+
+def from_tagged(form: Json, known: dict[str, type]) -> object:
+    """The opposite of `to_tagged` for the types in `known`. Raises DecodeError."""
+    if isinstance(form, list):
+        return tuple(from_tagged(item, known) for item in form)
+    if isinstance(form, dict):
+        name = form.get("type")
+        kind = known.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise DecodeError(f"{name!r} is not known here")
+        return _from_fields(kind, {key: value for key, value in form.items() if key != "type"})
+    return form

@@ -1,0 +1,67 @@
+"""What a transport gives: outgoing byte streams, and listeners from which incoming ones are taken."""
+
+from typing import Protocol
+
+from stack.errors import TransportError
+from stack.multiformats.multiaddr import Multiaddr
+from stack.streams.interfaces import RawStream
+
+
+class ListenError(TransportError):
+    """An address could not be listened on."""
+
+    def __init__(self, address: Multiaddr, reason: str) -> None:
+        super().__init__(f"cannot listen on {address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class Incoming(Protocol):
+    """A connection that has arrived but has cost us nothing yet, so that it can be refused by its address alone."""
+
+    @property
+    def remote_address(self) -> Multiaddr: ...
+
+    async def open(self) -> RawStream:
+        """Finish the transport's own handshake (none for TCP; TLS and the HTTP upgrade for WebSocket).
+
+        Raises TransportError; the connection is closed then, and when this is cancelled.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Drop it at once, without a word; harmless when it has been opened or closed."""
+        ...
+
+
+class Listener(Protocol):
+    """An address that is listened on."""
+
+    @property
+    def address(self) -> Multiaddr:
+        """As given to `listen`, with the port that was really taken."""
+        ...
+
+    async def accept(self) -> Incoming:
+        """The next connection. Raises ClosedResourceError after `aclose`; everything else is survived inside."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop listening; what was accepted lives on."""
+        ...
+
+
+class Transport(Protocol):
+    """Dials and listens on the addresses it understands; `/p2p` is not part of them."""
+
+    def can_dial(self, address: Multiaddr) -> bool: ...
+
+    def can_listen(self, address: Multiaddr) -> bool: ...
+
+    async def dial(self, address: Multiaddr) -> RawStream:
+        """A finished byte stream. Raises TransportError with the reason; may be cancelled at any time."""
+        ...
+
+    async def listen(self, address: Multiaddr) -> Listener:
+        """Raises ListenError."""
+        ...

@@ -1,0 +1,193 @@
+"""TCP over IPv4 and IPv6: `/ip4/1.2.3.4/tcp/4001`, `/ip6/::1/tcp/4001`, `/ip6zone/eth0/ip6/fe80::1/tcp/4001`."""
+
+import errno
+import logging
+import os
+import socket
+
+import anyio
+
+from stack.errors import TransportError
+from stack.multiformats.multiaddr import Multiaddr
+from stack.streams.socket import SocketStream
+from stack.transports.interfaces import ListenError
+
+_log = logging.getLogger(__name__)
+
+BACKLOG = 256
+"""The kernel's queue of finished connections; a burst of a swarm coming back fits."""
+ACCEPT_PAUSE_SECONDS = 0.1
+"""Wait after running out of file descriptors, so that the loop does not spin."""
+DIAL_SECONDS = 5.0
+"""go-libp2p's TCP dial limit; one lost SYN is sent again within it."""
+
+_ACCEPT_AGAIN = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.ECONNRESET})
+"""accept(2): errors of one arriving connection, which are treated like EAGAIN."""
+_FORMS = (("ip4", "tcp"), ("ip6", "tcp"), ("ip6zone", "ip6", "tcp"))
+
+
+class TcpTransport:
+    """A `Transport` for plain TCP."""
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        """True for an IP address with a TCP port and nothing behind it."""
+        return address.protocols in _FORMS
+
+    def can_listen(self, address: Multiaddr) -> bool:
+        """See `can_dial`."""
+        return self.can_dial(address)
+
+    async def dial(self, address: Multiaddr) -> SocketStream:
+        """See `Transport.dial`."""
+        family, target = socket_address(address)
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.setblocking(False)
+            with anyio.fail_after(DIAL_SECONDS):
+                code = connection.connect_ex(target)
+                if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+                    await anyio.wait_writable(connection)
+                    code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                else:
+                    await anyio.lowlevel.checkpoint()
+            if code:
+                raise TransportError(os.strerror(code).lower())
+            return _stream(connection)
+        except TimeoutError:
+            connection.close()
+            raise TransportError(f"no answer within {DIAL_SECONDS:g} s") from None
+        except OSError as error:
+            connection.close()
+            raise TransportError(reason_of(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    async def listen(self, address: Multiaddr) -> "TcpListener":
+        """See `Transport.listen`."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            family, target = socket_address(address)
+            listening = socket.socket(family, socket.SOCK_STREAM)
+        except (OSError, TransportError) as error:
+            raise ListenError(address, reason_of(error)) from error
+        try:
+            listening.setblocking(False)
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # One socket a family: an IPv4 peer has an IPv4 address, and both may listen on the same port.
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(target)
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            raise ListenError(address, reason_of(error)) from error
+        return TcpListener(listening)
+
+
+class TcpIncoming:
+    """An accepted socket."""
+
+    def __init__(self, connection: socket.socket, remote_address: Multiaddr) -> None:
+        self._connection: socket.socket | None = connection
+        self.remote_address = remote_address
+
+    async def open(self) -> SocketStream:
+        """The stream; nothing is left to do. Raises TransportError when the peer has gone already."""
+        await anyio.lowlevel.checkpoint()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise TransportError("closed")
+        try:
+            return _stream(connection)
+        except OSError as error:
+            connection.close()
+            raise TransportError(reason_of(error)) from error
+
+    async def aclose(self) -> None:
+        """See `Incoming.aclose`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class TcpListener:
+    """See `Listener`."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._closed = False
+        self.address = multiaddr_of(listening.family, listening.getsockname())
+
+    async def accept(self) -> TcpIncoming:
+        """See `Listener.accept`. Every error but our own closing is survived (A11)."""
+        while True:
+            if self._closed:
+                raise anyio.ClosedResourceError
+            try:
+                await anyio.wait_readable(self._listening)
+                connection, remote = self._listening.accept()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if self._closed:
+                    raise anyio.ClosedResourceError from error
+                if error.errno not in _ACCEPT_AGAIN:
+                    _log.warning("cannot accept on %s: %s", self.address, error)
+                    await anyio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            return TcpIncoming(connection, multiaddr_of(connection.family, remote))
+
+    async def aclose(self) -> None:
+        """See `Listener.aclose`."""
+        if not self._closed:
+            self._closed = True
+            anyio.notify_closing(self._listening)
+            self._listening.close()
+
+
+def socket_address(address: Multiaddr) -> tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]:
+    """Family and target of the IP and TCP parts in front of `address`. Raises TransportError on an unknown zone."""
+    port = int(address.get("tcp") or 0)
+    four = address.get("ip4")
+    if four is not None:
+        return socket.AF_INET, (four, port)
+    zone = address.get("ip6zone")
+    try:
+        scope = int(zone) if zone and zone.isdecimal() else socket.if_nametoindex(zone) if zone else 0
+    except OSError:
+        raise TransportError(f"there is no interface {zone}") from None
+    return socket.AF_INET6, (address.get("ip6") or "::", port, 0, scope)
+
+
+def multiaddr_of(family: int, target: tuple[str, int] | tuple[str, int, int, int]) -> Multiaddr:
+    """The address of a socket's end."""
+    host, _, zone = target[0].partition("%")
+    if family == socket.AF_INET:
+        return Multiaddr.parse(f"/ip4/{host}/tcp/{target[1]}")
+    prefix = f"/ip6zone/{zone}" if zone else ""
+    return Multiaddr.parse(f"{prefix}/ip6/{host}/tcp/{target[1]}")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a socket call failed, in words for users."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use by another program"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address"
+    if error.errno == errno.EACCES:
+        return "not permitted (ports below 1024 need a privilege)"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "this machine does not have that kind of address"
+    return (error.strerror or str(error)).lower()
+
+
+def _stream(connection: socket.socket) -> SocketStream:
+    return SocketStream(
+        connection,
+        local_address=multiaddr_of(connection.family, connection.getsockname()),
+        remote_address=multiaddr_of(connection.family, connection.getpeername()),
+    )

@@ -1,0 +1,27 @@
+"""Every transport does what all transports must do."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.testing.conformance.transports import CHECKS
+from stack.transports.interfaces import Transport
+from stack.transports.memory import MemoryNetwork, MemoryTransport
+from stack.transports.tcp import TcpTransport
+
+CASES: dict[str, tuple[Callable[[], Transport], str]] = {
+    "memory": (lambda: MemoryTransport(MemoryNetwork()), "/memory/0"),
+    "tcp over IPv4": (TcpTransport, "/ip4/127.0.0.1/tcp/0"),
+    "tcp over IPv6": (TcpTransport, "/ip6/::1/tcp/0"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("case", CASES)
+async def test_a_transport_does_what_all_transports_must(
+    case: str, check: Callable[[Transport, Multiaddr], Awaitable[None]]
+) -> None:
+    make, address = CASES[case]
+    await check(make(), Multiaddr.parse(address))
