@@ -235,7 +235,6 @@ class _Reader:
 
     def fields(self, offset: int, end: int) -> Iterator[tuple[int, int, int, int]]:
         """(number, wire type, start, end) of each field; for numbers `start` is the value. Raises DecodeError."""
-        data = self._data
         while offset < end:
             self._left -= 1
             if self._left < 0:

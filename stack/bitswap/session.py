@@ -5,51 +5,20 @@ to be asked for in any order, and each peer with room in its window takes from t
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, expected_size
+from stack.bitswap.session_pool import WantPool
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
 from stack.sansio.interfaces import Randomness
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """Tell `peer` that we want these blocks, or (`have`) want to know whether it has them."""
-
-    peer: PeerId
-    cids: tuple[Cid, ...]
-    have: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdraw:
-    """Tell `peer` that these are no longer wanted from it."""
-
-    peer: PeerId
-    cids: tuple[Cid, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connect:
-    """Be connected to `peer`; answered by `peer_connected` or `peer_unreachable`."""
-
-    peer: PeerId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerDropped:
-    """The session will not ask `peer` again; all its wants there are to be withdrawn."""
-
-    peer: PeerId
-    reason: str
-
-
-Effect = Ask | Withdraw | Connect | PeerDropped
+RANK_INTERVAL = 0.25
+"""Seconds between two rankings by rarity: as often as ranges are told. One costs about 1 ms for 20 peers."""
 
 
 class SessionMachine:
@@ -70,11 +39,7 @@ class SessionMachine:
         self._order = order
         self._broadcast = broadcast
         self._wants: dict[bytes, SessionWant] = {}
-        self._queue: deque[SessionWant] = deque()
-        self._pool: list[SessionWant] = []
-        """Open wants, the next one last."""
-        self._version = 0
-        """Rises when the pool gains a want or a peer."""
+        self._pool = WantPool(order, self._parameters.look_ahead)
         self._sequence = 0
         self._peers: dict[PeerId, SessionPeer] = {}
         self._neighbours: dict[PeerId, bool] = {}
@@ -89,6 +54,8 @@ class SessionMachine:
         self._rank_at = 0.0
         self._retry_at: float | None = None
         self._endgame_at = 0.0
+        self._endgame = False
+        """Duplicates may be considered at the next occasion."""
 
     def __repr__(self) -> str:
         return f"<SessionMachine {len(self._wants)} wants, {len(self._peers)} peers>"
@@ -120,7 +87,7 @@ class SessionMachine:
             rank = float(self._sequence) if self._order is Order.FILE else self._random.random()
             want = SessionWant(cid, leaves[index] if leaves is not None else None, rank)
             self._wants[want.multihash] = want
-            self._queue.append(want)
+            self._pool.add(want)
         self._dirty = True
 
     def cancel(self, cids: Iterable[Cid]) -> None:
@@ -137,7 +104,7 @@ class SessionMachine:
             known.full |= full
             self._open_up()
             return known.state is not PeerState.DROPPED
-        if self.providers >= self._parameters.peers_max or len(self._peers) >= 4 * self._parameters.peers_max:
+        if not self._make_place():
             return False
         self._peers[peer] = SessionPeer(peer, self._parameters, full=full)
         if peer in self._neighbours:
@@ -162,7 +129,7 @@ class SessionMachine:
         known = self._peers.get(peer)
         if known is not None and known.state is not PeerState.DROPPED:
             known.state = PeerState.READY
-            known.rest = known.rest_until = 0.0
+            known.rest_until = 0.0
         self._open_up()
 
     def peer_disconnected(self, peer: PeerId, now: float) -> None:
@@ -174,7 +141,7 @@ class SessionMachine:
         """It could not be connected or asked; with a `reason` it never will be."""
         self._peer_lost(peer, now)
         if reason is not None:
-            self._drop(peer, reason)
+            self._drop(peer, reason, now)
 
     def receive_block(self, peer: PeerId, multihash: bytes, size: int, now: float) -> None:
         """A block came and its hash is right. It may have been asked for by another session, or be a second copy."""
@@ -190,12 +157,12 @@ class SessionMachine:
             known.count_block(size, known.release(want), now)
         self._finish(want, known)
 
-    def receive_wrong_block(self, peer: PeerId) -> None:
+    def receive_wrong_block(self, peer: PeerId, now: float) -> None:
         """It sent bytes that nobody asked for."""
         known = self._peers.get(peer)
         if known is not None:
             known.wrong_blocks += 1
-            self._drop(peer, "sent a wrong block")
+            self._drop(peer, "sent a wrong block", now)
 
     def receive_presence(self, peer: PeerId, multihash: bytes, now: float, *, have: bool) -> None:
         """HAVE or DONT_HAVE. What is said about blocks that are not wanted leaves no trace (A47)."""
@@ -240,11 +207,17 @@ class SessionMachine:
                 if now < peer.overdue_at(asked_at):
                     break
                 self._refused(peer, want, now)
+            if peer.rest_until and now >= peer.rest_until:
+                peer.rest_until = 0.0
+                self._pool.open_up()
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
-            for want in self._pool:
+            for want in self._pool.open:
                 want.lacks.clear()
-            self._version += 1
+            self._pool.open_up()
+        if now >= self._endgame_at:
+            self._endgame_at = now + self._parameters.endgame_step
+            self._endgame = True
         self._dirty = True
 
     # outputs
@@ -260,9 +233,9 @@ class SessionMachine:
                 busy = True
                 asked_at = next(iter(peer.outstanding.values()))[0]
                 times += (peer.stall_at(), peer.overdue_at(asked_at))
-            elif peer.rest_until and peer.state in (PeerState.READY, PeerState.KNOWN):
+            if peer.rest_until:
                 times.append(peer.rest_until)
-        if busy and not self._pool and not self._queue:
+        if busy and not self._pool.queued:
             times.append(self._endgame_at)
         return min(times, default=None)
 
@@ -281,7 +254,7 @@ class SessionMachine:
 
     def _open_up(self) -> None:
         """Some peer may be able to give more than before."""
-        self._version += 1
+        self._pool.open_up()
         self._dirty = True
 
     def _connect(self, now: float) -> None:
@@ -310,95 +283,45 @@ class SessionMachine:
     def _assign(self, now: float) -> None:
         if self._paused or not self._wants:
             return
-        self._fill_pool()
-        self._rank_pool(now)
-        ready = [peer for peer in self._peers.values() if peer.state is PeerState.READY]
-        # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
-        ready.sort(key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf"))))
+        self._pool.fill()
+        if self._ranges_changed and now >= self._rank_at:
+            self._ranges_changed = False
+            self._rank_at = now + RANK_INTERVAL
+            self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
         idle = []
-        for peer in ready:
+        # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
+        for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
             room, count = peer.room(now)
             if room <= 0 or count <= 0:
                 continue
-            if self._pool and peer.searched != self._version:
-                self._ask(peer, self._pick(peer, room, count), now)
-            if not self._pool and not self._queue and not peer.poor:
+            if not self._pool.nothing_for(peer):
+                self._ask(peer, self._pool.pick(peer, room, count, self._size()), now)
+            if self._pool.nothing_for(peer) and not peer.poor:
                 idle.append(peer)
-        if idle and now >= self._endgame_at:
-            self._endgame_at = now + self._parameters.endgame_step
+        if self._endgame and not self._pool.queued:
+            self._endgame = False
             for peer in idle:
                 self._duplicate(peer, now)
-        if any(want.lacks for want in self._pool) and self._retry_at is None:
-            self._retry_at = now + self._parameters.retry
 
-    def _fill_pool(self) -> None:
-        look_ahead = self._parameters.look_ahead
-        if not self._queue or 2 * len(self._pool) > look_ahead:
-            return
-        while self._queue and len(self._pool) < look_ahead:
-            want = self._queue.popleft()
-            if self._wants.get(want.multihash) is want:
-                want.open = True
-                self._pool.append(want)
-        self._version += 1
-        self._sort_pool()
-
-    def _rank_pool(self, now: float) -> None:
-        """Count how many peers are known to have each leaf; four times a second at most, as often as ranges are told."""
-        if not self._ranges_changed or now < self._rank_at:
-            return
-        self._ranges_changed = False
-        self._rank_at = now + 0.25
-        known = [
-            peer.ranges
-            for peer in self._peers.values()
-            if peer.ranges is not None and peer.state is PeerState.READY and not peer.poor
-        ]
-        for want in self._pool:
-            want.rarity = 0 if want.leaf is None else sum(want.leaf in ranges for ranges in known)
-        self._sort_pool()
-
-    def _sort_pool(self) -> None:
-        if self._order is Order.FILE:
-            self._pool.sort(key=lambda want: -want.rank)
-        else:
-            self._pool.sort(key=lambda want: (-want.rarity, -want.rank))
-
-    def _pick(self, peer: SessionPeer, room: int, count: int) -> list[SessionWant]:
-        """Take from the pool, best first; a poor peer gets what is least urgent."""
-        picked: list[SessionWant] = []
-        size = self._size()
-        positions = range(len(self._pool)) if peer.poor else range(len(self._pool) - 1, -1, -1)
-        for position in positions:
-            want = self._pool[position]
-            if peer.may_have(want):
-                picked.append(want)
-                room -= size
-                if room <= 0 or len(picked) >= count:
-                    break
-        else:
-            peer.searched = self._version
-        for want in picked:
-            self._close(want)
-        return picked
+    def _ready(self) -> Iterator[SessionPeer]:
+        return (peer for peer in self._peers.values() if peer.state is PeerState.READY)
 
     def _duplicate(self, peer: SessionPeer, now: float) -> None:
-        """Ask an idle peer also for what another will bring much later."""
-        size = self._size()
-        room, count = peer.room(now)
+        """Ask an idle peer also for what others will bring much later, the last of it first, while it gains by it."""
         late: list[tuple[float, int, SessionWant]] = []
-        bound = 2 * peer.time_for(size)
         for other in self._peers.values():
-            if other is peer:
-                continue
             for want in other.outstanding:
                 if len(want.askers) == 1 and peer not in want.told and peer.may_have(want):
-                    left = other.time_left(want, now)
-                    if left > bound:
-                        late.append((-left, len(late), want))
-        late.sort()
-        limit = min(count, max(room // size, 1))
-        self._ask(peer, [want for _, _, want in late[:limit]], now)
+                    late.append((other.time_left(want, now), len(late), want))
+        late.sort(key=lambda entry: entry[:2], reverse=True)
+        size = self._size()
+        room, count = peer.room(now)
+        chosen: list[SessionWant] = []
+        for left, _, want in late[: min(count, max(room // size, 1))]:
+            if left < self._parameters.endgame_least or left < 2 * peer.time_for((len(chosen) + 1) * size):
+                break
+            chosen.append(want)
+        self._ask(peer, chosen, now)
 
     def _ask(self, peer: SessionPeer, wants: list[SessionWant], now: float) -> None:
         if not wants:
@@ -419,19 +342,19 @@ class SessionMachine:
             peer.misses += 1
             if peer.poor:
                 peer.take_rest(now)
-            self._reopen(want)
+            self._reopen(want, now)
         self._dirty = True
 
     def _stall(self, peer: SessionPeer, now: float) -> None:
         """Others take over. It is not told: should it wake, what it owes is still welcome."""
         peer.stalled = True
         peer.take_rest(now)
-        self._release_all(peer)
+        self._release_all(peer, now)
 
-    def _release_all(self, peer: SessionPeer) -> None:
+    def _release_all(self, peer: SessionPeer, now: float) -> None:
         for want in list(peer.outstanding):
             peer.release(want)
-            self._reopen(want)
+            self._reopen(want, now)
 
     def _peer_lost(self, peer: PeerId, now: float) -> None:
         known = self._peers.get(peer)
@@ -439,35 +362,42 @@ class SessionMachine:
             return
         known.state = PeerState.KNOWN
         known.take_rest(now)
-        self._release_all(known)
+        self._release_all(known, now)
         self._dirty = True
 
-    def _drop(self, peer: PeerId, reason: str) -> None:
+    def _drop(self, peer: PeerId, reason: str, now: float) -> None:
         known = self._peers.get(peer)
         if known is None or known.state is PeerState.DROPPED:
             return
         known.state = PeerState.DROPPED
         known.dropped = reason
-        self._release_all(known)
+        known.rest_until = 0.0
+        self._release_all(known, now)
         self._effects.append(PeerDropped(peer=peer, reason=reason))
         self._dirty = True
 
-    def _reopen(self, want: SessionWant) -> None:
-        if not want.askers and not want.open:
-            want.open = True
-            self._pool.append(want)
-            self._version += 1
-            self._dirty = True
+    def _reopen(self, want: SessionWant, now: float) -> None:
+        if want.askers:
+            return
+        self._pool.reopen(want)
+        if want.lacks and self._retry_at is None:
+            self._retry_at = now + self._parameters.retry
+        self._dirty = True
 
-    def _close(self, want: SessionWant) -> None:
-        want.open = False
-        self._pool.remove(want)
+    def _make_place(self) -> bool:
+        """Room for one more peer; one that could not be reached for long makes way."""
+        if self.providers < self._parameters.peers_max and len(self._peers) < 4 * self._parameters.peers_max:
+            return True
+        for peer in self._peers.values():
+            if peer.state is PeerState.KNOWN and peer.rest >= self._parameters.rest_max:
+                del self._peers[peer.peer]
+                return True
+        return False
 
     def _finish(self, want: SessionWant, sender: SessionPeer | None) -> None:
         """No longer needed: everybody else who was told is told."""
         del self._wants[want.multihash]
-        if want.open:
-            self._close(want)
+        self._pool.discard(want)
         for peer in want.told:
             peer.release(want)
             if peer is not sender and peer.state is PeerState.READY:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.bitswap.interfaces import PeerReport
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
@@ -44,6 +44,8 @@ class SessionParameters:
     """So many DONT_HAVE in a row, with no block between them, and a peer loses its rank."""
     endgame_step: float = 0.1
     """How often duplicates are considered once nothing is left to ask for."""
+    endgame_least: float = 0.2
+    """A want is asked for a second time only when its peer will take this long or longer."""
     time_guess: float = 0.25
     """How long a peer of unknown speed is reckoned to take for a block."""
     peers_max: int = 64
@@ -67,7 +69,7 @@ class PeerState(Enum):
 class SessionWant:
     """A block the session still needs."""
 
-    __slots__ = ("askers", "cid", "holders", "lacks", "leaf", "multihash", "open", "rank", "rarity", "told")
+    __slots__ = ("askers", "cid", "done", "holders", "lacks", "leaf", "multihash", "open", "rank", "rarity", "told")
 
     def __init__(self, cid: Cid, leaf: int | None, rank: float) -> None:
         self.cid = cid
@@ -79,6 +81,7 @@ class SessionWant:
         self.rarity = 0
         self.open = False
         """In the pool: nobody is being asked."""
+        self.done = False
         self.askers: set[SessionPeer] = set()
         """Peers that owe it."""
         self.told: dict[SessionPeer, None] = {}
@@ -91,6 +94,8 @@ class SessionPeer:
     """What a session knows of a peer, and what it has asked."""
 
     __slots__ = (
+        "_sample_bytes",
+        "_sample_start",
         "blocks",
         "bytes",
         "delay",
@@ -112,8 +117,6 @@ class SessionPeer:
         "state",
         "window",
         "wrong_blocks",
-        "_sample_bytes",
-        "_sample_start",
     )
 
     def __init__(self, peer: PeerId, parameters: SessionParameters, *, full: bool) -> None:

@@ -11,6 +11,8 @@ from stack.bitswap.messages import Want, WantKind
 from stack.multiformats.cid import Cid
 
 SessionId = NewType("SessionId", int)
+WaiterId = NewType("WaiterId", int)
+"""One call that waits for blocks; a session has many."""
 
 RECENT_MAX = 16_384
 """Blocks remembered after they came or were given up. A second copy of one of them is an honest peer's that did not hear of
@@ -21,16 +23,16 @@ TOLD_MAX = 1_000
 
 PRIORITY_MAX = 2**31 - 1
 
-Claim = tuple[tuple[SessionId, BlockSink | None], ...]
-"""Who waits for a block: each session with its sink, or None where the block goes to the store."""
+Claim = tuple[tuple[WaiterId, Cid, BlockSink | None], ...]
+"""Who waits for a block, by which CID, with which sink; None where the block goes to the store."""
 
 
 class WantedBlocks:
-    """The blocks that sessions wait for.
+    """The blocks that somebody waits for.
 
     Getters: `was_wanted`, `len`. Commands: `add`, `remove`. From worker threads: `claim`. Facts: `delivered`.
     Entries are immutable and replaced whole, so that `claim` in a thread and commands on the event loop need no lock: at the
-    worst a session that asks at the very moment gets its own copy later.
+    worst a call that comes at the very moment gets its own copy later.
     """
 
     __slots__ = ("_claimed", "_recent", "_wanted")
@@ -43,15 +45,15 @@ class WantedBlocks:
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def add(self, multihash: bytes, session: SessionId, sink: BlockSink | None) -> None:
-        """A session waits for this block."""
-        others = tuple(entry for entry in self._wanted.get(multihash, ()) if entry[0] != session)
-        self._wanted[multihash] = (*others, (session, sink))
+    def add(self, waiter: WaiterId, cid: Cid, sink: BlockSink | None) -> None:
+        """Somebody waits for this block."""
+        multihash = cid.multihash
+        self._wanted[multihash] = (*self._wanted.get(multihash, ()), (waiter, cid, sink))
 
-    def remove(self, multihash: bytes, session: SessionId) -> None:
-        """The session waits no longer; the block may still come and is then no offence."""
+    def remove(self, waiter: WaiterId, multihash: bytes) -> None:
+        """It waits no longer; the block may still come and is then no offence."""
         entries = self._wanted.pop(multihash, ())
-        others = tuple(entry for entry in entries if entry[0] != session)
+        others = tuple(entry for entry in entries if entry[0] != waiter)
         if others:
             self._wanted[multihash] = others
         elif entries:

@@ -112,3 +112,24 @@ def free_bytes(directory: Path) -> int:
     """Bytes that we may still write to the file system of `directory`. Raises OSError."""
     figures = os.statvfs(directory)
     return figures.f_bavail * figures.f_frsize
+
+
+def rename_to_new(source: Path, target: Path) -> None:
+    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken).
+
+    A hard link fails when the name is taken, where a rename would destroy what is there.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        # No hard links on this file system (FAT, some network mounts): a name taken within this instant is lost.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from error
+        source.rename(target)
+    else:
+        source.unlink()
+    sync_directory(target.parent)
+    if source.parent != target.parent:
+        sync_directory(source.parent)

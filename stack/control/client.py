@@ -72,20 +72,19 @@ class ControlClient:
     async def ask(self, request: Ask[A]) -> A:
         """One answer."""
         async with self._call(request) as frames:
-            answers = [answer async for answer in _items(frames)]
-        return cast(A, answers[0])
+            return cast(A, _only([answer async for answer in _Items(frames)]))
 
     @asynccontextmanager
     async def watch(self, request: Watch[A]) -> AsyncIterator[AsyncIterator[A]]:
         """Events; leaving the context closes the connection, which ends the work there."""
         async with self._call(request) as frames:
-            yield cast(AsyncIterator[A], _items(frames))
+            yield cast(AsyncIterator[A], _Items(frames))
 
     @asynccontextmanager
     async def read(self, request: Read) -> AsyncIterator[AsyncIterator[bytes]]:
         """A byte stream."""
         async with self._call(request) as frames:
-            yield _pieces(frames)
+            yield _Pieces(frames)
 
     async def write(self, request: Write[A], data: AsyncIterator[bytes]) -> A:
         """Send a byte stream, then one answer."""
@@ -95,13 +94,13 @@ class ControlClient:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_pieces, frames, data)
                 try:
-                    answers = [answer async for answer in _items(frames)]
+                    answers = [answer async for answer in _Items(frames)]
                 except StackError as error:  # raised below, outside of the group, so that it keeps its type
                     failure = error
                 tasks.cancel_scope.cancel()
             if failure is not None:
                 raise failure
-            return cast(A, answers[0])
+            return cast(A, _only(answers))
 
 
 async def _send_pieces(frames: FrameStream, data: AsyncIterator[bytes]) -> None:
@@ -114,23 +113,44 @@ async def _send_pieces(frames: FrameStream, data: AsyncIterator[bytes]) -> None:
         pass  # the node refused in the middle: its last frame says why
 
 
-async def _frames(frames: FrameStream) -> AsyncIterator[Frame]:
-    while True:
-        frame = await frames.receive()
-        match frame.WhichOneof("kind"):
-            case "finished":
-                return
-            case "failed":
-                raise NodeError(frame.failed.kind, frame.failed.message, frame.failed.exit_code)
-            case _:
-                yield frame
+def _only(answers: list[object]) -> object:
+    if len(answers) != 1:
+        raise NodeUnreachable(f"the running node gave {len(answers)} answers where one was due")
+    return answers[0]
 
 
-async def _items(frames: FrameStream) -> AsyncIterator[object]:
-    async for frame in _frames(frames):
-        yield from_tagged(load(frame.item.value), ANSWERS)
+async def _next_frame(frames: FrameStream) -> Frame:
+    """The next answer. Raises StopAsyncIteration at the end, NodeError where the request failed."""
+    frame = await frames.receive()
+    match frame.WhichOneof("kind"):
+        case "finished":
+            raise StopAsyncIteration
+        case "failed":
+            raise NodeError(frame.failed.kind, frame.failed.message, frame.failed.exit_code)
+    return frame
 
 
-async def _pieces(frames: FrameStream) -> AsyncIterator[bytes]:
-    async for frame in _frames(frames):
-        yield frame.data.payload
+class _Items:
+    """Answers as values. A class, because an async generator that is left half-way leaves its clean-up to chance."""
+
+    def __init__(self, frames: FrameStream) -> None:
+        self._frames = frames
+
+    def __aiter__(self) -> "_Items":
+        return self
+
+    async def __anext__(self) -> object:
+        return from_tagged(load((await _next_frame(self._frames)).item.value), ANSWERS)
+
+
+class _Pieces:
+    """Answers as bytes."""
+
+    def __init__(self, frames: FrameStream) -> None:
+        self._frames = frames
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return (await _next_frame(self._frames)).data.payload

@@ -2,7 +2,8 @@
 
 import hmac
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import anyio
 from anyio.abc import ByteStream
@@ -102,7 +103,8 @@ class ControlServer:
                         for start in range(0, len(piece), DATA_SIZE):
                             await frames.send(Frame(data=Data(payload=bytes(piece[start : start + DATA_SIZE]))))
             case Write():
-                await frames.send(_item(await self._api.write(request, _payloads(frames))))
+                async with aclosing(_payloads(frames)) as payloads:
+                    await frames.send(_item(await self._api.write(request, payloads)))
 
 
 def _request(call: Call) -> object:
@@ -116,7 +118,7 @@ def _item(value: object) -> Frame:
     return Frame(item=Item(value=dump(to_tagged(value))))
 
 
-async def _payloads(frames: FrameStream) -> AsyncIterator[bytes]:
+async def _payloads(frames: FrameStream) -> AsyncGenerator[bytes, None]:
     while payload := (await frames.receive()).data.payload:
         yield payload
 

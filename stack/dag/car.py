@@ -149,7 +149,7 @@ class CarReader:
                     self._skip_padding()
                 case _Phase.SECTIONS:
                     event = self._read_section()
-                case _Phase.REST:
+                case _:  # REST
                     self._position = len(self._buffer)
             if event is None and self._phase is before:
                 break

@@ -79,7 +79,7 @@ def decode(text: str) -> tuple[str, bytes]:
         if base in ("base58btc", "base58flickr", "base10") or base.startswith("base36"):
             return base, _decode_number(base, digits)
         data = _decode_bits(base, digits)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise DecodeError(f"this is not {base}") from None
     written = _encode(base, data)
     if digits != written and not (

@@ -4,6 +4,7 @@ Source: the table of multiformats/multicodec, the rows this package meets.
 """
 
 from stack.errors import DecodeError
+from stack.multiformats import varint
 
 IDENTITY = 0x00
 RAW = 0x55
@@ -41,8 +42,9 @@ def code_of(name: str) -> int:
     if code is not None:
         return code
     try:
-        if name.startswith("0x"):
-            return int(name[2:], 16)
+        code = int(name, 16)
     except ValueError:
-        pass
+        code = -1
+    if 0 <= code <= varint.VALUE_MAX and hex(code) == name:
+        return code
     raise DecodeError(f"no codec is called {name[:40]!r}")

@@ -1,6 +1,7 @@
 """The one table from errors to exit codes (README, "Exit codes")."""
 
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, SourceChanged
+from stack.dag.model import EncodeError
 from stack.errors import (
     ConfigError,
     CorruptStore,
@@ -41,6 +42,7 @@ EXIT_CODES: dict[type[StackError], int] = {
     CorruptStore: WRONG_BYTES,
     DeadlinePassed: STALLED,
     DecodeError: WRONG_BYTES,
+    EncodeError: WRONG_BYTES,
     FetchError: NOT_FOUND,
     LimitExceeded: REFUSED,
     ListenError: REFUSED,

@@ -9,11 +9,14 @@ from stack.testing.conformance.transports import CHECKS
 from stack.transports.interfaces import Transport
 from stack.transports.memory import MemoryNetwork, MemoryTransport
 from stack.transports.tcp import TcpTransport
+from stack.transports.websocket import WebSocketTransport
 
 CASES: dict[str, tuple[Callable[[], Transport], str]] = {
     "memory": (lambda: MemoryTransport(MemoryNetwork()), "/memory/0"),
     "tcp over IPv4": (TcpTransport, "/ip4/127.0.0.1/tcp/0"),
     "tcp over IPv6": (TcpTransport, "/ip6/::1/tcp/0"),
+    "websocket over IPv4": (WebSocketTransport, "/ip4/127.0.0.1/tcp/0/ws"),
+    "websocket over IPv6": (WebSocketTransport, "/ip6/::1/tcp/0/ws"),
 }
 
 

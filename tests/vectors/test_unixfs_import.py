@@ -44,7 +44,9 @@ def chunks(options: ImportOptions, data: bytes) -> Iterator[memoryview]:
     assert position == len(data)
 
 
-def build(options: ImportOptions, data: bytes) -> tuple[FileRoot, dict[Cid, bytes], dict[Cid, tuple[bytes, memoryview, bytes]]]:
+def build(
+    options: ImportOptions, data: bytes
+) -> tuple[FileRoot, dict[Cid, bytes], dict[Cid, tuple[bytes, memoryview, bytes]]]:
     """The root, the nodes that the builder gave out, the leaves as prefix, payload, suffix."""
     builder = FileBuilder(options)
     nodes: dict[Cid, bytes] = {}
@@ -53,7 +55,9 @@ def build(options: ImportOptions, data: bytes) -> tuple[FileRoot, dict[Cid, byte
     whole = len(pieces) == 1 and not options.raw_leaves and not options.trickle
     mode, mtime = options.mode, options.mtime
     for piece in pieces:
-        cid, prefix, suffix = leaf_block(options, piece, mode=mode, mtime=mtime) if whole else leaf_block(options, piece)
+        cid, prefix, suffix = (
+            leaf_block(options, piece, mode=mode, mtime=mtime) if whole else leaf_block(options, piece)
+        )
         leaves[cid] = prefix, piece, suffix
         builder.add_leaf(cid, len(piece), len(prefix) + len(piece) + len(suffix), whole_file=whole)
         while block := builder.next_block():

@@ -26,7 +26,10 @@ def safe_name(name: str) -> str:
             raise DecodeError(f"the name {shown} has {what} in it")
     if len(name) > 1 and name[1] == ":" and name[0].isascii() and name[0].isalpha():
         raise DecodeError(f"the name {shown} starts like a drive")
-    size = len(name.encode("utf-8", "surrogateescape"))
+    try:
+        size = len(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise DecodeError(f"the name {shown} is no text") from None
     if size > NAME_BYTES_MAX:
         raise DecodeError(f"the name {shown}... has {size} bytes, a file name has at most {NAME_BYTES_MAX}")
     return name

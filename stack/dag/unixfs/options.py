@@ -98,7 +98,7 @@ class ImportOptions:
             )
         if self.hamt_threshold < 0:
             raise ConfigError(f"a directory cannot have {self.hamt_threshold} bytes")
-        if not 0 <= self.inline_limit <= multihash.IDENTITY_BYTES_MAX:
+        if self.inline and not 0 <= self.inline_limit <= multihash.IDENTITY_BYTES_MAX:
             raise ConfigError(f"a CID holds up to {multihash.IDENTITY_BYTES_MAX} bytes, not {self.inline_limit}")
         parse_chunker(self.chunker)
 

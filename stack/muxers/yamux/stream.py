@@ -82,6 +82,7 @@ class Stream:
         "receive_window",
         "remote_finished",
         "reservation",
+        "scheduled",
         "send_window",
         "settled",
         "state",
@@ -98,6 +99,8 @@ class Stream:
         self.remote_finished = False
         self.reading = True
         """The application has not closed the stream."""
+        self.scheduled = False
+        """It waits for its turn to write."""
         self.announced = False
         """It has been told that there is something to read."""
         self.send_window = SendWindow()
@@ -201,7 +204,7 @@ class Stream:
         return filled
 
     def withdraw(self) -> None:
-        """Take the posted buffer back unread: what is in it goes to the front of the inbox."""
+        """Take the posted buffer back unread: what is in it goes to the front of the inbox (charged with what follows)."""
         if self._posted is not None:
             self.inbox.put_back(bytes(self._posted[: self._filled]))
             self._posted = None

@@ -233,3 +233,18 @@ class ListDirectory(Watch[DirectoryEntry]):
     source: str
     providers: tuple[Multiaddr, ...] = ()
     timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """Which leaves of a DAG are here: a bitmap in hexadecimal, leaf 0 in the lowest bit of its first byte."""
+
+    leaves: int
+    bitmap: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetPresence(Ask[Presence]):
+    """What of a root that is being fetched or shared is here; no leaves when nothing is known of it."""
+
+    cid: Cid

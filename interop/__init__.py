@@ -1,0 +1,1 @@
+"""Our node against other implementations."""

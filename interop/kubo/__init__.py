@@ -1,0 +1,1 @@
+"""Kubo, as it is."""

@@ -1,0 +1,92 @@
+"""A Kubo of our own: built from the module proxy, its own repository, loopback only, no bootstrap and no DHT."""
+
+import json
+import os
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent / ".cache"
+START_SECONDS = 60
+
+
+def binary() -> Path:
+    """The `ipfs` binary: `STACK_KUBO`, or built once into the cache."""
+    given = os.environ.get("STACK_KUBO")
+    if given:
+        return Path(given)
+    built = CACHE / "ipfs-0.42.0"
+    if not built.exists():
+        CACHE.mkdir(exist_ok=True)
+        part = built.with_suffix(".part")
+        subprocess.run(
+            ["go", "build", "-mod=mod", "-o", str(part), "github.com/ipfs/kubo/cmd/ipfs"], cwd=HERE, check=True, timeout=1500
+        )
+        part.rename(built)
+    return built
+
+
+class Kubo:
+    """A repository, and the daemon of it while `running` is entered."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.environment = {**os.environ, "IPFS_PATH": str(repository), "IPFS_TELEMETRY": "off"}
+        self.address = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self.run("init", "--profile", "test", "--algorithm", "ed25519")
+        self.run("bootstrap", "rm", "--all")
+        for key, value in {
+            "AutoConf.Enabled": False,
+            "Addresses.Swarm": ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"],
+            "Addresses.API": "/ip4/127.0.0.1/tcp/0",
+            "Addresses.Gateway": [],
+            "Discovery.MDNS.Enabled": False,
+            "Routing.Type": "none",
+            "Swarm.DisableNatPortMap": True,
+            "Swarm.RelayClient.Enabled": False,
+            "Provide.Enabled": False,
+        }.items():
+            self.run("config", "--json", key, json.dumps(value))
+
+    def run(self, *arguments: str, timeout: float = 300, data: bytes | None = None) -> bytes:
+        """`ipfs ARGUMENTS`, its stdout. Raises CalledProcessError with what it said on stderr."""
+        done = subprocess.run(
+            [str(binary()), *arguments], env=self.environment, capture_output=True, timeout=timeout, input=data
+        )
+        if done.returncode:
+            raise RuntimeError(f"ipfs {' '.join(arguments)}: {done.stderr.decode()[-2000:]}")
+        return done.stdout
+
+    @contextmanager
+    def running(self) -> Iterator["Kubo"]:
+        """The daemon, for as long as the context lasts."""
+        with (self.repository / "daemon.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(binary()), "daemon", "--enable-gc=false"], env=self.environment, stdout=subprocess.PIPE, stderr=log
+            )
+            try:
+                assert self.process.stdout is not None
+                for line in self.process.stdout:
+                    if b"Daemon is ready" in line:
+                        break
+                else:
+                    raise RuntimeError("Kubo did not start")
+                addresses = json.loads(self.run("id", "--enc=json"))["Addresses"]
+                self.address = next(address for address in addresses if "/tcp/" in address and "/ws/" not in address)
+                yield self
+            finally:
+                self.process.terminate()
+                self.process.wait(30)
+
+    def ask(self, path: str, **arguments: str) -> dict[str, object]:
+        """A call of its RPC."""
+        api = (self.repository / "api").read_text().strip().split("/")
+        url = f"http://{api[2]}:{api[4]}/api/v0/{path}?{urllib.parse.urlencode(arguments)}"
+        with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=60) as answer:
+            result: dict[str, object] = json.loads(answer.read())
+            return result

@@ -1,0 +1,96 @@
+"""Wants of a session that nobody is being asked for: a queue, and a bounded look-ahead of it free to go in any order. Pure."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from stack.bitswap.interfaces import Order
+from stack.bitswap.session_peer import SessionPeer, SessionWant
+from stack.protocols.providers.ranges import LeafRanges
+
+
+class WantPool:
+    """Getters: `open`, `queued`, `nothing_for`. Commands: `add`, `reopen`, `discard`, `fill`, `rank`, `open_up`. Outputs: `pick`."""
+
+    __slots__ = ("_look_ahead", "_order", "_queue", "_version", "open")
+
+    def __init__(self, order: Order, look_ahead: int) -> None:
+        self._order = order
+        self._look_ahead = look_ahead
+        self._queue: deque[SessionWant] = deque()
+        self._version = 0
+        """Rises when there may be something for a peer for whom there was nothing before."""
+        self.open: list[SessionWant] = []
+        """The look-ahead, the next one last."""
+
+    @property
+    def queued(self) -> bool:
+        """Whether wants wait behind the look-ahead."""
+        return bool(self._queue)
+
+    def nothing_for(self, peer: SessionPeer) -> bool:
+        """Whether it is known that no open want is for this peer."""
+        return not self.open or peer.searched == self._version
+
+    def add(self, want: SessionWant) -> None:
+        """A new want, behind all others."""
+        self._queue.append(want)
+
+    def reopen(self, want: SessionWant) -> None:
+        """Nobody is being asked for it any more: it goes first."""
+        want.open = True
+        self.open.append(want)
+        self._version += 1
+
+    def discard(self, want: SessionWant) -> None:
+        """It is not needed any more."""
+        want.done = True
+        if want.open:
+            want.open = False
+            self.open.remove(want)
+
+    def open_up(self) -> None:
+        """Some peer may take what it could not take before."""
+        self._version += 1
+
+    def fill(self) -> None:
+        """Take from the queue once half of the look-ahead is gone: each time costs a search for every peer."""
+        if not self._queue or 2 * len(self.open) > self._look_ahead:
+            return
+        while self._queue and len(self.open) < self._look_ahead:
+            want = self._queue.popleft()
+            if not want.done:
+                want.open = True
+                self.open.append(want)
+        self._version += 1
+        self._sort()
+
+    def rank(self, known: Iterable[LeafRanges]) -> None:
+        """Count how many of `known` have each leaf; the rarest go first, except in the order of the file."""
+        ranges = tuple(known)
+        for want in self.open:
+            want.rarity = 0 if want.leaf is None else sum(want.leaf in each for each in ranges)
+        self._sort()
+
+    def pick(self, peer: SessionPeer, room: int, count: int, size: int) -> list[SessionWant]:
+        """Take what this peer may have, up to `room` bytes at `size` each; a poor peer gets what is least urgent."""
+        picked: list[SessionWant] = []
+        position = 0 if peer.poor else len(self.open) - 1
+        step = 1 if peer.poor else -1
+        while 0 <= position < len(self.open):
+            want = self.open[position]
+            if peer.may_have(want):
+                del self.open[position]
+                want.open = False
+                picked.append(want)
+                room -= size
+                if room <= 0 or len(picked) >= count:
+                    return picked
+            position += step
+        peer.searched = self._version
+        return picked
+
+    def _sort(self) -> None:
+        if self._order is Order.FILE:
+            self.open.sort(key=lambda want: -want.rank)
+        else:
+            self.open.sort(key=lambda want: (-want.rarity, -want.rank))

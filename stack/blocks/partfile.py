@@ -1,0 +1,322 @@
+"""A file that is being fetched in place: written at any offset, by several threads, and recorded in steps.
+
+The data is synced before its rows are written, so a row never speaks of bytes that a power cut could take. What is not
+recorded yet is at most `UNRECORDED_BYTES_MAX` or, while blocks arrive or the owner calls `checkpoint`, 2 s.
+"""
+
+import errno
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+from stack.blocks import disk
+from stack.blocks.index import FILE, ROWS_BATCH, Index
+from stack.blocks.interfaces import Leaf, Segment, SegmentId, SegmentState
+from stack.blocks.locations import Location, Locations
+from stack.blocks.reads import fill
+from stack.blocks.segments import row_of
+from stack.errors import NoSpace, Refused, StoreError
+from stack.sansio.interfaces import Buffer
+
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+"""A checkpoint begins when this much is not recorded; meanwhile the other threads go on writing."""
+
+UNRECORDED_BYTES_MAX = 64 * 1024 * 1024
+"""Nobody writes on when this much is not recorded: what a crash costs at most (design, "two durability classes")."""
+
+CHECKPOINT_SECONDS = 1.0
+"""A checkpoint begins when something has waited this long; with its own duration that stays below 2 s."""
+
+CHECKPOINT_ROWS = 8192
+"""The same by number: a foreign DAG may have leaves of one byte, and each is remembered until its row is written."""
+
+REFUSALS = frozenset({errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS})
+"""The name is taken, or the place not ours to write to."""
+
+RECHECK_BYTES = 16 * 1024 * 1024
+"""Read in one worker call when an interrupted file is looked at again."""
+
+
+class PartFile:
+    """The writing half of a file in place. Everything is synchronous: `DiskFileWriter` puts it off the event loop.
+
+    Commands: `write` (any number of threads), `checkpoint`, `present`, `recheck`, `seal`, `close`. Made by `open_part`.
+    """
+
+    def __init__(self, index: Index, locations: Locations, segment: Segment, fd: int, size: int) -> None:
+        self.segment = segment
+        self.size = size
+        self._index = index
+        self._locations = locations
+        self._fd = fd
+        self._lock = threading.Condition()
+        self._writing = 0
+        self._closed = False
+        self._released = False
+        self._fresh: list[Location] = []
+        self._fresh_since = 0.0
+        self._unrecorded = 0
+        self._checkpointing = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<PartFile {self.segment.path}, {self._unrecorded} bytes not recorded>"
+
+    def write(self, leaf: Leaf, payload: Buffer) -> None:
+        """Put a verified leaf's payload in its place. Raises NoSpace, StoreError, ValueError."""
+        multihash, offset, length, prefix, suffix = row_of(leaf, self.size)
+        if len(payload) != length:
+            raise ValueError(f"a leaf of {length} bytes was given {len(payload)}")
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.segment.path} is no longer being written")
+            self._writing += 1
+        try:
+            with disk.translated(f"writing {self.segment.path}"):
+                disk.write_at(self._fd, [payload], offset)
+            location = Location(multihash, self.segment, offset, length, prefix, suffix)
+            with self._lock:
+                if not self._fresh:
+                    self._fresh_since = time.monotonic()
+                self._fresh.append(location)
+                self._unrecorded += length
+                due = (
+                    self._unrecorded >= CHECKPOINT_BYTES
+                    or len(self._fresh) >= CHECKPOINT_ROWS
+                    or time.monotonic() - self._fresh_since >= CHECKPOINT_SECONDS
+                )
+                full = self._unrecorded >= UNRECORDED_BYTES_MAX
+            self._locations.written(location)
+            if due and self._checkpointing.acquire(blocking=full):
+                try:
+                    self._checkpoint()
+                finally:
+                    self._checkpointing.release()
+        finally:
+            with self._lock:
+                self._writing -= 1
+                self._lock.notify_all()
+
+    def checkpoint(self) -> int:
+        """Sync what was written, then record it; returns bytes newly on record. Raises NoSpace, StoreError."""
+        with self._checkpointing:
+            return self._checkpoint()
+
+    def _checkpoint(self) -> int:
+        with self._lock:
+            taken, self._fresh = self._fresh, []
+        if not taken:
+            return 0
+        try:
+            with disk.translated(f"syncing {self.segment.path}"):
+                disk.sync_data(self._fd)
+            with self._index.database.writing() as connection:
+                self._index.add(
+                    connection,
+                    self.segment.id,
+                    ((each.multihash, each.offset, each.length, each.prefix, each.suffix) for each in taken),
+                )
+        except BaseException:
+            with self._lock:
+                self._fresh = taken + self._fresh
+            raise
+        size = sum(location.length for location in taken)
+        for location in taken:
+            self._locations.recorded(location)
+        with self._lock:
+            self._unrecorded -= size
+        return size
+
+    def present(self) -> list[tuple[int, int]]:
+        """(offset, length) of each leaf on record, in order."""
+        with self._index.database.reading() as connection:
+            return [
+                (row[0], row[1])
+                for row in connection.execute(
+                    "SELECT DISTINCT offset, length FROM location WHERE segment = ? ORDER BY offset", (self.segment.id,)
+                )
+            ]
+
+    def recheck(self, after: int) -> int | None:
+        """Hash some recorded leaves behind offset `after` and forget the wrong ones; where to go on, None at the end.
+
+        Needed after a crash only: somebody else may have written to the file since.
+        """
+        done = 0
+        wrong = []
+        with self._index.database.reading() as connection:
+            rows = self._index.rows(connection, self.segment.id, after, ROWS_BATCH)
+        for multihash, offset, length, prefix, suffix in rows:
+            location = Location(multihash, self.segment, offset, length, prefix, suffix)
+            if not fill(self._fd, location, memoryview(bytearray(location.size))):
+                wrong.append(location)
+            after = offset
+            done += length
+            if done >= RECHECK_BYTES:
+                break
+        if wrong:
+            with self._index.database.writing() as connection:
+                for location in wrong:
+                    self._index.remove(connection, location.multihash, self.segment.id)
+        return after if rows else None
+
+    def seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+        """Record everything, then give the file its final name. Raises Refused when that exists; the file stays then."""
+        target = Path(os.path.abspath(target))
+        part = self.segment.path
+        self._finish_writing()
+        try:
+            self.checkpoint()
+            with disk.translated(f"finishing {part}"):
+                if mode is not None:
+                    os.fchmod(self._fd, stat.S_IMODE(mode))
+                if mtime_ns is not None:
+                    os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+                os.fsync(self._fd)
+                stamp = disk.stamp_of(os.fstat(self._fd))
+            with self._index.database.writing() as connection:
+                self._index.set_stamp(connection, self.segment.id, stamp)
+                self._index.set_target(connection, self.segment.id, target)
+            self._rename(target)
+        except BaseException:
+            self._closed = False
+            raise
+        record_sealed(self._index, self.segment.id, target)
+        self._release()
+
+    def _rename(self, target: Path) -> None:
+        part = self.segment.path
+        try:
+            disk.rename_to_new(part, target)
+        except OSError as error:
+            with self._index.database.writing() as connection:
+                self._index.set_target(connection, self.segment.id, None)
+            if error.errno in REFUSALS:
+                raise Refused(f"{target}: {error.strerror}; what was fetched is in {part}") from error
+            raise disk.store_error(f"naming {target}", error) from error
+
+    def close(self, *, checkpoint: bool) -> None:
+        """Let go of the file; with `checkpoint` it can be trusted as it is next time. May be called again."""
+        self._finish_writing()
+        if self._released:
+            return
+        try:
+            if checkpoint:
+                self.checkpoint()
+                with disk.translated(f"closing {self.segment.path}"):
+                    stamp = disk.stamp_of(os.fstat(self._fd))
+                with self._index.database.writing() as connection:
+                    self._index.set_stamp(connection, self.segment.id, stamp)
+        finally:
+            self._release()
+
+    def remove(self) -> None:
+        """Forget the file's rows, then remove it from the disk. Called after `close`."""
+        with self._index.database.writing() as connection:
+            self._index.remove_segment(connection, self.segment.id)
+        with disk.translated(f"removing {self.segment.path}"):
+            self.segment.path.unlink(missing_ok=True)
+
+    def _finish_writing(self) -> None:
+        """Let no more writes in and wait for those on their way: a descriptor that is closed under them may be another
+        file's by the time they write."""
+        with self._lock:
+            self._closed = True
+            self._lock.wait_for(lambda: not self._writing)
+
+    def _release(self) -> None:
+        self._released = True
+        for location in self._fresh:
+            self._locations.recorded(location)
+        os.close(self._fd)
+
+
+def record_sealed(index: Index, number: SegmentId, target: Path) -> None:
+    """The file has its final name now; what was known under that name before is gone from the disk."""
+    with index.database.writing() as connection:
+        known = index.segment_at(connection, target)
+        if known is not None and known.id != number:
+            index.remove_segment(connection, known.id)
+        index.set_path(connection, number, target)
+        index.set_state(connection, number, SegmentState.SEALED)
+
+
+def open_part(index: Index, locations: Locations, part: Path, size: int) -> tuple[PartFile, bool]:
+    """Make a part file of `size` bytes, or go on with one; whether its rows must be rechecked first.
+
+    The row comes before the file, so that a file without a row is never ours. Raises NoSpace, Refused, StoreError.
+    """
+    part = Path(os.path.abspath(part))
+    with index.database.reading() as connection:
+        known = index.segment_at(connection, part)
+    if known is not None and known.state is SegmentState.FETCHING:
+        opened = _go_on(index, locations, known, size)
+        if opened is not None:
+            return opened
+    if os.path.lexists(part):
+        raise Refused(f"{part} exists, and is not an unfinished file of ours")
+    with disk.translated(f"{part}"):
+        free = disk.free_bytes(part.parent)
+    if free < size:
+        raise NoSpace(f"{part} needs {size} bytes; {free} are free")
+    with index.database.writing() as connection:
+        known = index.segment_at(connection, part)
+        if known is not None:
+            index.remove_segment(connection, known.id)
+        number = index.add_segment(connection, FILE, part, SegmentState.FETCHING)
+    try:
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _stretch(fd, part, size)
+        except BaseException:
+            os.close(fd)
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        with index.database.writing() as connection:
+            index.remove_segment(connection, number)
+        raise _refused(part, error) from error
+    return PartFile(index, locations, _writing(number, part), fd, size), False
+
+
+def _go_on(index: Index, locations: Locations, known: Segment, size: int) -> tuple[PartFile, bool] | None:
+    """Open a part file of an earlier run; None when it is not there any more."""
+    part = known.path
+    try:
+        fd = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _refused(part, error) from error
+    try:
+        status = os.fstat(fd)
+        # A crash between making the file and stretching it leaves it empty.
+        empty = known.stamp is None and status.st_size == 0
+        if not stat.S_ISREG(status.st_mode) or (status.st_size != size and not empty):
+            raise Refused(f"{part} exists with {status.st_size} bytes, and is no unfinished file of {size} bytes")
+        with disk.translated(f"going on with {part}"):
+            _stretch(fd, part, size)
+        with index.database.writing() as connection:
+            index.set_stamp(connection, known.id, None)
+    except BaseException:
+        os.close(fd)
+        raise
+    return PartFile(index, locations, _writing(known.id, part), fd, size), not disk.unchanged(known.stamp, status)
+
+
+def _stretch(fd: int, part: Path, size: int) -> None:
+    """Give the file its size, without blocks (sparse), and its name a place on the disk."""
+    os.ftruncate(fd, size)
+    os.fsync(fd)
+    disk.sync_directory(part.parent)
+
+
+def _writing(number: SegmentId, part: Path) -> Segment:
+    return Segment(number, FILE, part, SegmentState.FETCHING, None)
+
+
+def _refused(part: Path, error: OSError) -> Refused | StoreError:
+    if error.errno in REFUSALS or error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        return Refused(f"{part}: {error.strerror}")
+    return disk.store_error(f"making {part}", error)

@@ -1,0 +1,414 @@
+"""A yamux connection as a pure machine.
+
+Sources: libp2p specs yamux/README.md; go-yamux for what the specification leaves open (keep-alive, window growth, what
+is forgiven). It raises RemoteProtocolError for what the peer does wrong, with the go-away already queued, and
+LocalProtocolError or LimitExceeded for what our caller does.
+"""
+
+from collections import deque
+
+from stack.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from stack.muxers.yamux.counters import Counters
+from stack.muxers.yamux.events import (
+    BacklogOpened,
+    Event,
+    GoAwayReceived,
+    StreamEnded,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamWritten,
+    WindowOpened,
+)
+from stack.muxers.yamux.frames import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER_BYTES,
+    PING,
+    RST,
+    SYN,
+    UINT32_MAX,
+    WINDOW_UPDATE,
+    GoAwayCode,
+    decode_header,
+    encode_header,
+)
+from stack.muxers.yamux.liveness import Liveness
+from stack.muxers.yamux.outbox import Outbox
+from stack.muxers.yamux.parameters import YamuxParameters
+from stack.muxers.yamux.stream import Input, State, Stream
+from stack.muxers.yamux.table import StreamTable
+from stack.muxers.yamux.windows import WINDOW_INITIAL
+from stack.sansio.budget import Scope
+from stack.sansio.interfaces import Buffer, StreamId
+
+
+class YamuxMachine:
+    """One end of a connection; a `DataMachine` of `Event`.
+
+    Getters: `stream_count`, `may_open`, `waiting`, `unwritten`, `round_trip`, `pending`. Facts: `receive_data`, `handle_timeout`.
+    Commands: `open`, `accept`, `send`, `retract`, `read_into`, `post`, `collect`, `withdraw`, `finish`, `close_stream`,
+    `reset`, `ping`, `go_away`, `close`. Outputs: `write_to`, `next_event`, `next_timeout`.
+    A command on a stream that is gone does nothing and says 0; the event that told of its end says why.
+    """
+
+    def __init__(self, *, outbound: bool, parameters: YamuxParameters, scope: Scope, now: float) -> None:
+        # "The client side should use odd IDs, and the server even."
+        self._next_id = 1 if outbound else 2
+        self._events: deque[Event] = deque()
+        self._table = StreamTable(
+            parameters,
+            scope,
+            forgotten=self._after_forgetting,
+            backlog_opened=lambda: self._events.append(BacklogOpened()),
+        )
+        self.counters = Counters()
+        self._outbox = Outbox(self.counters, written=self._after_writing, settled=self._table.settle)
+        self._liveness = Liveness(parameters, now)
+        self._header = bytearray()
+        self._payload_of: Stream | None = None
+        self._payload_left = 0
+        self._payload_finishes = False
+        self._now = now
+        self._gone = False
+        self._peer_gone = False
+
+    def __repr__(self) -> str:
+        return f"<YamuxMachine {len(self._table)} streams{', going away' if self._gone or self._peer_gone else ''}>"
+
+    # Getters.
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that are not over."""
+        return len(self._table)
+
+    @property
+    def may_open(self) -> bool:
+        """The peer has acknowledged enough of our streams."""
+        return self._table.may_open
+
+    @property
+    def pending(self) -> bool:
+        """There is something to write."""
+        return self._outbox.pending
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds, from the last ping; 0 before the first."""
+        return self._liveness.round_trip
+
+    def waiting(self, stream: StreamId) -> int:
+        """Bytes that `read_into` would give now."""
+        record = self._table.get(stream)
+        return len(record.inbox) if record is not None else 0
+
+    def unwritten(self, stream: StreamId) -> int:
+        """Bytes that were taken by `send` and not yet written."""
+        record = self._table.get(stream)
+        return record.unwritten if record is not None else 0
+
+    # Facts.
+
+    def receive_data(self, data: memoryview, now: float) -> None:
+        """Take bytes; `data` is borrowed. Raises RemoteProtocolError: write what is left, then hang up."""
+        self._now = now
+        self._liveness.heard(now)
+        try:
+            self._receive(data)
+        except RemoteProtocolError:
+            if not self._gone:
+                self.go_away(GoAwayCode.PROTOCOL_ERROR)
+            raise
+
+    def next_timeout(self) -> float | None:
+        """When the peer has been silent for too long."""
+        return self._liveness.next_timeout()
+
+    def handle_timeout(self, now: float) -> None:
+        """Ask the peer for a sign of life. Raises RemoteProtocolError when it was asked and did not answer."""
+        self._now = now
+        number = self._liveness.handle_timeout(now)
+        if number is not None:
+            self._outbox.push(encode_header(PING, SYN, 0, number))
+
+    # Commands.
+
+    def open(self) -> StreamId:
+        """A new stream. Raises LimitExceeded, LocalProtocolError when either end is going away."""
+        if self._gone or self._peer_gone:
+            raise LocalProtocolError("this connection is going away")
+        if self._next_id > UINT32_MAX:
+            raise LimitExceeded("stream ids of a connection", UINT32_MAX)
+        stream = self._table.create(self._next_id, outbound=True, now=self._now)
+        self._next_id += 2
+        self._outbox.push(encode_header(WINDOW_UPDATE, SYN, stream.id, 0))
+        return StreamId(stream.id)
+
+    def accept(self, stream: StreamId) -> None:
+        """Acknowledge a stream the peer has opened."""
+        if self._table.accept(stream):
+            self._outbox.push(encode_header(WINDOW_UPDATE, ACK, stream, 0))
+
+    def send(self, stream: StreamId, data: Buffer) -> int:
+        """Offer payload; says how much the peer's window takes. What was taken must not change until `StreamWritten`.
+
+        Raises LocalProtocolError after `finish`.
+        """
+        record = self._table.get(stream)
+        if record is None:
+            return 0
+        record.move(Input.SEND_DATA)
+        taken = record.offer(memoryview(data))
+        if taken:
+            self._outbox.schedule(record)
+        return taken
+
+    def retract(self, stream: StreamId) -> int:
+        """Let go of what was taken and not written; says how much that is."""
+        record = self._table.get(stream)
+        if record is None:
+            return 0
+        unwritten = record.unwritten
+        self._outbox.retract(record)
+        return unwritten
+
+    def read_into(self, stream: StreamId, out: memoryview) -> int:
+        """Move received payload into `out`; says how much."""
+        record = self._table.get(stream)
+        if record is None:
+            return 0
+        size = record.read_into(out)
+        self.counters.copied_in += size
+        record.announced = bool(record.inbox)
+        self._after_reading(record)
+        return size
+
+    def post(self, stream: StreamId, buffer: memoryview) -> None:
+        """Have `buffer` filled straight from the frames that come next; `StreamReadable` tells when some have come.
+
+        Raises LocalProtocolError when there is something to read already, or a buffer is posted.
+        """
+        record = self._table.get(stream)
+        if record is not None:
+            record.post(buffer)
+            record.announced = False
+
+    def collect(self, stream: StreamId) -> int:
+        """Take the posted buffer back; says how much of it is filled."""
+        record = self._table.get(stream)
+        if record is None:
+            return 0
+        size = record.collect()
+        record.announced = bool(record.inbox)
+        self._after_reading(record)
+        return size
+
+    def withdraw(self, stream: StreamId) -> None:
+        """Take the posted buffer back; what was filled in waits to be read again."""
+        record = self._table.get(stream)
+        if record is not None:
+            record.withdraw()
+
+    def finish(self, stream: StreamId) -> None:
+        """Send no more once what was taken is written. Raises LocalProtocolError when that was said before."""
+        record = self._table.get(stream)
+        if record is not None:
+            record.move(Input.SEND_FIN)
+            self._outbox.schedule(record)
+
+    def close_stream(self, stream: StreamId) -> None:
+        """Finish if that was not done, and read no more. A peer that goes on sending is told by a reset, then.
+
+        What is unwritten belongs to a `send` that will never return: the stream is reset, so as not to end cleanly.
+        """
+        record = self._table.get(stream)
+        if record is None:
+            return
+        if record.unwritten:
+            self.reset(stream)
+            return
+        if record.state in (State.OPEN, State.REMOTE_FINISHED):
+            self.finish(stream)
+        record.reading = False
+        record.drop()
+        record.receive_window.release()
+        self._table.settle(record)
+
+    def reset(self, stream: StreamId) -> None:
+        """Drop a stream at once, on both ends."""
+        record = self._table.get(stream)
+        if record is None:
+            return
+        if record.state is not State.RESET:
+            record.move(Input.SEND_RST)
+            self._outbox.push(encode_header(WINDOW_UPDATE, RST, stream, 0))
+        self._table.forget(record)
+
+    def ping(self, now: float) -> int:
+        """Measure the round trip; `PongReceived` will carry the returned number."""
+        number = self._liveness.ping(now)
+        self._outbox.push(encode_header(PING, SYN, 0, number))
+        return number
+
+    def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
+        """Accept no more streams, and say so."""
+        self._gone = True
+        self._outbox.push(encode_header(GO_AWAY, 0, 0, code))
+
+    def close(self) -> None:
+        """The connection is over: give everything back."""
+        self._gone = True
+        self._table.forget_all()
+
+    # Outputs.
+
+    def next_event(self) -> Event | None:
+        """The next thing that happened, or None."""
+        return self._events.popleft() if self._events else None
+
+    def write_to(self, out: memoryview) -> int:
+        """Fill at most `len(out)` bytes with frames; 0 means nothing to send. One full data frame fills 65,519."""
+        return self._outbox.write_to(out, self._now, self._liveness.round_trip)
+
+    # Receiving.
+
+    def _receive(self, data: memoryview) -> None:
+        position = 0
+        end = len(data)
+        while position < end:
+            if self._payload_left:
+                size = min(self._payload_left, end - position)
+                self._receive_payload(data[position : position + size])
+                position += size
+            elif self._header or end - position < HEADER_BYTES:
+                size = min(HEADER_BYTES - len(self._header), end - position)
+                self._header += data[position : position + size]
+                position += size
+                if len(self._header) == HEADER_BYTES:
+                    header, self._header = self._header, bytearray()
+                    self._receive_frame(*decode_header(header))
+            else:
+                position += HEADER_BYTES
+                self._receive_frame(*decode_header(data, position - HEADER_BYTES))
+
+    def _receive_frame(self, kind: int, flags: int, id: int, length: int) -> None:
+        if kind == PING:
+            self._receive_ping(flags, length)
+        elif kind == GO_AWAY:
+            self._peer_gone = True
+            self._events.append(GoAwayReceived(code=length))
+        else:
+            stream = self._receive_syn(kind, id, length) if flags & SYN else self._table.get(id)
+            if stream is not None and stream.state is not State.RESET:
+                self._receive_on(stream, kind, flags, length)
+            else:
+                self._receive_unknown(kind, flags, id, length)
+
+    def _receive_unknown(self, kind: int, flags: int, id: int, length: int) -> None:
+        """Probably in flight when we closed, reset or refused the stream: it is let pass."""
+        if kind == DATA:
+            self._payload_left = length
+        if flags & (FIN | RST):
+            self._table.take_closed(id)
+        elif kind == DATA and length and self._table.take_closed(id):
+            self._outbox.answer(encode_header(WINDOW_UPDATE, RST, id, 0))
+
+    def _receive_syn(self, kind: int, id: int, length: int) -> Stream | None:
+        """The peer opens a stream: the record, or None when it is refused. Everything is checked before it exists."""
+        if id % 2 == self._next_id % 2 or self._table.get(id) is not None:
+            raise RemoteProtocolError(f"the peer cannot open stream {id}", code=GoAwayCode.PROTOCOL_ERROR)
+        if kind == DATA and length > WINDOW_INITIAL:
+            raise RemoteProtocolError(f"a first frame of {length} bytes", code=GoAwayCode.PROTOCOL_ERROR)
+        if not self._gone and self._table.may_accept:
+            try:
+                stream = self._table.create(id, outbound=False, now=self._now)
+            except LimitExceeded:
+                pass  # of the budget: refused like all the others
+            else:
+                self._events.append(StreamOpened(stream=StreamId(id)))
+                return stream
+        self._outbox.answer(encode_header(WINDOW_UPDATE, RST, id, 0))
+        return None
+
+    def _receive_on(self, stream: Stream, kind: int, flags: int, length: int) -> None:
+        if flags & ACK:
+            self._table.acknowledge(stream)
+        if flags & RST:
+            # The length of a window update is an error code here.
+            self._payload_left = length if kind == DATA else 0
+            self._receive_reset(stream)
+        elif kind == DATA and length:
+            stream.move(Input.RECEIVE_DATA)
+            stream.receive_window.receive(length)
+            self._payload_of = stream
+            self._payload_left = length
+            self._payload_finishes = bool(flags & FIN)
+        else:
+            if kind == WINDOW_UPDATE:
+                stream.move(Input.RECEIVE_WINDOW)
+                if stream.send_window.open(length):
+                    self._events.append(WindowOpened(stream=StreamId(stream.id)))
+            if flags & FIN:
+                self._receive_fin(stream)
+
+    def _receive_payload(self, data: memoryview) -> None:
+        self._payload_left -= len(data)
+        stream = self._payload_of
+        if stream is None:
+            return
+        if stream.reading:
+            try:
+                self.counters.copied_in += len(data)
+                stream.deliver(data)
+            except LimitExceeded:
+                self._payload_of = None
+                self.reset(StreamId(stream.id))
+                self._events.append(StreamReset(stream=StreamId(stream.id), remote=False))
+                return
+            self.counters.received += len(data)
+            if not stream.announced:
+                stream.announced = True
+                self._events.append(StreamReadable(stream=StreamId(stream.id)))
+        if not self._payload_left:
+            self._payload_of = None
+            if self._payload_finishes:
+                self._receive_fin(stream)
+
+    def _receive_fin(self, stream: Stream) -> None:
+        stream.move(Input.RECEIVE_FIN)
+        if not stream.remote_finished:
+            stream.remote_finished = True
+            self._events.append(StreamEnded(stream=StreamId(stream.id)))
+        self._table.settle(stream)
+
+    def _receive_reset(self, stream: Stream) -> None:
+        stream.move(Input.RECEIVE_RST)
+        self._events.append(StreamReset(stream=StreamId(stream.id), remote=True))
+        self._outbox.forget(stream)
+        if not stream.remote_finished:
+            stream.drop()
+        self._table.settle(stream)
+
+    def _receive_ping(self, flags: int, value: int) -> None:
+        if flags & SYN:
+            self._outbox.answer_ping(value)
+        elif (pong := self._liveness.receive_pong(value, self._now)) is not None:
+            self._events.append(pong)
+
+    # What the parts report.
+
+    def _after_writing(self, stream: Stream) -> None:
+        self._events.append(StreamWritten(stream=StreamId(stream.id)))
+
+    def _after_forgetting(self, stream: Stream) -> None:
+        self._outbox.forget(stream)
+        if self._payload_of is stream:
+            self._payload_of = None
+
+    def _after_reading(self, stream: Stream) -> None:
+        if stream.receive_window.due and not stream.remote_finished and stream.reading:
+            self._outbox.credit(stream)
+        self._table.settle(stream)

@@ -1,0 +1,92 @@
+"""A raw stream becomes a secured, multiplexed connection, or nothing: each phase has a deadline, and what fails is closed."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import cast
+
+import anyio
+
+from stack.errors import NegotiationError, SecurityError, StackError, TransportError
+from stack.identity.keys import PrivateKey
+from stack.identity.peer_id import PeerId
+from stack.muxers import MUXERS
+from stack.muxers.interfaces import Muxer
+from stack.net.negotiate import select_one, serve
+from stack.sansio.budget import Scope
+from stack.security import SECURITY
+from stack.security.interfaces import Security
+from stack.streams.interfaces import MuxedConnection, RawStream, SecureChannel
+from stack.streams.sealed import SealedStream
+
+PHASE_SECONDS = 10.0
+"""For security, and again for the muxer: limits.md has 10 s for the Noise handshake and for multistream."""
+
+
+class Upgrader:
+    """Agrees on security and a muxer, in that order, at either end."""
+
+    def __init__(self, security: Mapping[str, Security], muxers: Mapping[str, Muxer]) -> None:
+        """Both by protocol id, preferred first."""
+        self._security = dict(security)
+        self._muxers = dict(muxers)
+
+    @staticmethod
+    def of(key: PrivateKey) -> "Upgrader":
+        """With every row of `SECURITY` and `MUXERS`."""
+        return Upgrader(
+            {name: cast(Security, _load(row)(key)) for name, row in SECURITY.items()},
+            {name: cast(Muxer, _load(row)()) for name, row in MUXERS.items()},
+        )
+
+    async def secure(self, stream: RawStream, *, outbound: bool, expected: PeerId | None) -> SecureChannel:
+        """The first phase: who is there. Closes `stream` when it fails.
+
+        Raises SecurityError (PeerIdMismatch), NegotiationError, TransportError (it broke, or took too long).
+        """
+        async with _phase("security handshake", stream):
+            if outbound:
+                name = await select_one(stream, list(self._security))
+            else:
+                name = await serve(stream, self._security)
+            return await self._security[name].upgrade(
+                stream, outbound=outbound, expected=expected, muxers=list(self._muxers)
+            )
+
+    async def multiplex(self, channel: SecureChannel, *, outbound: bool, scope: Scope) -> MuxedConnection:
+        """The second phase; `scope` is charged for what the muxer keeps. Closes the channel's stream when it fails.
+
+        Raises NegotiationError, SecurityError, TransportError.
+        """
+        async with _phase("choice of a muxer", channel.stream):
+            name = channel.muxer
+            if name is None:
+                sealed = SealedStream(channel)
+                if outbound:
+                    name = await select_one(sealed, list(self._muxers))
+                else:
+                    name = await serve(sealed, self._muxers)
+                channel = sealed.channel_behind()
+            return self._muxers[name].connection(channel, outbound=outbound, scope=scope)
+
+
+@asynccontextmanager
+async def _phase(name: str, stream: RawStream) -> AsyncIterator[None]:
+    """Set the deadline; on any error close `stream`, and raise what callers expect."""
+    try:
+        with anyio.fail_after(PHASE_SECONDS):
+            yield
+    except BaseException as error:
+        await stream.aclose()
+        if isinstance(error, TimeoutError):
+            raise TransportError(f"no {name} within {PHASE_SECONDS:g} s") from None
+        if isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)):
+            raise TransportError(f"the connection ended within the {name}") from error
+        if isinstance(error, StackError) and not isinstance(error, (SecurityError, NegotiationError, TransportError)):
+            raise NegotiationError(f"{name} failed: {error}") from error
+        raise
+
+
+def _load(row: str) -> Callable[..., object]:
+    module, _, name = row.partition(":")
+    return cast(Callable[..., object], getattr(import_module(module), name))

@@ -1,0 +1,170 @@
+"""The data path of a secured connection: between the socket and a `DataMachine`, in place.
+
+Noise and the muxer run synchronously, one after the other, in whichever task moves the bytes; nothing is queued between
+them. A payload byte is copied into a frame and encrypted there on its way out; decrypted in the buffer it was read into
+and copied from there on its way in.
+"""
+
+from typing import Generic, TypeVar
+
+import anyio
+
+from stack.sansio.interfaces import DataMachine
+from stack.streams.buffers import POOL, BufferPool
+from stack.streams.interfaces import DirectStream, RawStream, SecureChannel
+
+E = TypeVar("E")
+
+BURST_BUFFERS = 4
+"""Buffers (of 256 KiB) one `flush` may write before other tasks have their turn: about a millisecond."""
+
+LAST_FRAME_BYTES = 16 * 1024
+"""Less room than this at the end of a buffer is left empty: small frames cost five times as much a byte as full ones."""
+
+
+class SecureLink(Generic[E]):
+    """Moves frames between `channel` and `machine`. Commands: `begin`, `flush`, `drain`, `receive`, `close`.
+
+    One task may `receive`; one may `drain`; `flush` is for every task, because it never waits. Raises what the machine
+    raises, SecurityError on a forged frame, and what the raw stream raises.
+    """
+
+    def __init__(self, channel: SecureChannel, machine: DataMachine[E], pool: BufferPool = POOL) -> None:
+        self._stream = channel.stream
+        self._direct = _direct(channel.stream)
+        self._session = channel.session
+        self._machine = machine
+        self._pool = pool
+        self._out: memoryview | None = None
+        self._unsent: memoryview | None = None
+        self._in: memoryview | None = None
+        self._end = 0
+        self._parked = channel.leftover
+        self._plaintext = channel.plaintext
+
+    def __repr__(self) -> str:
+        return f"<SecureLink {self._stream!r}>"
+
+    @property
+    def unsent(self) -> bool:
+        """Sealed bytes wait for the peer to read."""
+        return self._unsent is not None
+
+    def begin(self) -> None:
+        """Give the machine what was read before the link existed."""
+        if self._plaintext:
+            self._machine.receive_data(memoryview(self._plaintext), anyio.current_time())
+            self._plaintext = b""
+        if self._parked:
+            self._open_all(self._borrow())
+
+    def flush(self) -> bool:
+        """Write as much as goes without waiting; False when `drain` has to go on."""
+        if self._direct is None:
+            return False
+        for _ in range(BURST_BUFFERS):
+            if self._unsent is None and not self._fill():
+                return True
+            assert self._unsent is not None  # `_fill` has set it
+            sent = self._direct.send_now(self._unsent)
+            if sent < len(self._unsent):
+                self._unsent = self._unsent[sent:]
+                return False
+            self._release_out()
+        return False
+
+    async def drain(self) -> None:
+        """Wait until the peer takes something, and write on. When cancelled, the connection is of no use any more."""
+        if self._direct is not None:
+            await self._direct.wait_writable()
+            self.flush()
+            return
+        while self._unsent is not None or self._fill():
+            assert self._unsent is not None  # `_fill` has set it
+            await self._stream.send_all(self._unsent)
+            self._release_out()
+
+    async def receive(self) -> None:
+        """Wait for bytes; give the machine what is in the whole frames among them. May be cancelled without loss."""
+        while True:
+            buffer = self._borrow()
+            if self._direct is None:
+                self._park()
+                await self._stream.wait_readable()
+                buffer = self._borrow()
+                received: int | None = await self._stream.receive_into(buffer[self._end :])
+            else:
+                received = self._direct.receive_now(buffer[self._end :])
+            if received is not None:
+                self._end += received
+                self._open_all(buffer)
+                return
+            self._park()
+            await self._stream.wait_readable()
+
+    def close(self) -> None:
+        """Give all buffers back; what was not sent is lost."""
+        self._release_out()
+        self._end = 0
+        self._park()
+
+    def _fill(self) -> bool:
+        """Seal as many frames as a buffer holds; False when the machine has nothing to say."""
+        buffer = self._pool.borrow()
+        session = self._session
+        prefix = session.prefix
+        overhead = prefix + session.suffix
+        filled = 0
+        while (room := min(len(buffer) - filled - overhead, session.payload_max)) >= LAST_FRAME_BYTES:
+            start = filled + prefix
+            size = self._machine.write_to(buffer[start : start + room])
+            if not size:
+                break
+            filled += session.seal(buffer[filled:], size)
+        if not filled:
+            self._pool.give_back(buffer)
+            return False
+        self._out = buffer
+        self._unsent = buffer[:filled]
+        return True
+
+    def _release_out(self) -> None:
+        self._unsent = None
+        if self._out is not None:
+            self._pool.give_back(self._out)
+            self._out = None
+
+    def _open_all(self, buffer: memoryview) -> None:
+        now = anyio.current_time()
+        end = self._end
+        data = buffer[:end]
+        start = 0
+        while (opened := self._session.open(data[start:])) is not None:
+            size, plaintext = opened
+            start += size
+            if plaintext:
+                self._machine.receive_data(plaintext, now)
+        if start:
+            buffer[: end - start] = data[start:]
+            self._end = end - start
+
+    def _borrow(self) -> memoryview:
+        if self._in is None:
+            self._in = self._pool.borrow()
+            self._end = len(self._parked)
+            self._in[: self._end] = self._parked
+            self._parked = b""
+        return self._in
+
+    def _park(self) -> None:
+        """Nothing to read: keep the buffer only if it holds part of a frame and there are plenty."""
+        if self._in is not None and (not self._end or self._pool.scarce):
+            self._parked = bytes(self._in[: self._end])
+            self._pool.give_back(self._in)
+            self._in = None
+            self._end = 0
+
+
+def _direct(stream: RawStream) -> DirectStream | None:
+    # An ability is asked for by its methods: wrappers of raw streams need not have it.
+    return stream if hasattr(stream, "send_now") else None  # type: ignore[return-value] # seen in the line above

@@ -1,0 +1,198 @@
+"""The two phases of a WebSocket without I/O, by wsproto: the HTTP upgrade, then binary frames as a stream of bytes."""
+
+from collections import deque
+
+import h11
+from wsproto import ConnectionType
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    Pong,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.frame_protocol import CloseReason
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import LocalProtocolError as WsLocalError
+from wsproto.utilities import RemoteProtocolError as WsRemoteError
+
+from stack.errors import RemoteProtocolError
+
+HEAD_BYTES_MAX = 16 * 1024
+"""Of an HTTP request or response head (A75); h11's own limit for one that is incomplete is the same."""
+FRAME_BYTES_MAX = 1024 * 1024
+"""Payload of one frame (A75). Nothing is allocated by a declared length; more than this is nobody's honest frame."""
+
+_BAD_PEER = (WsRemoteError, WsLocalError, h11.ProtocolError, ValueError)
+"""What wsproto and h11 raise on hostile heads; ValueError from text that does not decode."""
+_POLITE = (CloseReason.NORMAL_CLOSURE, CloseReason.GOING_AWAY, CloseReason.NO_STATUS_RCVD)
+
+
+class Upgrade:
+    """The HTTP upgrade, at either end.
+
+    Facts: `receive_data`. Outputs: `data_to_send`, `frames` (not None when the upgrade is done).
+    """
+
+    def __init__(self, *, host: str | None = None, path: str = "/") -> None:
+        """With `host` the client's end, which asks for `path` there; else the server's."""
+        client = host is not None
+        self._machine = H11Handshake(ConnectionType.CLIENT if client else ConnectionType.SERVER)
+        self._received = 0
+        self._out = b""
+        self.frames: Frames | None = None
+        if host is not None:
+            self._out = self._machine.send(Request(host=host, target=path))
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes from the peer; `b""` is the end. Raises RemoteProtocolError; `data_to_send` has the answer to it, if any."""
+        self._received += len(data)
+        if not data:
+            raise RemoteProtocolError("the connection ended within the HTTP upgrade")
+        try:
+            self._machine.receive_data(data)
+            for event in self._machine.events():
+                if isinstance(event, Request):
+                    self._accept(event)
+                elif isinstance(event, AcceptConnection):
+                    self._finish()
+                elif isinstance(event, RejectConnection):
+                    raise RemoteProtocolError(f"the server answered HTTP {event.status_code}", code=event.status_code)
+        except _BAD_PEER as error:
+            self._refuse()
+            raise RemoteProtocolError(f"bad HTTP upgrade: {error}") from error
+        if self.frames is None and self._received > HEAD_BYTES_MAX:
+            self._refuse()
+            raise RemoteProtocolError(f"HTTP head of more than {HEAD_BYTES_MAX} bytes")
+
+    def data_to_send(self) -> bytes:
+        """Bytes to send now; empties what it returns."""
+        out, self._out = self._out, b""
+        return out
+
+    def _accept(self, request: Request) -> None:
+        if any(name in (b"content-length", b"transfer-encoding") for name, _ in request.extra_headers):
+            # A body behind an upgrade is read by one party as frames and by another as the next request (A75).
+            raise ValueError("a body is not allowed")
+        self._out += self._machine.send(AcceptConnection())
+        self._finish()
+
+    def _finish(self) -> None:
+        connection = self._machine.connection
+        assert connection is not None  # wsproto sets it before it reports the acceptance
+        self.frames = Frames(connection)
+
+    def _refuse(self) -> None:
+        if self._machine.client or self._machine.state is not ConnectionState.CONNECTING:
+            return
+        try:
+            self._out += self._machine.send(RejectConnection(status_code=400))
+        except _BAD_PEER:
+            self._out = b""
+
+
+class Frames:
+    """Frames as a stream of bytes.
+
+    Facts: `receive_data`. Outputs: `read_into`, `data_to_send` (answers to control frames), `ended`, `error`.
+    Commands: `frame`, `close`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inbox: deque[memoryview] = deque()
+        self._frame_bytes = 0
+        self._out = b""
+        self.ended = False
+        """The peer sends no more; what waits can still be read."""
+        self.error: str | None = None
+        """Why it ended, when that was not polite."""
+        self._take_events()
+
+    @property
+    def readable(self) -> bool:
+        """Bytes wait to be read."""
+        return bool(self._inbox)
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes from the peer; `b""` is the end of the connection below."""
+        if self.ended:
+            return
+        if not data:
+            self.ended = True
+            self.error = self.error or "the connection ended without a close frame"
+            return
+        self._connection.receive_data(data)
+        self._take_events()
+
+    def read_into(self, out: memoryview) -> int:
+        """Move received bytes into `out`; returns how many."""
+        done = 0
+        while self._inbox and done < len(out):
+            chunk = self._inbox.popleft()
+            size = min(len(chunk), len(out) - done)
+            out[done : done + size] = chunk[:size]
+            done += size
+            if size < len(chunk):
+                self._inbox.appendleft(chunk[size:])
+        return done
+
+    def data_to_send(self) -> bytes:
+        """Pong or close, to be sent before the next frame; empties what it returns."""
+        out, self._out = self._out, b""
+        return out
+
+    def frame(self, data: memoryview) -> bytes:
+        """One binary frame of at most `FRAME_BYTES_MAX` bytes."""
+        return self._connection.send(BytesMessage(data=bytes(data)))
+
+    def close(self, code: CloseReason = CloseReason.NORMAL_CLOSURE) -> None:
+        """Queue a close frame, unless one has been sent."""
+        if self._connection.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
+            self._out += self._connection.send(CloseConnection(code=code))
+
+    @property
+    def open(self) -> bool:
+        """Frames may be sent."""
+        return self._connection.state is ConnectionState.OPEN
+
+    def _take_events(self) -> None:
+        pong = b""
+        for event in self._connection.events():
+            if isinstance(event, BytesMessage):
+                self._frame_bytes += len(event.data)
+                if self._frame_bytes > FRAME_BYTES_MAX:
+                    self._fail("frame too large", CloseReason.MESSAGE_TOO_BIG)
+                    break
+                if event.frame_finished:
+                    self._frame_bytes = 0
+                if event.data:
+                    self._inbox.append(memoryview(event.data))
+            elif isinstance(event, Ping):
+                # RFC 6455, 5.5.3: a pong for the latest ping is enough, so a flood of pings has one answer a read.
+                pong = self._connection.send(Pong(payload=bytes(event.payload)))
+            elif isinstance(event, CloseConnection):
+                self._closed(event)
+                break
+            elif isinstance(event, TextMessage):
+                self._fail("text frame", CloseReason.UNSUPPORTED_DATA)
+                break
+        self._out = pong + self._out
+
+    def _closed(self, event: CloseConnection) -> None:
+        self.ended = True
+        if event.code not in _POLITE:
+            self.error = f"closed with code {int(event.code)}: {event.reason or ''}"
+        if self._connection.state is ConnectionState.REMOTE_CLOSING:
+            self._out += self._connection.send(event.response())
+        elif event.code is CloseReason.PROTOCOL_ERROR:
+            self.close(CloseReason.PROTOCOL_ERROR)
+
+    def _fail(self, reason: str, code: CloseReason) -> None:
+        self.ended = True
+        self.error = reason
+        self.close(code)

@@ -1,0 +1,201 @@
+"""The control protocol, with a node that is made up."""
+
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+
+from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.frames import FrameStream
+from stack.control.server import ControlServer
+from stack.errors import NoProvider
+from stack.multiformats.cid import Cid
+from stack.node.api import (
+    Api,
+    BlockInfo,
+    BlockPut,
+    Cat,
+    GetIdentity,
+    ListPins,
+    ListShares,
+    NodeInfo,
+    Pin,
+    Ping,
+    PingReply,
+    RepoStat,
+)
+from stack.node.exits import BUG, NO_DAEMON, NOT_FOUND, NodeError, exit_code
+from stack.node.home import ControlAddress
+from stack.pb.control_pb2 import Call, Frame, Hello
+
+pytestmark = pytest.mark.anyio
+
+CID = Cid.parse("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e")
+INFO = NodeInfo(peer_id="me", addresses=(), agent="stack/test", protocols=(), home=None, role="daemon", pid=1)
+
+
+class MadeUpNode:
+    """Answers a few requests, fails others, and remembers what was cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = anyio.Event()
+
+    async def ask(self, request: object) -> object:
+        if isinstance(request, GetIdentity):
+            return INFO
+        if isinstance(request, ListPins):
+            return (Pin(cid=CID, name="a", kind="pin"),)
+        if isinstance(request, RepoStat):
+            raise AssertionError
+        raise NoProvider("nobody has it")
+
+    @asynccontextmanager
+    async def watch(self, request: Ping) -> AsyncIterator[AsyncIterator[PingReply]]:
+        async def replies() -> AsyncGenerator[PingReply, None]:
+            for number in range(request.count):
+                yield PingReply(peer_id=request.target, sequence=number, seconds=0.5)
+            if request.target == "forever":
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    self.cancelled.set()
+            if request.target == "bug":
+                raise ValueError("oops")
+
+        async with aclosing(replies()) as events:
+            yield events
+
+    @asynccontextmanager
+    async def read(self, request: Cat) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"x" * 1_000_000
+            yield b"y"
+
+        yield pieces()
+
+    async def write(self, request: object, data: AsyncIterator[bytes]) -> BlockInfo:
+        total = 0
+        async for piece in data:
+            total += len(piece)
+            if total > 2_000_000:
+                raise NoProvider("too much")
+        return BlockInfo(cid=CID, size=total)
+
+
+@asynccontextmanager
+async def control(path: Path, token: bytes | None = None) -> AsyncIterator[tuple[ControlClient, MadeUpNode]]:
+    """A server on a unix socket, and a client of it."""
+    node = MadeUpNode()
+    server = ControlServer(cast(Api, node), "stack/test", token)
+    listener = await anyio.create_unix_listener(path)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server.serve)
+        yield ControlClient(ControlAddress(str(path), token=b"secret")), node
+        tasks.cancel_scope.cancel()
+
+
+async def test_one_question_has_one_answer(tmp_path: Path) -> None:
+    async with control(tmp_path / "s") as (client, _):
+        assert await client.ask(GetIdentity()) == INFO
+        assert await client.ask(ListPins()) == (Pin(cid=CID, name="a", kind="pin"),)
+
+
+async def test_events_come_one_by_one(tmp_path: Path) -> None:
+    async with control(tmp_path / "s") as (client, _), client.watch(Ping(target="x", count=3)) as replies:
+        assert [reply.sequence async for reply in replies] == [0, 1, 2]
+
+
+async def test_leaving_the_context_ends_the_work_in_the_node(tmp_path: Path) -> None:
+    async with control(tmp_path / "s") as (client, node):
+        async with client.watch(Ping(target="forever", count=1)) as replies:
+            await anext(replies)
+        with anyio.fail_after(5):
+            await node.cancelled.wait()
+
+
+async def test_byte_streams_flow_both_ways(tmp_path: Path) -> None:
+    async def data() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"z" * 100_000
+
+    async with control(tmp_path / "s") as (client, _):
+        async with client.read(Cat(source="x")) as pieces:
+            assert b"".join([piece async for piece in pieces]) == b"x" * 1_000_000 + b"y"
+        assert (await client.write(BlockPut(), data())).size == 1_000_000
+
+
+async def test_an_error_keeps_its_words_and_its_exit_code(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"z" * 100_000
+
+    async with control(tmp_path / "s") as (client, _):
+        with pytest.raises(NodeError, match="nobody has it") as raised:
+            await client.ask(ListShares())
+        assert exit_code(raised.value) == NOT_FOUND
+        with pytest.raises(NodeError, match="too much"):
+            await client.write(BlockPut(), endless())
+
+
+async def test_a_bug_in_the_node_is_told_and_the_node_lives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with control(tmp_path / "s") as (client, _):
+        with pytest.raises(NodeError, match="internal error") as raised:
+            async with client.watch(Ping(target="bug", count=0)) as replies:
+                async for _reply in replies:
+                    raise AssertionError
+        assert exit_code(raised.value) == BUG
+        assert await client.ask(GetIdentity()) == INFO
+    assert "oops" in caplog.text
+
+
+async def test_nobody_at_the_address_is_no_daemon(tmp_path: Path) -> None:
+    with pytest.raises(NodeUnreachable) as raised:
+        await ControlClient(ControlAddress(str(tmp_path / "nothing"))).ask(GetIdentity())
+    assert exit_code(raised.value) == NO_DAEMON
+
+
+async def test_another_version_is_told_clearly(tmp_path: Path) -> None:
+    async def old(stream: anyio.abc.ByteStream) -> None:
+        async with stream:
+            await FrameStream(stream).send(Frame(hello=Hello(version=99, agent="stack/9.9")))
+
+    listener = await anyio.create_unix_listener(tmp_path / "s")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, old)
+        with pytest.raises(NodeUnreachable, match="speaks version 99"):
+            await ControlClient(ControlAddress(str(tmp_path / "s"))).ask(GetIdentity())
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_wrong_token_gets_nothing(tmp_path: Path) -> None:
+    async with control(tmp_path / "s", token=b"other") as (client, _):
+        with pytest.raises(NodeUnreachable):
+            await client.ask(GetIdentity())
+    async with control(tmp_path / "t", token=b"secret") as (client, _):
+        assert await client.ask(GetIdentity()) == INFO
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff" * 100, b"\x05hello", Frame(call=Call(request=b"{")).SerializeToString(), b"\xff\xff\xff\xff\x7f"]
+)
+async def test_garbage_on_the_socket_harms_nobody(tmp_path: Path, garbage: bytes) -> None:
+    async with control(tmp_path / "s") as (client, _):
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(tmp_path / "s"))
+            raw.send(garbage)
+        assert await client.ask(GetIdentity()) == INFO
+
+
+async def test_a_request_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    async with control(tmp_path / "s"), await anyio.connect_unix(tmp_path / "s") as stream:
+        frames = FrameStream(stream)
+        await frames.receive()
+        await frames.send(Frame(hello=Hello(version=1)))
+        await frames.send(Frame(call=Call(request=b'["x"]')))
+        assert (await frames.receive()).failed.exit_code == 2
+
+
