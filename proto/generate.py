@@ -37,7 +37,7 @@ def check_names(source: Path) -> None:
 
 def generate(target: Path) -> None:
     """Write the modules and their type stubs below `target`. Exits with protoc's message when it fails."""
-    from grpc_tools import protoc
+    from grpc_tools import protoc  # type: ignore[import-untyped]  # it has no types
 
     plugin = shutil.which("protoc-gen-mypy", path=str(Path(sys.executable).parent)) or shutil.which("protoc-gen-mypy")
     if plugin is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from stack.bitswap.ledger import Ledger, held_want, is_answered_by_block
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.errors import DecodeError
 from stack.identity.peer_id import PeerId
 from stack.multiformats import multihash as multihashes
@@ -192,7 +193,7 @@ class Engine:
             want = looking.get(cid.multihash)
             if want is None:
                 continue
-            if size is None:
+            if size is None or size > BLOCK_SIZE_MAX:
                 self._miss(peer, served, want)
             elif is_answered_by_block(want, size, self._parameters.have_replace):
                 held.append(held_want(want, size))
@@ -225,7 +226,8 @@ class Engine:
             return
         served.ledger.count_sent(len(message.cids) - len(missing), size)
         for cid in missing:
-            self._say(message.peer, served, Presence(cid, False))
+            # Damaged, deleted, or received but not yet kept: should it come, the peer gets it.
+            self._miss(message.peer, served, Want(cid, send_dont_have=True))
         if not served.proven:
             served.proven = True
             self._total_unproven -= served.active_bytes

@@ -9,6 +9,7 @@ from typing import Protocol
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
+from stack.protocols.providers.interfaces import SwarmListener
 
 
 class Order(Enum):
@@ -34,6 +35,18 @@ class ProviderSource(Protocol):
 
     def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
         """Providers as they become known; goes on until the caller stops asking."""
+        ...
+
+
+class Swarm(Protocol):
+    """Knows the other peers of a root, and which leaves each has (`stack/protocols/providers`)."""
+
+    def join(self, root: Cid, listener: SwarmListener) -> Callable[[], None]:
+        """Tell `listener` of them until the returned function is called."""
+        ...
+
+    def ask(self, root: Cid, peer: PeerId) -> None:
+        """This connected peer may know more; asked as long as `root` is joined."""
         ...
 
 
@@ -72,10 +85,14 @@ class Session(Protocol):
         """
         ...
 
-    async def fetch(self, cids: Sequence[Cid], sink: BlockSink | None = None) -> None:
+    async def fetch(
+        self, cids: Sequence[Cid], sink: BlockSink | None = None, *, leaves: Sequence[int] | None = None
+    ) -> None:
         """Fetch many blocks; returns when each has been verified and handed to `sink` (or put into the store).
 
-        May be called again while an earlier call runs: wants join one queue.
+        `leaves` says which leaf of the root each CID is, counted from 0 in the order of the file: with it, peers are asked
+        for what they are known to have, the rarest first. May be called again while an earlier call runs: wants join one
+        queue. Raises what a sink raised, and what the store raised (NoSpace); the session is of no use after that.
         """
         ...
 

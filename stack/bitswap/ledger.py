@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from stack.bitswap.messages import Want, WantKind
 from stack.multiformats.cid import Cid
@@ -18,8 +19,6 @@ class HeldWant:
     cid: Cid
     size: int
     priority: int
-    send_dont_have: bool
-    """Say DONT_HAVE if the block is gone when its turn comes."""
 
 
 class Ledger:
@@ -77,9 +76,7 @@ class Ledger:
             self._sequence += 1
             self._held[multihash] = (self._sequence, want)
             heapq.heappush(self._order, (-want.priority, self._sequence, multihash))
-        evicted = list(self._absent)[: max(len(self) - WANTS_MAX, 0)]
-        for multihash in evicted:
-            del self._absent[multihash]
+        evicted = self._evict()
         if len(self._held) > WANTS_MAX:
             best = sorted((-want.priority, sequence, multihash) for multihash, (sequence, want) in self._held.items())
             for _, _, multihash in best[WANTS_MAX:]:
@@ -97,10 +94,7 @@ class Ledger:
         if len(self._held) >= WANTS_MAX:
             return [multihash]
         self._absent[multihash] = want
-        evicted = list(self._absent)[: max(len(self) - WANTS_MAX, 0)]
-        for gone in evicted:
-            del self._absent[gone]
-        return evicted
+        return self._evict()
 
     def take_absent(self, multihash: bytes) -> Want | None:
         """A block has come: the want that waited for it, which is forgotten."""
@@ -137,6 +131,13 @@ class Ledger:
             del self._held[want.cid.multihash]
         return want
 
+    def _evict(self) -> list[bytes]:
+        """Forget the oldest absent wants that are too many."""
+        evicted = list(islice(self._absent, max(len(self) - WANTS_MAX, 0)))
+        for multihash in evicted:
+            del self._absent[multihash]
+        return evicted
+
     def count_sent(self, blocks: int, size: int) -> None:
         """Blocks went to the peer."""
         self.blocks_sent += blocks
@@ -150,7 +151,7 @@ class Ledger:
 
 def held_want(want: Want, size: int) -> HeldWant:
     """A want once the size of its block is known."""
-    return HeldWant(want.cid, size, want.priority, want.send_dont_have)
+    return HeldWant(want.cid, size, want.priority)
 
 
 def is_answered_by_block(want: Want, size: int, have_replace: int) -> bool:

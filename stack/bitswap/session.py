@@ -102,14 +102,14 @@ class SessionMachine:
         known = self._peers.get(peer)
         if known is not None:
             known.full |= full
-            self._open_up()
+            self._may_have_more(known)
             return known.state is not PeerState.DROPPED
         if not self._make_place():
             return False
         self._peers[peer] = SessionPeer(peer, self._parameters, full=full)
         if peer in self._neighbours:
             self._peers[peer].state = PeerState.READY
-        self._open_up()
+        self._dirty = True
         return True
 
     def pause(self) -> None:
@@ -130,7 +130,7 @@ class SessionMachine:
         if known is not None and known.state is not PeerState.DROPPED:
             known.state = PeerState.READY
             known.rest_until = 0.0
-        self._open_up()
+        self._dirty = True
 
     def peer_disconnected(self, peer: PeerId, now: float) -> None:
         """The last connection to this peer is gone."""
@@ -144,18 +144,23 @@ class SessionMachine:
             self._drop(peer, reason, now)
 
     def receive_block(self, peer: PeerId, multihash: bytes, size: int, now: float) -> None:
-        """A block came and its hash is right. It may have been asked for by another session, or be a second copy."""
+        """A block came and its hash is right; another session may have asked for it."""
         known = self._peers.get(peer)
         want = self._wants.get(multihash)
         if want is None:
-            if known is not None:
-                known.duplicate_bytes += size
-                known.progress(now)
+            self.receive_late_block(peer, size, now)
             return
         self._average = float(size) if self._average is None else 0.9 * self._average + 0.1 * size
         if known is not None:
             known.count_block(size, known.release(want), now)
         self._finish(want, known)
+
+    def receive_late_block(self, peer: PeerId, size: int, now: float) -> None:
+        """A second copy of a block, or one that is wanted no longer."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.duplicate_bytes += size
+            known.progress(now)
 
     def receive_wrong_block(self, peer: PeerId, now: float) -> None:
         """It sent bytes that nobody asked for."""
@@ -178,7 +183,7 @@ class SessionMachine:
         if have:
             want.holders.add(known)
             want.lacks.discard(known)
-            self._open_up()
+            self._may_have_more(known)
         else:
             self._refused(known, want, now)
 
@@ -188,14 +193,14 @@ class SessionMachine:
         if known is not None:
             known.progress(now)
 
-    def receive_ranges(self, peer: PeerId, ranges: LeafRanges) -> None:
-        """Which leaves this peer has; the object may change later, and this is to be called again then."""
+    def receive_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
+        """Which leaves this peer has, None for all; the object may change later, and this is to be called again then."""
         known = self._peers.get(peer)
         if known is not None:
-            known.full = ranges.complete
-            known.ranges = None if ranges.complete else ranges
+            known.full = ranges is None or ranges.complete
+            known.ranges = None if known.full else ranges
             self._ranges_changed = True
-            self._open_up()
+            self._may_have_more(known)
 
     def handle_timeout(self, now: float) -> None:
         """Move what is late, try again what was refused, consider duplicates."""
@@ -209,7 +214,6 @@ class SessionMachine:
                 self._refused(peer, want, now)
             if peer.rest_until and now >= peer.rest_until:
                 peer.rest_until = 0.0
-                self._pool.open_up()
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             for want in self._pool.open:
@@ -252,9 +256,8 @@ class SessionMachine:
 
     # decisions
 
-    def _open_up(self) -> None:
-        """Some peer may be able to give more than before."""
-        self._pool.open_up()
+    def _may_have_more(self, peer: SessionPeer) -> None:
+        peer.searched = -1
         self._dirty = True
 
     def _connect(self, now: float) -> None:

@@ -49,7 +49,7 @@ class WantPool:
             self.open.remove(want)
 
     def open_up(self) -> None:
-        """Some peer may take what it could not take before."""
+        """Any peer may take what it could not take before."""
         self._version += 1
 
     def fill(self) -> None:

@@ -6,4 +6,4 @@ STORES = {
     "memory": "stack.blocks.memory:MemoryStore",
 }
 """Every store, by the name a configuration uses, in order of preference. Each has
-`async open(home: Path, *, quota: int | None = None, trace: Trace | None = None)`."""
+`open(home: Path, *, quota: int | None = None, trace: Trace | None = None)`, an async context that gives the store."""

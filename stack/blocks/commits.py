@@ -1,6 +1,5 @@
-"""Group commit: several `put`s become one sync of a pack and one transaction. Called from worker threads, one at a time."""
+"""Several `put`s become one sync of a pack and one transaction. Called from worker threads, one at a time."""
 
-from collections import deque
 from collections.abc import Sequence
 
 from stack.blocks.disk import store_error
@@ -9,31 +8,22 @@ from stack.blocks.index import Index
 from stack.blocks.interfaces import Block, SegmentId
 from stack.blocks.locations import Locations
 from stack.blocks.packs import Entry, Packs
+from stack.blocks.requests import Line, Request
 from stack.errors import NoSpace, StoreError
 from stack.sansio.interfaces import Buffer
 
 GROUP_BYTES_MAX = 16 * 1024 * 1024
-"""Written and synced at once. A group is whatever has been put while the one before was on its way, so nobody waits for a
-clock; at 16 MiB a slow disk (300 MB/s) answers within 50 ms."""
+"""Written and synced at once: some 50 ms of a disk that writes 300 MB/s."""
 
 
-class Put:
-    """Blocks to be kept. `done` says that it is over; `error` how it went; a `given_up` one is passed over if not begun."""
+class Put(Request):
+    """Blocks to be kept; its weight is their bytes."""
 
-    __slots__ = ("done", "entries", "error", "given_up", "size")
+    __slots__ = ("entries",)
 
     def __init__(self, entries: list[Entry]) -> None:
+        super().__init__(sum(len(data) for _, data in entries))
         self.entries = entries
-        self.size = sum(len(data) for _, data in entries)
-        self.done = False
-        self.given_up = False
-        self.error: StoreError | None = None
-
-    def settle(self, error: BaseException | None) -> None:
-        """It is over. Each put has an error of its own: several tasks raise it."""
-        if error is not None:
-            self.error = NoSpace(str(error)) if isinstance(error, NoSpace) else StoreError(str(error))
-        self.done = True
 
 
 def puts_of(blocks: Sequence[Block]) -> list[Put]:
@@ -51,28 +41,22 @@ def puts_of(blocks: Sequence[Block]) -> list[Put]:
 
 
 class Commits:
-    """The queue of puts. Commands: `submit` (any thread), `commit_next` (one thread at a time)."""
+    """Puts that wait. Commands: `submit` (any thread), `commit_next` (one thread at a time)."""
 
     def __init__(self, index: Index, packs: Packs, locations: Locations, holds: Holds) -> None:
         self._index = index
         self._packs = packs
         self._locations = locations
         self._holds = holds
-        self._queue: deque[Put] = deque()
+        self._line: Line[Put] = Line(GROUP_BYTES_MAX)
 
     def submit(self, put: Put) -> None:
         """Wait in line."""
-        self._queue.append(put)
+        self._line.submit(put)
 
     def commit_next(self) -> None:
         """Write the next group, sync it, record it; its puts are then done, well or not."""
-        group: list[Put] = []
-        size = 0
-        while self._queue and (not group or size + self._queue[0].size <= GROUP_BYTES_MAX):
-            put = self._queue.popleft()
-            if not put.given_up:
-                group.append(put)
-                size += put.size
+        group = self._line.take()
         error: BaseException | None = None
         try:
             self._commit([entry for put in group for entry in put.entries])

@@ -41,6 +41,7 @@ CREATE TABLE segment (
     mtime_ns INTEGER,
     state TEXT NOT NULL
 );
+CREATE INDEX segment_by_kind ON segment (kind, state);
 CREATE TABLE frame (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     prefix BLOB NOT NULL,

@@ -21,8 +21,18 @@ Links = Callable[[Cid, bytes], Sequence[Cid]]
 READ_BATCH = 16
 """Blocks read in one worker call: DAG nodes of a few KiB to 2 MiB, so 32 MiB at the very most."""
 
-Position = tuple[SegmentId, int]
-"""A place in the packs: what is put later lies behind it."""
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the packs have come: to the offset `end` of the pack `growing`, and to the pack numbered `last`."""
+
+    growing: SegmentId
+    end: int
+    last: SegmentId
+
+    def precedes(self, segment: SegmentId, offset: int) -> bool:
+        """Whether a place was written later. What compaction has moved since counts as later too: that errs on the safe side."""
+        return segment > self.last or (segment == self.growing and offset >= self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +138,9 @@ class Holds:
         """All roots that are held."""
         return [root for hold in list(self._holds) for root in hold.roots]
 
-    def protects(self, multihash: bytes, position: Position) -> bool:
+    def protects(self, multihash: bytes, segment: SegmentId, offset: int) -> bool:
         """Whether a block must stay though it was not marked."""
-        return multihash in self._put_again or any(position >= hold.since for hold in list(self._holds))
+        return multihash in self._put_again or any(hold.since.precedes(segment, offset) for hold in list(self._holds))
 
 
 class Marker:

@@ -5,17 +5,21 @@ Functions that take a connection are parts of the caller's transaction (`Databas
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks.database import Database
-from stack.blocks.interfaces import FileStamp, Leaf, PinKind, Segment, SegmentId, SegmentState
+from stack.blocks.interfaces import FileStamp, PinKind, Segment, SegmentId, SegmentState
 
 FILE = "file"
 PACK = "pack"
 
 FRAMES_CACHED_MAX = 4096
 """Frames remembered; a file has one or two, and a foreign DAG must not make us remember one for each of its leaves."""
+
+SEGMENTS_CACHED_MAX = 1024
+"""Rows of segments remembered as objects; the key is the whole row, so nothing goes stale."""
 
 FRAME_BYTES_MAX = 256
 """Prefix and suffix together. A UnixFS leaf has at most 14 + 11 bytes, with mode and mtime some 20 more."""
@@ -34,8 +38,9 @@ Row = tuple[bytes, int, int, bytes, bytes]
 """multihash, offset, length, prefix, suffix of a block in a segment that is known."""
 
 
+@lru_cache(maxsize=SEGMENTS_CACHED_MAX)
 def segment_of(row: SegmentColumns) -> Segment:
-    """A segment from its columns."""
+    """A segment from its columns. Remembered: it is made anew for each block that is looked up (8 of 18 us)."""
     number, kind, path, state, device, inode, size, mtime_ns = row
     stamp = None
     if device is not None and inode is not None and size is not None and mtime_ns is not None:
@@ -78,7 +83,8 @@ class Index:
             last = rows[-1][1]
             rows = [row for row in rows if row[1] != last]
             rows += connection.execute(
-                "SELECT multihash, offset, length, frame FROM location WHERE segment = ? AND offset = ?", (segment, last)
+                "SELECT multihash, offset, length, frame FROM location WHERE segment = ? AND offset = ?",
+                (segment, last),
             ).fetchall()
         return [(row[0], row[1], row[2], *self._frame(connection, row[3])) for row in rows]
 
@@ -120,6 +126,11 @@ class Index:
         ).fetchone()
         return None if row is None else (SegmentId(row[0]), row[1])
 
+    def is_packed(self, multihash: bytes) -> bool:
+        """Whether the block lies in our packs."""
+        with self.database.reading() as connection:
+            return self.packed(connection, multihash) is not None
+
     def in_files(self, multihashes: Sequence[bytes]) -> list[bool]:
         """For each block whether it is a leaf of a file in place."""
         with self.database.reading() as connection:
@@ -135,7 +146,8 @@ class Index:
         """All segments, or those of one kind, in order of their ids."""
         where, values = (" WHERE kind = ?", (kind,)) if kind else ("", ())
         return [
-            segment_of(row) for row in connection.execute(f"SELECT {_SEGMENT} FROM segment s{where} ORDER BY id", values)
+            segment_of(row)
+            for row in connection.execute(f"SELECT {_SEGMENT} FROM segment s{where} ORDER BY id", values)
         ]
 
     def files(self, after: SegmentId, limit: int) -> list[Segment]:
@@ -148,6 +160,18 @@ class Index:
             ).fetchall()
         return [segment_of(row) for row in rows]
 
+    def sealing(self, connection: Connection) -> list[tuple[Segment, Path]]:
+        """Files that were about to get their final name, and that name."""
+        rows = connection.execute(
+            f"SELECT {_SEGMENT}, s.target FROM segment s"
+            " WHERE kind = 'file' AND state = 'fetching' AND target IS NOT NULL"
+        ).fetchall()
+        return [(segment_of(row[:8]), Path(os.fsdecode(row[8]))) for row in rows]
+
+    def pack_bytes(self, connection: Connection) -> int:
+        """Valid bytes of all packs."""
+        return int(connection.execute("SELECT coalesce(sum(size), 0) FROM segment WHERE kind = 'pack'").fetchone()[0])
+
     def segment(self, connection: Connection, number: SegmentId) -> Segment | None:
         """A segment by its id."""
         row = connection.execute(f"SELECT {_SEGMENT} FROM segment s WHERE id = ?", (number,)).fetchone()
@@ -157,11 +181,6 @@ class Index:
         """A segment by its path."""
         row = connection.execute(f"SELECT {_SEGMENT} FROM segment s WHERE path = ?", (os.fsencode(path),)).fetchone()
         return None if row is None else segment_of(row)
-
-    def target(self, connection: Connection, number: SegmentId) -> Path | None:
-        """The final name that has been recorded for a file that is being sealed."""
-        row = connection.execute("SELECT target FROM segment WHERE id = ?", (number,)).fetchone()
-        return None if row is None or row[0] is None else Path(os.fsdecode(row[0]))
 
     def add_segment(
         self,
@@ -186,7 +205,7 @@ class Index:
 
     def set_stamp(self, connection: Connection, number: SegmentId, stamp: FileStamp | None) -> None:
         """What the file looks like now; None while it is being written."""
-        values = (None, None, None, None)
+        values: tuple[int | None, ...] = (None, None, None, None)
         if stamp is not None:
             values = (stamp.device & _NUMBER_MASK, stamp.inode & _NUMBER_MASK, stamp.size, stamp.mtime_ns)
         connection.execute(
@@ -213,13 +232,15 @@ class Index:
         connection.execute("DELETE FROM segment WHERE id = ?", (number,))
         return gone
 
-    def twins(self, connection: Connection, number: SegmentId, leaf: Leaf, size: int) -> list[Segment]:
+    def twins(
+        self, connection: Connection, number: SegmentId, multihash: bytes, offset: int, size: int
+    ) -> list[Segment]:
         """Other files of the same size that have the same block at the same place: what a moved file looked like before."""
         rows = connection.execute(
             f"SELECT {_SEGMENT} FROM location l CROSS JOIN segment s ON s.id = l.segment"
             " WHERE l.multihash = ? AND l.offset = ? AND s.kind = 'file' AND s.state != 'fetching'"
             " AND s.id != ? AND s.size = ? LIMIT ?",
-            (leaf.cid.multihash, leaf.offset, number, size, ROWS_BATCH),
+            (multihash, offset, number, size, ROWS_BATCH),
         ).fetchall()
         return [segment_of(row) for row in rows]
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from sqlite3 import Connection
 
-from stack.blocks.index import Index
+from stack.blocks.hashing import STORED_BLOCK_MAX
+from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 
 TRIES_MAX = 64
@@ -21,6 +23,11 @@ class Location:
     length: int
     prefix: bytes = b""
     suffix: bytes = b""
+
+    @property
+    def plausible(self) -> bool:
+        """Whether a block can have this length. Only a damaged index says otherwise; nothing is allocated for it."""
+        return 0 <= self.length <= STORED_BLOCK_MAX
 
     @property
     def size(self) -> int:
@@ -87,3 +94,15 @@ class Locations:
     def pending(self) -> list[bytes]:
         """Multihashes whose rows are not on disk yet."""
         return list(self._pending)
+
+    def files_of(self, multihashes: Sequence[bytes]) -> list[list[Path]]:
+        """For each block the user's files in which it can be read."""
+        with self._index.database.reading() as connection:
+            return [
+                [
+                    location.segment.path
+                    for location in self.candidates(connection, name)
+                    if location.segment.kind == FILE
+                ]
+                for name in multihashes
+            ]

@@ -1,6 +1,7 @@
 """A store that forgets everything at the end: the reference for all others."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from stack.blocks.hashing import check_blocks
@@ -27,10 +28,17 @@ class MemoryStore:
         return f"<MemoryStore {len(self._blocks)} blocks, {self._used} bytes>"
 
     @classmethod
-    async def open(cls, home: Path, *, quota: int | None = None, trace: Trace | None = None) -> "MemoryStore":
+    @asynccontextmanager
+    async def open(
+        cls, home: Path, *, quota: int | None = None, trace: Trace | None = None
+    ) -> AsyncIterator["MemoryStore"]:
         """An empty store; `home` is not touched and nothing is traced. `quota` is the most bytes of blocks it keeps."""
         del home, trace
-        return cls(quota=quota)
+        store = cls(quota=quota)
+        try:
+            yield store
+        finally:
+            await store.aclose()
 
     async def has(self, cids: Sequence[Cid]) -> list[bool]:
         """For each CID whether its block is here."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks import disk
+from stack.blocks.gc import Position
 from stack.blocks.hashing import STORED_BLOCK_MAX, matches
 from stack.blocks.index import PACK, Index
 from stack.blocks.interfaces import FileStamp, SegmentId, SegmentState
@@ -23,9 +24,6 @@ PACK_BYTES_MAX = 256 * 1024 * 1024
 
 SEARCH_BYTES = 1024 * 1024
 """Read at once while looking for the next record behind a damaged place."""
-
-_BEYOND_ALL = 1 << 62
-"""An offset behind every record of a pack."""
 
 Entry = tuple[bytes, Buffer]
 """multihash and block."""
@@ -124,7 +122,8 @@ class Pack:
 
 
 class Packs:
-    """The packs of a store, one of which grows. Commands: `append`, `recorded`, `taken_back`, `roll`, `close`."""
+    """The packs of a store, one of which grows. Commands: `append`, `recorded`, `taken_back`, `roll`, `close`.
+    Getters: `position`, `is_growing`. Facts: `made`."""
 
     def __init__(self, index: Index, directory: Path, quota: int | None) -> None:
         self.directory = directory
@@ -133,17 +132,23 @@ class Packs:
         self._pack: Pack | None = None
         self._committed_end = 0
         self._created = False
-        self._floor = (SegmentId(0), 0)
+        self._last = SegmentId(0)
 
     @property
-    def position(self) -> tuple[SegmentId, int]:
-        """Whatever is appended from now on lies behind this segment and offset."""
+    def position(self) -> Position:
+        """Tells what is appended from now on from what is there."""
         pack = self._pack
-        return self._floor if pack is None or self._created else (pack.number, self._committed_end)
+        if pack is None or self._created:
+            return Position(SegmentId(0), 0, self._last)
+        return Position(pack.number, self._committed_end, self._last)
 
-    def begin(self, floor: SegmentId) -> None:
-        """Append to packs behind `floor`, the last that is there."""
-        self._floor = (floor, _BEYOND_ALL)
+    def is_growing(self, number: SegmentId) -> bool:
+        """Whether this is the pack that is appended to."""
+        return self._pack is not None and self._pack.number == number
+
+    def made(self, number: SegmentId) -> None:
+        """There is such a pack; all to come have higher numbers."""
+        self._last = max(self._last, number)
 
     def go_on(self, number: SegmentId, end: int) -> None:
         """Append to a pack from an earlier run. Raises OSError."""
@@ -165,8 +170,7 @@ class Packs:
         pack = self._pack
         offsets = pack.append(entries)
         rows = [
-            (multihash, offset, len(data), b"", b"")
-            for (multihash, data), offset in zip(entries, offsets, strict=True)
+            (multihash, offset, len(data), b"", b"") for (multihash, data), offset in zip(entries, offsets, strict=True)
         ]
         self._index.add(connection, pack.number, rows)
         self._index.set_stamp(connection, pack.number, pack_stamp(pack.end))
@@ -175,19 +179,18 @@ class Packs:
         """Raise NoSpace when `size` more bytes would not fit into the quota."""
         if self._quota is None:
             return
-        used = self.used(connection)
+        used = self._index.pack_bytes(connection)
         if used + size > self._quota:
-            raise NoSpace(f"the quota of the store is {self._quota} bytes; {used} are used, {size} more were to be kept")
-
-    def used(self, connection: Connection) -> int:
-        """Valid bytes of all packs."""
-        return sum(pack.stamp.size for pack in self._index.segments(connection, PACK) if pack.stamp is not None)
+            raise NoSpace(
+                f"the quota of the store is {self._quota} bytes; {used} are used, {size} more were to be kept"
+            )
 
     def recorded(self) -> None:
         """The transaction is on disk."""
         if self._pack is not None:
             self._committed_end = self._pack.end
             self._created = False
+            self.made(self._pack.number)
 
     def taken_back(self) -> None:
         """The transaction is undone: so is what was appended in it."""
@@ -211,7 +214,6 @@ class Packs:
         """Let go of the growing pack: the next append begins another, the next run goes on with this one."""
         if self._pack is not None:
             self._pack.close()
-            self._floor = (self._pack.number, _BEYOND_ALL)
             self._pack = None
 
 

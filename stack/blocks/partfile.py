@@ -149,7 +149,8 @@ class PartFile:
             rows = self._index.rows(connection, self.segment.id, after, ROWS_BATCH)
         for multihash, offset, length, prefix, suffix in rows:
             location = Location(multihash, self.segment, offset, length, prefix, suffix)
-            if not fill(self._fd, location, memoryview(bytearray(location.size))):
+            size = location.size if location.plausible else 0
+            if not fill(self._fd, location, memoryview(bytearray(size))):
                 wrong.append(location)
             after = offset
             done += length
@@ -196,11 +197,11 @@ class PartFile:
                 raise Refused(f"{target}: {error.strerror}; what was fetched is in {part}") from error
             raise disk.store_error(f"naming {target}", error) from error
 
-    def close(self, *, checkpoint: bool) -> None:
-        """Let go of the file; with `checkpoint` it can be trusted as it is next time. May be called again."""
+    def close(self, *, checkpoint: bool) -> bool:
+        """Let go of the file; with `checkpoint` it can be trusted as it is next time. False when that had been done."""
         self._finish_writing()
         if self._released:
-            return
+            return False
         try:
             if checkpoint:
                 self.checkpoint()
@@ -210,6 +211,7 @@ class PartFile:
                     self._index.set_stamp(connection, self.segment.id, stamp)
         finally:
             self._release()
+        return True
 
     def remove(self) -> None:
         """Forget the file's rows, then remove it from the disk. Called after `close`."""

@@ -52,6 +52,11 @@ class BlockDamaged(TraceEvent):
     path: Path
 
 
+def segment_path(packs: Path, segment: Segment) -> Path:
+    """Where a segment lies; `packs` is the directory of our own."""
+    return pack_path(packs, segment.id) if segment.kind == PACK else segment.path
+
+
 class OpenFiles:
     """The files of one call, a context. `open` finds the segment's file, checks its stamp, and keeps it open."""
 
@@ -68,17 +73,13 @@ class OpenFiles:
         for fd in self._open.values():
             os.close(fd)
 
-    def path(self, segment: Segment) -> Path:
-        """Where a segment lies."""
-        return pack_path(self._packs, segment.id) if segment.kind == PACK else segment.path
-
     def open(self, segment: Segment) -> int | Fault:
         """A file descriptor that lives as long as this context. Raises StoreError when we ourselves are out of handles."""
         fd = self._open.get(segment.id)
         if fd is not None:
             return fd
         try:
-            fd, status = disk.open_regular(self.path(segment))
+            fd, status = disk.open_regular(segment_path(self._packs, segment))
         except OSError as error:
             if error.errno in disk.OUT_OF_HANDLES:
                 raise disk.store_error("reading blocks", error) from error
@@ -92,6 +93,8 @@ class OpenFiles:
 
 def fill(fd: int, location: Location, out: memoryview) -> bool:
     """Put a block into `out`, which has its size; whether the bytes are right."""
+    if not location.plausible:
+        return False
     start = len(location.prefix)
     end = start + location.length
     try:
@@ -107,6 +110,8 @@ def fill(fd: int, location: Location, out: memoryview) -> bool:
 
 def load(fd: int, location: Location) -> bytes | None:
     """A block as bytes, None when they are not right."""
+    if not location.plausible:
+        return None
     try:
         data = os.pread(fd, location.length, location.offset)
     except OSError:
@@ -125,14 +130,14 @@ class Reader:
         self._packs = packs
         self._tell = tell
 
-    def open_files(self) -> OpenFiles:
-        """A context for the files of one call."""
-        return OpenFiles(self._packs)
+    def path(self, segment: Segment) -> Path:
+        """Where a segment lies."""
+        return segment_path(self._packs, segment)
 
     def get(self, cid: Cid) -> bytes:
         """One block. Raises BlockNotFound, BlockMismatch, SourceChanged, StoreError."""
         failed: list[Segment] = []
-        with self._index.database.reading() as connection, self.open_files() as files:
+        with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             data = self._first(connection, files, cid.multihash, load, failed)
         if data is not None:
             return data
@@ -140,12 +145,12 @@ class Reader:
             if segment.kind != PACK and segment.state is SegmentState.SEALED:
                 raise SourceChanged(segment.path)
         if failed:
-            raise BlockMismatch(cid, str(failed[0].path))
+            raise BlockMismatch(cid, str(self.path(failed[0])))
         raise BlockNotFound(cid)
 
     def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
         """Several blocks in one call, None for each that is absent or damaged."""
-        with self._index.database.reading() as connection, self.open_files() as files:
+        with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             return [self._first(connection, files, cid.multihash, load, []) for cid in cids]
 
     def read_into(self, multihashes: Sequence[bytes], out: memoryview) -> list[int | None]:
@@ -159,7 +164,7 @@ class Reader:
                 return _TOO_LARGE
             return size if fill(fd, location, out[position : position + size]) else None
 
-        with self._index.database.reading() as connection, self.open_files() as files:
+        with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             for multihash in multihashes:
                 size = self._first(connection, files, multihash, take, [])
                 if size is None or size == _TOO_LARGE:
@@ -191,7 +196,7 @@ class Reader:
                     result = _attempt(files, location, take)
             if not isinstance(result, Fault):
                 return result
-            if self.blame(location, result, files.path(location.segment)):
+            if self.blame(location, result, self.path(location.segment)):
                 failed.append(location.segment)
         return None
 
@@ -227,8 +232,6 @@ class Reader:
 
 _TOO_LARGE = -1
 """A size no block has: this one does not fit into what is left of the buffer."""
-
-
 
 
 def _attempt(files: OpenFiles, location: Location, take: Callable[[int, Location], T | None]) -> T | Fault:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks import disk
-from stack.blocks.index import FILE, PACK, Index
+from stack.blocks.index import PACK, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.packs import Packs, Record, pack_number, pack_path, pack_stamp, scan
 from stack.blocks.partfile import record_sealed
@@ -41,13 +41,8 @@ def recover(index: Index, packs: Packs, tell: Trace) -> None:
     """Make index and disk agree; then `packs` can append. Called once, before anything else. Raises OSError, StoreError."""
     with index.database.reading() as connection:
         segments = index.segments(connection, PACK)
-        fetching = [
-            (segment, target)
-            for segment in index.segments(connection, FILE)
-            if segment.state is SegmentState.FETCHING
-            and (target := index.target(connection, segment.id)) is not None
-        ]
-    for segment, target in fetching:
+        sealing = index.sealing(connection)
+    for segment, target in sealing:
         _finish_seal(index, segment, target, tell)
     growing: Segment | None = None
     for segment in segments:
@@ -141,8 +136,8 @@ def _add(index: Index, connection: Connection, number: SegmentId, records: list[
 def _choose_growing(index: Index, packs: Packs, growing: Segment | None) -> None:
     with index.database.reading() as connection:
         segments = index.segments(connection, PACK)
-    packs.begin(segments[-1].id if segments else SegmentId(0))
     for segment in segments:
+        packs.made(segment.id)
         if growing is not None and segment.id == growing.id and segment.stamp is not None:
             packs.go_on(segment.id, segment.stamp.size)
 

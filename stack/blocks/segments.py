@@ -3,62 +3,100 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from sqlite3 import Connection
 
 from stack.blocks import disk
+from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, FRAME_BYTES_MAX, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import FileStamp, Leaf, Segment, SegmentId, SegmentState, SourceChanged
 from stack.blocks.reads import Fault, SourceWithdrawn
-from stack.errors import LimitExceeded, Refused
+from stack.blocks.requests import Line, Request
+from stack.errors import LimitExceeded, Refused, StoreError
 from stack.trace import Trace
+
+GROUP_ROWS_MAX = 16_384
+"""Rows of one transaction for several files: some 100 ms, for which nobody else can write to the index."""
 
 
 def row_of(leaf: Leaf, size: int) -> Row:
     """The row of a leaf in a file of `size` bytes. Raises LimitExceeded, ValueError."""
     if len(leaf.prefix) + len(leaf.suffix) > FRAME_BYTES_MAX:
         raise LimitExceeded("bytes around a leaf in place", FRAME_BYTES_MAX)
+    if leaf.length > STORED_BLOCK_MAX:
+        raise LimitExceeded("bytes of a leaf in place", STORED_BLOCK_MAX)
     if leaf.offset < 0 or leaf.length < 0 or leaf.offset + leaf.length > size:
         raise ValueError(f"a leaf at {leaf.offset} + {leaf.length} is outside its file of {size} bytes")
     return leaf.cid.multihash, leaf.offset, leaf.length, leaf.prefix, leaf.suffix
 
 
+class Addition(Request):
+    """Leaves of a file to be recorded; its weight is their number. `number` is the file's segment when it is done."""
+
+    __slots__ = ("first", "number", "path", "rows", "stamp")
+
+    def __init__(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf]) -> None:
+        """Raises LimitExceeded, ValueError for leaves that no file has."""
+        super().__init__(len(leaves))
+        self.path = Path(os.path.abspath(path))
+        self.stamp = stamp
+        self.rows = [row_of(leaf, stamp.size) for leaf in leaves]
+        self.first = self.rows[0] if self.rows else None
+        self.number = SegmentId(-1)
+
+
 class Files:
-    """The files of a store. `add`, `forget` and `check` are whole transactions."""
+    """The files of a store. `forget` and `check` are whole transactions; additions share one, as puts do."""
 
     def __init__(self, index: Index, tell: Trace) -> None:
         self._index = index
         self._tell = tell
+        self._line: Line[Addition] = Line(GROUP_ROWS_MAX)
 
-    def add(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf]) -> SegmentId:
-        """Record leaves of a file that looks like `stamp`. What was known of the path before goes if it looked otherwise.
+    def submit(self, addition: Addition) -> None:
+        """Wait in line."""
+        self._line.submit(addition)
 
-        Raises SourceChanged when the file no longer looks so, Refused while it is being fetched.
+    def add_next(self) -> None:
+        """Record the next group; its additions are then done. One thread at a time.
+
+        An addition fails with SourceChanged when the file no longer looks like its stamp, with Refused while it is fetched.
         """
-        path = Path(os.path.abspath(path))
-        rows = [row_of(leaf, stamp.size) for leaf in leaves]
+        group = self._line.take()
+        error: BaseException | None = None
         try:
-            changed = not disk.unchanged(stamp, path.stat())
-        except OSError:
-            changed = True
-        if changed:
-            raise SourceChanged(path)
-        with self._index.database.writing() as connection:
-            known = self._index.segment_at(connection, path)
-            if known is not None and known.state is SegmentState.FETCHING:
-                raise Refused(f"{path} is being fetched")
-            if known is not None and (known.state is SegmentState.MISSING or not _same_content(known.stamp, stamp)):
-                self._index.remove_segment(connection, known.id)
-                known = None
-            if known is None:
-                number = self._index.add_segment(connection, FILE, path, SegmentState.SEALED, stamp=stamp)
-            else:
-                number = known.id
-            self._index.add(connection, number, rows)
-            if leaves:
-                # Where the file lay before it was moved.
-                for twin in self._index.twins(connection, number, leaves[0], stamp.size):
-                    if not os.path.lexists(twin.path):
-                        self._index.remove_segment(connection, twin.id)
-        return number
+            right = [addition for addition in group if _looks_right(addition)]
+            with self._index.database.writing() as connection:
+                for addition in right:
+                    self._add(connection, addition)
+        except StoreError as caught:
+            error = caught
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            for addition in group:
+                addition.settle(error)
+
+    def _add(self, connection: Connection, addition: Addition) -> None:
+        """What was known of the path before goes if it looked otherwise, and so does the place the file was moved from."""
+        path, stamp = addition.path, addition.stamp
+        known = self._index.segment_at(connection, path)
+        if known is not None and known.state is SegmentState.FETCHING:
+            addition.error = Refused(f"{path} is being fetched")
+            return
+        if known is not None and (known.state is SegmentState.MISSING or not _same_content(known.stamp, stamp)):
+            self._index.remove_segment(connection, known.id)
+            known = None
+        if known is None:
+            addition.number = self._index.add_segment(connection, FILE, path, SegmentState.SEALED, stamp=stamp)
+        else:
+            addition.number = known.id
+        self._index.add(connection, addition.number, addition.rows)
+        if addition.first is not None:
+            multihash, offset = addition.first[:2]
+            for twin in self._index.twins(connection, addition.number, multihash, offset, stamp.size):
+                if not os.path.lexists(twin.path):
+                    self._index.remove_segment(connection, twin.id)
 
     def forget(self, path: Path) -> int:
         """Withdraw everything that lies in a file; returns how many rows went. Raises Refused while it is being fetched."""
@@ -89,6 +127,16 @@ class Files:
                         withdrawn.append(Segment(segment.id, segment.kind, segment.path, state, segment.stamp))
                         self._tell(SourceWithdrawn(path=segment.path, fault=fault))
         return withdrawn, files[-1].id if len(files) == ROWS_BATCH else None
+
+
+def _looks_right(addition: Addition) -> bool:
+    try:
+        right = disk.unchanged(addition.stamp, addition.path.stat())
+    except OSError:
+        right = False
+    if not right:
+        addition.error = SourceChanged(addition.path)
+    return right
 
 
 def _same_content(known: FileStamp | None, stamp: FileStamp) -> bool:

@@ -9,10 +9,9 @@ from stack.blocks.gc import Holds, SweepStep
 from stack.blocks.index import PACK, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
-from stack.blocks.packs import Entry, Pack, Packs, pack_path
+from stack.blocks.packs import Entry, Pack, Packs, pack_path, pack_stamp
 from stack.blocks.reads import BlockDamaged, load
 from stack.blocks.records import HEAD, head_size
-from stack.errors import NoSpace
 from stack.trace import Trace
 
 COMPACT_LIVE_MAX = 0.5
@@ -69,9 +68,7 @@ class Sweeper:
                 " ORDER BY l.multihash, l.segment, l.offset LIMIT ?",
                 (*after, ROWS_BATCH),
             ).fetchall()
-            garbage = [
-                row for row in rows if row[0] not in marked and not self._holds.protects(row[0], (row[1], row[2]))
-            ]
+            garbage = [row for row in rows if row[0] not in marked and not self._holds.protects(row[0], row[1], row[2])]
             if not dry_run:
                 connection.executemany(
                     "DELETE FROM location WHERE multihash = ? AND segment = ? AND offset = ?",
@@ -91,26 +88,94 @@ class Sweeper:
         ]
         return [use.segment.id for use in sorted(worth, key=lambda use: (use.live, use.segment.id))]
 
+    def retire(self, number: SegmentId) -> None:
+        """Let nothing more be appended to a pack. Not at the same time as a commit."""
+        with self._index.database.writing() as connection:
+            if self._packs.is_growing(number):
+                self._packs.roll(connection)
+
     def compact(self, number: SegmentId) -> int:
-        """Move what is alive in a pack to a new one and remove it; returns the bytes freed. Raises NoSpace, OSError.
+        """Move what is alive in a retired pack to a new one and remove it; returns the bytes freed.
 
         Safe at any moment: the new pack is synced before the rows change, all at once, and the old one goes after that.
+        Raises NoSpace, StoreError.
         """
-        with self._index.database.writing() as connection:
-            if self._packs.position[0] == number:
-                self._packs.roll(connection)
+        with self._index.database.reading() as connection:
             segment = self._index.segment(connection, number)
-            rows = [] if segment is None else self._index.rows(connection, number, -1, 1 << 62)
-            if segment is None or segment.stamp is None:
-                return 0
-            target = Pack.create(self._index, connection, self._packs.directory) if rows else None
+            rows = self._index.rows(connection, number, -1, _ALL)
+        if segment is None or segment.stamp is None:
+            return 0
         path = pack_path(self._packs.directory, number)
+        with disk.translated(f"compacting {path}"):
+            freed = segment.stamp.size
+            if rows:
+                freed -= self._rewrite(path, segment, rows)
+            else:
+                with self._index.database.writing() as connection:
+                    self._index.set_state(connection, number, SegmentState.MISSING)
+            path.unlink(missing_ok=True)
+            disk.sync_directory(path.parent)
+        with self._index.database.writing() as connection:
+            self._index.remove_segment(connection, number)
+        return freed
+
+    def _rewrite(self, path: Path, segment: Segment, rows: list[Row]) -> int:
+        """Copy blocks to a new pack, move their rows there, and give the old pack up; returns the size of the new one."""
+        with self._index.database.writing() as connection:
+            target = Pack.create(self._index, connection, self._packs.directory)
+        self._packs.made(target.number)
         try:
-            moved = [] if target is None else self._copy(path, segment, rows, target)
+            moved = self._copy(path, segment, rows, target)
             with self._index.database.writing() as connection:
-                if target is not None:
-                    self._move_rows(connection_rows := moved, number, target)
+                connection.executemany(
+                    "UPDATE location SET segment = ?, offset = ? WHERE multihash = ? AND segment = ? AND offset = ?",
+                    [(target.number, new, multihash, segment.id, old) for multihash, old, new in moved],
+                )
+                self._index.set_stamp(connection, target.number, pack_stamp(target.end))
+                self._index.set_state(connection, target.number, SegmentState.SEALED)
+                connection.execute("DELETE FROM location WHERE segment = ?", (segment.id,))
+                self._index.set_state(connection, segment.id, SegmentState.MISSING)
+        except BaseException:
+            with self._index.database.writing() as connection:
+                self._index.remove_segment(connection, target.number)
+            target.path.unlink(missing_ok=True)
+            raise
         finally:
-            if target is not None:
-                target.close()
-        return 0
+            target.close()
+        return target.end
+
+    def _copy(self, path: Path, segment: Segment, rows: list[Row], target: Pack) -> list[tuple[bytes, int, int]]:
+        """Append the blocks to `target`: multihash, old offset, new offset of each. Damaged ones stay behind."""
+        moved: list[tuple[bytes, int, int]] = []
+        entries: list[Entry] = []
+        olds: list[int] = []
+        size = 0
+
+        def flush() -> None:
+            for (multihash, _), old, new in zip(entries, olds, target.append(entries), strict=True):
+                moved.append((multihash, old, new))
+            entries.clear()
+            olds.clear()
+
+        fd, _ = disk.open_regular(path)
+        try:
+            for multihash, offset, length, _, _ in rows:
+                data = load(fd, Location(multihash, segment, offset, length))
+                if data is None:
+                    self._locations.found_good(multihash, segment.id)
+                    self._tell(BlockDamaged(multihash=multihash, path=path))
+                    continue
+                entries.append((multihash, data))
+                olds.append(offset)
+                size += length
+                if size >= COPY_BYTES:
+                    flush()
+                    size = 0
+            flush()
+        finally:
+            os.close(fd)
+        return moved
+
+
+_ALL = 1 << 62
+"""More rows than a pack can have."""

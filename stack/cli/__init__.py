@@ -1,5 +1,6 @@
 """The `stack` command: one file a command, loaded when it is used, so that `stack --version` stays fast."""
 
+import signal
 import sys
 
 COMMANDS: dict[str, str] = {
@@ -38,6 +39,12 @@ def main() -> None:
 
         print(f"stack {__version__}")
         return
-    from stack.cli.app import run
+    try:
+        from stack.cli.app import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before the command has begun
+        sys.exit(130)
+    finally:
+        # All is done: another Ctrl-C need not show how Python ends.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

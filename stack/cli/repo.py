@@ -45,7 +45,7 @@ def stat(as_json: bool) -> None:
             output.json_line(info)
             return
         output.data(f"home          {info.home}")
-        output.data(f"blocks        {info.blocks}, {output.size(info.block_bytes)}")
+        output.data(f"blocks        {info.blocks}")
         output.data(f"shared files  {info.shared_files}, {output.size(info.shared_bytes)} in place")
         output.data(f"packs         {output.size(info.pack_bytes)}")
         output.data(f"index         {output.size(info.index_bytes)}")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from stack.cli.output import note
 from stack.control.client import ControlClient, NodeUnreachable
 from stack.node.api import Api
 from stack.node.config import Config
@@ -30,6 +31,9 @@ async def open_api(config: Config) -> AsyncIterator[Api]:
 
         async with Node.open(config, home=home) as node:
             yield node
+            if node.control is not None and node.control.active:
+                note("done; staying for other commands of this home that it serves")
+                await node.control.drain()
     finally:
         home.release()
 

@@ -24,8 +24,9 @@ class FetchStarted:
     name: str
     target: Path
     size: int
-    """All content bytes, as claimed by the DAG; grows more exact as files are opened."""
+    """All content bytes, as claimed by the DAG; of a tree some more, because it counts the nodes too."""
     files: int
+    """0 for a tree, whose files are found while it is fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

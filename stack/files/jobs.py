@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 import anyio.to_thread
@@ -122,6 +123,14 @@ class Jobs:
         """Close the file; jobs that still run are `INTERRUPTED` when it is opened again."""
         with self._lock:
             self._connection.close()
+
+    async def __aenter__(self) -> "Jobs":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     async def start_job(self, root: Cid, path: str, target: Path, *, name: str, options: str = "{}") -> Job:
         """A row for a fetch that starts, or starts again: the same root, path and target keep their id and figures."""
@@ -246,7 +255,9 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
-        raise RepoTooNew(f"the list of jobs has version {version}, this program knows {SCHEMA_VERSION}: a newer one is needed")
+        raise RepoTooNew(
+            f"the list of jobs has version {version}, this program knows {SCHEMA_VERSION}: a newer one is needed"
+        )
     if version == 0:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")

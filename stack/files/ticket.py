@@ -59,7 +59,9 @@ class TicketTooNew(TicketError):
     """It was made by a version of this program that writes tickets differently."""
 
     def __init__(self, version: int) -> None:
-        super().__init__(f"this ticket has version {version}, this program reads version {VERSION}: a newer one is needed")
+        super().__init__(
+            f"this ticket has version {version}, this program reads version {VERSION}: a newer one is needed"
+        )
         self.version = version
 
 
@@ -219,7 +221,9 @@ def _from_base32(letters: str) -> tuple[bytes, bool]:
     for position, letter in enumerate(letters, start=1):
         digit = _DIGITS.get(letter)
         if digit is None:
-            raise TicketMistyped(f"this ticket has a typo in it: {letter!a} at character {position} cannot be part of one")
+            raise TicketMistyped(
+                f"this ticket has a typo in it: {letter!a} at character {position} cannot be part of one"
+            )
         number = number << 5 | digit
     extra = len(letters) * 5 % 8
     return (number >> extra).to_bytes(len(letters) * 5 // 8, "big"), extra >= 5 or bool(number & ((1 << extra) - 1))

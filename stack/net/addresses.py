@@ -85,8 +85,6 @@ def is_worth_dialling(address: Multiaddr) -> bool:
     return not (isinstance(ip, IPv6Address) and ip.is_link_local and address.get("ip6zone") is None)
 
 
-
-
 def expand(address: Multiaddr, interfaces: Iterable[str]) -> list[Multiaddr]:
     """An address on the wildcard as one concrete address per interface address of its family; others as they are.
 

@@ -142,6 +142,13 @@ class DialPlan:
         if self._waiting and self._waiting[0][0] > now:
             self._waiting[0] = (now, self._waiting[0][1])
 
+    def give_up(self, reason: str) -> None:
+        """The dial has ended: what is under way or waits is recorded with `reason`."""
+        left = [*sorted(self._active), *(address for _, address in self._waiting)]
+        self.attempts += [Attempt(address, reason) for address in left]
+        self._active.clear()
+        self._waiting.clear()
+
     def next_timeout(self) -> float | None:
         """When `next_address` has one, if nothing fails before; None when nothing waits or nothing may start."""
         if not self._waiting or len(self._active) >= CONCURRENT_MAX:

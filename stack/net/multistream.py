@@ -4,6 +4,7 @@ Source: libp2p specs connections/README.md ("multistream-select"), and the answe
 length as an unsigned varint (newline included), the text, a newline.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -111,7 +112,7 @@ class TokenReader:
         return self._buffer.take_all()
 
 
-class _Negotiation:
+class _Negotiation(ABC):
     """What both ends share. Facts: `receive_data`. Outputs: `data_to_send`, `next_event`; getters: `wanted`, `state`.
 
     Raises RemoteProtocolError when the peer breaks the rules, NegotiationError when nothing is agreed; both are final.
@@ -177,11 +178,13 @@ class _Negotiation:
             if token is not Token.HEADER:
                 self._answer(token, text)
 
+    @abstractmethod
     def _meaning(self, text: str) -> Token:
-        raise NotImplementedError
+        """What a message behind the header means to this end."""
 
+    @abstractmethod
     def _answer(self, token: Token, text: str) -> None:
-        raise NotImplementedError
+        """Queue what follows from it, or raise."""
 
 
 class Proposer(_Negotiation):

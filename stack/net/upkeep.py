@@ -77,16 +77,12 @@ def to_trim(
 
 
 class WakeDetector:
-    """Notices that the machine slept or moved to another network. Fact and answer in one: `look`."""
+    """Notices that the machine slept: the monotonic clock stands still then, the wall clock does not."""
 
-    def __init__(self, wall: float, monotonic: float, interfaces: frozenset[str]) -> None:
+    def __init__(self, wall: float, monotonic: float) -> None:
         self._offset = wall - monotonic
-        self._interfaces = interfaces
 
-    def look(self, wall: float, monotonic: float, interfaces: frozenset[str]) -> bool:
-        """True when connections should be probed: the clocks have drifted apart, or an interface address has gone or come."""
-        offset = wall - monotonic
-        woken = abs(offset - self._offset) > WAKE_SECONDS or interfaces != self._interfaces
-        self._offset = offset
-        self._interfaces = interfaces
-        return woken
+    def woken(self, wall: float, monotonic: float) -> bool:
+        """True when the two clocks have drifted apart since the last call."""
+        before, self._offset = self._offset, wall - monotonic
+        return abs(self._offset - before) > WAKE_SECONDS

@@ -28,6 +28,8 @@ class Config:
     """Multiaddrs to listen on. Empty: the stored port on all interfaces with a home, a free port on loopback without."""
     serve: bool = True
     """Answer what others ask for; False on metered lines."""
+    store: str = ""
+    """Where blocks are kept: a name of `stack.blocks.STORES`, or of another package. Empty: `disk` with a home, else `memory`."""
     key_type: str = "ed25519"
     """Type of the identity made at the first run: ed25519, secp256k1, ecdsa or rsa."""
     profile: str = "unixfs-v1-2025"
@@ -68,6 +70,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 SETTINGS: dict[str, Callable[[str], object]] = {
     "listen": _list,
+    "store": str,
     "key_type": str,
     "profile": str,
     "quota": _size,

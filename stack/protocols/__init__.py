@@ -1,0 +1,8 @@
+"""Protocols that a host serves. A row is a class that takes the host and registers itself there; resolved on use."""
+
+SERVICES: dict[str, str] = {
+    "identify": "stack.protocols.identify.service:IdentifyService",
+    "ping": "stack.protocols.ping.service:PingService",
+    "providers": "stack.protocols.providers.service:ProvidersService",
+    "perf": "stack.protocols.perf.service:PerfService",
+}

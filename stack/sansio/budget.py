@@ -108,8 +108,13 @@ class Reservation:
 
     def move(self, scope: Scope) -> None:
         """Charge the same amount to `scope` instead (a connection that has proved its identity). Raises LimitExceeded."""
-        scope._charge(self.resource, self.amount)
         self._scope._return(self.resource, self.amount)
+        try:
+            # Ancestors that both have in common are charged once: a full system does not stop a move within it.
+            scope._charge(self.resource, self.amount)
+        except LimitExceeded:
+            self._scope._charge(self.resource, self.amount)
+            raise
         self._scope = scope
 
     def release(self) -> None:

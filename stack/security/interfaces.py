@@ -3,18 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from stack.errors import SecurityError
 from stack.identity.peer_id import PeerId
 from stack.streams.interfaces import RawStream, SecureChannel
-
-
-class PeerIdMismatch(SecurityError):
-    """The other end proved another identity than the one that was dialled."""
-
-    def __init__(self, expected: PeerId, actual: PeerId) -> None:
-        super().__init__(f"expected peer {expected}, but the other end is {actual}")
-        self.expected = expected
-        self.actual = actual
 
 
 class Security(Protocol):

@@ -86,21 +86,16 @@ class SecureLink(Generic[E]):
 
     async def receive(self) -> None:
         """Wait for bytes; give the machine what is in the whole frames among them. May be cancelled without loss."""
-        while True:
-            buffer = self._borrow()
-            if self._direct is None:
-                self._park()
-                await self._stream.wait_readable()
-                buffer = self._borrow()
-                received: int | None = await self._stream.receive_into(buffer[self._end :])
-            else:
-                received = self._direct.receive_now(buffer[self._end :])
-            if received is not None:
-                self._end += received
-                self._open_all(buffer)
-                return
+        if self._direct is None:
             self._park()
             await self._stream.wait_readable()
+            self._end += await self._stream.receive_into(self._borrow()[self._end :])
+        else:
+            while (received := self._direct.receive_now(self._borrow()[self._end :])) is None:
+                self._park()
+                await self._stream.wait_readable()
+            self._end += received
+        self._open_all(self._borrow())
 
     def close(self) -> None:
         """Give all buffers back; what was not sent is lost."""

@@ -10,6 +10,7 @@ from stack.transports.interfaces import Transport
 from stack.transports.memory import MemoryNetwork, MemoryTransport
 from stack.transports.tcp import TcpTransport
 from stack.transports.websocket import WebSocketTransport
+from tests.transports.certificates import client_context, server_context
 
 CASES: dict[str, tuple[Callable[[], Transport], str]] = {
     "memory": (lambda: MemoryTransport(MemoryNetwork()), "/memory/0"),
@@ -17,6 +18,10 @@ CASES: dict[str, tuple[Callable[[], Transport], str]] = {
     "tcp over IPv6": (TcpTransport, "/ip6/::1/tcp/0"),
     "websocket over IPv4": (WebSocketTransport, "/ip4/127.0.0.1/tcp/0/ws"),
     "websocket over IPv6": (WebSocketTransport, "/ip6/::1/tcp/0/ws"),
+    "websocket over TLS": (
+        lambda: WebSocketTransport(client_tls=client_context(), server_tls=server_context()),
+        "/ip4/127.0.0.1/tcp/0/tls/ws",
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 Formats: ipfs/boxo chunker/parse.go, rabin.go, buzhash.go; whyrusleeping/chunker chunker.go (how rabin hashes).
 
 Both content-defined chunkers cut where a hash of the last few bytes ends in zero bits, and each hash is the XOR of one
-table entry a byte. So one XOR of two integers, thousands of bytes long, hashes at as many places at once: that is ten
+table entry a byte. So one XOR of two integers, thousands of bytes long, hashes at as many places at once: more than ten
 times as fast as a loop over the bytes (`tests/bench/bench_chunkers.py`).
 """
 

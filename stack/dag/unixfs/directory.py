@@ -73,13 +73,12 @@ def _is_sharded(options: ImportOptions, entries: list[Entry], data: bytes) -> bo
         return False
     if 0 < options.max_directory_links < len(entries):
         return True
-    match options.hamt_estimation:
-        case SizeEstimation.LINKS:
-            size = sum(_name_size(entry) + len(bytes(entry.cid)) for entry in entries)
-        case SizeEstimation.BLOCK:
-            size = _delimited(len(data)) + sum(map(_link_size, entries))
-        case SizeEstimation.DISABLED:
-            size = 0
+    if options.hamt_estimation is SizeEstimation.DISABLED:
+        return False
+    if options.hamt_estimation is SizeEstimation.LINKS:
+        size = sum(_name_size(entry) + len(bytes(entry.cid)) for entry in entries)
+    else:
+        size = _delimited(len(data)) + sum(map(_link_size, entries))
     return size > options.hamt_threshold
 
 

@@ -155,9 +155,9 @@ def shard_links(links: Sequence[dag_pb.Link], bit_field: bytes, fanout: int) -> 
         try:
             digit = int(prefix, 16)
         except ValueError:
-            digit = fanout
+            digit = -1
         # Anything but the one right form of a digit would be found by some readers and not by others.
-        if digit >= fanout or prefix != f"{digit:0{width}X}":
+        if not 0 <= digit < fanout or prefix != f"{digit:0{width}X}":
             raise DecodeError(f"a link of a shard with fanout {fanout} is called {prefix!r}")
         if occupied >> digit & 1:
             raise DecodeError(f"a shard has two links for {prefix}")

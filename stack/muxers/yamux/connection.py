@@ -8,18 +8,8 @@ LocalProtocolError or LimitExceeded for what our caller does.
 from collections import deque
 
 from stack.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from stack.muxers.yamux import events
 from stack.muxers.yamux.counters import Counters
-from stack.muxers.yamux.events import (
-    BacklogOpened,
-    Event,
-    GoAwayReceived,
-    StreamEnded,
-    StreamOpened,
-    StreamReadable,
-    StreamReset,
-    StreamWritten,
-    WindowOpened,
-)
 from stack.muxers.yamux.frames import (
     ACK,
     DATA,
@@ -57,12 +47,10 @@ class YamuxMachine:
     def __init__(self, *, outbound: bool, parameters: YamuxParameters, scope: Scope, now: float) -> None:
         # "The client side should use odd IDs, and the server even."
         self._next_id = 1 if outbound else 2
-        self._events: deque[Event] = deque()
+        self._events: deque[events.Event] = deque()
+        opened = events.BacklogOpened()
         self._table = StreamTable(
-            parameters,
-            scope,
-            forgotten=self._after_forgetting,
-            backlog_opened=lambda: self._events.append(BacklogOpened()),
+            parameters, scope, forgotten=self._after_forgetting, backlog_opened=lambda: self._events.append(opened)
         )
         self.counters = Counters()
         self._outbox = Outbox(self.counters, written=self._after_writing, settled=self._table.settle)
@@ -123,7 +111,7 @@ class YamuxMachine:
                 self.go_away(GoAwayCode.PROTOCOL_ERROR)
             raise
 
-    def next_timeout(self) -> float | None:
+    def next_timeout(self) -> float:
         """When the peer has been silent for too long."""
         return self._liveness.next_timeout()
 
@@ -259,13 +247,14 @@ class YamuxMachine:
         self._outbox.push(encode_header(GO_AWAY, 0, 0, code))
 
     def close(self) -> None:
-        """The connection is over: give everything back."""
+        """The connection is over: give everything back, but for what has come and can still be read."""
         self._gone = True
-        self._table.forget_all()
+        self._payload_left = 0
+        self._table.end_all()
 
     # Outputs.
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> events.Event | None:
         """The next thing that happened, or None."""
         return self._events.popleft() if self._events else None
 
@@ -296,10 +285,13 @@ class YamuxMachine:
 
     def _receive_frame(self, kind: int, flags: int, id: int, length: int) -> None:
         if kind == PING:
-            self._receive_ping(flags, length)
+            if flags & SYN:
+                self._outbox.answer_ping(length)
+            elif (pong := self._liveness.receive_pong(length, self._now)) is not None:
+                self._events.append(pong)
         elif kind == GO_AWAY:
             self._peer_gone = True
-            self._events.append(GoAwayReceived(code=length))
+            self._events.append(events.GoAwayReceived(code=length))
         else:
             stream = self._receive_syn(kind, id, length) if flags & SYN else self._table.get(id)
             if stream is not None and stream.state is not State.RESET:
@@ -314,7 +306,7 @@ class YamuxMachine:
         if flags & (FIN | RST):
             self._table.take_closed(id)
         elif kind == DATA and length and self._table.take_closed(id):
-            self._outbox.answer(encode_header(WINDOW_UPDATE, RST, id, 0))
+            self._outbox.push(encode_header(WINDOW_UPDATE, RST, id, 0))
 
     def _receive_syn(self, kind: int, id: int, length: int) -> Stream | None:
         """The peer opens a stream: the record, or None when it is refused. Everything is checked before it exists."""
@@ -322,15 +314,16 @@ class YamuxMachine:
             raise RemoteProtocolError(f"the peer cannot open stream {id}", code=GoAwayCode.PROTOCOL_ERROR)
         if kind == DATA and length > WINDOW_INITIAL:
             raise RemoteProtocolError(f"a first frame of {length} bytes", code=GoAwayCode.PROTOCOL_ERROR)
+        self._outbox.check()
         if not self._gone and self._table.may_accept:
             try:
                 stream = self._table.create(id, outbound=False, now=self._now)
             except LimitExceeded:
                 pass  # of the budget: refused like all the others
             else:
-                self._events.append(StreamOpened(stream=StreamId(id)))
+                self._events.append(events.StreamOpened(stream=StreamId(id)))
                 return stream
-        self._outbox.answer(encode_header(WINDOW_UPDATE, RST, id, 0))
+        self._outbox.push(encode_header(WINDOW_UPDATE, RST, id, 0))
         return None
 
     def _receive_on(self, stream: Stream, kind: int, flags: int, length: int) -> None:
@@ -350,7 +343,7 @@ class YamuxMachine:
             if kind == WINDOW_UPDATE:
                 stream.move(Input.RECEIVE_WINDOW)
                 if stream.send_window.open(length):
-                    self._events.append(WindowOpened(stream=StreamId(stream.id)))
+                    self._events.append(events.WindowOpened(stream=StreamId(stream.id)))
             if flags & FIN:
                 self._receive_fin(stream)
 
@@ -366,12 +359,12 @@ class YamuxMachine:
             except LimitExceeded:
                 self._payload_of = None
                 self.reset(StreamId(stream.id))
-                self._events.append(StreamReset(stream=StreamId(stream.id), remote=False))
+                self._events.append(events.StreamReset(stream=StreamId(stream.id), remote=False))
                 return
             self.counters.received += len(data)
             if not stream.announced:
                 stream.announced = True
-                self._events.append(StreamReadable(stream=StreamId(stream.id)))
+                self._events.append(events.StreamReadable(stream=StreamId(stream.id)))
         if not self._payload_left:
             self._payload_of = None
             if self._payload_finishes:
@@ -381,27 +374,21 @@ class YamuxMachine:
         stream.move(Input.RECEIVE_FIN)
         if not stream.remote_finished:
             stream.remote_finished = True
-            self._events.append(StreamEnded(stream=StreamId(stream.id)))
+            self._events.append(events.StreamEnded(stream=StreamId(stream.id)))
         self._table.settle(stream)
 
     def _receive_reset(self, stream: Stream) -> None:
         stream.move(Input.RECEIVE_RST)
-        self._events.append(StreamReset(stream=StreamId(stream.id), remote=True))
+        self._events.append(events.StreamReset(stream=StreamId(stream.id), remote=True))
         self._outbox.forget(stream)
         if not stream.remote_finished:
             stream.drop()
         self._table.settle(stream)
 
-    def _receive_ping(self, flags: int, value: int) -> None:
-        if flags & SYN:
-            self._outbox.answer_ping(value)
-        elif (pong := self._liveness.receive_pong(value, self._now)) is not None:
-            self._events.append(pong)
-
     # What the parts report.
 
     def _after_writing(self, stream: Stream) -> None:
-        self._events.append(StreamWritten(stream=StreamId(stream.id)))
+        self._events.append(events.StreamWritten(stream=StreamId(stream.id)))
 
     def _after_forgetting(self, stream: Stream) -> None:
         self._outbox.forget(stream)

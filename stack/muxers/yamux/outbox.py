@@ -30,7 +30,7 @@ FRAGMENT_BYTES_MIN = 4096
 
 
 class Outbox:
-    """Commands: `push`, `answer`, `answer_ping`, `credit`, `schedule`, `retract`, `forget`. Outputs: `write_to`.
+    """Commands: `push`, `check`, `answer_ping`, `credit`, `schedule`, `retract`, `forget`. Outputs: `write_to`.
 
     `written` is called when a stream has nothing unwritten left, `settled` when its FIN has been written.
     """
@@ -54,16 +54,15 @@ class Outbox:
         return bool(self._control or self._sendable or self._credits or self._pongs)
 
     def push(self, frame: bytes) -> None:
-        """Queue a frame of ours; these are bounded by the number of streams."""
+        """Queue a frame without payload."""
         self._control.append(frame)
 
-    def answer(self, frame: bytes) -> None:
-        """Queue a frame the peer has caused. Raises RemoteProtocolError when it causes them without reading."""
+    def check(self) -> None:
+        """Raises RemoteProtocolError when the peer causes frames, by opening streams, and does not read them."""
         if len(self._control) >= CONTROL_FRAMES_MAX:
             raise RemoteProtocolError(
                 f"{CONTROL_FRAMES_MAX} frames wait for a peer that does not read", code=GoAwayCode.PROTOCOL_ERROR
             )
-        self._control.append(frame)
 
     def answer_ping(self, value: int) -> None:
         """Queue a pong, unless too many wait."""

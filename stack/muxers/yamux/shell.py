@@ -1,12 +1,299 @@
 """Yamux over a secured channel."""
 
+import anyio
+import anyio.lowlevel
+
+from stack.errors import LocalProtocolError, ProtocolError, SecurityError
+from stack.identity.keys import PublicKey
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.muxers.yamux.connection import YamuxMachine
+from stack.muxers.yamux.events import (
+    BacklogOpened,
+    Event,
+    GoAwayReceived,
+    PongReceived,
+    StreamEnded,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamWritten,
+    WindowOpened,
+)
+from stack.muxers.yamux.frames import GoAwayCode
+from stack.muxers.yamux.parameters import YamuxParameters
 from stack.sansio.budget import Scope
-from stack.streams.interfaces import MuxedConnection, SecureChannel
+from stack.sansio.interfaces import StreamId
+from stack.streams.buffers import POOL, BufferPool
+from stack.streams.interfaces import SecureChannel
+from stack.streams.link import SecureLink
+from stack.streams.muxed import MachineStream
+
+LINGER = 1.0
+"""Seconds a connection that we close goes on writing what its streams were given."""
+
+BATCHES = 4
+"""Reads (of 256 KiB) that woke nobody, after which other tasks have their turn: about a millisecond."""
 
 
 class YamuxMuxer:
-    """The muxer `/yamux/1.0.0`."""
+    """The muxer `/yamux/1.0.0`; see `stack.muxers.interfaces.Muxer`."""
 
-    def connection(self, channel: SecureChannel, *, outbound: bool, scope: Scope) -> MuxedConnection:
-        """See `stack.muxers.interfaces.Muxer`."""
-        raise NotImplementedError
+    def __init__(self, parameters: YamuxParameters | None = None, *, pool: BufferPool = POOL) -> None:
+        self._parameters = parameters or YamuxParameters()
+        self._pool = pool
+
+    def connection(self, channel: SecureChannel, *, outbound: bool, scope: Scope) -> "YamuxConnection":
+        """Take `channel` over; to be called on the event loop that will run it."""
+        return YamuxConnection(channel, outbound=outbound, scope=scope, parameters=self._parameters, pool=self._pool)
+
+
+class YamuxConnection:
+    """A `MuxedConnection`."""
+
+    def __init__(
+        self, channel: SecureChannel, *, outbound: bool, scope: Scope, parameters: YamuxParameters, pool: BufferPool
+    ) -> None:
+        self._channel = channel
+        self._silence_max = parameters.silence_max
+        self.machine = YamuxMachine(outbound=outbound, parameters=parameters, scope=scope, now=anyio.current_time())
+        """For the streams of this connection and for benchmarks."""
+        self._link = SecureLink[Event](channel, self.machine, pool)
+        self._streams: dict[StreamId, MachineStream] = {}
+        self._incoming: dict[StreamId, MachineStream] = {}
+        self._pongs: dict[int, float | None] = {}
+        self._changed = anyio.Event()
+        self._write = anyio.Event()
+        self._runs = False
+        self._reading = anyio.CancelScope()
+        self._writing = anyio.CancelScope()
+        self._woken = False
+        self.closed = False
+        """It has ended, for whatever reason."""
+        self.reason: Exception | None = None
+        """Why, when we did not close it."""
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else repr(self.machine)
+        return f"<YamuxConnection {self.remote_peer} {state}>"
+
+    @property
+    def remote_peer(self) -> PeerId:
+        """The peer that has proved its identity."""
+        return self._channel.remote_peer
+
+    @property
+    def remote_key(self) -> PublicKey:
+        """Its identity key."""
+        return self._channel.remote_key
+
+    @property
+    def local_address(self) -> Multiaddr:
+        """Of the raw stream."""
+        return self._channel.stream.local_address
+
+    @property
+    def remote_address(self) -> Multiaddr:
+        """Of the raw stream."""
+        return self._channel.stream.remote_address
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that are not over."""
+        return self.machine.stream_count
+
+    async def run(self) -> None:
+        """Move bytes until the connection ends; returns when it was closed by either side or broke."""
+        if self.closed:
+            return
+        self._runs = True
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_reading)
+                await self._keep_writing()
+        finally:
+            self._end(None)
+            with anyio.CancelScope(shield=True):
+                await self._hang_up()
+
+    async def open_stream(self) -> MachineStream:
+        """A new outbound stream; waits while too many are not acknowledged.
+
+        Raises BrokenResourceError when the connection is gone or going, LimitExceeded.
+        """
+        while not self.machine.may_open and not self.closed:
+            await self._changed.wait()
+        if self.closed:
+            raise anyio.BrokenResourceError("the connection is closed")
+        try:
+            id = self.machine.open()
+        except LocalProtocolError as error:
+            raise anyio.BrokenResourceError(str(error)) from error
+        # Not flushed here: what is sent at once goes into the same frame as the opening.
+        self._write.set()
+        stream = self._streams[id] = MachineStream(self, self.machine, id)
+        return stream
+
+    async def accept_stream(self) -> MachineStream:
+        """The next inbound stream. Raises EndOfStream when the connection has ended."""
+        while not self._incoming:
+            if self.closed:
+                raise anyio.EndOfStream
+            await self._changed.wait()
+        id = next(iter(self._incoming))
+        stream = self._incoming.pop(id)
+        self.machine.accept(id)
+        self._write.set()
+        return stream
+
+    async def ping(self) -> float:
+        """Seconds for a round trip. Raises BrokenResourceError; the caller sets the deadline."""
+        number = self.machine.ping(anyio.current_time())
+        self._pongs[number] = None
+        try:
+            self.flush()
+            while (round_trip := self._pongs[number]) is None:
+                if self.closed:
+                    raise anyio.BrokenResourceError("the connection is closed")
+                await self._changed.wait()
+            return round_trip
+        finally:
+            del self._pongs[number]
+
+    async def aclose(self) -> None:
+        """Say goodbye and close; never waits for the peer."""
+        if not self.closed:
+            self.machine.go_away()
+            self.flush()
+            self._end(None)
+            if not self._runs:
+                await self._keep_writing()
+                await self._hang_up()
+
+    def flush(self) -> None:
+        """Write what goes without waiting; leave the rest to the writing task."""
+        if self.closed:
+            return
+        try:
+            complete = self._link.flush()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError) as error:
+            self._end(error)
+            return
+        self._dispatch()
+        if not complete:
+            self._write.set()
+
+    def forget(self, id: StreamId) -> None:
+        """A stream was closed by the application."""
+        self._streams.pop(id, None)
+        self._incoming.pop(id, None)
+
+    async def _keep_reading(self) -> None:
+        try:
+            with self._reading:
+                await self._read_on()
+        except ProtocolError as error:
+            # What came before the offence is still told, and the machine's last words (go-away) are written.
+            self._dispatch()
+            self.flush()
+            self._end(error)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError) as error:
+            self._end(error)
+
+    async def _read_on(self) -> None:
+        turns = 0
+        self._link.begin()
+        self._dispatch()
+        while True:
+            self.flush()
+            turns += 1
+            if self._woken or turns == BATCHES:
+                # Whoever was woken posts its next buffer before more is read: that saves a copy.
+                self._woken = False
+                turns = 0
+                await anyio.lowlevel.checkpoint()
+            await self._link.receive()
+            self._dispatch()
+
+    async def _keep_writing(self) -> None:
+        try:
+            with self._writing:
+                while not self.closed:
+                    with anyio.CancelScope(deadline=self.machine.next_timeout()) as pause:
+                        await self._write.wait()
+                    if pause.cancelled_caught:
+                        self.machine.handle_timeout(anyio.current_time())
+                    self._write = anyio.Event()
+                    self.flush()
+                    await self._write_on()
+                await self._write_the_rest()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError, SecurityError) as error:
+            self._end(error)
+
+    async def _write_on(self) -> None:
+        while not self.closed and (self._link.unsent or self.machine.pending):
+            with anyio.CancelScope(deadline=anyio.current_time() + self._silence_max) as patience:
+                await self._link.drain()
+            if patience.cancelled_caught:
+                raise anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s")
+            self.flush()
+
+    async def _write_the_rest(self) -> None:
+        """We have closed: what the streams were given is still written."""
+        while self.reason is None and (self._link.unsent or self.machine.pending):
+            await self._link.drain()
+
+    async def _hang_up(self) -> None:
+        self.machine.close()
+        self._link.close()
+        with anyio.move_on_after(LINGER):
+            await self._channel.stream.aclose()
+
+    def _end(self, reason: Exception | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.reason = reason
+        for stream in tuple(self._streams.values()):
+            stream.broke()
+        self._streams.clear()
+        self._incoming.clear()
+        self._notify()
+        # Writing is not cut off in the middle: it is told, and has its time to end.
+        self._write.set()
+        self._reading.cancel()
+        if reason is None:
+            self._writing.deadline = anyio.current_time() + LINGER
+        else:
+            self._writing.cancel()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _dispatch(self) -> None:
+        while (event := self.machine.next_event()) is not None:
+            self._woken = True
+            match event:
+                case StreamReadable() | StreamWritten() | WindowOpened():
+                    if (stream := self._streams.get(event.stream)) is not None:
+                        stream.wake()
+                case StreamEnded(stream=id):
+                    if (stream := self._streams.get(id)) is not None:
+                        stream.ended()
+                case StreamReset(stream=id):
+                    self._incoming.pop(id, None)
+                    if (stream := self._streams.pop(id, None)) is not None:
+                        stream.broke()
+                case StreamOpened(stream=id):
+                    self._streams[id] = self._incoming[id] = MachineStream(self, self.machine, id)
+                    self._notify()
+                case PongReceived(ping=number, round_trip=round_trip):
+                    if number in self._pongs:
+                        self._pongs[number] = round_trip
+                        self._notify()
+                case BacklogOpened():
+                    self._notify()
+                case GoAwayReceived(code=code):
+                    if code != GoAwayCode.NORMAL:
+                        self._end(anyio.BrokenResourceError(f"the peer gave up the connection with code {code}"))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from stack.errors import LimitExceeded
 from stack.muxers.yamux.parameters import YamuxParameters
-from stack.muxers.yamux.stream import Stream
+from stack.muxers.yamux.stream import State, Stream
 from stack.muxers.yamux.windows import ReceiveWindow
 from stack.sansio.budget import Resource, Scope
 
@@ -13,7 +13,7 @@ CLOSED_MAX = 256
 
 
 class StreamTable:
-    """Commands: `create`, `acknowledge`, `accept`, `settle`, `forget`, `forget_all`, `take_closed`.
+    """Commands: `create`, `acknowledge`, `accept`, `settle`, `forget`, `end_all`, `take_closed`.
 
     Getters: `get`, `len`, `may_open`, `may_accept`. `forgotten` is called for each stream that leaves; `backlog_opened`
     when enough of our streams were acknowledged.
@@ -109,8 +109,7 @@ class StreamTable:
 
     def forget(self, stream: Stream) -> None:
         """Let `stream` go and give back what it has reserved."""
-        if self._streams.pop(stream.id, None) is None:
-            return
+        del self._streams[stream.id]
         self.acknowledge(stream)
         self._unaccepted.discard(stream.id)
         stream.drop()
@@ -118,10 +117,16 @@ class StreamTable:
         stream.reservation.release()
         self._forgotten(stream)
 
-    def forget_all(self) -> None:
-        """The connection is over."""
+    def end_all(self) -> None:
+        """The connection is over. A stream with unread bytes stays until they are read or it is closed; one that was
+        never accepted will be neither."""
         for stream in tuple(self._streams.values()):
-            self.forget(stream)
+            stream.state = State.RESET
+            if stream.id in self._unaccepted:
+                self.forget(stream)
+            else:
+                stream.reservation.release()
+                self.settle(stream)
         self._closed.clear()
 
     def take_closed(self, id: int) -> bool:

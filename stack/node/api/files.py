@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stack.files.events import FetchEvent
+from stack.files.add import Added, AddProgress, EntryAdded
+from stack.files.events import EntrySkipped, FetchEvent
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Done, Read, Watch
@@ -31,43 +32,6 @@ class ImportFlags:
     preserve_mode: bool = False
     preserve_mtime: bool = False
     hidden: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddProgress:
-    """How far an import is."""
-
-    path: str
-    bytes_done: int
-    bytes_total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryAdded:
-    """A file or directory below the root has its CID."""
-
-    cid: Cid
-    path: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntrySkipped:
-    """Something was left out, and why: `hidden`, `permission denied`, `not a file`."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """The import is complete. The last event."""
-
-    cid: Cid
-    name: str
-    size: int
-    files: int
-    skipped: int
 
 
 AddEvent = AddProgress | EntryAdded | EntrySkipped | Added

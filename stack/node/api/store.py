@@ -60,7 +60,7 @@ class RepoStat:
     home: str | None
     version: int
     blocks: int
-    block_bytes: int
+    """Places of blocks: one that lies in two files counts twice."""
     shared_files: int
     shared_bytes: int
     pack_bytes: int

@@ -1,11 +1,15 @@
 """Which leaves of a file somebody has: one bit a leaf, in the order of the file. Pure."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 
 from stack.errors import DecodeError
 
 LEAVES_MAX = 1 << 22
 """Most leaves a bitmap is kept for: 512 KiB, a file of 1 TiB in leaves of 256 KiB. Of larger files only `complete` is told."""
+
+_STRETCH = re.compile(rb"\xff+|[^\x00\xff]")
+"""Full bytes that follow each other, or one that is partly set: a sparse or a nearly full bitmap is searched by the expression."""
 
 
 class LeafRanges:
@@ -73,21 +77,34 @@ class LeafRanges:
         self._bits[first:last] = after.to_bytes(last - first, "little")
         self._present += after.bit_count() - before.bit_count()
 
-    def runs(self) -> Iterator[tuple[int, int]]:
+    def runs(self) -> list[tuple[int, int]]:
         """(start, end) of each unbroken run, in order."""
-        start = None
-        for index, byte in enumerate(self._bits):
-            if byte == (0xFF if start is not None else 0x00):
-                continue
-            for bit in range(8):
-                there = byte >> bit & 1
-                if there and start is None:
-                    start = 8 * index + bit
-                elif not there and start is not None:
-                    yield start, 8 * index + bit
-                    start = None
-        if start is not None:
-            yield start, self.count
+        return _runs(bytes(self._bits))
+
+    def runs_missing_in(self, other: "LeafRanges") -> list[tuple[int, int]]:
+        """The runs that are here and not in `other`, which has as many leaves."""
+        fresh = int.from_bytes(self._bits, "little") & ~int.from_bytes(other._bits, "little")
+        return _runs(fresh.to_bytes(len(self._bits), "little"))
+
+
+def _runs(bitmap: bytes) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for stretch in _STRETCH.finditer(bitmap):
+        start, byte = 8 * stretch.start(), bitmap[stretch.start()]
+        if byte == 0xFF:
+            _append(runs, start, 8 * stretch.end())
+            continue
+        for bit in range(8):
+            if byte >> bit & 1:
+                _append(runs, start + bit, start + bit + 1)
+    return runs
+
+
+def _append(runs: list[tuple[int, int]], start: int, end: int) -> None:
+    if runs and runs[-1][1] == start:
+        runs[-1] = (runs[-1][0], end)
+    else:
+        runs.append((start, end))
 
 
 def merge_runs(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -11,18 +11,17 @@ from typing import Protocol, cast
 
 from cryptography.exceptions import InvalidTag
 from google.protobuf.message import DecodeError as ProtobufDecodeError
-from noise.backends.default.keypairs import KeyPair25519
-from noise.connection import Keypair, NoiseConnection
-from noise.exceptions import NoiseValueError
+from noise.backends.default.keypairs import KeyPair25519  # type: ignore[import-untyped] # the package has no types
+from noise.connection import Keypair, NoiseConnection  # type: ignore[import-untyped] # likewise
+from noise.exceptions import NoiseValueError  # type: ignore[import-untyped] # likewise
 
 from stack.errors import DecodeError, NegotiationError, ProtocolError, SecurityError
 from stack.identity.keys import PrivateKey, PublicKey, decode_public
-from stack.identity.peer_id import PeerId
+from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.pb.noise_pb2 import NoiseHandshakePayload
-from stack.security.interfaces import PeerIdMismatch
 from stack.security.noise.frames import LENGTH_BYTES, NoiseSession
 
-PROTOCOL_NAME = "Noise_XX_25519_ChaChaPoly_SHA256"
+PROTOCOL_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 
 MESSAGE_BYTES_MAX = 4096
 """A handshake message that carries the largest key we accept (RSA 8192) and its signature stays below 3 KiB."""
@@ -150,16 +149,6 @@ class NoiseHandshake:
         return f"<NoiseHandshake {'out' if self._outbound else 'in'}bound, {self._reads} messages to come>"
 
     @property
-    def wanted(self) -> int:
-        """How many bytes are missing to the end of the current message, at least; 0 when there is none to come."""
-        if not self._reads:
-            return 0
-        have = len(self._received)
-        if have < LENGTH_BYTES:
-            return LENGTH_BYTES - have
-        return LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "big") - have
-
-    @property
     def leftover(self) -> bytes:
         """Bytes received behind the last message; they belong to the session."""
         return bytes(self._received)
@@ -213,7 +202,6 @@ class NoiseHandshake:
         try:
             payload = bytes(self._noise.read_message(message))
         except (InvalidTag, NoiseValueError, ValueError) as error:
-            # ValueError: a point of small order, or a key cut short.
             raise SecurityError("the peer's handshake message is forged or damaged") from error
         self._reads -= 1
         if self._outbound:
@@ -228,7 +216,10 @@ class NoiseHandshake:
             self._finish()
 
     def _write(self, payload: bytes) -> None:
-        message = self._noise.write_message(payload)
+        try:
+            message = self._noise.write_message(payload)
+        except ValueError as error:
+            raise SecurityError("the peer's ephemeral key is a point of small order") from error
         self._to_send += len(message).to_bytes(LENGTH_BYTES, "big") + message
 
     def _check(self, payload: bytes) -> None:

@@ -1,10 +1,9 @@
 """What every transport must do; a transport's own test is a list of addresses and these checks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
-import pytest
-
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream
@@ -81,7 +80,7 @@ async def check_wait_readable(transport: Transport, address: Multiaddr) -> None:
     assert await receive_exactly(accepted, 2) == b"bc"
     await dialled.aclose()
     await accepted.wait_readable()
-    with pytest.raises(anyio.EndOfStream):
+    with _raises(anyio.EndOfStream):
         await accepted.receive_into(memoryview(bytearray(1)))
     await accepted.aclose()
     await listener.aclose()
@@ -93,7 +92,7 @@ async def check_own_close(transport: Transport, address: Multiaddr) -> None:
     dialled, accepted = await connected_pair(transport, listener)
 
     async def waits() -> None:
-        with pytest.raises(anyio.ClosedResourceError):
+        with _raises(anyio.ClosedResourceError):
             await dialled.receive_into(memoryview(bytearray(1)))
 
     async with anyio.create_task_group() as tasks:
@@ -101,9 +100,9 @@ async def check_own_close(transport: Transport, address: Multiaddr) -> None:
         await anyio.wait_all_tasks_blocked()
         await dialled.aclose()
     await dialled.aclose()
-    with pytest.raises(anyio.ClosedResourceError):
+    with _raises(anyio.ClosedResourceError):
         await dialled.receive_into(memoryview(bytearray(1)))
-    with pytest.raises(anyio.ClosedResourceError):
+    with _raises(anyio.ClosedResourceError):
         await dialled.send_all(memoryview(b"x"))
     await accepted.aclose()
     await listener.aclose()
@@ -114,7 +113,7 @@ async def check_peer_gone(transport: Transport, address: Multiaddr) -> None:
     listener = await transport.listen(address)
     dialled, accepted = await connected_pair(transport, listener)
     await accepted.aclose()
-    with pytest.raises(anyio.BrokenResourceError):
+    with _raises(anyio.BrokenResourceError):
         for _ in range(64):
             await dialled.send_all(memoryview(bytes(LARGE)))
     await dialled.aclose()
@@ -127,7 +126,7 @@ async def check_listener_closes(transport: Transport, address: Multiaddr) -> Non
     dialled, accepted = await connected_pair(transport, listener)
 
     async def waits() -> None:
-        with pytest.raises(anyio.ClosedResourceError):
+        with _raises(anyio.ClosedResourceError):
             await listener.accept()
 
     async with anyio.create_task_group() as tasks:
@@ -135,7 +134,7 @@ async def check_listener_closes(transport: Transport, address: Multiaddr) -> Non
         await anyio.wait_all_tasks_blocked()
         await listener.aclose()
     await listener.aclose()
-    with pytest.raises(TransportError):
+    with _raises(TransportError):
         await transport.dial(listener.address)
     again = await transport.listen(listener.address)
     await dialled.send_all(memoryview(b"still here"))
@@ -148,10 +147,12 @@ async def check_listener_closes(transport: Transport, address: Multiaddr) -> Non
 async def check_address_in_use(transport: Transport, address: Multiaddr) -> None:
     """A second listener on the same address is refused with the address in the error."""
     listener = await transport.listen(address)
-    with pytest.raises(ListenError) as caught:
+    try:
         await transport.listen(listener.address)
-    assert caught.value.address == listener.address
-    assert "in use" in caught.value.reason
+        raise AssertionError("a second listener was let in")
+    except ListenError as error:
+        assert error.address == listener.address
+        assert "in use" in error.reason
     await listener.aclose()
 
 
@@ -176,7 +177,7 @@ async def check_refused_incoming(transport: Transport, address: Multiaddr) -> No
             dialled = await transport.dial(listener.address)
         except TransportError:
             return
-        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+        with _raises(anyio.EndOfStream, anyio.BrokenResourceError):
             await dialled.receive_into(memoryview(bytearray(1)))
         await dialled.aclose()
 
@@ -189,6 +190,15 @@ async def check_refused_incoming(transport: Transport, address: Multiaddr) -> No
     await dialled.aclose()
     await accepted.aclose()
     await listener.aclose()
+
+
+@contextmanager
+def _raises(*kinds: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kinds:
+        return
+    raise AssertionError(f"none of {kinds} was raised")
 
 
 async def _expect(stream: RawStream, data: bytes) -> None:

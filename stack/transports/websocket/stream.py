@@ -1,5 +1,7 @@
 """A WebSocket as a raw stream of bytes."""
 
+from typing import Protocol
+
 import anyio
 
 from stack.errors import RemoteProtocolError, TransportError
@@ -9,7 +11,15 @@ from stack.streams.interfaces import RawStream
 from stack.transports.websocket.frames import FRAME_BYTES_MAX, Frames, Upgrade
 
 
-async def upgrade(stream: RawStream, machine: Upgrade) -> Frames:
+class LowerStream(RawStream, Protocol):
+    """What a WebSocket stands on: TCP, or TLS over it."""
+
+    def send_now(self, data: memoryview) -> int:
+        """See `DirectStream.send_now`."""
+        ...
+
+
+async def upgrade(stream: LowerStream, machine: Upgrade) -> Frames:
     """Run the HTTP upgrade on `stream`. Raises TransportError; the caller closes `stream` then."""
     buffer = memoryview(bytearray(4096))
     try:
@@ -25,7 +35,7 @@ async def upgrade(stream: RawStream, machine: Upgrade) -> Frames:
                 size = 0
             machine.receive_data(bytes(buffer[:size]))
     except RemoteProtocolError as error:
-        await send_at_once(stream, machine.data_to_send())
+        say_last(stream, machine.data_to_send())
         raise TransportError(str(error)) from error
     except anyio.BrokenResourceError as error:
         raise TransportError(f"the connection broke within the HTTP upgrade: {error}") from error
@@ -37,10 +47,10 @@ class WebSocketStream:
     Answers to pings go out from the reading side, or behind what the writing side is just sending.
     """
 
-    def __init__(self, below: RawStream, frames: Frames, *, local: Multiaddr, remote: Multiaddr) -> None:
+    def __init__(self, below: LowerStream, frames: Frames, *, local: Multiaddr, remote: Multiaddr) -> None:
         self._below = below
         self._frames = frames
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._closed = False
         self.local_address = local
         self.remote_address = remote
@@ -79,7 +89,7 @@ class WebSocketStream:
         self._closed = True
         if not self._sending.locked():
             self._frames.close()
-            await send_at_once(self._below, self._frames.data_to_send())
+            say_last(self._below, self._frames.data_to_send())
         await self._below.aclose()
 
     async def _receive(self) -> None:
@@ -115,10 +125,9 @@ class WebSocketStream:
             raise anyio.ClosedResourceError
 
 
-async def send_at_once(stream: RawStream, data: bytes) -> None:
+def say_last(stream: LowerStream, data: bytes) -> None:
     """Send a last word if it can go without waiting; nobody is there to care if it cannot."""
-    with anyio.move_on_after(0, shield=True):
-        try:
-            await stream.send_all(memoryview(data))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return
+    try:
+        stream.send_now(memoryview(data))
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        return

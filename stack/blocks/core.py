@@ -1,0 +1,220 @@
+"""The synchronous half of the disk store: its parts, opened together and closed together. Called from worker threads."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stack.blocks import disk
+from stack.blocks.commits import Commits
+from stack.blocks.database import Database
+from stack.blocks.gc import Holds
+from stack.blocks.index import FILE, Index
+from stack.blocks.interfaces import PinKind, Segment, SegmentState
+from stack.blocks.locations import Locations
+from stack.blocks.packs import Packs
+from stack.blocks.partfile import PartFile, open_part
+from stack.blocks.reads import Reader
+from stack.blocks.recovery import recover
+from stack.blocks.segments import Files
+from stack.blocks.sweeps import Sweeper, pack_uses
+from stack.errors import Refused, StoreError
+from stack.multiformats.cid import Cid
+from stack.trace import Trace
+
+INDEX_NAME = "index.sqlite"
+DAMAGED_NAME = "index.sqlite.damaged"
+
+
+class StoreLocked(StoreError):
+    """Another process has this store open. A node hands over to the one that runs, so its users never see this."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """What `repo stat` tells. Bytes are bytes on disk."""
+
+    locations: int
+    """Places of blocks: a block in two places counts twice."""
+    packs: int
+    pack_bytes: int
+    live_pack_bytes: int
+    """What of the packs is still referred to; the rest goes with a collection."""
+    files: int
+    """Files in place, those being fetched included."""
+    missing_files: int
+    index_bytes: int
+    quota: int | None
+
+
+class StoreCore:
+    """Opening recovers; `close` may be called again. The parts are attributes, each with a docstring of its own."""
+
+    def __init__(self, directory: Path, quota: int | None, tell: Trace) -> None:
+        """Open, or make, the store in `directory`. Raises CorruptStore, RepoTooNew, StoreLocked, NoSpace, StoreError."""
+        self.directory = directory
+        self._quota = quota
+        packs = directory / "packs"
+        with disk.translated(f"opening {directory}"):
+            if not packs.is_dir():
+                packs.mkdir(parents=True, exist_ok=True)
+                disk.sync_directory(directory)
+                disk.sync_directory(directory.parent)
+            self._lock_fd = _lock(directory / "lock")
+            try:
+                self.database = Database(directory / INDEX_NAME)
+                try:
+                    self.index = Index(self.database)
+                    self.packs = Packs(self.index, packs, quota)
+                    recover(self.index, self.packs, tell)
+                except BaseException:
+                    self.database.close()
+                    raise
+            except BaseException:
+                os.close(self._lock_fd)
+                raise
+        self.holds = Holds()
+        self.locations = Locations(self.index)
+        self.reader = Reader(self.index, self.locations, packs, tell)
+        self.files = Files(self.index, tell)
+        self.commits = Commits(self.index, self.packs, self.locations, self.holds)
+        self.sweeper = Sweeper(self.index, self.packs, self.locations, self.holds, tell)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._parts: dict[Path, PartFile | None] = {}
+
+    @classmethod
+    def rebuild(cls, directory: Path, tell: Trace) -> "StoreCore":
+        """Put the index aside and make a new one from the packs, with the pins that can still be read."""
+        with disk.translated(f"rebuilding the index in {directory}"):
+            lock = _lock(directory / "lock")
+            try:
+                path = directory / INDEX_NAME
+                pins = _salvage_pins(path)
+                for suffix in ("", "-wal", "-shm"):
+                    if (directory / (INDEX_NAME + suffix)).exists():
+                        (directory / (INDEX_NAME + suffix)).replace(directory / (DAMAGED_NAME + suffix))
+                disk.sync_directory(directory)
+            finally:
+                os.close(lock)
+        core = cls(directory, None, tell)
+        with core.database.writing() as connection:
+            for cid, kind, name in pins:
+                core.index.add_pin(connection, cid, kind, name)
+        return core
+
+    def open_part(self, part: Path, size: int) -> tuple[PartFile, bool]:
+        """See `partfile.open_part`; also refuses a file that is open already."""
+        part = Path(os.path.abspath(part))
+        with self._closing:
+            if part in self._parts:
+                raise Refused(f"{part} is being fetched already")
+            self._parts[part] = None
+        try:
+            opened, recheck = open_part(self.index, self.locations, part, size)
+        except BaseException:
+            self._parts.pop(part, None)
+            raise
+        self._parts[part] = opened
+        return opened, recheck
+
+    def seal_part(self, part: PartFile, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+        """See `PartFile.seal`."""
+        part.seal(target, mode, mtime_ns)
+        self._parts.pop(part.segment.path, None)
+
+    def abandon_part(self, part: PartFile, remove: bool, *, checkpoint: bool = True) -> None:
+        """Let go of a part file, whether or not it can be recorded; with `remove` forget it altogether."""
+        try:
+            if part.close(checkpoint=checkpoint and not remove) and remove:
+                part.remove()
+        finally:
+            self._parts.pop(part.segment.path, None)
+
+    def delete(self, cids: Sequence[Cid]) -> int:
+        """Forget blocks; returns how many were here."""
+        gone = 0
+        with self.database.writing() as connection:
+            for cid in cids:
+                gone += self.index.remove(connection, cid.multihash) > 0
+        return gone
+
+    def all_pins(self) -> list[tuple[Cid, PinKind, str]]:
+        """All pins, ordered by CID."""
+        with self.database.reading() as connection:
+            return [(Cid.decode(cid), kind, name) for cid, kind, name in self.index.pins(connection)]
+
+    def all_segments(self) -> list[Segment]:
+        """All files and packs, in order of their ids; those that compaction is about to remove are none any more."""
+        with self.database.reading() as connection:
+            found = self.index.segments(connection)
+        return [
+            replace(each, path=self.reader.path(each))
+            for each in found
+            if each.kind == FILE or each.state is not SegmentState.MISSING
+        ]
+
+    def statistics(self) -> StoreStatistics:
+        """Figures about the store. Walks all rows."""
+        uses = pack_uses(self.index)
+        with self.database.reading() as connection:
+            files = self.index.segments(connection, FILE)
+            count = connection.execute("SELECT count(*) FROM location").fetchone()[0]
+        return StoreStatistics(
+            locations=count,
+            packs=len(uses),
+            pack_bytes=sum(use.size for use in uses),
+            live_pack_bytes=sum(use.live for use in uses),
+            files=len(files),
+            missing_files=sum(segment.state is SegmentState.MISSING for segment in files),
+            index_bytes=self.database.size(),
+            quota=self._quota,
+        )
+
+    def close(self) -> None:
+        """Record what part files hold, then close everything. Raises NoSpace, StoreError of the first that failed."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        failure: StoreError | None = None
+        for part in list(self._parts.values()):
+            if part is not None:
+                try:
+                    self.abandon_part(part, remove=False)
+                except StoreError as error:
+                    failure = failure or error
+        self.packs.close()
+        self.database.close()
+        os.close(self._lock_fd)
+        if failure is not None:
+            raise failure
+
+
+def _lock(path: Path) -> int:
+    """A descriptor that keeps other processes out as long as it is open. Raises StoreLocked, OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise StoreLocked(f"the block store {path.parent} is in use by another process") from error
+    return fd
+
+
+def _salvage_pins(path: Path) -> list[tuple[bytes, PinKind, str]]:
+    if not path.exists():
+        return []
+    try:
+        database = Database(path)
+    except StoreError:
+        return []
+    try:
+        with database.reading() as connection:
+            return Index(database).pins(connection)
+    except StoreError:
+        return []
+    finally:
+        database.close()

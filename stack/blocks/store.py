@@ -1,0 +1,309 @@
+"""The main store: an SQLite index over packs of ours and over files in place. This is the asynchronous front of it.
+
+`<home>/blocks/index.sqlite`, `<home>/blocks/packs/NNNNNN.pack`, `<home>/blocks/lock`. What does the work is synchronous, in
+the files beside, and runs in worker threads of limiters of the store's own; nothing here touches the disk on the event loop.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from anyio import CancelScope, CapacityLimiter, Lock, to_thread
+
+from stack.blocks.commits import puts_of
+from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistics
+from stack.blocks.gc import CollectReport, Hold, Links, SweepStep, collect
+from stack.blocks.hashing import check_blocks
+from stack.blocks.index import ROWS_BATCH
+from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, Segment, SegmentId
+from stack.blocks.requests import Request
+from stack.blocks.segments import Addition
+from stack.blocks.verify import Verifier, VerifyReport
+from stack.blocks.writer import DiskFileWriter
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import RAW
+from stack.trace import Trace, TraceEvent
+
+__all__ = ["DiskFileWriter", "DiskStore", "StoreLocked", "StoreStatistics"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+READ_WORKERS = 4
+"""Reading calls at once: each hashes on a core of its own, more than the cores only to keep a disk's queue filled."""
+
+WRITE_WORKERS = 4
+"""Writing calls at once. They take turns at the index; apart from the readers, so that a long compaction stops no server."""
+
+
+class DiskStore:
+    """Implements BlockStore, DirectReads, InPlaceStore, PinStore. Opened with `open`, an async context.
+
+    Besides: `hold` (what runs must not be collected), `collect` (garbage), `verify`, `statistics`, `rebuild_index`.
+    """
+
+    def __init__(self, core: StoreCore, events: deque[TraceEvent], trace: Trace | None) -> None:
+        self._core = core
+        self._events = events
+        self._trace = trace
+        self._reads = CapacityLimiter(READ_WORKERS)
+        self._writes = CapacityLimiter(WRITE_WORKERS)
+        self._putting = Lock()
+        self._adding = Lock()
+        self._collecting = Lock()
+
+    def __repr__(self) -> str:
+        return f"<DiskStore {self._core.directory}>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, home: Path, *, quota: int | None = None, trace: Trace | None = None
+    ) -> AsyncIterator["DiskStore"]:
+        """The store in `<home>/blocks`, made when it is not there; what a crash has left is put right first.
+
+        `quota` is the most bytes of packs. Trace events are told on the event loop. Raises CorruptStore, RepoTooNew,
+        StoreLocked, NoSpace, StoreError.
+        """
+        events: deque[TraceEvent] = deque()
+        store = cls(await to_thread.run_sync(StoreCore, home / "blocks", quota, events.append), events, trace)
+        try:
+            store._tell()
+            yield store
+        finally:
+            await store.aclose()
+
+    @classmethod
+    async def rebuild_index(cls, home: Path, *, trace: Trace | None = None) -> int:
+        """Make a new index from the packs; the old one is kept as `index.sqlite.damaged`. Returns how many blocks there are.
+
+        Pins are carried over if they can still be read; files in place must be shared again. Raises StoreError, NoSpace.
+        """
+        events: deque[TraceEvent] = deque()
+        store = cls(await to_thread.run_sync(StoreCore.rebuild, home / "blocks", events.append), events, trace)
+        try:
+            return (await store.statistics()).locations
+        finally:
+            await store.aclose()
+
+    # BlockStore, DirectReads
+
+    async def has(self, cids: Sequence[Cid]) -> list[bool]:
+        """For each CID whether its block is here. Does not touch block data."""
+        return [size is not None for size in await self.sizes(cids)]
+
+    async def sizes(self, cids: Sequence[Cid]) -> list[int | None]:
+        """The size of each block in bytes, None where it is absent. Does not touch block data."""
+        names = [cid.multihash for cid in cids]
+        found: list[int | None] = []
+        for start in range(0, len(names), ROWS_BATCH):
+            found += await self._run(self._reads, self._core.locations.sizes, names[start : start + ROWS_BATCH])
+        return found
+
+    async def get(self, cid: Cid) -> bytes:
+        """The block, re-hashed. Raises BlockNotFound, BlockMismatch, SourceChanged, StoreError."""
+        return await self._run(self._reads, self._core.reader.get, cid)
+
+    async def read_into(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+        """Read blocks one behind the other into `out`, each re-hashed, in one worker call; see `DirectReads`."""
+        return await self._run(self._reads, self._core.reader.read_into, [cid.multihash for cid in cids], out)
+
+    async def put(self, blocks: Sequence[Block]) -> None:
+        """Keep blocks; returns when they would survive a power cut. What waits meanwhile is written together.
+
+        Raises BlockMismatch, LimitExceeded (nothing is kept then), NoSpace (of more than 16 MiB some may be), StoreError.
+        """
+        await self._run(self._reads, check_blocks, blocks)
+        for put in puts_of(blocks):
+            self._core.commits.submit(put)
+            await self._settled(put, self._putting, self._core.commits.commit_next)
+
+    async def delete(self, cids: Sequence[Cid]) -> int:
+        """Forget blocks, wherever they lie; returns how many were here. Their space comes back with `collect`."""
+        gone = 0
+        for start in range(0, len(cids), ROWS_BATCH):
+            gone += await self._run(self._writes, self._core.delete, cids[start : start + ROWS_BATCH])
+        return gone
+
+    async def cids(self) -> AsyncIterator[Cid]:
+        """Every block as a CIDv1 with the raw codec, in order, then those a running fetch has just written.
+
+        Raises CorruptStore, StoreError.
+        """
+        after = b""
+        pending = set(self._core.locations.pending())
+        while found := await self._run(self._reads, self._core.index.multihashes, after, ROWS_BATCH):
+            for multihash in found:
+                pending.discard(multihash)
+                yield Cid.v1(RAW, multihash)
+            after = found[-1]
+        for multihash in pending:
+            yield Cid.v1(RAW, multihash)
+
+    async def aclose(self) -> None:
+        """Close the files of the store; a part file that is still being written is recorded first. May be called again."""
+        with CancelScope(shield=True):
+            await self._run(self._writes, self._core.close)
+
+    # InPlaceStore
+
+    async def add_file(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf]) -> SegmentId:
+        """Record where the leaves of a file lie; nothing is copied. May be called several times for one file.
+
+        Raises SourceChanged when the file does not look like `stamp` any more, Refused while it is being fetched, NoSpace.
+        """
+        addition = Addition(path, stamp, leaves)
+        self._core.files.submit(addition)
+        await self._settled(addition, self._adding, self._core.files.add_next)
+        return addition.number
+
+    async def create_file(self, part: Path, size: int) -> DiskFileWriter:
+        """Start, or go on with, a file that is fetched in place. After a crash what is on record is hashed first.
+
+        Raises NoSpace, Refused, StoreError.
+        """
+        opened, recheck = await self._run(self._writes, self._core.open_part, part, size)
+        after: int | None = -1 if recheck else None
+        try:
+            while after is not None:
+                after = await self._run(self._reads, opened.recheck, after)
+        except BaseException:
+            # Without a checkpoint it will be hashed next time; closing a descriptor does not wait for the disk.
+            self._core.abandon_part(opened, remove=False, checkpoint=False)
+            raise
+        return DiskFileWriter(self._core, opened, self._writes)
+
+    async def segments(self) -> list[Segment]:
+        """All files and packs, in order of their ids."""
+        return await self._run(self._reads, self._core.all_segments)
+
+    async def files_of(self, cids: Sequence[Cid]) -> list[list[Path]]:
+        """For each block the user's files in which it can be read: what a share is made of."""
+        return await self._run(self._reads, self._core.locations.files_of, [cid.multihash for cid in cids])
+
+    async def forget_file(self, path: Path) -> int:
+        """Withdraw all blocks that lie in this file; returns how many rows went. Raises Refused while it is being fetched."""
+        return await self._run(self._writes, self._core.files.forget, path)
+
+    async def check_files(self) -> list[Segment]:
+        """Compare each file's stamp with the disk; those that changed or went are withdrawn and returned.
+
+        Those that were gone and are back as they were are served again.
+        """
+        withdrawn: list[Segment] = []
+        after: SegmentId | None = SegmentId(-1)
+        while after is not None:
+            found, after = await self._run(self._writes, self._core.files.check, after)
+            withdrawn += found
+        return withdrawn
+
+    # PinStore
+
+    async def add_pin(self, cid: Cid, name: str = "", *, kind: PinKind = PinKind.USER) -> None:
+        """Keep this root, and what is below it, when garbage is collected."""
+
+        def write() -> None:
+            with self._core.database.writing() as connection:
+                self._core.index.add_pin(connection, bytes(cid), kind, name)
+
+        self._core.holds.changed()
+        await self._run(self._writes, write)
+
+    async def remove_pin(self, cid: Cid, *, kind: PinKind = PinKind.USER) -> bool:
+        """Whether there was such a pin; it is gone now."""
+
+        def write() -> bool:
+            with self._core.database.writing() as connection:
+                return self._core.index.remove_pin(connection, bytes(cid), kind)
+
+        return await self._run(self._writes, write)
+
+    async def pins(self, *, kind: PinKind = PinKind.USER) -> list[tuple[Cid, str]]:
+        """All pins of a kind with their names, ordered by CID."""
+        return [(cid, name) for cid, found, name in await self._run(self._reads, self._core.all_pins) if found is kind]
+
+    # Garbage, verification, figures
+
+    def hold(self, *roots: Cid) -> AbstractContextManager[Hold]:
+        """While the context lasts, no collection removes what is below these roots, nor anything that is put."""
+        return self._core.holds.hold(self._core.packs.position, roots)
+
+    async def collect(self, links: Links, *, dry_run: bool = False) -> CollectReport:
+        """Remove from the packs what no pin, share or hold reaches, and give its space back. One at a time.
+
+        `links` tells what a block refers to (`stack.dag.links`). Raises CorruptStore, NoSpace, StoreError.
+        """
+        async with self._collecting:
+            return await collect(_Collection(self), self._core.holds, self._core.packs.position, links, dry_run=dry_run)
+
+    async def verify(self) -> VerifyReport:
+        """Read and hash every block in every place, and check the index. What is wrong is withdrawn. May be cancelled."""
+        verifier = Verifier(self._core.index, self._core.locations, self._core.reader)
+        await self._run(self._reads, verifier.check_index, self._core.directory / INDEX_NAME)
+        for number in await self._run(self._reads, verifier.segments):
+            after: int | None = -1
+            while after is not None:
+                after = await self._run(self._reads, verifier.check, number, after)
+        return verifier.report
+
+    async def statistics(self) -> StoreStatistics:
+        """Figures about the store. Walks all rows."""
+        return await self._run(self._reads, self._core.statistics)
+
+    async def _settled(self, request: Request, turn: Lock, serve_next: Callable[[], None]) -> None:
+        """Wait until a request that stands in line is over; whoever is first in line serves a whole group."""
+        try:
+            async with turn:
+                while not request.done:
+                    await self._run(self._writes, serve_next)
+        finally:
+            request.given_up = True
+        if request.error is not None:
+            raise request.error
+
+    async def _run(self, limiter: CapacityLimiter, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        try:
+            return await to_thread.run_sync(function, *args, limiter=limiter)
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        while self._events:
+            event = self._events.popleft()
+            if self._trace is not None:
+                self._trace(event)
+
+
+class _Collection:
+    """What garbage collection asks of a disk store (`gc.Collectable`)."""
+
+    def __init__(self, store: DiskStore) -> None:
+        self._store = store
+        self._core = store._core
+
+    async def keep_roots(self) -> list[Cid]:
+        return [cid for cid, _, _ in await self._store._run(self._store._reads, self._core.all_pins)]
+
+    async def leaves(self, cids: Sequence[Cid]) -> list[bool]:
+        return await self._store._run(self._store._reads, self._core.index.in_files, [cid.multihash for cid in cids])
+
+    async def read_nodes(self, cids: Sequence[Cid]) -> list[bytes | None]:
+        return await self._store._run(self._store._reads, self._core.reader.get_many, cids)
+
+    async def is_here(self, cid: Cid) -> bool:
+        return await self._store._run(self._store._reads, self._core.index.is_packed, cid.multihash)
+
+    async def sweep(
+        self, after: tuple[bytes, int, int], marked: set[bytes], generation: int, *, dry_run: bool
+    ) -> SweepStep | None:
+        return await self._store._run(self._store._writes, self._core.sweeper.sweep, after, marked, generation, dry_run)
+
+    async def compact(self) -> int:
+        freed = 0
+        for number in await self._store._run(self._store._writes, self._core.sweeper.compactable):
+            async with self._store._putting:
+                await self._store._run(self._store._writes, self._core.sweeper.retire, number)
+            freed += await self._store._run(self._store._writes, self._core.sweeper.compact, number)
+        return freed

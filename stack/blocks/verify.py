@@ -1,0 +1,152 @@
+"""`repo verify`: read everything, hash everything, say what is wrong. Called from worker threads, in batches."""
+
+import os
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from stack.blocks import disk
+from stack.blocks.index import PACK, Index, Row
+from stack.blocks.interfaces import Segment, SegmentId, SegmentState
+from stack.blocks.locations import Location, Locations
+from stack.blocks.reads import Fault, Reader, fill
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import RAW
+
+VERIFY_BYTES = 16 * 1024 * 1024
+"""Read and hashed in one worker call: some 15 ms, so that a cancel is soon heard."""
+
+VERIFY_ROWS = 4096
+"""The same by number, for small blocks."""
+
+PROBLEMS_MAX = 100_000
+"""Problems told one by one; beyond that they are only counted (a lost disk has millions)."""
+
+
+class ProblemKind(Enum):
+    """What is wrong."""
+
+    WRONG_BYTES = "wrong bytes"
+    """A block does not hash to its name, or ends behind the end of its file."""
+    FILE_GONE = "file gone"
+    """A file in place, or a pack, is not there or cannot be read."""
+    FILE_CHANGED = "file changed"
+    """A file in place has another size or mtime than when it was indexed."""
+    INDEX_DAMAGED = "index damaged"
+    """SQLite finds the structure of the index wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    kind: ProblemKind
+    path: Path
+    cid: Cid | None = None
+    """The block, as a CIDv1 with the raw codec; None when the whole file is meant."""
+    offset: int | None = None
+    """Where the block's payload lies in the file."""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was read, and what was wrong with it."""
+
+    blocks: int = 0
+    """Locations read: a block that lies in two places counts twice."""
+    bytes: int = 0
+    problem_count: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    """The first `PROBLEMS_MAX` of them."""
+
+    def add(self, problem: Problem) -> None:
+        """One more problem."""
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
+
+
+class Verifier:
+    """Walks the segments one after the other: `check_index`, then `check` for each of `segments` until it returns None.
+
+    What is found wrong is withdrawn, as if a read had found it.
+    """
+
+    def __init__(self, index: Index, locations: Locations, reader: Reader) -> None:
+        self.report = VerifyReport()
+        self._index = index
+        self._locations = locations
+        self._reader = reader
+
+    def check_index(self, path: Path) -> None:
+        """The structure of the index."""
+        for sentence in self._index.database.quick_check():
+            self.report.add(Problem(kind=ProblemKind.INDEX_DAMAGED, path=path, detail=sentence))
+
+    def segments(self) -> list[SegmentId]:
+        """What is to be walked."""
+        with self._index.database.reading() as connection:
+            return [segment.id for segment in self._index.segments(connection)]
+
+    def check(self, number: SegmentId, after: int) -> int | None:
+        """Read blocks of a segment behind offset `after` (-1 at first); where to go on, None at its end."""
+        with self._index.database.reading() as connection:
+            segment = self._index.segment(connection, number)
+            rows = self._index.rows(connection, number, after, VERIFY_ROWS)
+        if segment is None or (segment.kind == PACK and segment.state is SegmentState.MISSING):
+            return None
+        path = self._reader.path(segment)
+        try:
+            fd, status = disk.open_regular(path)
+        except OSError as error:
+            if self._stands(segment):
+                detail = f"{len(rows)} blocks or more" if rows else ""
+                self.report.add(
+                    Problem(kind=ProblemKind.FILE_GONE, path=path, detail=f"{error.strerror}; {detail}".rstrip("; "))
+                )
+                self._withdraw(segment, Fault.GONE)
+                return None
+            return after
+        try:
+            in_place = segment.kind != PACK and segment.state is not SegmentState.FETCHING
+            if in_place and after < 0 and not disk.unchanged(segment.stamp, status):
+                self.report.add(Problem(kind=ProblemKind.FILE_CHANGED, path=path))
+                self._withdraw(segment, Fault.CHANGED)
+            return self._check_rows(fd, segment, path, rows)
+        finally:
+            os.close(fd)
+
+    def _check_rows(self, fd: int, segment: Segment, path: Path, rows: list[Row]) -> int | None:
+        done = 0
+        scratch = bytearray()
+        for position, (multihash, offset, length, prefix, suffix) in enumerate(rows):
+            if done >= VERIFY_BYTES and offset > rows[position - 1][1]:
+                return rows[position - 1][1]
+            location = Location(multihash, segment, offset, length, prefix, suffix)
+            size = location.size if location.plausible else 0
+            if len(scratch) < size:
+                scratch = bytearray(size)
+            self.report.blocks += 1
+            self.report.bytes += size
+            done += size
+            if fill(fd, location, memoryview(scratch)[:size]):
+                self._locations.found_good(multihash, segment.id)
+            elif self._stands(segment):
+                cid = Cid.v1(RAW, multihash)
+                self.report.add(Problem(kind=ProblemKind.WRONG_BYTES, path=path, cid=cid, offset=offset))
+                if segment.kind == PACK or segment.state is SegmentState.FETCHING:
+                    self._reader.blame(location, Fault.WRONG_BYTES, path)
+                else:
+                    self._withdraw(segment, Fault.WRONG_BYTES)
+        return rows[-1][1] if len(rows) >= VERIFY_ROWS else None
+
+    def _stands(self, segment: Segment) -> bool:
+        """Whether the segment is still where it was: a fetch may have ended, or compaction moved its blocks."""
+        with self._index.database.reading() as connection:
+            now = self._index.segment(connection, segment.id)
+        return now is not None and (now.path == segment.path) and (segment.kind != PACK or now.state == segment.state)
+
+    def _withdraw(self, segment: Segment, fault: Fault) -> None:
+        if segment.kind != PACK and segment.state is SegmentState.SEALED:
+            self._reader.withdraw(segment, fault)

@@ -1,0 +1,80 @@
+"""The control socket of a home, for as long as a node holds it."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import anyio.abc
+from anyio.abc import ByteStream, SocketListener
+
+from stack.control.server import ControlServer
+from stack.errors import Refused
+from stack.node.api import Api
+from stack.node.home import ControlAddress, Home, new_token
+from stack.protocols.identify.service import AGENT_VERSION
+
+
+class ControlSocket:
+    """Serves the requests of other commands. `drain` returns when none is running."""
+
+    def __init__(self, server: ControlServer) -> None:
+        self._server = server
+        self._active = 0
+        self._idle = anyio.Event()
+        self._idle.set()
+
+    @property
+    def active(self) -> int:
+        """Requests that are being served."""
+        return self._active
+
+    async def drain(self) -> None:
+        """Wait until no request is running: a command that ends must not take others down with it."""
+        await self._idle.wait()
+
+    async def serve(self, stream: ByteStream) -> None:
+        """One connection."""
+        if not self._active:
+            self._idle = anyio.Event()
+        self._active += 1
+        try:
+            await self._server.serve(stream)
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+
+@asynccontextmanager
+async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
+    """Listen, and tell other commands where. Raises Refused when no socket can be made."""
+    listener, address = await _listen(home)
+    control = ControlSocket(ControlServer(api, AGENT_VERSION, address.token or None))
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, control.serve)
+        home.announce_address(address)
+        try:
+            yield control
+        finally:
+            home.withdraw_address()
+            if address.path is not None:
+                with suppress(OSError):
+                    os.unlink(address.path)
+            tasks.cancel_scope.cancel()
+
+
+async def _listen(home: Home) -> tuple[SocketListener, ControlAddress]:
+    try:
+        if hasattr(socket, "AF_UNIX"):
+            path = home.socket_path()
+            Path(path).unlink(missing_ok=True)
+            return await anyio.create_unix_listener(path, mode=0o600), ControlAddress(path)
+        token = new_token()
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        return listener.listeners[0], ControlAddress(None, "127.0.0.1", port, token)  # type: ignore[return-value]
+    except OSError as error:
+        raise Refused(f"the control socket of {home.path} cannot be made: {error.strerror}") from error

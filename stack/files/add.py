@@ -1,0 +1,312 @@
+"""Files and trees become DAGs where they lie: read and hashed once, recorded in place, the same CIDs as Kubo's.
+
+Nothing is copied unless that is asked for, or the store cannot record files. What cannot be read is left out and told.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from stack.blocks.interfaces import BlockStore, PinKind
+from stack.dag.unixfs.chunkers import parse_chunker
+from stack.dag.unixfs.data import UnixTime
+from stack.dag.unixfs.directory import Entry, build_directory, symlink_block
+from stack.dag.unixfs.names import printable
+from stack.dag.unixfs.options import ImportOptions
+from stack.errors import Refused
+from stack.files.add_file import FileAdder, Keeper
+from stack.files.events import EntrySkipped
+from stack.files.storage import hold, pins
+from stack.files.tasks import task_group
+from stack.multiformats.cid import Cid
+
+FILES_AT_ONCE = 8
+"""Files in work at a time: while one waits for the index, others are read."""
+
+PROGRESS_SECONDS = 0.1
+HIDDEN = "hidden"
+DENIED = "permission denied"
+VANISHED = "it vanished while it was added"
+NOT_A_FILE = "not a file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddProgress:
+    """How far an import is, told some times a second."""
+
+    path: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryAdded:
+    """A file, link or directory has its CID."""
+
+    cid: Cid
+    path: str
+    size: int
+    """Content bytes; of a directory the bytes of all blocks below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What was imported."""
+
+    cid: Cid
+    name: str
+    size: int
+    """Content bytes of all files."""
+    files: int
+    """Files and symbolic links."""
+    skipped: int
+    """Entries left out because they could not be read or are no files; those that are hidden are not counted."""
+    hidden: int
+    leaf_size: int
+    """Of a single file cut into pieces of one size, that size; else 0. What leaves are numbered by."""
+
+
+AddEvent = AddProgress | EntryAdded | EntrySkipped
+
+
+@dataclass(slots=True)
+class _Listing:
+    """A directory whose entries are being added."""
+
+    path: Path
+    shown: str
+    status: os.stat_result
+    files: list[tuple[str, int]]
+    directories: list[str]
+    had_names: bool
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Adder:
+    """One import. Used once: `add`."""
+
+    def __init__(
+        self,
+        store: BlockStore | None,
+        options: ImportOptions,
+        *,
+        copy: bool = False,
+        tell: Callable[[AddEvent], None] | None = None,
+    ) -> None:
+        """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too."""
+        self._store = store
+        self._options = options
+        self._tell = tell if tell is not None else lambda event: None
+        self._keeper = Keeper(store, copy=copy)
+        self._file_adder = FileAdder(options, self._keeper, self._progressed)
+        self._at_once = anyio.Semaphore(FILES_AT_ONCE)
+        self._done = self._total = 0
+        self._told_at = 0.0
+        self._files = self._skipped = self._hidden = 0
+
+    async def add(self, paths: Sequence[Path], *, pin: PinKind | None = None) -> Added:
+        """Import these; several become entries of one directory made for them. With `pin` the root is pinned in the end.
+
+        Raises Refused for what cannot be read at all, for names that are no text and for equal ones; SourceChanged when a
+        file does not hold still; NoSpace, StoreError, LimitExceeded.
+        """
+        paths = [Path(os.path.abspath(path)) for path in paths]
+        self._total = await anyio.to_thread.run_sync(_total_size, paths, self._options.hidden)
+        if self._store is None:
+            return await self._add_all(paths)
+        with hold(self._store):
+            added = await self._add_all(paths)
+            keeper = pins(self._store)
+            if pin is not None and keeper is not None:
+                await keeper.add_pin(added.cid, added.name, kind=pin)
+            return added
+
+    async def _add_all(self, paths: Sequence[Path]) -> Added:
+        entries = [await self._add_top(path) for path in paths]
+        leaf_size = 0
+        if len(entries) > 1 or self._options.wrap:
+            cid = (await self._build("", entries, None, None)).cid
+        else:
+            cid = entries[0].cid
+            if await anyio.to_thread.run_sync(_is_plain_file, paths[0]):
+                leaf_size = parse_chunker(self._options.chunker).fixed_size or 0
+        await self._keeper.flush()
+        return Added(
+            cid=cid,
+            name=paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more",
+            size=self._done,
+            files=self._files,
+            skipped=self._skipped,
+            hidden=self._hidden,
+            leaf_size=leaf_size,
+        )
+
+    async def _add_top(self, path: Path) -> Entry:
+        """Something that was named by the user: what cannot be read of it is an error."""
+        _check_name(path.parent, path.name)
+        try:
+            status = await anyio.to_thread.run_sync(os.lstat, path)
+            if stat.S_ISDIR(status.st_mode):
+                return await self._add_tree(path, status)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+                raise Refused(f"{printable(str(path))} is neither a file nor a directory")
+            return await self._add_entry(path, path.name, stat.S_IFMT(status.st_mode))
+        except OSError as error:
+            raise Refused(f"{printable(str(path))} cannot be read: {error.strerror}") from error
+
+    async def _add_tree(self, path: Path, status: os.stat_result) -> Entry:
+        """A directory with everything below it; goes down one branch at a time, with the listings above it in memory."""
+        above = [await self._list(path, path.name, status)]
+        while True:
+            listing = above[-1]
+            if listing.files:
+                await self._add_files(listing)
+            if listing.directories:
+                name = listing.directories.pop()
+                shown = f"{listing.shown}/{name}"
+                try:
+                    status = await anyio.to_thread.run_sync(os.lstat, listing.path / name)
+                    above.append(await self._list(listing.path / name, shown, status))
+                except OSError as error:
+                    self._skip(shown, error)
+                continue
+            above.pop()
+            mtime = UnixTime.of_nanoseconds(listing.status.st_mtime_ns)
+            attributes = self._options.attributes(stat.S_IMODE(listing.status.st_mode), mtime)
+            entry = await self._build(listing.shown, listing.entries, *attributes)
+            if not above:
+                return entry
+            # As Kubo: a directory that holds nothing but directories which are left out is kept, empty.
+            if listing.had_names or self._options.empty_directories:
+                above[-1].entries.append(entry)
+
+    async def _list(self, path: Path, shown: str, status: os.stat_result) -> _Listing:
+        entries = await anyio.to_thread.run_sync(_scan, path)
+        had_names = bool(entries)
+        if not self._options.hidden:
+            for name, _ in entries:
+                if name.startswith("."):
+                    self._hidden += 1
+                    self._tell(EntrySkipped(path=f"{shown}/{name}", reason=HIDDEN))
+            entries = [entry for entry in entries if not entry[0].startswith(".")]
+        for name, _ in entries:
+            _check_name(path, name)
+        files = [entry for entry in entries if entry[1] != stat.S_IFDIR]
+        directories = [name for name, kind in entries if kind == stat.S_IFDIR]
+        return _Listing(path, shown, status, files, directories, had_names)
+
+    async def _add_files(self, listing: _Listing) -> None:
+        async with task_group() as group:
+            while listing.files:
+                await self._at_once.acquire()
+                group.start_soon(self._add_below, listing, *listing.files.pop())
+
+    async def _add_below(self, listing: _Listing, name: str, kind: int) -> None:
+        """An entry of a directory; what cannot be read is left out."""
+        path, shown = listing.path / name, f"{listing.shown}/{name}"
+        try:
+            if kind:
+                listing.entries.append(await self._add_entry(path, shown, kind))
+            else:
+                self._left_out(shown, NOT_A_FILE)
+        except OSError as error:
+            self._skip(shown, error)
+        finally:
+            self._at_once.release()
+
+    async def _add_entry(self, path: Path, shown: str, kind: int) -> Entry:
+        """A file or a symbolic link. Raises OSError, SourceChanged."""
+        if kind == stat.S_IFLNK:
+            leads_to, mtime_ns = await anyio.to_thread.run_sync(_read_link, path)
+            _, mtime = self._options.attributes(0, UnixTime.of_nanoseconds(mtime_ns))
+            cid, block = symlink_block(self._options, leads_to, mtime=mtime)
+            await self._keeper.node(cid, block)
+            size = dag_size = len(block)
+        else:
+            cid, size, dag_size = await self._file_adder.add(path, shown)
+        self._files += 1
+        self._tell(EntryAdded(cid=cid, path=shown, size=size))
+        return Entry(path.name, cid, dag_size)
+
+    async def _build(self, shown: str, entries: list[Entry], mode: int | None, mtime: UnixTime | None) -> Entry:
+        builder = build_directory(self._options, entries, mode=mode, mtime=mtime)
+        while True:
+            try:
+                await self._keeper.node(*next(builder))
+            except StopIteration as stop:
+                cid, dag_size, _ = stop.value
+                self._tell(EntryAdded(cid=cid, path=shown, size=dag_size))
+                return Entry(shown.rpartition("/")[2], cid, dag_size)
+
+    def _skip(self, shown: str, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if isinstance(error, PermissionError):
+            reason = DENIED
+        elif isinstance(error, FileNotFoundError):
+            reason = VANISHED
+        self._left_out(shown, reason)
+
+    def _left_out(self, shown: str, reason: str) -> None:
+        self._skipped += 1
+        self._tell(EntrySkipped(path=shown, reason=reason))
+
+    def _progressed(self, shown: str, length: int) -> None:
+        self._done += length
+        now = anyio.current_time()
+        if now - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = now
+            self._tell(AddProgress(path=shown, bytes_done=self._done, bytes_total=max(self._total, self._done)))
+
+
+def _scan(path: Path) -> list[tuple[str, int]]:
+    """Names in a directory, sorted downwards, and what they are: S_IFDIR, S_IFREG, S_IFLNK or 0. Raises OSError."""
+    with os.scandir(path) as entries:
+        return sorted(((entry.name, _kind(entry)) for entry in entries), reverse=True)
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
+
+
+def _read_link(path: Path) -> tuple[str, int]:
+    return os.readlink(path), os.lstat(path).st_mtime_ns
+
+
+def _check_name(directory: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        where = printable(str(directory))
+        raise Refused(
+            f"the name {printable(name)} in {where} is not UTF-8, so others could not use it: rename it"
+        ) from None
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _total_size(paths: Sequence[Path], hidden: bool) -> int:
+    """Bytes of all files, for the progress bar; what cannot be read counts nothing."""
+    total = 0
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop()
+        try:
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
+            elif stat.S_ISDIR(status.st_mode):
+                waiting += (path / name for name in os.listdir(path) if hidden or not name.startswith("."))
+        except OSError:
+            continue  # it will be told when it is its turn
+    return total

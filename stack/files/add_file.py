@@ -1,0 +1,160 @@
+"""One local file becomes a DAG: its leaves recorded where they lie, the nodes above them put into the store."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from stack.blocks.disk import stamp_of, unchanged
+from stack.blocks.interfaces import Block, BlockStore, FileStamp, InPlaceStore, Leaf, SourceChanged
+from stack.dag.unixfs.builder import FileBuilder, FileRoot
+from stack.dag.unixfs.data import UnixTime
+from stack.dag.unixfs.options import ImportOptions
+from stack.files.cutting import HASHERS, PIECE_BYTES, CutLeaf, OpenFile, Shortened, cut_file, cut_small_file
+from stack.files.storage import in_place
+from stack.multiformats.cid import Cid
+from stack.multiformats.multihash import IDENTITY
+
+NODE_BYTES = 4 * 1024 * 1024
+"""Nodes kept before they go to the store together."""
+
+LEAF_ROWS = 4096
+"""Leaves kept before they are recorded together, some 2 MiB of memory."""
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Keeper:
+    """Where an import keeps what it makes. Commands: `node`, `leaves`, `flush`."""
+
+    def __init__(self, store: BlockStore | None, *, copy: bool) -> None:
+        self._store = store
+        self._in_place: InPlaceStore | None = None if store is None or copy else in_place(store)
+        self.copies = store is not None and self._in_place is None
+        """Leaves are kept as blocks."""
+        self._nodes: list[Block] = []
+        self._node_bytes = 0
+
+    async def node(self, cid: Cid, block: bytes) -> None:
+        """Keep a node, soon. Raises NoSpace, StoreError."""
+        if self._store is not None and cid.hash_code != IDENTITY:
+            self._nodes.append((cid, block))
+            self._node_bytes += len(block)
+            if self._node_bytes >= NODE_BYTES:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Keep all nodes now."""
+        nodes, self._nodes, self._node_bytes = self._nodes, [], 0
+        if self._store is not None and nodes:
+            await self._store.put(nodes)
+
+    async def leaves(self, path: Path, stamp: FileStamp, leaves: list[CutLeaf]) -> None:
+        """Record leaves where they lie, or keep their blocks. Raises SourceChanged, NoSpace, StoreError."""
+        leaves = [leaf for leaf in leaves if leaf.cid.hash_code != IDENTITY]
+        if self._in_place is not None and leaves:
+            rows = [Leaf(leaf.cid, leaf.offset, leaf.length, leaf.prefix, leaf.suffix) for leaf in leaves]
+            await self._in_place.add_file(path, stamp, rows)
+        elif self.copies and self._store is not None:
+            await self._store.put([(leaf.cid, leaf.block) for leaf in leaves if leaf.block is not None])
+
+
+class FileAdder:
+    """Adds files, several at once if need be. Command: `add`."""
+
+    def __init__(self, options: ImportOptions, keeper: Keeper, progress: Callable[[str, int], None]) -> None:
+        """`progress` is told of the bytes that were read of a path; of less than none when it must be read again."""
+        self._options = options
+        self._keeper = keeper
+        self._progress = progress
+        self._hashers = anyio.CapacityLimiter(HASHERS)
+
+    async def add(self, path: Path, shown: str) -> FileRoot:
+        """The root of a regular file. Raises SourceChanged when it does not hold still, OSError, NoSpace, StoreError."""
+        try:
+            return await self._add_once(path, shown)
+        except SourceChanged:
+            # Somebody was still writing it. Rows of the first try go when it is recorded with its new stamp.
+            return await self._add_once(path, shown)
+
+    async def _add_once(self, path: Path, shown: str) -> FileRoot:
+        file, status, leaves = await anyio.to_thread.run_sync(self._open, path)
+        try:
+            run = _Run(self, path, shown, file, stamp_of(status))
+            try:
+                if leaves is not None:
+                    await run.take(leaves)
+                else:
+                    await cut_file(file, self._hashers, run.take)
+                if not unchanged(stamp_of(status), os.fstat(file.fd)):
+                    raise Shortened
+                return await run.finish()
+            except (Shortened, SourceChanged):
+                self._progress(shown, -run.read)
+                raise SourceChanged(path) from None
+        finally:
+            os.close(file.fd)
+
+    def _open(self, path: Path) -> tuple[OpenFile, os.stat_result, list[CutLeaf] | None]:
+        """A file and how it looks; its leaves too where it is small, so that it costs one worker call."""
+        fd = os.open(path, _READ)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceChanged(path)
+            mtime = UnixTime.of_nanoseconds(status.st_mtime_ns)
+            attributes = self._options.attributes(stat.S_IMODE(status.st_mode), mtime)
+            file = OpenFile(fd, status.st_size, self._options, *attributes, keep_blocks=self._keeper.copies)
+            try:
+                return file, status, cut_small_file(file) if file.size <= PIECE_BYTES else None
+            except Shortened:
+                raise SourceChanged(path) from None
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+class _Run:
+    """One file while it is added."""
+
+    def __init__(self, adder: FileAdder, path: Path, shown: str, file: OpenFile, stamp: FileStamp) -> None:
+        self._adder = adder
+        self._keeper = adder._keeper
+        self._path = path
+        self._shown = shown
+        self._file = file
+        self._stamp = stamp
+        self._builder = FileBuilder(file.options)
+        self._leaves: list[CutLeaf] = []
+        self.read = 0
+
+    async def take(self, leaves: list[CutLeaf]) -> None:
+        """The next leaves of the file."""
+        for leaf in leaves:
+            size = len(leaf.prefix) + leaf.length + len(leaf.suffix)
+            self._builder.add_leaf(leaf.cid, leaf.length, size, whole_file=leaf.whole_file)
+        length = sum(leaf.length for leaf in leaves)
+        self.read += length
+        self._adder._progress(self._shown, length)
+        self._leaves += leaves
+        if len(self._leaves) >= LEAF_ROWS or self._keeper.copies:
+            await self._keep_leaves()
+        await self._keep_nodes()
+
+    async def finish(self) -> FileRoot:
+        """All leaves were told."""
+        await self._keep_leaves()
+        root = self._builder.finish(mode=self._file.mode, mtime=self._file.mtime)
+        await self._keep_nodes()
+        return root
+
+    async def _keep_leaves(self) -> None:
+        leaves, self._leaves = self._leaves, []
+        await self._keeper.leaves(self._path, self._stamp, leaves)
+
+    async def _keep_nodes(self) -> None:
+        while (block := self._builder.next_block()) is not None:
+            await self._keeper.node(*block)

@@ -1,0 +1,284 @@
+"""The fetch of a file or a tree: a context that tells of itself while it runs, resumes what was begun, and ends complete.
+
+What is fetched is served as soon as it is written, by whoever reads the store; the fetch itself only asks.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from stack.bitswap.interfaces import Exchange, Provider, ProviderSource, Session
+from stack.blocks.interfaces import BlockStore, PinKind
+from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
+from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
+from stack.errors import DecodeError, FetchError, NoSpace, StackError
+from stack.files import target as targets
+from stack.files.events import EventQueue, FetchEvent, FetchFinished, FetchStarted
+from stack.files.fetch_file import fetch_file
+from stack.files.fetch_tree import TreeFetch
+from stack.files.gather import Gatherer
+from stack.files.jobs import Jobs, JobState
+from stack.files.paths import resolve_path
+from stack.files.ranges import LeafTracker
+from stack.files.storage import hold, pins
+from stack.files.tasks import task_group
+from stack.files.watch import Patience, watch
+from stack.files.work import Work
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.protocols.providers.interfaces import RangeBook
+
+ENDING_SECONDS = 5.0
+"""How long a cancelled fetch may take to write down that it was interrupted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRequest:
+    """What to fetch, and where it goes."""
+
+    root: Cid
+    path: str = ""
+    """Below the root; the entry that it leads to is fetched."""
+    name: str = ""
+    """What a ticket calls it; hostile text like any other. The path's last name counts more."""
+    directory: Path
+    """Where relative names end up."""
+    out: Path | None = None
+    """The name to write to, or a directory to write into."""
+    into_directory: bool = False
+    """`out` is a directory, made if need be."""
+    include: tuple[str, ...] = ()
+    """Patterns of paths in a tree; everything is fetched without any."""
+    providers: tuple[Provider, ...] = ()
+    patience: Patience = field(default_factory=Patience)
+    broadcast: bool = False
+    """Ask connected peers while no provider is known; it tells them what is sought."""
+    options: str = "{}"
+    """Kept with the job, for whoever starts it again."""
+
+
+class Fetcher:
+    """Starts fetches. Everything it works with is handed in."""
+
+    def __init__(
+        self,
+        store: BlockStore,
+        exchange: Exchange,
+        *,
+        sources: ProviderSource | None = None,
+        is_connected: Callable[[PeerId], bool] | None = None,
+        book: RangeBook | None = None,
+        jobs: Jobs | None = None,
+    ) -> None:
+        """`sources` finds providers beside those of a request; `book` is told which leaves are here; `jobs` lists fetches."""
+        self.store = store
+        self.exchange = exchange
+        self.sources = sources
+        self.is_connected = is_connected
+        self.book = book
+        self.jobs = jobs
+
+    @asynccontextmanager
+    async def open(self, request: FetchRequest) -> AsyncIterator["Fetch"]:
+        """A fetch that runs while the context lasts. Leaving it early stops the fetch; the same request goes on later."""
+        fetch = Fetch(self, request)
+        async with task_group() as group:
+            group.start_soon(fetch._run)
+            try:
+                yield fetch
+            finally:
+                group.cancel_scope.cancel()
+
+    async def fetch(self, request: FetchRequest) -> FetchFinished:
+        """Fetch to the end. Raises what `Fetch` raises."""
+        async with self.open(request) as fetch:
+            return await fetch.finish()
+
+
+class Fetch:
+    """A running fetch: iterate over its events, or `finish` it. Made by `Fetcher.open`.
+
+    Both raise, where the fetch failed: NoProvider, Stalled, DeadlinePassed, NoSpace, Refused, LinkNotFound, DecodeError (the
+    DAG is not what it says), LimitExceeded, StoreError.
+    """
+
+    def __init__(self, fetcher: Fetcher, request: FetchRequest) -> None:
+        self.request = request
+        self.target: Path | None = None
+        """The path that is made, once it is decided."""
+        self.job: int | None = None
+        self._fetcher = fetcher
+        self._events = EventQueue()
+        self._work: Work | None = None
+
+    def __repr__(self) -> str:
+        return f"<Fetch {self.request.root} to {self.target}, {self.bytes_done} bytes>"
+
+    @property
+    def bytes_done(self) -> int:
+        """Content bytes on the disk and checked."""
+        return self._work.progress.done if self._work is not None else 0
+
+    @property
+    def bytes_total(self) -> int:
+        """Content bytes in all, as claimed; 0 until that is known."""
+        return self._work.progress.total if self._work is not None else 0
+
+    def __aiter__(self) -> AsyncIterator[FetchEvent]:
+        return self._events
+
+    async def finish(self) -> FetchFinished:
+        """Wait for the end, passing over the events."""
+        async for event in self._events:
+            if isinstance(event, FetchFinished):
+                return event
+        raise FetchError("the fetch has ended already")
+
+    # the task
+
+    async def _run(self) -> None:
+        state, problem = JobState.INTERRUPTED, None
+        try:
+            finished = await self._fetch_all()
+            state = JobState.DONE
+            self._events.put(finished)
+            self._events.end()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever reads the events
+            resumable = isinstance(error, FetchError | NoSpace)
+            state, problem = JobState.INTERRUPTED if resumable else JobState.FAILED, str(error)
+            self._events.end(error)
+        finally:
+            with anyio.move_on_after(ENDING_SECONDS, shield=True):
+                await self._end_job(state, problem)
+
+    async def _end_job(self, state: JobState, problem: str | None) -> None:
+        jobs = self._fetcher.jobs
+        if jobs is not None and self.job is not None:
+            try:
+                await jobs.progress(self.job, self.bytes_done, self.bytes_total)
+                await jobs.end_job(self.job, state, problem)
+            except StackError:
+                pass  # the list of jobs is a convenience, and what the fetch itself has to say is more important
+
+    async def _fetch_all(self) -> FetchFinished:
+        request, fetcher = self.request, self._fetcher
+        began = anyio.current_time()
+        names = path_names(request.path)
+        target = await self._choose_target(names[-1] if names else request.name)
+        await anyio.to_thread.run_sync(targets.make_parents, target)
+        tracker = LeafTracker(fetcher.book, request.root) if fetcher.book is not None and not names else None
+        session_context = fetcher.exchange.session(
+            request.root, providers=request.providers, broadcast=request.broadcast
+        )
+        complete = False
+        try:
+            with hold(fetcher.store, request.root):
+                async with session_context as session:
+                    work = Work(
+                        store=fetcher.store,
+                        gatherer=Gatherer(session, fetcher.store),
+                        tell=self._events.put,
+                        tracker=tracker,
+                    )
+                    self._work = work
+                    async with task_group() as group:
+                        group.start_soon(self._search, session)
+                        group.start_soon(watch, work, session, request.patience, fetcher.is_connected, self._record)
+                        await self._fetch_target(work, target, names)
+                        group.cancel_scope.cancel()
+            complete = not request.include and not work.skipped
+        finally:
+            if tracker is not None:
+                tracker.drain()
+                tracker.complete() if complete else tracker.close()
+        return FetchFinished(
+            root=request.root,
+            target=target,
+            size=work.progress.done,
+            files=work.files,
+            received=work.gatherer.received,
+            seconds=anyio.current_time() - began,
+            already_complete=not work.files_written,
+            skipped=work.skipped,
+        )
+
+    async def _choose_target(self, name: str) -> Path:
+        """Decide where it goes, and write down that it goes there."""
+        request, jobs = self.request, self._fetcher.jobs
+        known = await jobs.jobs() if jobs is not None else []
+        earlier = [job.target for job in known if (job.root, job.path) == (request.root, request.path)]
+        target = await anyio.to_thread.run_sync(
+            partial(
+                targets.choose_target,
+                request.directory,
+                request.out,
+                name,
+                request.root,
+                into=request.into_directory,
+                earlier=earlier,
+            )
+        )
+        self.target = target
+        if jobs is not None:
+            job = await jobs.start_job(request.root, request.path, target, name=target.name, options=request.options)
+            self.job = job.id
+        return target
+
+    async def _search(self, session: Session) -> None:
+        """Tell the session of providers as they are found."""
+        if self._fetcher.sources is not None:
+            async for provider in self._fetcher.sources.find_providers(self.request.root):
+                session.add_provider(provider)
+
+    async def _record(self) -> None:
+        """Write down how far it is."""
+        if self._fetcher.jobs is not None and self.job is not None:
+            await self._fetcher.jobs.progress(self.job, self.bytes_done, self.bytes_total)
+
+    async def _fetch_target(self, work: Work, target: Path, names: list[str]) -> None:
+        keeper = pins(work.store)
+        if keeper is not None:
+            await keeper.add_pin(self.request.root, target.name, kind=PinKind.SHARE)
+        cid = await resolve_path(work.gatherer.node, self.request.root, names)
+        block = await work.gatherer.get(cid)
+        node = decode_node(cid, block)
+        if node.links or not node.is_file:
+            await work.store.put([(cid, block)])
+        total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
+        work.progress.total = total
+        there = await anyio.to_thread.run_sync(targets.bytes_there, target)
+        await anyio.to_thread.run_sync(targets.check_space, target, max(total - there, 0))
+        self._events.put(
+            FetchStarted(
+                root=self.request.root,
+                name=target.name,
+                target=target,
+                size=total,
+                files=0 if node.is_directory else 1,
+            )
+        )
+        await self._fetch_node(work, node, block, target, there)
+        work.progress.total = work.progress.done
+
+    async def _fetch_node(self, work: Work, node: UnixFSNode, block: bytes, target: Path, there: int) -> None:
+        if node.is_file:
+            await fetch_file(work, node, block, target, targets.part_path(target))
+        elif node.is_directory:
+            work.tracker = None
+            if there:
+                work.resumed(there)
+            await TreeFetch(work, target, self.request.include).run(node)
+        elif node.kind is NodeKind.SYMLINK:
+            mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+            made = await anyio.to_thread.run_sync(
+                targets.make_symlink, target.parent, (target.name,), node.target, mtime_ns
+            )
+            work.files += 1
+            work.files_written += made
+        else:
+            raise DecodeError(f"{node.cid} is a {node.kind.name}, which is neither a file nor a directory")

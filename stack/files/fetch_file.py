@@ -1,0 +1,153 @@
+"""One file of a fetch: compared where it exists, else written in place beside its final name, checked, and named."""
+
+import os
+import stat
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from stack.blocks.interfaces import FileWriter, Leaf
+from stack.dag.unixfs.reader import FilePart, UnixFSNode
+from stack.errors import Refused
+from stack.files.events import FileFinished
+from stack.files.leaves import LeafWalk
+from stack.files.parts import is_in_place, place_leaf
+from stack.files.storage import create_file
+from stack.files.tasks import task_group
+from stack.files.work import Work
+from stack.sansio.interfaces import Buffer
+
+CHECKPOINT_SECONDS = 1.0
+"""How often what was written is put on record while nothing more comes; while blocks come the writer does it itself."""
+
+CLOSING_SECONDS = 10.0
+"""A cancelled fetch syncs what it has, at most for this long: a disk that hangs must not hold a Ctrl-C."""
+
+
+class _Different(Exception):
+    """The file that exists is another one."""
+
+
+async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path) -> None:
+    """Have the file at `target`, by way of `part`; `node` is its root, `block` the root's bytes.
+
+    Raises Refused when something else is there, NoSpace, DecodeError (also WrongSize), and what the session raises. When
+    it is cancelled, or fails, what came stays in the part file.
+    """
+    if await anyio.to_thread.run_sync(os.path.lexists, target):
+        if not await _is_there(work, node, block, target):
+            raise Refused(f"{target} exists with other content")
+    else:
+        await _write(work, node, block, target, part)
+        work.files_written += 1
+    work.files += 1
+    work.tell(FileFinished(path=target, size=node.file_size))
+
+
+async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path) -> bool:
+    """Whether an existing file is this one, told from its bytes; nothing but nodes is asked for."""
+    try:
+        with _reading(target) as fd:
+            if fd is None or os.fstat(fd).st_size != node.file_size:
+                return False
+
+            def check(part: FilePart) -> bool | None:
+                found = is_in_place(fd, part)
+                if found is False:
+                    raise _Different
+                return found
+
+            def compare(leaf: Leaf, payload: Buffer) -> None:
+                if os.pread(fd, leaf.length, leaf.offset) != payload:
+                    raise _Different
+
+            if node.links:
+                await LeafWalk(work, node, compare, check, counted=False).run()
+            else:
+                await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, compare)
+    except _Different:
+        return False
+    work.progress.found(node.file_size)
+    return True
+
+
+async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path) -> None:
+    async with _writer(work, part, node.file_size) as writer:
+        if not node.links:
+            await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, writer.write)
+            work.progress.written(node.file_size)
+        else:
+            present = _Ranges(await writer.present())
+            if present.total:
+                work.resumed(present.total)
+            with _reading(part) as fd:
+
+                def check(leaf: FilePart) -> bool | None:
+                    # Whatever the record says, the bytes decide: it may be that of another content of the same name.
+                    return present.has(leaf.offset, leaf.size) and fd is not None and is_in_place(fd, leaf)
+
+                await LeafWalk(work, node, writer.write, check if present.total else None).run()
+        mode = None if node.mode is None else node.mode & 0o777
+        mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+        await writer.seal(target, mode=mode, mtime_ns=mtime_ns)
+
+
+@asynccontextmanager
+async def _writer(work: Work, part: Path, size: int) -> AsyncIterator[FileWriter]:
+    """A writer whose record is kept up to date, and that is closed properly also by an error or a cancellation."""
+    writer = await create_file(work.store, part, size)
+    try:
+        async with task_group() as group:
+            group.start_soon(_checkpoints, writer)
+            yield writer
+            group.cancel_scope.cancel()
+    finally:
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            await writer.aclose()
+
+
+async def _checkpoints(writer: FileWriter) -> None:
+    while True:
+        await anyio.sleep(CHECKPOINT_SECONDS)
+        await writer.checkpoint()
+
+
+class _Ranges:
+    """What is on record of a file, as ranges that do not touch; many leaves become few ranges."""
+
+    def __init__(self, leaves: list[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self.total = 0
+        for offset, length in leaves:
+            if self._ends and offset <= self._ends[-1]:
+                self.total += max(offset + length - self._ends[-1], 0)
+                self._ends[-1] = max(self._ends[-1], offset + length)
+            else:
+                self._starts.append(offset)
+                self._ends.append(offset + length)
+                self.total += length
+
+    def has(self, offset: int, size: int) -> bool:
+        """Whether all of this is on record."""
+        index = bisect_right(self._starts, offset) - 1
+        return index >= 0 and offset + size <= self._ends[index]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[int | None]:
+    """A descriptor of a regular file; None for anything else, a symbolic link too."""
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        fd = os.open(path, flags)
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)

@@ -1,0 +1,94 @@
+"""Leaves of a file as a fetch meets them: is this block a leaf, does it fit its place, is it there already. For worker threads."""
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
+from stack.blocks.hashing import matches
+from stack.blocks.index import FRAME_BYTES_MAX
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, Leaf
+from stack.dag.unixfs import builder
+from stack.dag.unixfs.data import NodeKind
+from stack.dag.unixfs.reader import FilePart, decode_part, leaf_frame
+from stack.errors import DecodeError
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB, RAW
+from stack.multiformats.multihash import IDENTITY
+from stack.sansio.interfaces import Buffer
+
+LeafSink = Callable[[Leaf, Buffer], None]
+"""Takes a leaf and its payload: writes it, or compares it with what is there."""
+
+
+class WrongSize(DecodeError):
+    """A block is not as large as the nodes above it say: whoever made this DAG lies, or made a mistake."""
+
+    def __init__(self, cid: Cid, announced: int, size: int) -> None:
+        super().__init__(
+            f"{cid} holds {size} bytes of the file where {announced} were announced; nothing of it is kept"
+        )
+        self.cid = cid
+        self.announced = announced
+        self.size = size
+
+
+def is_certainly_node(part: FilePart) -> bool:
+    """Whether a part cannot be one block with all its bytes, so that it must have parts of its own."""
+    return part.cid.codec != RAW and part.size > BLOCK_SIZE_MAX
+
+
+@lru_cache(maxsize=256)
+def _frames(size: int) -> tuple[tuple[bytes, bytes], ...]:
+    """What writers put around this much payload in a dag-pb leaf: balanced and trickle layout."""
+    return builder.leaf_frame(NodeKind.FILE, size), builder.leaf_frame(NodeKind.RAW, size)
+
+
+def place_leaf(part: FilePart, block: Buffer, sink: LeafSink) -> bool:
+    """Give the payload of a leaf to `sink`, without a copy where the leaf has a usual form; False for a node with children.
+
+    Raises WrongSize, DecodeError, and what `sink` raises.
+    """
+    view = memoryview(block)
+    if part.cid.codec == RAW:
+        if len(view) != part.size:
+            raise WrongSize(part.cid, part.size, len(view))
+        sink(_leaf(part, view), view)
+        return True
+    if part.cid.codec == DAG_PB:
+        for prefix, suffix in _frames(part.size):
+            end = len(prefix) + part.size
+            if end + len(suffix) == len(view) and view[: len(prefix)] == prefix and view[end:] == suffix:
+                payload = view[len(prefix) : end]
+                sink(_leaf(part, payload, prefix, suffix), payload)
+                return True
+    raw = bytes(view)
+    node = decode_part(part, raw)
+    if node.links:
+        return False
+    prefix, suffix = leaf_frame(node, raw)
+    sink(_leaf(part, node.payload, prefix, suffix), node.payload)
+    return True
+
+
+def _leaf(part: FilePart, payload: memoryview, prefix: bytes = b"", suffix: bytes = b"") -> Leaf:
+    if part.cid.hash_code == IDENTITY or len(prefix) + len(suffix) > FRAME_BYTES_MAX:
+        # The block is no leaf in place for a store. Its payload can be: as the raw block that it would be by itself.
+        return Leaf(Cid.of(payload), part.offset, part.size)
+    return Leaf(part.cid, part.offset, part.size, prefix, suffix)
+
+
+def is_in_place(fd: int, part: FilePart) -> bool | None:
+    """Whether the bytes of a part are at their offset in a file; None when that cannot be told without its block.
+
+    Raises OSError.
+    """
+    if part.size > BLOCK_SIZE_MAX:
+        return None
+    payload = os.pread(fd, part.size, part.offset)
+    if part.cid.codec == RAW:
+        return len(payload) == part.size and matches(part.cid.multihash, payload)
+    if part.cid.codec != DAG_PB or part.cid.hash_code == IDENTITY or len(payload) < part.size:
+        return None
+    if any(matches(part.cid.multihash, b"".join((prefix, payload, suffix))) for prefix, suffix in _frames(part.size)):
+        return True
+    return None

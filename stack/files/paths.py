@@ -1,0 +1,40 @@
+"""From `CID/path` to what it names."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from stack.dag.unixfs.reader import BlockReader, resolve
+from stack.errors import DecodeError
+from stack.multiformats.cid import Cid
+
+GetBlock = Callable[[Cid], Awaitable[bytes]]
+
+
+async def resolve_path(get: GetBlock, root: Cid, names: Sequence[str]) -> Cid:
+    """The CID that these names lead to below `root`; symbolic links are not followed. Raises LinkNotFound, DecodeError."""
+    return await drive(resolve(root, "/".join(names)), get)
+
+
+async def drive(reader: BlockReader[Cid], get: GetBlock) -> Cid:
+    """Run a reader, giving it each block it asks for."""
+    try:
+        cid = next(reader)
+        while True:
+            cid = reader.send(await get(cid))
+    except StopIteration as stop:
+        found: Cid = stop.value
+        return found
+
+
+def split_source(text: str) -> tuple[Cid, str]:
+    """The CID and the path in `CID`, `CID/path`, `/ipfs/CID/path` or `ipfs://CID/path`. Raises DecodeError."""
+    if len(text) > SOURCE_MAX:
+        raise DecodeError(f"this is no CID: it has {len(text)} characters")
+    bare = text.strip()
+    for prefix in ("ipfs://", "/ipfs/"):
+        bare = bare.removeprefix(prefix)
+    name, _, path = bare.partition("/")
+    return Cid.parse(name), path
+
+
+SOURCE_MAX = 8192
+"""Characters of a CID with a path: a path of 4,096 bytes, and what is needed around it."""

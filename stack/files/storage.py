@@ -1,0 +1,195 @@
+"""A store seen as what files need of it: leaves in place where it can, plain files and copied blocks where it cannot."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+import anyio.to_thread
+
+from stack.blocks import disk
+from stack.blocks.interfaces import (
+    BlockStore,
+    DirectReads,
+    FileStamp,
+    FileWriter,
+    InPlaceStore,
+    Leaf,
+    PinStore,
+    SegmentId,
+)
+from stack.errors import Refused, StackError, StoreError
+from stack.multiformats.cid import Cid
+from stack.sansio.interfaces import Buffer
+
+
+@runtime_checkable
+class _InPlace(Protocol):
+    """What tells an `InPlaceStore` at run time."""
+
+    def add_file(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf]) -> object: ...
+    def create_file(self, part: Path, size: int) -> object: ...
+
+
+@runtime_checkable
+class _Direct(Protocol):
+    """What tells a store with `DirectReads` at run time."""
+
+    def read_into(self, cids: object, out: object) -> object: ...
+
+
+@runtime_checkable
+class _Holding(Protocol):
+    """What tells a store that collects garbage."""
+
+    def hold(self, *roots: Cid) -> AbstractContextManager[object]: ...
+
+
+def hold(store: BlockStore, *roots: Cid) -> AbstractContextManager[object]:
+    """While the context lasts, no collection of garbage removes what is put, nor what is below `roots`."""
+    return store.hold(*roots) if isinstance(store, _Holding) else nullcontext()
+
+
+def pins(store: BlockStore) -> PinStore | None:
+    """The store, if it keeps pins."""
+    return cast(PinStore, store) if isinstance(store, _Pinning) else None
+
+
+@runtime_checkable
+class _Pinning(Protocol):
+    """What tells a `PinStore` at run time."""
+
+    def add_pin(self, cid: Cid, name: str = "") -> object: ...
+
+
+def in_place(store: BlockStore) -> InPlaceStore | None:
+    """The store, if blocks may lie in the user's own files for it."""
+    return cast(InPlaceStore, store) if isinstance(store, _InPlace) else None
+
+
+def direct(store: BlockStore) -> DirectReads | None:
+    """The store, if it reads many blocks in one call."""
+    return cast(DirectReads, store) if isinstance(store, _Direct) else None
+
+
+async def create_file(store: BlockStore, part: Path, size: int) -> FileWriter:
+    """A writer for a file that is fetched: recorded by the store, or plain where the store records no files.
+
+    Raises NoSpace, Refused.
+    """
+    files = in_place(store)
+    if files is not None:
+        return await files.create_file(part, size)
+    return await anyio.to_thread.run_sync(PlainWriter, part, size)
+
+
+class PlainWriter:
+    """A `FileWriter` that nobody remembers: a fetch by a node without a disk store starts again when it is interrupted."""
+
+    segment = SegmentId(0)
+
+    def __init__(self, part: Path, size: int) -> None:
+        self._part = part
+        self._lock = threading.Condition()
+        self._writing = 0
+        self._fresh = 0
+        self._fd: int | None = None
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+            fd = os.open(part, flags, 0o666)
+        except FileExistsError:
+            raise Refused(f"{part} exists, and is not an unfinished file of ours") from None
+        except OSError as error:
+            raise refusal(part, error) from error
+        with disk.translated(f"making {part}"):
+            os.ftruncate(fd, size)
+        self._fd = fd
+
+    def write(self, leaf: Leaf, payload: Buffer) -> None:
+        """Put a leaf's payload at its offset. Raises NoSpace, StoreError."""
+        with self._lock:
+            fd = self._fd
+            if fd is None:
+                raise StoreError(f"{self._part} is no longer being written")
+            self._writing += 1
+        try:
+            with disk.translated(f"writing {self._part}"):
+                disk.write_at(fd, [payload], leaf.offset)
+        finally:
+            with self._lock:
+                self._writing -= 1
+                self._fresh += leaf.length
+                self._lock.notify_all()
+
+    async def checkpoint(self) -> int:
+        """Nothing is recorded; the figure is what was written since the last call."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, 0
+        return fresh
+
+    async def present(self) -> list[tuple[int, int]]:
+        """Nothing."""
+        return []
+
+    async def seal(self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
+        """Set mode and mtime, then rename. Raises Refused if the target exists."""
+        await anyio.to_thread.run_sync(self._seal, target, mode, mtime_ns)
+
+    def _seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+        assert self._fd is not None
+        with disk.translated(f"finishing {self._part}"):
+            if mode is not None:
+                os.fchmod(self._fd, stat.S_IMODE(mode))
+            if mtime_ns is not None:
+                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            disk.sync_data(self._fd)
+        try:
+            disk.rename_to_new(self._part, target)
+        except OSError as error:
+            raise refusal(target, error) from error
+        self._close()
+
+    async def abandon(self, *, remove: bool) -> None:
+        """Stop; without a record the part file is of no use later, so it goes in any case."""
+        await anyio.to_thread.run_sync(self._abandon)
+
+    async def aclose(self) -> None:
+        """As `abandon`, unless sealed."""
+        if self._fd is not None:
+            await self.abandon(remove=True)
+
+    def _abandon(self) -> None:
+        self._close()
+        self._part.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        """Wait for writes on their way: a descriptor closed under them may be another file's by then."""
+        with self._lock:
+            fd, self._fd = self._fd, None
+            self._lock.wait_for(lambda: not self._writing)
+        if fd is not None:
+            os.close(fd)
+
+
+_REFUSALS = {
+    errno.EEXIST: "it exists already",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.EROFS: "it is on a read-only file system",
+    errno.ENOTDIR: "part of the path is no directory",
+    errno.ENOENT: "part of the path does not exist",
+    errno.ELOOP: "part of the path is a symbolic link",
+    errno.ENAMETOOLONG: "the path is too long",
+    errno.EISDIR: "it is a directory",
+}
+
+
+def refusal(path: Path, error: OSError) -> StackError:
+    """The error to raise when something could not be made at `path`: Refused with the reason, NoSpace or StoreError."""
+    if error.errno in _REFUSALS:
+        return Refused(f"{path} cannot be written: {_REFUSALS[error.errno]}")
+    return disk.store_error(f"writing {path}", error)

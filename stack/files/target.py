@@ -1,0 +1,193 @@
+"""Where a fetch writes: names made safe, nothing overwritten, nothing followed out of the place that was named.
+
+Attacks: CVE-2020-26279 (names like `../x`), symbolic links inside a tree (A59). Directories of a tree are opened one below the
+other without following links, and links are made only when everything else is there.
+"""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stack.blocks import disk
+from stack.dag.unixfs.names import NAME_BYTES_MAX, safe_name
+from stack.errors import DecodeError, NoSpace, Refused
+from stack.files.storage import refusal
+from stack.multiformats.cid import Cid
+
+PART_SUFFIX = ".part"
+
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+Below = tuple[str, ...]
+"""Names that lead from a directory of the user's to something in a tree."""
+
+
+def file_name(name: str, root: Cid) -> str:
+    """A name out of a ticket as a file name in the user's own directory; the CID where nothing is left of it.
+
+    Separators and control characters become `_`, and so does a leading dot or hyphen: nobody else may create the likes
+    of `.bash_profile`, or what a shell's `*` turns into an option.
+    """
+    cleaned = "".join(
+        "_" if character in '/\\:*?"<>|' or not character.isprintable() else character for character in name
+    )
+    cleaned = cleaned.strip()
+    if cleaned.startswith((".", "-")):
+        cleaned = "_" + cleaned[1:]
+    while len(cleaned.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX - len(PART_SUFFIX):
+        stem, dot, suffix = cleaned.rpartition(".")
+        cleaned = stem[:-1] + dot + suffix if len(stem) > 1 and len(suffix) < 16 else cleaned[:-1]
+    try:
+        return safe_name(cleaned)
+    except DecodeError:
+        return str(root)
+
+
+def choose_target(
+    directory: Path, out: Path | None, name: str, root: Cid, *, into: bool = False, earlier: Collection[Path] = ()
+) -> Path:
+    """The path that is to be made: `directory/NAME`, or `out`, or `out/NAME` where `out` is a directory already or `into`.
+
+    `earlier` are targets of earlier fetches of the same content: one of them is continued where it is, though it may be a
+    directory by now.
+    """
+    if out is None:
+        return Path(os.path.abspath(directory / file_name(name, root)))
+    path = Path(os.path.abspath(directory / out))
+    if into or (path not in earlier and path.is_dir()):
+        return path / file_name(name, root)
+    return path
+
+
+def part_path(target: Path) -> Path:
+    """Where the file is while it is being fetched."""
+    room = NAME_BYTES_MAX - len(PART_SUFFIX)
+    name = os.fsencode(target.name)[:room]
+    return target.with_name(os.fsdecode(name) + PART_SUFFIX)
+
+
+def make_parents(target: Path) -> None:
+    """Make the directories above the target. Raises Refused, NoSpace."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(target.parent, error) from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        read_only = os.statvfs(target.parent).f_flag & getattr(os, "ST_RDONLY", 1)
+        raise Refused(
+            f"{target.parent} cannot be written: {'it is on a read-only file system' if read_only else 'permission denied'}"
+        )
+
+
+def check_space(target: Path, needed: int) -> None:
+    """Raises NoSpace, with both figures, when `needed` bytes more do not fit beside the target."""
+    with disk.translated(f"looking at {target.parent}"):
+        free = disk.free_bytes(target.parent)
+    if needed > free:
+        raise NoSpace(f"{target} needs {needed:,} bytes more; {free:,} bytes are free on that disk")
+
+
+def bytes_there(target: Path) -> int:
+    """Bytes that an earlier fetch has on the disk already, below the target and in its part file. Follows no link."""
+    total = 0
+    paths = [target, part_path(target)]
+    while paths:
+        path = paths.pop()
+        try:
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                paths += path.iterdir()
+            elif stat.S_ISREG(status.st_mode):
+                # a part file has its final size from the start, without blocks
+                total += min(status.st_size, status.st_blocks * 512)
+        except OSError:
+            continue  # gone, or not ours to see: then it does not help either
+    return total
+
+
+@contextmanager
+def opened(base: Path, below: Below) -> Iterator[int]:
+    """A descriptor of the directory `below` a directory of the user's; no link is followed on the way down.
+
+    Raises Refused.
+    """
+    path = base
+    try:
+        fd = os.open(base, _DIRECTORY)
+        try:
+            for name in below:
+                path /= name
+                inner = os.open(name, _DIRECTORY | _NO_FOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            yield fd
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise refusal(path, error) from error
+
+
+def status_of(base: Path, below: Below) -> os.stat_result | None:
+    """What is there, without following it; None for nothing."""
+    with opened(base, below[:-1]) as fd:
+        try:
+            return os.stat(below[-1], dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+
+def make_directory(base: Path, below: Below) -> list[str] | None:
+    """Make a directory; the names in it if it was there already, None if it is new. Raises Refused for anything else there."""
+    with opened(base, below[:-1]) as fd:
+        try:
+            os.mkdir(below[-1], dir_fd=fd)
+            return None
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(below[-1], dir_fd=fd, follow_symlinks=False).st_mode):
+                raise Refused(f"{base.joinpath(*below)} exists and is no directory") from None
+    with opened(base, below) as fd:
+        return os.listdir(fd)
+
+
+def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) -> bool:
+    """Make a symbolic link; False if the very same is there already. Raises Refused for anything else there."""
+    with opened(base, below[:-1]) as fd:
+        try:
+            os.symlink(target, below[-1], dir_fd=fd)
+        except FileExistsError:
+            status = os.stat(below[-1], dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode) and os.readlink(below[-1], dir_fd=fd) == target:
+                return False
+            raise Refused(f"{base.joinpath(*below)} exists with other content") from None
+        except ValueError:
+            raise Refused(f"{base.joinpath(*below)} cannot be a symbolic link to what its author says") from None
+        if mtime_ns is not None:
+            os.utime(below[-1], ns=(mtime_ns, mtime_ns), dir_fd=fd, follow_symlinks=False)
+        return True
+
+
+def set_attributes(base: Path, below: Below, mode: int | None, mtime_ns: int | None) -> None:
+    """Mode and time of a directory. Its owner may always enter it, whatever its author says."""
+    with opened(base, below) as fd:
+        if mode is not None:
+            os.fchmod(fd, mode & 0o777 | 0o700)
+        if mtime_ns is not None:
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+
+def folds_names(directory: Path) -> bool:
+    """Whether this file system takes names for the same that differ in case or in the form of accents. Tries it out."""
+    probe = directory / f".stack-probe-{os.getpid()}-\u00e4"
+    others = (probe.name.upper(), unicodedata.normalize("NFD", probe.name))
+    try:
+        probe.touch(exist_ok=False)
+    except OSError:
+        return False  # then nothing else can be made there either, and that is told when it is tried
+    try:
+        return any((directory / other).exists() for other in others)
+    finally:
+        probe.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""Looks at a running fetch a few times a second: tells how far it is and who delivers, and gives up when it must."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from stack.bitswap.interfaces import PeerReport, Session
+from stack.errors import DeadlinePassed, NoProvider, Stalled
+from stack.files.events import FetchProgress, PeerDropped, ProviderFound, WaitingForProvider
+from stack.files.work import Work
+from stack.identity.peer_id import PeerId
+
+INTERVAL = 0.25
+"""Seconds between two looks; also how late a time limit may be noticed."""
+
+RATE_SECONDS = 3.0
+"""The rate is that of the last seconds: steady enough to read, quick enough to show a stall."""
+
+RECORD_SECONDS = 2.0
+"""How often the job's row is brought up to date."""
+
+QUIET_SECONDS = 1.0
+"""Nothing came for this long and nobody delivers: then that is told, once in this time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a fetch waits, in seconds; None for as long as it takes."""
+
+    provider: float | None = 30.0
+    """For a first provider."""
+    stall: float | None = None
+    """Without any progress."""
+    deadline: float | None = None
+    """In all."""
+
+
+async def watch(
+    work: Work,
+    session: Session,
+    patience: Patience,
+    is_connected: Callable[[PeerId], bool] | None,
+    record: Callable[[], Awaitable[None]],
+) -> None:
+    """Runs until it is cancelled. Raises NoProvider, Stalled, DeadlinePassed."""
+    began = recorded_at = anyio.current_time()
+    watcher = _Watcher(work, patience, is_connected, began)
+    recorded = 0
+    while True:
+        await anyio.sleep(INTERVAL)
+        now = anyio.current_time()
+        if work.tracker is not None:
+            work.tracker.drain()
+        watcher.look(session.reports(), now)
+        if now - recorded_at >= RECORD_SECONDS and work.progress.done != recorded:
+            recorded_at, recorded = now, work.progress.done
+            await record()
+
+
+class _Watcher:
+    """The decisions, without waiting."""
+
+    def __init__(
+        self, work: Work, patience: Patience, is_connected: Callable[[PeerId], bool] | None, began: float
+    ) -> None:
+        self._work = work
+        self._patience = patience
+        self._is_connected = is_connected
+        self._began = began
+        self._moved_at = began
+        self._figures = (0, 0)
+        self._told: FetchProgress | None = None
+        self._told_quiet_at = began
+        self._samples: deque[tuple[float, int]] = deque([(began, 0)])
+        self._delivering: set[PeerId] = set()
+        self._dropped: set[PeerId] = set()
+        self._had_provider = False
+
+    def look(self, reports: list[PeerReport], now: float) -> None:
+        """Tell what has changed. Raises NoProvider, Stalled, DeadlinePassed."""
+        figures = (self._work.progress.done, self._work.gatherer.received)
+        if figures != self._figures:
+            self._figures = figures
+            self._moved_at = now
+        lively = self._look_at_peers(reports)
+        self._tell_progress(len(lively), now)
+        quiet = now - self._moved_at
+        if quiet >= QUIET_SECONDS and not lively and now - self._told_quiet_at >= QUIET_SECONDS:
+            self._told_quiet_at = now
+            self._work.tell(WaitingForProvider(seconds=quiet, tried=len(reports)))
+        self._give_up(reports, quiet, now)
+
+    def _look_at_peers(self, reports: list[PeerReport]) -> list[PeerReport]:
+        for report in reports:
+            if report.bytes and report.peer not in self._delivering:
+                self._delivering.add(report.peer)
+                self._had_provider = True
+                self._work.tell(ProviderFound(peer=report.peer))
+            if report.dropped is not None and report.peer not in self._dropped:
+                self._dropped.add(report.peer)
+                self._work.tell(PeerDropped(peer=report.peer, reason=report.dropped))
+        return [report for report in reports if report.bytes and self._is_lively(report)]
+
+    def _is_lively(self, report: PeerReport) -> bool:
+        connected = self._is_connected is None or self._is_connected(report.peer)
+        return connected and report.dropped is None and not report.stalled
+
+    def _tell_progress(self, peers: int, now: float) -> None:
+        self._samples.append((now, self._figures[1]))
+        while now - self._samples[0][0] > RATE_SECONDS:
+            self._samples.popleft()
+        (since, before), (_, received) = self._samples[0], self._samples[-1]
+        progress = FetchProgress(
+            bytes_done=self._figures[0],
+            total=self._work.progress.total,
+            rate=(received - before) / (now - since) if now > since else 0.0,
+            peers=peers,
+        )
+        if progress != self._told and progress.total:
+            self._told = progress
+            self._work.tell(progress)
+
+    def _give_up(self, reports: list[PeerReport], quiet: float, now: float) -> None:
+        patience = self._patience
+        if patience.deadline is not None and now - self._began >= patience.deadline:
+            raise DeadlinePassed(f"not complete after {patience.deadline:g} s; the same command goes on from here")
+        # A peer that is connected and not known to be idle may be sending its first block, however slowly.
+        hopeful = self._is_connected is not None and any(self._is_lively(report) for report in reports)
+        nobody = not self._had_provider and not hopeful
+        if nobody and patience.provider is not None and quiet >= patience.provider:
+            raise NoProvider(_nobody(reports, patience.provider))
+        if patience.stall is not None and quiet >= patience.stall:
+            connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
+            if nobody and not connected:
+                raise NoProvider(_nobody(reports, patience.stall))
+            raise Stalled(f"nothing came for {patience.stall:g} s; the same command goes on from here")
+
+
+def _nobody(reports: list[PeerReport], seconds: float) -> str:
+    if not reports:
+        return f"nobody was found who has it, in {seconds:g} s"
+    reasons = sorted({report.dropped for report in reports if report.dropped is not None})
+    tried = f"{len(reports)} peer{'s' if len(reports) > 1 else ''} tried"
+    return f"nobody who was reached has it, in {seconds:g} s: {tried}{': ' + '; '.join(reasons) if reasons else ''}"

@@ -1,0 +1,88 @@
+"""What the parts of one fetch share: store, blocks, progress, limits on what is under way, and where events go."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from stack.blocks.interfaces import BlockStore
+from stack.files.events import EntrySkipped, FetchEvent, FetchResumed
+from stack.files.gather import Gatherer
+from stack.files.ranges import LeafTracker
+
+LEAF_BATCH = 512
+"""Leaves asked for in one call."""
+
+LEAF_BATCHES = 8
+"""Such calls at a time. 4,096 leaves are 1 to 4 GiB: more than any order within the look-ahead needs, at 2 MiB of memory."""
+
+FILES_OPEN = 16
+"""Files of a tree written at a time; each holds a descriptor and waits for the disk at its end."""
+
+CHECKERS = 2
+"""Worker threads that hash what lies on the disk already."""
+
+
+class Progress:
+    """Bytes of the content. Added to from worker threads, read on the event loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._done = 0
+        self._present = 0
+        self.total = 0
+        """As claimed by the DAG."""
+
+    @property
+    def done(self) -> int:
+        """On the disk and checked, whether it came from peers or was there."""
+        return self._done
+
+    @property
+    def present(self) -> int:
+        """The part of `done` that was there before."""
+        return self._present
+
+    def written(self, size: int) -> None:
+        """Bytes that this fetch has written."""
+        with self._lock:
+            self._done += size
+
+    def found(self, size: int) -> None:
+        """Bytes that were on the disk before, and are right."""
+        with self._lock:
+            self._done += size
+            self._present += size
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One fetch at work. Made on the event loop."""
+
+    store: BlockStore
+    gatherer: Gatherer
+    tell: Callable[[FetchEvent], None]
+    tracker: LeafTracker | None = None
+    """Of the root, when it is one file."""
+    progress: Progress = field(default_factory=Progress)
+    leaf_batches: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(LEAF_BATCHES))
+    open_files: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(FILES_OPEN))
+    checkers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(CHECKERS))
+    files: int = 0
+    """Complete now."""
+    files_written: int = 0
+    """Complete by this fetch, not before."""
+    skipped: int = 0
+    told_resumed: bool = False
+
+    def resumed(self, bytes_present: int) -> None:
+        """An earlier fetch is continued; told once."""
+        if not self.told_resumed:
+            self.told_resumed = True
+            self.tell(FetchResumed(bytes_present=bytes_present))
+
+    def skip(self, path: str, reason: str) -> None:
+        """An entry of the tree cannot be kept."""
+        self.skipped += 1
+        self.tell(EntrySkipped(path=path, reason=reason))

@@ -1,0 +1,1 @@
+"""Signatures and the validators of the application."""

@@ -1,0 +1,154 @@
+"""Judges messages: signatures in worker threads, several at a time, then what the application has set for the topic."""
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from stack.gossipsub.events import Validate, Verdict
+from stack.gossipsub.messages import Message
+from stack.gossipsub.signing import is_authentic
+from stack.identity.peer_id import PeerId
+
+_log = logging.getLogger(__name__)
+
+VERIFIERS = 2
+"""Tasks that verify signatures; each call into cryptography leaves the GIL for 120 us."""
+BATCH = 32
+"""Messages verified in one worker call: a call costs about as much as one signature."""
+INLINE = 2
+"""So few are verified on the spot."""
+WAITING_MAX = 256
+"""Messages that wait for a verifier before peers are read from any further."""
+CALLS = 16
+"""Calls of one asynchronous validator at a time."""
+CALLS_WAITING_MAX = 1024
+"""Messages that wait for one asynchronous validator; more are dropped unjudged (go-libp2p-pubsub: 1,024 at a time)."""
+CALL_SECONDS = 30.0
+"""For one call; a message whose validator takes longer is ignored."""
+
+Validator = Callable[[PeerId, Message], Verdict]
+"""Judges a message at once, given who sent it to us."""
+AsyncValidator = Callable[[PeerId, Message], Awaitable[Verdict]]
+"""The same, for what takes time."""
+Result = Callable[[Sequence[tuple[int, Verdict]]], None]
+"""Takes verdicts, each with the token of its `Validate`."""
+
+
+class _Queue:
+    """An asynchronous validator and what waits for it."""
+
+    def __init__(self, validator: AsyncValidator) -> None:
+        self.validator = validator
+        self.waiting: deque[Validate] = deque()
+        self.running = 0
+
+
+class Judge:
+    """Commands: `submit`, `set_validator`, `set_async_validator`, `wait_for_room`, `close`. Its tasks are the owner's."""
+
+    def __init__(self, tasks: TaskGroup, result: Result) -> None:
+        self._tasks = tasks
+        self._result = result
+        self._validators: dict[str, Validator] = {}
+        self._queues: dict[str, _Queue] = {}
+        self._unverified: deque[Validate] = deque()
+        self._work = anyio.Event()
+        self._room = anyio.Event()
+        self._closed = False
+        self._limiter = anyio.CapacityLimiter(VERIFIERS)
+        for _ in range(VERIFIERS):
+            tasks.start_soon(self._verify)
+
+    def set_validator(self, topic: str, validator: Validator | None) -> None:
+        """Judge messages of a topic on the event loop; None: no more."""
+        self._queues.pop(topic, None)
+        if validator is None:
+            self._validators.pop(topic, None)
+        else:
+            self._validators[topic] = validator
+
+    def set_async_validator(self, topic: str, validator: AsyncValidator) -> None:
+        """Judge messages of a topic in tasks."""
+        self._validators.pop(topic, None)
+        self._queues[topic] = _Queue(validator)
+
+    def submit(self, validate: Validate) -> None:
+        """A message that wants a verdict; it comes later, never from within this call."""
+        self._unverified.append(validate)
+        self._work.set()
+
+    async def wait_for_room(self) -> None:
+        """Return when so few wait for a verifier that more may come."""
+        while len(self._unverified) > WAITING_MAX and not self._closed:
+            self._room = anyio.Event()
+            await self._room.wait()
+
+    def close(self) -> None:
+        """Nobody verifies any more: let those go who wait."""
+        self._closed = True
+        self._room.set()
+
+    async def _verify(self) -> None:
+        while True:
+            while not self._unverified:
+                self._work = anyio.Event()
+                await self._work.wait()
+            batch = [self._unverified.popleft() for _ in range(min(BATCH, len(self._unverified)))]
+            if sum(validate.verify for validate in batch) <= INLINE:
+                authentic = _check(batch)
+            else:
+                authentic = await anyio.to_thread.run_sync(_check, batch, limiter=self._limiter)
+            if len(self._unverified) <= WAITING_MAX:
+                self._room.set()
+            verdicts: list[tuple[int, Verdict]] = []
+            for validate, is_good in zip(batch, authentic, strict=True):
+                verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
+                if verdict is not None:
+                    verdicts.append((validate.token, verdict))
+            self._result(verdicts)
+            await anyio.lowlevel.checkpoint()
+
+    def _judge(self, validate: Validate) -> Verdict | None:
+        """The verdict on a message whose signature is good, None when it comes later."""
+        topic = validate.message.topic
+        validator = self._validators.get(topic)
+        if validator is not None:
+            try:
+                return validator(validate.peer, validate.message)
+            except Exception:  # noqa: BLE001 - the application's code may raise anything; nobody is blamed for that
+                _log.exception("fault in the validator of %r", topic)
+                return Verdict.IGNORE
+        queue = self._queues.get(topic)
+        if queue is None:
+            return Verdict.ACCEPT
+        if queue.running < CALLS:
+            queue.running += 1
+            self._tasks.start_soon(self._call, queue, validate)
+        elif len(queue.waiting) < CALLS_WAITING_MAX:
+            queue.waiting.append(validate)
+        else:
+            return Verdict.THROTTLED
+        return None
+
+    async def _call(self, queue: _Queue, validate: Validate) -> None:
+        """Judge one message after the other while any wait."""
+        next_one: Validate | None = validate
+        while next_one is not None:
+            verdict = Verdict.IGNORE
+            try:
+                with anyio.move_on_after(CALL_SECONDS):
+                    verdict = await queue.validator(next_one.peer, next_one.message)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("fault in the validator of %r", next_one.message.topic)
+            self._result([(next_one.token, verdict)])
+            next_one = queue.waiting.popleft() if queue.waiting else None
+        queue.running -= 1
+
+
+def _check(batch: Sequence[Validate]) -> list[bool]:
+    """Runs in a worker thread."""
+    return [not validate.verify or is_authentic(validate.message) for validate in batch]

@@ -1,0 +1,1 @@
+"""The streams between us and one peer."""

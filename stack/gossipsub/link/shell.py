@@ -1,0 +1,199 @@
+"""One peer's streams: ours, kept open to write to, and its, read from. Source: libp2p/specs, pubsub/README.md, "Stream management":
+"These streams are treated as unidirectional streams".
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+
+from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.gossipsub.decoding import decode_rpc
+from stack.gossipsub.messages import PROTOCOLS, RPC_BYTES_MAX, Rpc
+from stack.gossipsub.outbox import Kind, Outbox
+from stack.identity.peer_id import PeerId
+from stack.net.interfaces import Host
+from stack.sansio.budget import Resource, Scope
+from stack.sansio.buffer import ReceiveBuffer
+from stack.streams.interfaces import Stream
+
+KIB = 1024
+
+RECEIVE_BYTES = 64 * KIB
+"""Read at a time: one frame of Noise."""
+MESSAGE_SECONDS = 30.0
+"""For one whole RPC, from its first byte: a peer that sends a byte a minute holds no buffer for long."""
+OPEN_SECONDS = 30.0
+"""For opening a stream, negotiation included."""
+WRITE_SECONDS = 30.0
+"""For one write; a peer that reads nothing for so long is given up (go-libp2p-pubsub's figure)."""
+RETRY_SECONDS = (0.1, 1.0, 5.0, 10.0)
+"""Before each new attempt to open a stream that has failed, while the connection stands; then nothing is tried any more."""
+STEADY_SECONDS = 60.0
+"""A stream that lasted for so long had no fault of its own: attempts count from the start again."""
+STALLED_SECONDS = 1.0
+"""A peer that has taken nothing for so long is not waited for by publishers."""
+BUDGET_STEP = 256 * KIB
+"""What waits for a peer is drawn from its budget in steps of this size."""
+PATIENCE_BYTES = 256 * KIB
+"""Publishers wait while more than this waits for every peer that gets the message."""
+
+
+class Hub(Protocol):
+    """What a link tells its owner."""
+
+    def link_opened(self, link: "Link", protocol: str) -> None:
+        """The peer can be sent to."""
+        ...
+
+    def link_closed(self, link: "Link") -> None:
+        """It cannot any more, for now."""
+        ...
+
+    def link_drained(self) -> None:
+        """Something has been written."""
+        ...
+
+
+class Link:
+    """Our stream to one peer, opened again when it fails. `run` is its life."""
+
+    def __init__(self, peer: PeerId, host: Host, hub: Hub) -> None:
+        self.peer = peer
+        self.opened = anyio.Event()
+        """Set while the peer can be sent to."""
+        self.scope = anyio.CancelScope()
+        self.topics: tuple[str, ...] = ()
+        """What the peer was in when the stream failed."""
+        self._host = host
+        self._hub = hub
+        self._outbox = Outbox()
+        self._held = host.peer_budget(peer).reserve(Resource.BYTES, 0)
+        self._wake = anyio.Event()
+        self._moved_at = -math.inf
+
+    def __repr__(self) -> str:
+        return f"<Link to {self.peer}: {self._outbox.size} bytes wait>"
+
+    def push(self, kind: Kind, data: bytes) -> bool:
+        """An encoded RPC, with its length. False when it, or something that waited, was dropped."""
+        outbox = self._outbox
+        if not outbox:
+            self._moved_at = anyio.current_time()
+        if outbox.size + len(data) > self._held.amount:
+            try:
+                self._held.grow(max(BUDGET_STEP, len(data)))
+            except LimitExceeded:
+                if kind is not Kind.CONTROL:
+                    return False
+        self._wake.set()
+        return outbox.push(kind, data)
+
+    def is_full(self, now: float) -> bool:
+        """Much waits for the peer, and it is taking it: one does well to wait."""
+        return self._outbox.size > PATIENCE_BYTES and now - self._moved_at < STALLED_SECONDS
+
+    async def run(self) -> None:
+        """Keep a stream open until the scope is cancelled, the peer does not speak any of our protocols, or it keeps failing."""
+        with self.scope:
+            attempt = 0
+            while attempt <= len(RETRY_SECONDS):
+                began = anyio.current_time()
+                if not await self._run_once():
+                    return
+                if anyio.current_time() - began > STEADY_SECONDS:
+                    attempt = 0
+                if attempt < len(RETRY_SECONDS):
+                    await anyio.sleep(RETRY_SECONDS[attempt])
+                attempt += 1
+
+    async def _run_once(self) -> bool:
+        """One stream; False when it is not worth trying again."""
+        try:
+            with anyio.fail_after(OPEN_SECONDS):
+                stream = await self._host.open_stream(self.peer, *PROTOCOLS)
+        except (NegotiationError, SecurityError, TransportError):
+            return False
+        except (LimitExceeded, TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return True
+        try:
+            self._hub.link_opened(self, stream.protocol)
+            self.opened.set()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, stream, tasks.cancel_scope)
+                await self._write(stream)
+                tasks.cancel_scope.cancel()
+        finally:
+            stream.reset()
+            self.opened = anyio.Event()
+            self._outbox = Outbox()
+            self._held.release()
+            self._hub.link_closed(self)
+        return True
+
+    async def _write(self, stream: Stream) -> None:
+        """Write what waits, until the stream breaks or the peer has let too much pile up."""
+        while not self._outbox.overflown:
+            data = self._outbox.take()
+            if not data:
+                self._held.release()
+                self._wake = anyio.Event()
+                await self._wake.wait()
+                continue
+            try:
+                with anyio.fail_after(WRITE_SECONDS):
+                    await stream.send(data)
+            except (TimeoutError, RemoteProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+            self._moved_at = anyio.current_time()
+            self._hub.link_drained()
+
+    async def _watch(self, stream: Stream, scope: anyio.CancelScope) -> None:
+        """The peer sends nothing on our stream, but this is how we learn that it has reset it. That it closes its side
+        (js does) means nothing."""
+        try:
+            while True:
+                await stream.receive()
+        except anyio.EndOfStream:
+            return
+        except (NegotiationError, RemoteProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            scope.cancel()
+
+
+async def receive_rpcs(stream: Stream, budget: Scope, receive: Callable[[Rpc, int], Awaitable[None]]) -> None:
+    """Hand each RPC that arrives, and its size, to `receive`, one after the other, until the peer ends the stream.
+
+    Raises RemoteProtocolError, TimeoutError (a message that does not end), LimitExceeded (the peer's budget) and what
+    streams raise.
+    """
+    buffer = ReceiveBuffer(RPC_BYTES_MAX + RECEIVE_BYTES + KIB)
+    with anyio.fail_after(None) as scope, budget.reserve(Resource.BYTES, 0) as held:
+        while True:
+            try:
+                data = await stream.receive(RECEIVE_BYTES)
+            except anyio.EndOfStream:
+                return
+            held.grow(len(data))
+            buffer.append(data)
+            while (message := _next_message(buffer)) is not None:
+                scope.deadline = math.inf
+                if message:
+                    await receive(decode_rpc(message), len(message))
+            held.shrink(held.amount - len(buffer))
+            if len(buffer) and scope.deadline == math.inf:
+                scope.deadline = anyio.current_time() + MESSAGE_SECONDS
+
+
+def _next_message(buffer: ReceiveBuffer) -> bytes | None:
+    size = buffer.take_uvarint()
+    if size is None:
+        return None
+    if size > RPC_BYTES_MAX:
+        raise RemoteProtocolError(f"gossipsub RPC of {size} bytes, at most {RPC_BYTES_MAX} are allowed")
+    message = buffer.take(size)
+    if message is None:
+        buffer.rollback()
+    else:
+        buffer.commit()
+    return message

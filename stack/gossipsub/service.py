@@ -1,0 +1,405 @@
+"""gossipsub on a host: topics to subscribe to and to publish to. The machine decides, the shells move its bytes."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv6Network, ip_address
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from stack.errors import LimitExceeded, RemoteProtocolError, StackError
+from stack.gossipsub.events import (
+    Connect,
+    Deliver,
+    MessageUndeliverable,
+    Protect,
+    RpcDropped,
+    RpcReceived,
+    RpcSent,
+    SendRpc,
+    Validate,
+    Verdict,
+)
+from stack.gossipsub.judge.shell import AsyncValidator, Judge, Validator
+from stack.gossipsub.link.shell import Link, receive_rpcs
+from stack.gossipsub.messages import PROTOCOLS, Rpc, encode_rpc
+from stack.gossipsub.outbox import Kind, kind_of
+from stack.gossipsub.params import GossipsubParams
+from stack.gossipsub.router import Gossipsub
+from stack.gossipsub.scoring import ApplicationScore
+from stack.gossipsub.shell import ReceivedMessage, Subscription
+from stack.gossipsub.signing import Author, TopicRules
+from stack.identity.keys import PrivateKey
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.interfaces import Direction, Host
+from stack.sansio.delimited import encode_delimited
+from stack.sansio.interfaces import Randomness
+from stack.streams.interfaces import Stream
+
+WRITABLE_SECONDS = 30.0
+"""How long an inbound stream waits, unread, until we can write to its peer."""
+BURST = 16
+"""Messages published in a row before others run: what is written together costs a third of what is written one by one."""
+PATIENCE_SECONDS = 1.0
+"""How long a publisher waits at a time before it looks whether its peers take anything."""
+
+
+class PubSub:
+    """Made by `PubSub.open`, a context that owns all its tasks. All calls are of the event loop's thread."""
+
+    def __init__(self, host: Host, machine: Gossipsub, params: GossipsubParams, tasks: TaskGroup) -> None:
+        self._host = host
+        self._machine = machine
+        self._tasks = tasks
+        self._judge = Judge(tasks, self._judged)
+        self._record_of: Callable[[PeerId], bytes | None] | None = None
+        self._links: dict[PeerId, Link] = {}
+        self._inbound: dict[PeerId, Stream] = {}
+        self._protected: dict[PeerId, Callable[[], None]] = {}
+        self._direct: dict[PeerId, Callable[[], None]] = {}
+        self._closed = False
+        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._encoded: tuple[Rpc, Kind, bytes] | None = None
+        """The last RPC that was sent: the next one is often the same, for another peer."""
+        self._burst = 0
+        self._drained = anyio.Event()
+        self._dials, dials = anyio.create_memory_object_stream[Connect](params.max_pending_connections)
+        self._connection_timeout = params.connection_timeout
+        for _ in range(params.connectors):
+            tasks.start_soon(self._run_connector, dials.clone())
+        dials.close()
+        tasks.start_soon(self._run_timer)
+
+    def __repr__(self) -> str:
+        return f"<PubSub {self._host.peer_id}: {len(self._subscriptions)} topics, {len(self._links)} links>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        host: Host,
+        key: PrivateKey | None = None,
+        *,
+        params: GossipsubParams | None = None,
+        direct: Mapping[PeerId, Sequence[Multiaddr]] | None = None,
+        application_score: ApplicationScore | None = None,
+        record_of: Callable[[PeerId], bytes | None] | None = None,
+        randomness: Randomness | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> AsyncIterator["PubSub"]:
+        """Speak gossipsub and floodsub with every peer of `host` that does, until the context is left.
+
+        `key` signs what we publish; without it only unsigned topics can be published to. `direct` are peers of explicit
+        agreements, kept connected. `record_of` gives the signed record of a peer, for telling others of it (PX).
+        """
+        params = params if params is not None else GossipsubParams()
+        machine = Gossipsub(
+            host.peer_id,
+            random=randomness if randomness is not None else random.SystemRandom(),
+            now=anyio.current_time(),
+            author=Author.of(key) if key is not None else None,
+            first_seqno=int(wall_clock() * 1e9),
+            params=params,
+            direct={peer: tuple(addresses) for peer, addresses in (direct or {}).items()},
+            application_score=application_score,
+            trace=host.trace,
+        )
+        error: BaseException | None = None
+        async with anyio.create_task_group() as tasks:
+            pubsub = cls(host, machine, params, tasks)
+            pubsub._record_of = record_of
+            for protocol in PROTOCOLS:
+                host.handle(protocol, pubsub._serve)
+            stop_listening = host.listen_to_peers(pubsub)
+            try:
+                yield pubsub
+            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
+                error = raised
+            finally:
+                stop_listening()
+                for protocol in PROTOCOLS:
+                    host.unhandle(protocol)
+                pubsub._close()
+                tasks.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    # Getters
+
+    def topics(self) -> tuple[str, ...]:
+        """Topics with a subscriber here."""
+        return self._machine.topics
+
+    def peers(self, topic: str | None = None) -> tuple[PeerId, ...]:
+        """Connected peers that speak gossipsub or floodsub, or those of them that are in a topic."""
+        return self._machine.peers(topic)
+
+    def mesh(self, topic: str) -> tuple[PeerId, ...]:
+        """Peers that messages of a topic are exchanged with directly."""
+        return self._machine.mesh(topic)
+
+    def score(self, peer: PeerId) -> float:
+        """What we think of a peer; 0 when it is not scored."""
+        return self._machine.score(peer)
+
+    # Commands
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
+        """Messages of a topic while the context lasts. Raises LocalProtocolError when its name is empty or over 1,024 bytes."""
+        self._machine.subscribe(topic, anyio.current_time())
+        subscription = Subscription(topic)
+        self._subscriptions.setdefault(topic, []).append(subscription)
+        self._pump()
+        try:
+            yield subscription
+        finally:
+            subscription.close()
+            others = self._subscriptions[topic]
+            others.remove(subscription)
+            if not others:
+                del self._subscriptions[topic]
+                self._machine.unsubscribe(topic, anyio.current_time())
+                self._pump()
+
+    async def publish(self, topic: str, data: bytes) -> bytes:
+        """Send a message; returns its id. Waits while much waits for every peer that gets it, unless they take nothing.
+
+        Raises LocalProtocolError when it is over 1 MiB, or must be signed and there is no key.
+        """
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        message_id = self._machine.publish(topic, data, anyio.current_time())
+        receivers = self._pump()
+        self._burst += 1
+        if self._burst >= BURST:
+            self._burst = 0
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+        while receivers and all(link.is_full(anyio.current_time()) for link in receivers):
+            self._drained = anyio.Event()
+            with anyio.move_on_after(PATIENCE_SECONDS):
+                await self._drained.wait()
+        return message_id
+
+    def set_rules(self, topic: str | None, rules: TopicRules) -> None:
+        """How messages of a topic (None: of all others) are signed and named. All nodes of a topic must agree."""
+        self._machine.set_rules(topic, rules)
+
+    def set_validator(self, topic: str, validator: Validator | None) -> None:
+        """Judge messages of a topic before they are delivered and passed on, on the event loop: it must be quick.
+        None: no more. What it raises is logged and taken as IGNORE. Our own messages are not judged."""
+        self._judge.set_validator(topic, validator)
+        self._machine.require_validation(topic, validator is not None)
+
+    def set_async_validator(self, topic: str, validator: AsyncValidator) -> None:
+        """The same for a judge that takes time: 16 calls at a time, 1,024 messages may wait, more are dropped unjudged."""
+        self._judge.set_async_validator(topic, validator)
+        self._machine.require_validation(topic)
+
+    # PeerListener
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """See PeerListener; what it speaks is not known yet."""
+
+    def peer_identified(self, peer: PeerId, protocols: frozenset[str]) -> None:
+        """See PeerListener."""
+        if not protocols.isdisjoint(PROTOCOLS):
+            self._link(peer)
+            self._tell_record(peer)
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        """See PeerListener."""
+        link = self._links.pop(peer, None)
+        if link is not None:
+            link.scope.cancel()
+            self._machine.peer_disconnected(peer, anyio.current_time())
+            self._pump()
+
+    # Hub
+
+    def link_opened(self, link: Link, protocol: str) -> None:
+        """See Hub."""
+        outbound, group = self._place(link.peer)
+        now = anyio.current_time()
+        self._machine.peer_connected(link.peer, protocol, outbound, group, now)
+        if link.topics and link.peer in self._inbound:
+            # Only our stream was renewed: on its own the peer does not tell again what it is in.
+            self._machine.receive_rpc(link.peer, Rpc(subscriptions=tuple((True, t) for t in link.topics)), now)
+        self._tell_record(link.peer)
+        self._pump()
+
+    def link_closed(self, link: Link) -> None:
+        """See Hub."""
+        if self._links.get(link.peer) is link:
+            link.topics = self._machine.topics_of(link.peer)
+            self._machine.peer_disconnected(link.peer, anyio.current_time())
+            self._pump()
+
+    def link_drained(self) -> None:
+        """See Hub."""
+        self._drained.set()
+
+    # Inside
+
+    def _link(self, peer: PeerId) -> Link:
+        link = self._links.get(peer)
+        if link is None:
+            link = self._links[peer] = Link(peer, self._host, self)
+            self._tasks.start_soon(self._run_link, link)
+        return link
+
+    async def _run_link(self, link: Link) -> None:
+        try:
+            await link.run()
+        finally:
+            if self._links.get(link.peer) is link:
+                del self._links[link.peer]
+
+    def _tell_record(self, peer: PeerId) -> None:
+        record = self._record_of(peer) if self._record_of is not None else None
+        if record is not None:
+            self._machine.peer_record(peer, record)
+
+    def _place(self, peer: PeerId) -> tuple[bool, str | None]:
+        """Whether we have dialled a peer, and what counts as its place: its IPv4 address or its IPv6 network of 64 bits.
+        Behind a relay, or on this computer, it has none."""
+        outbound = False
+        group: str | None = None
+        for connection in self._host.connections():
+            address = connection.address
+            if connection.peer != peer or address.get("p2p-circuit") is not None:
+                continue
+            outbound = outbound or connection.direction is Direction.OUTBOUND
+            text = address.get("ip4") or address.get("ip6")
+            if text is not None and not (ip := ip_address(text)).is_loopback:
+                group = str(ip if ip.version == 4 else IPv6Network((ip, 64), strict=False))
+        return outbound, group
+
+    async def _serve(self, stream: Stream) -> None:
+        """An inbound stream; a newer one of the same peer replaces it, as a reconnecting peer would have it."""
+        if self._closed:
+            raise anyio.ClosedResourceError
+        peer = stream.remote_peer
+        replaced = self._inbound.get(peer)
+        self._inbound[peer] = stream
+        if replaced is not None:
+            replaced.reset()
+
+        async def receive(rpc: Rpc, size: int) -> None:
+            await self._wait_until_writable(peer)
+            if self._host.trace is not None:
+                control = rpc.control is not None
+                self._host.trace(RpcReceived(peer=peer, size=size, messages=len(rpc.publish), control=control))
+            self._machine.receive_rpc(peer, rpc, anyio.current_time())
+            self._pump()
+            await self._judge.wait_for_room()
+
+        try:
+            await self._wait_until_writable(peer)
+            await receive_rpcs(stream, self._host.peer_budget(peer), receive)
+        except (TimeoutError, LimitExceeded, RemoteProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            stream.reset()
+        finally:
+            if self._inbound.get(peer) is stream:
+                del self._inbound[peer]
+                self._machine.peer_fell_silent(peer)
+                self._pump()
+
+    async def _wait_until_writable(self, peer: PeerId) -> None:
+        """The machine knows only peers that can be sent to; raises TimeoutError when this one cannot."""
+        link = self._link(peer)
+        if not link.opened.is_set():
+            with anyio.fail_after(WRITABLE_SECONDS):
+                await link.opened.wait()
+
+    def _pump(self) -> list[Link]:
+        """Do what the machine wants done; returns the links that messages were pushed to."""
+        receivers = []
+        while (effect := self._machine.next_effect()) is not None:
+            match effect:
+                case SendRpc(peer=peer, rpc=rpc):
+                    link = self._links.get(peer)
+                    if link is not None and self._push(link, rpc) is Kind.MESSAGE:
+                        receivers.append(link)
+                case Validate():
+                    self._judge.submit(effect)
+                case Deliver():
+                    self._deliver(effect)
+                case Connect(peer=peer, direct=direct):
+                    if direct and peer not in self._direct:
+                        self._direct[peer] = self._host.protect(peer, "gossipsub direct")
+                    try:
+                        self._dials.send_nowait(effect)
+                    except (anyio.WouldBlock, anyio.ClosedResourceError):
+                        pass  # so many are being dialled already that this one will not be missed
+                case Protect(peer=peer, keep=True):
+                    self._protected[peer] = self._host.protect(peer, "gossipsub mesh")
+                case Protect(peer=peer):
+                    self._protected.pop(peer)()
+        return receivers
+
+    def _push(self, link: Link, rpc: Rpc) -> Kind:
+        if self._encoded is None or self._encoded[0] is not rpc:
+            self._encoded = (rpc, kind_of(rpc), encode_delimited(encode_rpc(rpc)))
+        _, kind, data = self._encoded
+        whole = link.push(kind, data)
+        trace = self._host.trace
+        if trace is not None:
+            control = rpc.control is not None
+            trace(RpcSent(peer=link.peer, size=len(data), messages=len(rpc.publish), control=control))
+            if not whole:
+                trace(RpcDropped(peer=link.peer, size=len(data)))
+        return kind
+
+    def _deliver(self, effect: Deliver) -> None:
+        message = effect.message
+        received = ReceivedMessage(
+            topic=message.topic,
+            data=message.data or b"",
+            author=PeerId.decode(message.author) if message.author is not None else None,
+            seqno=int.from_bytes(message.seqno, "big") if message.seqno is not None else None,
+            id=effect.message_id,
+            source=effect.peer,
+        )
+        for subscription in self._subscriptions.get(message.topic, ()):
+            if not subscription.deliver(received) and self._host.trace is not None:
+                self._host.trace(MessageUndeliverable(topic=message.topic))
+
+    def _judged(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
+        now = anyio.current_time()
+        for token, verdict in verdicts:
+            self._machine.validation_result(token, verdict, now)
+        self._pump()
+
+    async def _run_timer(self) -> None:
+        while True:
+            await anyio.sleep_until(self._machine.next_timeout())
+            self._machine.handle_timeout(anyio.current_time())
+            self._pump()
+
+    async def _run_connector(self, dials: MemoryObjectReceiveStream[Connect]) -> None:
+        with dials:
+            async for connect in dials:
+                try:
+                    with anyio.fail_after(self._connection_timeout):
+                        await self._host.connect(connect.peer, connect.addresses)
+                except (StackError, TimeoutError):
+                    pass  # the host has told its trace; there will be others to dial
+
+    def _close(self) -> None:
+        self._closed = True
+        self._judge.close()
+        for stream in self._inbound.values():
+            stream.reset()
+        for link in self._links.values():
+            link.scope.cancel()
+        for end in (*self._protected.values(), *self._direct.values()):
+            end()
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.close()
+        self._dials.close()

@@ -1,0 +1,211 @@
+"""One connection to a peer: its streams are negotiated here, inbound ones handed to their handlers."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from stack.errors import LimitExceeded, NegotiationError, ProtocolError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.events import CloseReason, StreamOpened
+from stack.net.interfaces import Direction
+from stack.net.negotiate import LazyStream, select_one, serve
+from stack.net.upkeep import Standing
+from stack.sansio.budget import Resource, Scope
+from stack.sansio.interfaces import Buffer
+from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
+from stack.trace import Trace
+
+_log = logging.getLogger(__name__)
+
+NEGOTIATION_SECONDS = 10.0
+"""For a stream's protocol: limits.md's bound for multistream."""
+HANDLER_GRACE_SECONDS = 5.0
+"""Time for handlers to finish with what they have received after the connection has ended."""
+CLOSE_SECONDS = 2.0
+"""For saying goodbye; nobody waits longer for a peer that does not read."""
+
+
+class NegotiatedStream:
+    """A `Stream`: a muxed stream with its protocol and its peer."""
+
+    __slots__ = ("_stream", "protocol", "remote_address", "remote_peer")
+
+    def __init__(self, stream: MuxedStream, protocol: str, remote_peer: PeerId, remote_address: Multiaddr) -> None:
+        self._stream = stream
+        self.protocol = protocol
+        self.remote_peer = remote_peer
+        self.remote_address = remote_address
+
+    def __repr__(self) -> str:
+        return f"<NegotiatedStream {self.protocol} with {self.remote_peer}>"
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """See `MuxedStream`; so for the methods below."""
+        return await self._stream.receive(max_bytes)
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """See `MuxedStream`."""
+        return await self._stream.receive_into(buffer)
+
+    async def send(self, item: Buffer) -> None:
+        """See `MuxedStream`."""
+        await self._stream.send(item)
+
+    async def send_buffers(self, *items: Buffer) -> None:
+        """See `MuxedStream`."""
+        await self._stream.send_buffers(*items)
+
+    async def send_eof(self) -> None:
+        """See `MuxedStream`."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """See `MuxedStream`."""
+        await self._stream.aclose()
+
+    def reset(self) -> None:
+        """See `MuxedStream`."""
+        self._stream.reset()
+
+
+class Connection:
+    """A secured, multiplexed connection; `run` is its life.
+
+    Getters: the attributes, `streams`, `standing`. Commands: `open_stream`, `ping`, `aclose`.
+    """
+
+    def __init__(
+        self,
+        muxed: MuxedConnection,
+        *,
+        direction: Direction,
+        address: Multiaddr,
+        opened_at: float,
+        scope: Scope,
+        trace: Trace | None = None,
+    ) -> None:
+        self._muxed = muxed
+        self._trace = trace
+        self.scope = scope
+        self.peer = muxed.remote_peer
+        self.public_key = muxed.remote_key
+        self.direction = direction
+        self.address = address
+        """The peer's, as we dialled it or as it came."""
+        self.local_address = muxed.local_address
+        self.opened_at = opened_at
+        self.idle_since: float | None = None
+        self.latency: float | None = None
+        self.close_reason: CloseReason | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.direction.value} {self.peer} at {self.address}, {self.streams} streams>"
+
+    @property
+    def streams(self) -> int:
+        """How many are open, of both directions."""
+        return self._muxed.stream_count
+
+    @property
+    def closed(self) -> bool:
+        """It has ended, or is about to."""
+        return self.close_reason is not None or self._muxed.closed
+
+    def standing(self, protected: bool) -> Standing:
+        """What decisions need to know."""
+        return Standing(
+            direction=self.direction,
+            opened_at=self.opened_at,
+            streams=self.streams,
+            idle_since=self.idle_since,
+            protected=protected,
+        )
+
+    def note_idle(self, now: float) -> None:
+        """Called every now and then, to know since when no stream has been open."""
+        if self.streams:
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = now
+
+    async def run(self, handlers: Mapping[str, StreamHandler], ended: Callable[[], None]) -> None:
+        """Serve inbound streams until the connection ends; then call `ended`, give handlers a moment, return."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._muxed.run)
+                try:
+                    while True:
+                        tasks.start_soon(self._serve, await self._muxed.accept_stream(), handlers)
+                except anyio.EndOfStream:
+                    ended()
+                    tasks.cancel_scope.deadline = anyio.current_time() + HANDLER_GRACE_SECONDS
+        finally:
+            ended()
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._muxed.aclose()
+
+    async def open_stream(self, protocols: Sequence[str], known: frozenset[str] | None = None) -> Stream:
+        """A stream with the first of `protocols` that the peer speaks; with one that is in `known` without a round trip.
+
+        Raises NegotiationError, BrokenResourceError, LimitExceeded.
+        """
+        try:
+            with anyio.fail_after(NEGOTIATION_SECONDS):  # it waits while the peer acknowledges none of many
+                stream = await self._muxed.open_stream()
+        except TimeoutError:
+            raise LimitExceeded("streams that the peer has not acknowledged", self.streams) from None
+        self.idle_since = None
+        try:
+            chosen = next((protocol for protocol in protocols if known and protocol in known), None)
+            if chosen is not None:
+                return self._opened(LazyStream(stream, chosen), chosen, Direction.OUTBOUND)
+            with anyio.fail_after(NEGOTIATION_SECONDS):
+                chosen = await select_one(stream, protocols)
+            return self._opened(stream, chosen, Direction.OUTBOUND)
+        except BaseException as error:
+            stream.reset()
+            if isinstance(error, TimeoutError):
+                raise anyio.BrokenResourceError(f"no answer within {NEGOTIATION_SECONDS:g} s") from None
+            if isinstance(error, ProtocolError):
+                raise NegotiationError(f"{self.peer} broke the rules of negotiation: {error}") from error
+            if isinstance(error, (anyio.EndOfStream, anyio.ClosedResourceError)):
+                raise anyio.BrokenResourceError("the stream ended while its protocol was negotiated") from error
+            raise
+
+    async def ping(self, seconds: float) -> float | None:
+        """The round trip in seconds, or None when there is no answer within `seconds`."""
+        try:
+            with anyio.fail_after(seconds):
+                self.latency = await self._muxed.ping()
+        except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, LimitExceeded):
+            return None
+        return self.latency
+
+    async def aclose(self, reason: CloseReason) -> None:
+        """Say goodbye and close; the first reason given is the one that is told."""
+        if self.close_reason is None:
+            self.close_reason = reason
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await self._muxed.aclose()
+
+    def _opened(self, stream: MuxedStream, protocol: str, direction: Direction) -> NegotiatedStream:
+        if self._trace is not None:
+            self._trace(StreamOpened(peer=self.peer, protocol=protocol, direction=direction))
+        return NegotiatedStream(stream, protocol, self.peer, self.address)
+
+    async def _serve(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler]) -> None:
+        """One inbound stream, from its negotiation to its end; whatever goes wrong stays here (A11)."""
+        try:
+            with self.scope.reserve(Resource.TASKS):
+                with anyio.fail_after(NEGOTIATION_SECONDS):
+                    protocol = await serve(stream, handlers)
+                await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND))
+                await stream.aclose()
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and must not end the connection
+            stream.reset()
+            _log.debug("stream from %s ended: %r", self.peer, error)
+        except BaseException:
+            stream.reset()
+            raise

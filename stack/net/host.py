@@ -1,0 +1,386 @@
+"""The host: one identity, its addresses, its connections and the protocols it serves. See `interfaces.Host`."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import TracebackType
+
+import anyio
+import anyio.abc
+
+from stack.errors import StackError
+from stack.identity.keys import PrivateKey, PublicKey
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.connection import Connection
+from stack.net.dialer import Dialer
+from stack.net.events import CloseReason
+from stack.net.interfaces import ConnectionInfo, DialError, Direction, PeerListener
+from stack.net.limits import NetLimits
+from stack.net.our_addresses import OurAddresses
+from stack.net.peerstore import CONNECTED_SECONDS, Peerstore
+from stack.net.resolver import Resolver
+from stack.net.swarm import Swarm
+from stack.net.upgrader import Upgrader
+from stack.net.upkeep import WakeDetector
+from stack.platform import interface_addresses
+from stack.sansio.budget import Scope
+from stack.streams.interfaces import Stream, StreamHandler
+from stack.trace import Trace
+from stack.transports.interfaces import Transport
+from stack.transports.tcp import TcpTransport
+from stack.transports.websocket import WebSocketTransport
+
+_log = logging.getLogger(__name__)
+
+UPKEEP_SECONDS = 5.0
+"""Between two looks at clocks, interfaces and idle duplicates; within it a moved laptop notices."""
+PROBE_SECONDS = 5.0
+"""For the answer to a probe after the machine slept or moved."""
+LATENCY_SECONDS = 10.0
+"""For the first measure of a new connection's round trip."""
+SHUTDOWN_SECONDS = 3.0
+"""For all goodbyes together."""
+
+ConnectionHook = Callable[[Connection], Awaitable[None]]
+"""Run for each new connection, in a task of its own that ends with the host; what it raises is logged."""
+
+
+class Host:
+    """A context: inside `async with` it lives, leaving closes everything. Without `transports`: TCP and WebSocket."""
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        *,
+        transports: Sequence[Transport] | None = None,
+        upgrader: Upgrader | None = None,
+        limits: NetLimits | None = None,
+        budget: Scope | None = None,
+        peerstore: Peerstore | None = None,
+        resolver: Resolver | None = None,
+        trace: Trace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        interfaces: Callable[[], list[str]] = interface_addresses,
+    ) -> None:
+        self._key = key
+        self.peer_id = PeerId.of(key.public)
+        self.trace = trace
+        self.limits = limits or NetLimits()
+        self.budget = budget or Scope("host", self.limits.system)
+        self.peerstore = peerstore or Peerstore()
+        self._transports: list[Transport] = [TcpTransport(), WebSocketTransport()]
+        if transports is not None:
+            self._transports = list(transports)
+        self._upgrader = upgrader or Upgrader.of(key)
+        self._resolver = resolver or Resolver()
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces)
+        self._wake = WakeDetector(wall_clock(), clock())
+        self._handlers: dict[str, StreamHandler] = {}
+        self._peer_listeners: list[PeerListener] = []
+        self._hooks: list[ConnectionHook] = []
+        self._change_callbacks: list[Callable[[], None]] = []
+        self._tags: dict[PeerId, set[object]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Host {self.peer_id}>"
+
+    async def __aenter__(self) -> "Host":
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._swarm = Swarm(
+            self.peer_id,
+            transports=self._transports,
+            upgrader=self._upgrader,
+            limits=self.limits,
+            budget=self.budget,
+            handlers=self._handlers,
+            listener=self,
+            tasks=self._tasks,
+            protected=lambda peer: peer in self._tags,
+            trace=self.trace,
+            clock=self._clock,
+        )
+        self._dialer = Dialer(
+            self._swarm.establish,
+            self._swarm.can_dial,
+            self._resolver,
+            self._tasks,
+            clock=self._clock,
+            trace=self.trace,
+        )
+        self._tasks.start_soon(self._watch)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
+            await self._swarm.aclose()
+        self._tasks.cancel_scope.cancel()
+        if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
+            return await self._tasks.__aexit__(kind, error, traceback)
+        await self._tasks.__aexit__(None, None, None)  # so that the caller's error is not wrapped in a group
+        return None
+
+    # --- what others know of us
+
+    @property
+    def public_key(self) -> PublicKey:
+        """Of this host's identity."""
+        return self._key.public
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        """See `interfaces.Host.handle`."""
+        self._handlers[protocol] = handler
+        self._changed()
+
+    def unhandle(self, protocol: str) -> None:
+        """See `interfaces.Host.unhandle`; unknown protocols are ignored."""
+        if self._handlers.pop(protocol, None) is not None:
+            self._changed()
+
+    def supported(self) -> list[str]:
+        """The protocols that are served, in order of their registration."""
+        return list(self._handlers)
+
+    async def listen(self, address: Multiaddr) -> Multiaddr:
+        """See `interfaces.Host.listen`."""
+        bound = await self._swarm.listen(address)
+        self._changed()
+        return bound
+
+    def addresses(self) -> list[Multiaddr]:
+        """See `interfaces.Host.addresses`; what is seen from furthest away comes first."""
+        return self._ours.all(self._clock())
+
+    def signed_record(self) -> bytes:
+        """Our addresses, signed; a new sequence number only when they have changed."""
+        return self._ours.signed_record(self._clock(), self._wall_clock())
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever our protocols or addresses have changed."""
+        self._change_callbacks.append(callback)
+
+    # --- peers
+
+    def peer_budget(self, peer: PeerId) -> Scope:
+        """See `interfaces.Host.peer_budget`."""
+        return self._swarm.peer_scope(peer)
+
+    async def connect(self, peer: PeerId | None, addresses: Sequence[Multiaddr] = ()) -> PeerId:
+        """See `interfaces.Host.connect`."""
+        if peer is None:
+            return await self._connect_by_addresses(addresses)
+        if self._swarm.best(peer) is None:
+            await self._dial(peer, addresses)
+        return peer
+
+    async def disconnect(self, peer: PeerId) -> bool:
+        """See `interfaces.Host.disconnect`."""
+        return await self._swarm.close_peer(peer, CloseReason.REQUESTED)
+
+    def is_connected(self, peer: PeerId) -> bool:
+        """See `interfaces.Host.is_connected`."""
+        return self._swarm.best(peer) is not None
+
+    def connections(self) -> list[ConnectionInfo]:
+        """See `interfaces.Host.connections`."""
+        return [
+            ConnectionInfo(
+                peer=connection.peer,
+                address=connection.address,
+                direction=connection.direction,
+                opened_at=connection.opened_at,
+                streams=connection.streams,
+                latency=connection.latency,
+                agent=self.peerstore.agent(connection.peer),
+            )
+            for connection in self._swarm.all()
+        ]
+
+    async def open_stream(self, peer: PeerId, *protocols: str) -> Stream:
+        """See `interfaces.Host.open_stream`."""
+        connection = self._swarm.best(peer) or await self._dial(peer, ())
+        try:
+            return await connection.open_stream(protocols, self.peerstore.protocols(peer))
+        except anyio.BrokenResourceError:
+            # The connection may have ended just now, or been a duplicate that the peer closed; another may stand.
+            other = self._swarm.best(peer)
+            if other is None or other is connection:
+                raise
+            return await other.open_stream(protocols, self.peerstore.protocols(peer))
+
+    def protocols(self, peer: PeerId) -> frozenset[str] | None:
+        """See `interfaces.Host.protocols`."""
+        return self.peerstore.protocols(peer)
+
+    def protect(self, peer: PeerId, tag: str) -> Callable[[], None]:
+        """See `interfaces.Host.protect`. The connection is also made again after the machine slept or moved."""
+        token = (tag, object())
+        self._tags.setdefault(peer, set()).add(token)
+
+        def end() -> None:
+            tags = self._tags.get(peer, set())
+            tags.discard(token)
+            if not tags:
+                self._tags.pop(peer, None)
+
+        return end
+
+    def listen_to_peers(self, listener: PeerListener) -> Callable[[], None]:
+        """See `interfaces.Host.listen_to_peers`."""
+        self._peer_listeners.append(listener)
+        for peer in self._swarm.peers():
+            _tell(listener.peer_connected, peer)
+            protocols = self.peerstore.protocols(peer)
+            if protocols is not None:
+                _tell(listener.peer_identified, peer, protocols)
+
+        def end() -> None:
+            if listener in self._peer_listeners:
+                self._peer_listeners.remove(listener)
+
+        return end
+
+    # --- for services: identify tells what it learns
+
+    def start(self, task: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run `task` until the host closes; it contains its own errors."""
+        self._tasks.start_soon(task)
+
+    def on_connection(self, hook: ConnectionHook) -> None:
+        """Run `hook` for each new connection."""
+        self._hooks.append(hook)
+
+    def identified(self, peer: PeerId, protocols: frozenset[str] | None, agent: str | None) -> None:
+        """Identify has told what `peer` speaks (None: it did not say); listeners are told."""
+        if not self._swarm.of(peer):
+            return
+        self.peerstore.identified(peer, protocols, agent)
+        known = self.peerstore.protocols(peer)
+        if known is not None:
+            for listener in tuple(self._peer_listeners):
+                _tell(listener.peer_identified, peer, known)
+
+    def told_addresses(self, peer: PeerId, addresses: Sequence[Multiaddr], record: bytes | None) -> None:
+        """What a connected peer says of its own addresses: a valid record of its own counts, else the plain list."""
+        if not self._swarm.of(peer):
+            return
+        now = self._wall_clock()
+        if record is not None and self.peerstore.add_record(peer, record, CONNECTED_SECONDS, now):
+            return
+        self.peerstore.replace_addresses(peer, addresses, CONNECTED_SECONDS, now)
+
+    def told_observation(self, connection: Connection, address: Multiaddr) -> None:
+        """The peer of `connection` sees us at `address`. Only from who dialled us: our own dials leave from random ports."""
+        inbound = connection.direction is Direction.INBOUND
+        if inbound and self._ours.observe(connection.address, address, self._clock()):
+            self._changed()
+
+    # --- what the swarm tells
+
+    def connection_opened(self, connection: Connection, first: bool) -> None:
+        """See `SwarmListener`."""
+        if connection.direction is Direction.OUTBOUND:
+            self.peerstore.dialled(connection.peer, connection.address, self._wall_clock())
+        self._dialer.peer_connected(connection)
+        if first:
+            self.peerstore.peer_connected(connection.peer)
+            for listener in tuple(self._peer_listeners):
+                _tell(listener.peer_connected, connection.peer)
+        for hook in self._hooks:
+            self._tasks.start_soon(self._run_hook, hook, connection)
+        self._tasks.start_soon(connection.ping, LATENCY_SECONDS)
+
+    def connection_closed(self, connection: Connection, last: bool) -> None:
+        """See `SwarmListener`."""
+        if last:
+            self.peerstore.peer_disconnected(connection.peer, self._wall_clock())
+            for listener in tuple(self._peer_listeners):
+                _tell(listener.peer_disconnected, connection.peer)
+
+    # --- inside
+
+    async def upkeep(self) -> None:
+        """One look at clocks, interfaces and connections; done every few seconds by itself."""
+        self._swarm.upkeep()
+        moved = self._ours.look()
+        if moved:
+            self._changed()
+        if self._wake.woken(self._wall_clock(), self._clock()) or moved:
+            self._dialer.network_changed()
+            await self.probe()
+
+    async def probe(self) -> None:
+        """Ask every connection for a sign of life, close those that give none, dial protected peers that are gone."""
+
+        async def ask(connection: Connection) -> None:
+            if await connection.ping(PROBE_SECONDS) is None:
+                await connection.aclose(CloseReason.UNRESPONSIVE)
+
+        async with anyio.create_task_group() as probes:
+            for connection in self._swarm.all():
+                probes.start_soon(ask, connection)
+        for peer in list(self._tags):
+            if self._swarm.best(peer) is None:
+                self._tasks.start_soon(self._redial, peer)
+
+    async def _redial(self, peer: PeerId) -> None:
+        try:
+            await self._dial(peer, ())
+        except StackError as error:
+            _log.debug("cannot redial %s: %s", peer, error)
+
+    async def _watch(self) -> None:
+        while True:
+            await anyio.sleep(UPKEEP_SECONDS)
+            try:
+                await self.upkeep()
+            except OSError as error:
+                _log.warning("cannot look at the interfaces: %s", error)
+
+    async def _dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Connection:
+        if peer == self.peer_id:
+            raise DialError(peer, [(address, "that is this node itself") for address in addresses])
+        now = self._wall_clock()
+        known = [a for a in self.peerstore.addresses(peer, now) if a not in self.addresses()]
+        return await self._dialer.dial(peer, addresses, known)
+
+    async def _connect_by_addresses(self, addresses: Sequence[Multiaddr]) -> PeerId:
+        by_peer: dict[PeerId | None, list[Multiaddr]] = {}
+        for address in addresses:
+            text = address.split_peer()[1]
+            by_peer.setdefault(PeerId.parse(text) if text else None, []).append(address)
+        attempts: list[tuple[Multiaddr, str]] = []
+        for peer, theirs in by_peer.items():
+            try:
+                if peer is not None:
+                    return await self.connect(peer, theirs)
+                return (await self._dialer.dial(None, theirs)).peer
+            except DialError as error:
+                if len(by_peer) == 1:
+                    raise
+                attempts += error.attempts
+        raise DialError(None, attempts)
+
+    async def _run_hook(self, hook: ConnectionHook, connection: Connection) -> None:
+        try:
+            await hook(connection)
+        except Exception:  # noqa: BLE001 - a service may raise anything; the connection and the host go on
+            _log.exception("fault in %r for %r", hook, connection)
+
+    def _changed(self) -> None:
+        for callback in self._change_callbacks:
+            callback()
+
+
+def _tell(callback: Callable[..., None], *arguments: object) -> None:
+    """A listener may raise anything; the others are still told."""
+    try:
+        callback(*arguments)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("fault in %r", callback)

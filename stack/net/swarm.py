@@ -1,0 +1,298 @@
+"""All connections of a host: taken in, dialled, kept, chosen between, trimmed."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.abc
+
+from stack.errors import LimitExceeded, TransportError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.connection import Connection
+from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
+from stack.net.interfaces import Direction
+from stack.net.limits import InboundGate, NetLimits, Refusal
+from stack.net.upgrader import PHASE_SECONDS, Upgrader
+from stack.net.upkeep import Standing, best, superfluous, to_trim
+from stack.sansio.budget import Reservation, Resource, Scope
+from stack.streams.interfaces import RawStream, StreamHandler
+from stack.trace import Trace
+from stack.transports.interfaces import Incoming, Listener, ListenError, Transport
+
+_log = logging.getLogger(__name__)
+
+IDLE_SCOPES_MAX = 4096
+"""Scopes of peers that hold nothing, kept before they are swept."""
+ACCEPT_PAUSE_SECONDS = 0.1
+"""After an accept that failed in a way no transport should, so that the loop does not spin."""
+
+
+class SwarmListener(Protocol):
+    """Told of connections, synchronously."""
+
+    def connection_opened(self, connection: Connection, first: bool) -> None:
+        """It is in the table; `first` of its peer."""
+        ...
+
+    def connection_closed(self, connection: Connection, last: bool) -> None:
+        """It has left the table; `last` of its peer."""
+        ...
+
+
+class Swarm:
+    """Commands: `listen`, `establish`, `close_peer`, `upkeep`, `aclose`. Getters: `of`, `best`, `all`, `peer_scope`."""
+
+    def __init__(
+        self,
+        peer_id: PeerId,
+        *,
+        transports: Sequence[Transport],
+        upgrader: Upgrader,
+        limits: NetLimits,
+        budget: Scope,
+        handlers: Mapping[str, StreamHandler],
+        listener: SwarmListener,
+        tasks: anyio.abc.TaskGroup,
+        protected: Callable[[PeerId], bool],
+        trace: Trace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.peer_id = peer_id
+        self._transports = list(transports)
+        self._upgrader = upgrader
+        self._limits = limits
+        self._budget = budget
+        self._transient = budget.child("connections without identity", limits.transient)
+        self._scopes: dict[PeerId, Scope] = {}
+        self._gate = InboundGate(limits)
+        self._handlers = handlers
+        self._listener = listener
+        self._tasks = tasks
+        self._protected = protected
+        self._trace = trace
+        self._clock = clock
+        self._connections: dict[PeerId, list[Connection]] = {}
+        self._listeners: list[Listener] = []
+        self._closing = False
+
+    def of(self, peer: PeerId) -> list[Connection]:
+        """The connections to a peer."""
+        return list(self._connections.get(peer, ()))
+
+    def all(self) -> list[Connection]:
+        """Every connection, peers in order of their first one."""
+        return [connection for connections in self._connections.values() for connection in connections]
+
+    def peers(self) -> list[PeerId]:
+        """Everyone who is connected."""
+        return list(self._connections)
+
+    def best(self, peer: PeerId) -> Connection | None:
+        """The connection for new streams."""
+        usable = [connection for connection in self._connections.get(peer, ()) if not connection.closed]
+        return best(usable, self._standing, self.peer_id, peer) if usable else None
+
+    def peer_scope(self, peer: PeerId) -> Scope:
+        """What this peer makes us hold."""
+        scope = self._scopes.get(peer)
+        if scope is None:
+            if len(self._scopes) >= IDLE_SCOPES_MAX + len(self._connections):
+                self._scopes = {p: s for p, s in self._scopes.items() if p in self._connections or _in_use(s)}
+            scope = self._scopes[peer] = self._budget.child(f"peer {peer}", self._limits.peer)
+        return scope
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        """A transport knows this address."""
+        return any(transport.can_dial(address) for transport in self._transports)
+
+    @property
+    def listen_addresses(self) -> list[Multiaddr]:
+        """As the listeners tell them, wildcards included."""
+        return [listener.address for listener in self._listeners]
+
+    async def listen(self, address: Multiaddr) -> Multiaddr:
+        """See `Host.listen`."""
+        for transport in self._transports:
+            if transport.can_listen(address):
+                listener = await transport.listen(address)
+                self._listeners.append(listener)
+                self._tasks.start_soon(self._accept, listener)
+                return listener.address
+        raise ListenError(address, "no transport can listen there")
+
+    async def establish(self, peer: PeerId | None, address: Multiaddr) -> Connection:
+        """Dial one address. Raises TransportError, SecurityError, NegotiationError, LimitExceeded."""
+        transport = next(transport for transport in self._transports if transport.can_dial(address))
+        room = self._transient.reserve(Resource.CONNECTIONS_OUT)
+        try:
+            stream = await transport.dial(address)
+            return await self._upgrade(stream, Direction.OUTBOUND, peer, room, address)
+        except BaseException:
+            room.release()
+            raise
+
+    async def close_peer(self, peer: PeerId, reason: CloseReason) -> bool:
+        """Close all connections to a peer; False if there are none."""
+        connections = self.of(peer)
+        for connection in connections:
+            await connection.aclose(reason)
+            self._left(connection)
+        return bool(connections)
+
+    def upkeep(self) -> None:
+        """To be called every few seconds: close duplicates that carry nothing, and what is too much."""
+        now = self._clock()
+        for peer, connections in list(self._connections.items()):
+            for connection in connections:
+                connection.note_idle(now)
+            for connection in superfluous(connections, self._standing, self.peer_id, peer, now):
+                self._tasks.start_soon(connection.aclose, CloseReason.DUPLICATE)
+        self._trim()
+
+    async def aclose(self) -> None:
+        """Stop listening, close everything."""
+        self._closing = True
+        for listener in self._listeners:
+            await listener.aclose()
+        async with anyio.create_task_group() as closing:
+            for connection in self.all():
+                closing.start_soon(connection.aclose, CloseReason.SHUTDOWN)
+        for connection in self.all():
+            self._left(connection)
+
+    async def _accept(self, listener: Listener) -> None:
+        """Take in connections until the listener is closed; nothing else ends this loop (A11)."""
+        while True:
+            try:
+                incoming = await listener.accept()
+                room = self._admit(incoming.remote_address)
+                if room is None:
+                    await incoming.aclose()
+                else:
+                    self._tasks.start_soon(self._welcome, incoming, room)
+            except anyio.ClosedResourceError:
+                return
+            except Exception:  # noqa: BLE001 - a transport of another package may raise anything; the others' callers go on
+                _log.exception("fault while accepting on %s", listener.address)
+                await anyio.sleep(ACCEPT_PAUSE_SECONDS)
+
+    def _admit(self, address: Multiaddr) -> Reservation | None:
+        refusal = self._gate.admit(address, self._clock())
+        if refusal is None:
+            try:
+                return self._transient.reserve(Resource.CONNECTIONS_IN)
+            except LimitExceeded:
+                self._gate.leave(address)
+                refusal = Refusal.BUDGET
+        if self._trace is not None:
+            self._trace(InboundRefused(address=address, reason=refusal))
+        return None
+
+    async def _welcome(self, incoming: Incoming, room: Reservation) -> None:
+        connection = None
+        try:
+            with anyio.fail_after(PHASE_SECONDS):
+                stream = await incoming.open()
+            connection = await self._upgrade(stream, Direction.INBOUND, None, room, incoming.remote_address)
+        except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
+            _log.debug("connection from %s failed: %r", incoming.remote_address, error)
+        finally:
+            if connection is None:
+                room.release()
+                self._gate.leave(incoming.remote_address)
+
+    async def _upgrade(
+        self, stream: RawStream, direction: Direction, expected: PeerId | None, room: Reservation, address: Multiaddr
+    ) -> Connection:
+        """Make it a connection in the table. `room` belongs to the connection when this returns, else to the caller."""
+        outbound = direction is Direction.OUTBOUND
+        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected)
+        peer = channel.remote_peer
+        try:
+            if peer == self.peer_id:
+                raise TransportError("that is this node itself")
+            scope = self.peer_scope(peer)
+            room.move(scope)
+        except BaseException:
+            await stream.aclose()
+            raise
+        scope = scope.child(f"connection to {peer}", {Resource.BYTES: self._limits.connection_bytes})
+        muxed = await self._upgrader.multiplex(channel, outbound=outbound, scope=scope)
+        connection = Connection(
+            muxed,
+            direction=direction,
+            address=address,
+            opened_at=self._clock(),
+            scope=scope,
+            trace=self._trace,
+        )
+        if self._closing:
+            await connection.aclose(CloseReason.SHUTDOWN)
+            raise TransportError("the host is closing")
+        self._joined(connection)
+        self._tasks.start_soon(self._live, connection, room)
+        return connection
+
+    async def _live(self, connection: Connection, room: Reservation) -> None:
+        try:
+            await connection.run(self._handlers, lambda: self._left(connection))
+        except Exception:  # noqa: BLE001 - a fault in a muxer ends its connection, not the host
+            _log.exception("fault in %r", connection)
+        finally:
+            self._left(connection)
+            room.release()
+            if connection.direction is Direction.INBOUND:
+                self._gate.leave(connection.address)
+
+    def _joined(self, connection: Connection) -> None:
+        connections = self._connections.setdefault(connection.peer, [])
+        connections.append(connection)
+        if self._trace is not None:
+            self._trace(
+                ConnectionOpened(peer=connection.peer, address=connection.address, direction=connection.direction)
+            )
+        self._listener.connection_opened(connection, len(connections) == 1)
+        self._trim()
+
+    def _left(self, connection: Connection) -> None:
+        connections = self._connections.get(connection.peer, [])
+        if connection not in connections:
+            return
+        connections.remove(connection)
+        if not connections:
+            del self._connections[connection.peer]
+        reason = connection.close_reason or CloseReason.REMOTE
+        connection.close_reason = reason
+        if self._trace is not None:
+            self._trace(
+                ConnectionClosed(
+                    peer=connection.peer,
+                    address=connection.address,
+                    direction=connection.direction,
+                    reason=reason,
+                    seconds=self._clock() - connection.opened_at,
+                )
+            )
+        self._listener.connection_closed(connection, not connections)
+
+    def _trim(self) -> None:
+        for connection in to_trim(
+            [connection for connection in self.all() if not connection.closed],
+            self._standing,
+            low_water=self._limits.low_water,
+            high_water=self._limits.high_water,
+            grace=self._limits.grace,
+            now=self._clock(),
+        ):
+            connection.close_reason = CloseReason.TRIMMED
+            self._tasks.start_soon(connection.aclose, CloseReason.TRIMMED)
+
+    def _standing(self, connection: Connection) -> Standing:
+        return connection.standing(self._protected(connection.peer))
+
+
+def _in_use(scope: Scope) -> bool:
+    return any(scope.used(resource) for resource in Resource)

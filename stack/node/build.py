@@ -1,0 +1,128 @@
+"""How a node is put together: which class stands behind each contract is decided here and nowhere else."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Protocol, cast
+
+from stack.bitswap.service import Bitswap
+from stack.blocks import STORES
+from stack.blocks.interfaces import BlockStore
+from stack.errors import ConfigError
+from stack.files.fetch import Fetcher
+from stack.files.jobs import Jobs
+from stack.identity.keys import PrivateKey, generate
+from stack.net.host import Host
+from stack.net.limits import NetLimits
+from stack.node.api import Api
+from stack.node.config import Config
+from stack.node.home import Home
+from stack.node.keystore import load_or_create
+from stack.node.listen import listen
+from stack.protocols import SERVICES
+from stack.protocols.providers.interfaces import RangeBook
+from stack.protocols.providers.service import ProvidersService
+from stack.sansio.budget import Resource
+from stack.trace import TraceFan
+
+LISTENING_ROLES = frozenset({"daemon", "share", "get", "library"})
+"""Other commands open the home for a moment and need no port."""
+
+
+SERVERS = {"control": "stack.control.serving:serve_control"}
+"""What a node with a home serves besides its protocols; below this layer, so it is named here and resolved on use."""
+
+
+class ControlSocket(Protocol):
+    """The control socket of a node."""
+
+    @property
+    def active(self) -> int:
+        """Requests of other commands that are being served."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until none is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a node is made of."""
+
+    key: PrivateKey
+    trace: TraceFan
+    host: Host
+    blocks: BlockStore
+    book: RangeBook
+    exchange: Bitswap
+    jobs: Jobs
+    fetcher: Fetcher
+    notices: tuple[str, ...]
+
+
+def resolve(table: dict[str, str], group: str, name: str) -> object:
+    """The object behind a row of one of our tables, or behind an entry point of another package. Raises ConfigError."""
+    row = table.get(name)
+    if row is not None:
+        home, _, attribute = row.partition(":")
+        return getattr(import_module(home), attribute)
+    for entry in entry_points(group=group, name=name):
+        return entry.load()
+    raise ConfigError(f"{name!r} is not installed; there are: {', '.join(table)}")
+
+
+def service_names() -> list[str]:
+    """Our services and those of other packages."""
+    return [*SERVICES, *(entry.name for entry in entry_points(group="stack.services") if entry.name not in SERVICES)]
+
+
+@asynccontextmanager
+async def control_socket(api: Api, home: Home | None) -> AsyncIterator[ControlSocket | None]:
+    """Serve other commands of this home while the context lasts; None without a home."""
+    if home is None:
+        yield None
+        return
+    serve = resolve(SERVERS, "", "control")
+    async with serve(api, home) as socket:  # type: ignore[operator] # the row names a context manager
+        yield socket
+
+
+@asynccontextmanager
+async def build(config: Config) -> AsyncIterator[Parts]:
+    """Everything running, in the order in which one thing needs another; left in the opposite order."""
+    key = load_or_create(config.home, config.key_type) if config.home else generate(config.key_type)
+    trace = TraceFan()
+    system = {**NetLimits().system, Resource.BYTES: config.memory_limit}
+    limits = NetLimits(low_water=config.low_water, high_water=config.high_water, system=system)
+    async with AsyncExitStack() as stack:
+        name = config.store or ("disk" if config.home else "memory")
+        store_class = resolve(STORES, "stack.stores", name)
+        opened = store_class.open(config.home, quota=config.quota, trace=trace)  # type: ignore[attr-defined] # the table says so
+        blocks = cast(BlockStore, await stack.enter_async_context(opened))
+        jobs = await Jobs.open(config.home / "jobs.sqlite" if config.home else None)
+        stack.push_async_callback(jobs.aclose)
+        host = await stack.enter_async_context(Host(key, limits=limits, trace=trace))
+        for service in service_names():
+            row = resolve(SERVICES, "stack.services", service)
+            if service != "providers":  # that one also takes the book, below
+                row(host)  # type: ignore[operator] # a row is a class that takes the host
+        book = RangeBook()
+        swarm = await stack.enter_async_context(ProvidersService.open(host, book))
+        exchange = await stack.enter_async_context(Bitswap.open(host, blocks, swarm=swarm))
+        notices: list[str] = []
+        if config.role in LISTENING_ROLES:
+            notices = await listen(host, config.listen, config.home)
+        yield Parts(
+            key=key,
+            trace=trace,
+            host=host,
+            blocks=blocks,
+            book=book,
+            exchange=exchange,
+            jobs=jobs,
+            fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs),
+            notices=tuple(notices),
+        )

@@ -1,0 +1,56 @@
+"""One function for each request of `node/api`: these tables are all there is between a request and the work."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from stack.node import api
+from stack.node.handlers import files, peers, store
+
+if TYPE_CHECKING:
+    from stack.node.node import Node
+
+# A handler's own signature names its request and its answer; that they fit is checked by tests/node/test_handlers.py.
+AskHandler = Callable[["Node", Any], Awaitable[object]]
+WatchHandler = Callable[["Node", Any], AbstractAsyncContextManager[AsyncIterator[object]]]
+ReadHandler = Callable[["Node", Any], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+WriteHandler = Callable[["Node", Any, AsyncIterator[bytes]], Awaitable[object]]
+
+ASKS: dict[type, AskHandler] = {
+    api.GetIdentity: peers.get_identity,
+    api.GetReach: peers.get_reach,
+    api.ListPeers: peers.list_peers,
+    api.Connect: peers.connect,
+    api.Disconnect: peers.disconnect,
+    api.Perf: peers.perf,
+    api.ListShares: files.list_shares,
+    api.RemoveShare: files.remove_share,
+    api.GetPresence: files.get_presence,
+    api.ListJobs: files.list_jobs,
+    api.RemoveJob: files.remove_job,
+    api.ListPins: store.list_pins,
+    api.AddPin: store.add_pin,
+    api.RemovePin: store.remove_pin,
+    api.CollectGarbage: store.collect_garbage,
+    api.GetRepoStat: store.repo_stat,
+    api.BlockStat: store.block_stat,
+}
+
+WATCHES: dict[type, WatchHandler] = {
+    api.Ping: peers.ping,
+    api.Add: files.add,
+    api.Share: files.share,
+    api.WatchShare: files.watch_share,
+    api.Fetch: files.fetch,
+    api.VerifyRepo: store.verify_repo,
+}
+
+READS: dict[type, ReadHandler] = {
+    api.BlockGet: store.block_get,
+    api.CarExport: store.car_export,
+}
+
+WRITES: dict[type, WriteHandler] = {
+    api.BlockPut: store.block_put,
+    api.CarImport: store.car_import,
+}

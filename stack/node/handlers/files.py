@@ -1,0 +1,340 @@
+"""Handlers of requests about files and trees."""
+
+import json
+import shlex
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from stack.bitswap.interfaces import Provider
+from stack.blocks.interfaces import SegmentState
+from stack.blocks.store import DiskStore
+from stack.dag.unixfs.options import ImportOptions, import_options
+from stack.errors import FetchError, Refused
+from stack.files import add as imports
+from stack.files.events import EntrySkipped, FetchEvent, FetchStarted
+from stack.files.fetch import FetchRequest
+from stack.files.jobs import Job
+from stack.files.tasks import task_group
+from stack.files.ticket import decode_ticket, is_ticket
+from stack.files.watch import Patience
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import (
+    Add,
+    AddEvent,
+    AddProgress,
+    Done,
+    Fetch,
+    GetPresence,
+    ImportFlags,
+    JobInfo,
+    ListJobs,
+    ListShares,
+    Presence,
+    RemoveJob,
+    RemoveShare,
+    SendProgress,
+    Share,
+    Shared,
+    ShareEvent,
+    ShareInfo,
+    WatchShare,
+)
+from stack.node.handlers.streaming import streaming
+from stack.node.shares import is_below
+
+if TYPE_CHECKING:
+    from stack.node.node import Node
+
+NOT_FOR_IMPORT = ("profile",)
+
+
+def options_of(flags: ImportFlags, default_profile: str) -> ImportOptions:
+    """What was typed, as the importer understands it. Raises ConfigError."""
+    given = {name.replace("_", "-"): value for name, value in asdict(flags).items() if name not in NOT_FOR_IMPORT}
+    return import_options(
+        flags.profile or default_profile, {name: v for name, v in given.items() if v not in (None, False)}
+    )
+
+
+@asynccontextmanager
+async def run_import(
+    adder: Callable[[Callable[[imports.AddEvent], None]], imports.Adder], paths: Sequence[Path]
+) -> AsyncIterator[AsyncIterator[AddEvent]]:
+    """An import and its events, the result last. Leaving the context stops it; what it raises comes out of the iteration."""
+    send, receive = anyio.create_memory_object_stream[AddEvent](inf)
+    failure: list[Exception] = []
+
+    def tell(event: imports.AddEvent) -> None:
+        # The importer does not wait for whoever reads: progress that is late is dropped, entries are kept.
+        if not isinstance(event, AddProgress) or not send.statistics().current_buffer_used:
+            send.send_nowait(event)
+
+    async def work() -> None:
+        with send:
+            try:
+                send.send_nowait(await adder(tell).add(paths))
+            except Exception as error:  # noqa: BLE001 - raised again for the reader, outside of the group that would wrap it
+                failure.append(error)
+
+    async def events() -> AsyncGenerator[AddEvent, None]:
+        async for event in receive:
+            yield event
+        if failure:
+            raise failure[0]
+
+    async with task_group() as tasks, receive, aclosing(events()) as told:
+        tasks.start_soon(work)
+        yield told
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def add(node: "Node", request: Add) -> AsyncIterator[AsyncIterator[AddEvent]]:
+    """Import files and trees."""
+    options = options_of(request.flags, node.config.profile)
+    store = None if request.only_hash else node.blocks
+
+    async def pinned(events: AsyncIterator[AddEvent]) -> AsyncGenerator[AddEvent, None]:
+        async for event in events:
+            if isinstance(event, imports.Added) and isinstance(store, DiskStore):
+                await store.add_pin(event.cid, event.name)
+            yield event
+
+    def adder(tell: Callable[[imports.AddEvent], None]) -> imports.Adder:
+        return imports.Adder(store, options, copy=request.copy, tell=tell)
+
+    async with run_import(adder, request.paths) as events, aclosing(pinned(events)) as told:
+        yield told
+
+
+@asynccontextmanager
+async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[ShareEvent]]:
+    """Import in place, remember it, make its ticket."""
+    flags = ImportFlags(**{**asdict(request.flags), "hidden": request.hidden or request.flags.hidden})
+    options = options_of(flags, node.config.profile)
+
+    async def shared(events: AsyncIterator[AddEvent]) -> AsyncGenerator[ShareEvent, None]:
+        async for event in events:
+            if isinstance(event, AddProgress | EntrySkipped):
+                yield event
+            elif isinstance(event, imports.Added):
+                paths = tuple(path.absolute() for path in request.paths)
+                await node.shares.add(event.cid, event.name, paths, event.size)
+                yield Shared(
+                    ticket=node.ticket(event.cid, event.name, event.size),
+                    cid=event.cid,
+                    name=event.name,
+                    size=event.size,
+                    peer_id=str(node.peer_id),
+                    addrs=node.addresses(),
+                )
+
+    def adder(tell: Callable[[imports.AddEvent], None]) -> imports.Adder:
+        return imports.Adder(node.blocks, options, tell=tell)
+
+    async with run_import(adder, request.paths) as events, aclosing(shared(events)) as told:
+        yield told
+
+
+async def list_shares(node: "Node", request: ListShares) -> tuple[ShareInfo, ...]:
+    """All shares, and whether their files are still as they were."""
+    missing: list[Path] = []
+    if isinstance(node.blocks, DiskStore):
+        await node.blocks.check_files()
+        missing = [s.path for s in await node.blocks.segments() if s.state is SegmentState.MISSING]
+    rows = []
+    for row in await node.shares.rows():
+        lost = [path for path in missing if any(is_below(path, shared) for shared in row.paths)]
+        changed = any(path.exists() for path in lost)
+        rows.append(
+            ShareInfo(
+                cid=row.root,
+                name=row.name,
+                paths=tuple(str(path) for path in row.paths),
+                size=row.size,
+                since=row.since,
+                bytes_sent=row.bytes_sent,
+                copies=row.copies,
+                peers=tuple(str(peer) for peer, _ in row.sent),
+                state="changed" if changed else "missing" if lost else "serving",
+            )
+        )
+    return tuple(rows)
+
+
+async def remove_share(node: "Node", request: RemoveShare) -> Done:
+    """Stop sharing."""
+    return Done(count=await node.shares.remove(request.target))
+
+
+@streaming
+async def watch_share(node: "Node", request: WatchShare) -> AsyncGenerator[SendProgress, None]:
+    """To whom a share goes, after each change from now on."""
+    told = {peer: amount for row in await node.shares.rows() if row.root == request.cid for peer, amount in row.sent}
+    while True:
+        await node.shares.wait()
+        for row in await node.shares.rows():
+            for peer, amount in row.sent if row.root == request.cid else ():
+                before, told[peer] = told.get(peer, 0), amount
+                if amount != before:
+                    complete = before < row.size <= amount
+                    yield SendProgress(peer_id=str(peer), bytes_sent=amount, complete=complete)
+
+
+async def get_presence(node: "Node", request: GetPresence) -> Presence:
+    """Which leaves of a root are here."""
+    ranges = node.book.ranges(request.cid)
+    if ranges is None:
+        return Presence(leaves=0, bitmap="")
+    return Presence(leaves=ranges.count, bitmap=bytes(ranges).hex())
+
+
+def providers_of(addresses: Sequence[Multiaddr], source: str) -> list[Provider]:
+    """Addresses with a peer id as providers. Raises Refused for one without."""
+    found: dict[PeerId, list[Multiaddr]] = {}
+    for address in addresses:
+        bare, peer = address.split_peer()
+        if peer is None:
+            raise Refused(f"{address} does not say who is there: it must end in /p2p/PEER")
+        found.setdefault(PeerId.parse(peer), []).append(bare)
+    return [Provider(peer, tuple(theirs), source) for peer, theirs in found.items()]
+
+
+def read_source(source: str) -> tuple[Cid, str, str, list[Provider]]:
+    """(root, path, name, providers) of a ticket, a CID or `CID/path`. Raises DecodeError."""
+    if is_ticket(source):
+        ticket = decode_ticket(source)
+        return ticket.root, "", ticket.name, [Provider(ticket.peer, ticket.addresses, "ticket")]
+    root, _, path = source.strip().removeprefix("ipfs://").removeprefix("/ipfs/").partition("/")
+    return Cid.parse(root), path.strip("/"), "", []
+
+
+@asynccontextmanager
+async def fetch(node: "Node", request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+    """Fetch a file or tree."""
+    root, path, name, providers = read_source(request.source)
+    providers += providers_of(request.providers, "user")
+    patience = Patience(stall=request.timeout, deadline=request.deadline)
+    if request.timeout is not None:
+        patience = Patience(provider=request.timeout, stall=request.timeout, deadline=request.deadline)
+    wanted = FetchRequest(
+        root=root,
+        path=path,
+        name=name,
+        directory=request.directory,
+        out=request.target,
+        into_directory=request.into_directory,
+        include=request.include,
+        providers=tuple(provider for provider in providers if provider.peer != node.peer_id),
+        patience=patience,
+        broadcast=not is_ticket(request.source),
+        options=json.dumps({"source": request.source, "from": [str(address) for address in request.providers]}),
+    )
+    if not request.detach:
+        async with _attached(node, wanted) as events:
+            yield events
+    elif node.config.role == "daemon":
+        async with aclosing(_detached(node, wanted)) as events:
+            yield events
+    else:
+        raise Refused("--detach hands the fetch to a running daemon, and none runs: start `stack daemon` first")
+
+
+@asynccontextmanager
+async def _attached(node: "Node", wanted: FetchRequest) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+    """A fetch that ends with its request; `stack jobs rm` may end it too."""
+    with anyio.CancelScope() as scope:
+        async with node.fetcher.open(wanted) as running:
+
+            async def events() -> AsyncGenerator[FetchEvent, None]:
+                async for event in running:
+                    if running.job is not None:
+                        node.running[running.job] = scope
+                    yield event
+
+            try:
+                async with aclosing(events()) as told:
+                    yield told
+            finally:
+                if running.job is not None:
+                    node.running.pop(running.job, None)
+    if scope.cancelled_caught:
+        raise FetchError("the job was removed")
+
+
+async def _detached(node: "Node", wanted: FetchRequest) -> AsyncGenerator[FetchEvent, None]:
+    """Start a fetch that outlives the request; what is told is that it has begun, or why it cannot."""
+    send, receive = anyio.create_memory_object_stream[FetchEvent | Exception](1)
+
+    def offer(item: FetchEvent | Exception) -> None:
+        try:
+            send.send_nowait(item)
+        except (anyio.BrokenResourceError, anyio.WouldBlock):
+            pass
+
+    async def work() -> None:
+        with send:
+            try:
+                async with _attached(node, wanted) as events:
+                    async for event in events:
+                        if isinstance(event, FetchStarted):
+                            offer(event)
+            except Exception as error:  # noqa: BLE001 - the job's row keeps it; whoever still listens hears it
+                offer(error)
+
+    node.tasks.start_soon(work)
+    async with receive:
+        async for event in receive:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+            return
+
+
+async def list_jobs(node: "Node", request: ListJobs) -> tuple[JobInfo, ...]:
+    """All fetches."""
+    return tuple(_job_info(job) for job in await node.jobs.jobs())
+
+
+def _job_info(job: Job) -> JobInfo:
+    return JobInfo(
+        id=job.id,
+        cid=job.root,
+        name=job.name,
+        target=str(job.target),
+        bytes_done=job.bytes_done,
+        bytes_total=job.bytes_total,
+        state=job.state.value,
+        error=job.error,
+        command=resume_command(job),
+    )
+
+
+def resume_command(job: Job) -> str:
+    """What a user types to go on with a job."""
+    try:
+        options = json.loads(job.options)
+        source = str(options.get("source", job.root))
+        given = [str(address) for address in options.get("from", ())]
+    except (ValueError, AttributeError):
+        source, given = str(job.root), []
+    words = ["stack", "get", source, "-o", str(job.target)]
+    for address in given:
+        words += ["--from", address]
+    return shlex.join(words)
+
+
+async def remove_job(node: "Node", request: RemoveJob) -> Done:
+    """Cancel a job if it runs here, and forget it."""
+    scope = node.running.pop(request.id, None)
+    if scope is not None:
+        scope.cancel()
+    return Done(count=int(await node.jobs.remove_job(request.id)))

@@ -1,0 +1,112 @@
+"""Handlers of requests about the node itself and its peers."""
+
+import os
+import time
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from stack.errors import DecodeError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.interfaces import DialError
+from stack.node.api import (
+    Connect,
+    Disconnect,
+    Done,
+    GetIdentity,
+    GetReach,
+    ListPeers,
+    NodeInfo,
+    PeerAnswer,
+    PeerInfo,
+    Perf,
+    PerfResult,
+    Ping,
+    PingReply,
+    Reach,
+)
+from stack.node.handlers.streaming import streaming
+from stack.node.reach import reach_of
+from stack.protocols.identify.service import AGENT_VERSION
+from stack.protocols.perf.service import run_perf
+from stack.protocols.ping.service import Pinger
+
+if TYPE_CHECKING:
+    from stack.node.node import Node
+
+
+async def get_identity(node: "Node", request: GetIdentity) -> NodeInfo:
+    """Who this node is."""
+    return NodeInfo(
+        peer_id=str(node.peer_id),
+        addresses=node.addresses(),
+        agent=AGENT_VERSION,
+        protocols=tuple(node.host.supported()),
+        home=str(node.config.home) if node.config.home else None,
+        role=node.config.role,
+        pid=os.getpid(),
+    )
+
+
+async def get_reach(node: "Node", request: GetReach) -> Reach:
+    """Who can reach this node."""
+    return reach_of(node.addresses(), node.notices)
+
+
+async def list_peers(node: "Node", request: ListPeers) -> tuple[PeerInfo, ...]:
+    """All connections."""
+    now = time.monotonic()
+    rows = []
+    for connection in node.host.connections():
+        ledger = node.exchange.ledger(connection.peer)
+        rows.append(
+            PeerInfo(
+                peer_id=str(connection.peer),
+                address=connection.address,
+                direction=connection.direction.value,
+                seconds=now - connection.opened_at,
+                streams=connection.streams,
+                latency=connection.latency,
+                agent=connection.agent,
+                bytes_sent=ledger.bytes_sent if ledger else 0,
+                bytes_received=ledger.bytes_received if ledger else 0,
+            )
+        )
+    return tuple(rows)
+
+
+async def connect(node: "Node", request: Connect) -> PeerAnswer:
+    """Dial an address."""
+    return PeerAnswer(peer_id=str(await node.host.connect(None, [request.address])))
+
+
+async def disconnect(node: "Node", request: Disconnect) -> Done:
+    """Close the connections to a peer."""
+    return Done(count=int(await node.host.disconnect(PeerId.parse(request.peer_id))))
+
+
+async def reach_target(node: "Node", target: str) -> PeerId:
+    """Be connected to a peer id or an address. Raises DialError."""
+    if target.startswith("/"):
+        return await node.host.connect(None, [Multiaddr.parse(target)])
+    try:
+        peer = PeerId.parse(target)
+    except DecodeError as error:
+        raise DialError(None, ()) from error
+    return await node.host.connect(peer)
+
+
+@streaming
+async def ping(node: "Node", request: Ping) -> AsyncGenerator[PingReply, None]:
+    """Round trips on one stream."""
+    peer = await reach_target(node, request.target)
+    async with Pinger(node.host, peer) as pinger:
+        for sequence in range(request.count):
+            yield PingReply(peer_id=str(peer), sequence=sequence, seconds=await pinger.ping())
+
+
+async def perf(node: "Node", request: Perf) -> PerfResult:
+    """Bytes to and from a peer."""
+    peer = await node.host.connect(None, [request.address])
+    upload, download = await run_perf(node.host, peer, request.upload, request.download)
+    return PerfResult(upload_secs=upload, download_secs=download)

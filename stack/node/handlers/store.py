@@ -1,0 +1,156 @@
+"""Handlers of requests about blocks, pins, garbage and CARs."""
+
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
+from stack.blocks.store import DiskStore
+from stack.dag import links
+from stack.errors import ConfigError, LimitExceeded, Refused
+from stack.files.car_io import export_car, import_car
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import code_of
+from stack.node.api import (
+    AddPin,
+    BlockGet,
+    BlockInfo,
+    BlockPut,
+    BlockStat,
+    CarExport,
+    CarImport,
+    CarReport,
+    CollectGarbage,
+    Done,
+    GarbageReport,
+    GetRepoStat,
+    ListPins,
+    Pin,
+    RemovePin,
+    RepoStat,
+    VerifyEvent,
+    VerifyRepo,
+)
+from stack.node.handlers.streaming import streaming
+from stack.node.home import HOME_VERSION
+
+if TYPE_CHECKING:
+    from stack.node.node import Node
+
+KINDS = {PinKind.USER: "pin", PinKind.SHARE: "share"}
+
+
+def _disk(node: "Node") -> DiskStore:
+    if not isinstance(node.blocks, DiskStore):
+        raise Refused("this node keeps its blocks in memory: it has no repository")
+    return node.blocks
+
+
+async def list_pins(node: "Node", request: ListPins) -> tuple[Pin, ...]:
+    """Pins of the user and of shares."""
+    store = _disk(node)
+    return tuple(
+        Pin(cid=cid, name=name, kind=shown)
+        for kind, shown in KINDS.items()
+        for cid, name in await store.pins(kind=kind)
+    )
+
+
+async def add_pin(node: "Node", request: AddPin) -> Done:
+    """Fetch what is missing below a root, then keep it."""
+    store = _disk(node)
+    with store.hold(request.cid):
+        count = await node.fetch_dag(request.cid, timeout=request.timeout)
+        await store.add_pin(request.cid, request.name)
+    return Done(count=count)
+
+
+async def remove_pin(node: "Node", request: RemovePin) -> Done:
+    """No longer keep a root."""
+    return Done(count=int(await _disk(node).remove_pin(request.cid)))
+
+
+async def collect_garbage(node: "Node", request: CollectGarbage) -> GarbageReport:
+    """Free what nothing needs."""
+    report = await _disk(node).collect(links, dry_run=request.dry_run)
+    return GarbageReport(blocks=report.removed, bytes=report.removed_bytes, kept=report.kept, dry_run=request.dry_run)
+
+
+async def repo_stat(node: "Node", request: GetRepoStat) -> RepoStat:
+    """Figures of the repository."""
+    figures = await _disk(node).statistics()
+    home = node.config.home
+    assert home is not None
+    shares = await node.jobs.shares()
+    return RepoStat(
+        home=str(home),
+        version=HOME_VERSION,
+        blocks=figures.locations,
+        shared_files=figures.files - figures.missing_files,
+        shared_bytes=sum(share.size for share in shares),
+        pack_bytes=figures.pack_bytes,
+        index_bytes=figures.index_bytes,
+        free_bytes=shutil.disk_usage(Path(home)).free,
+        quota_bytes=figures.quota,
+    )
+
+
+@streaming
+async def verify_repo(node: "Node", request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
+    """Read and hash everything."""
+    report = await _disk(node).verify()
+    for problem in report.problems:
+        where = f" at {problem.offset}" if problem.offset is not None else ""
+        what = f" {problem.cid}" if problem.cid is not None else ""
+        text = f"{problem.kind.value}: {problem.path}{where}{what} {problem.detail}".rstrip()
+        yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, problem=text)
+    yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, done=True)
+
+
+async def block_stat(node: "Node", request: BlockStat) -> BlockInfo:
+    """The size of a local block. Raises BlockNotFound."""
+    (size,) = await node.blocks.sizes([request.cid])
+    if size is None:
+        size = len(await node.blocks.get(request.cid))
+    return BlockInfo(cid=request.cid, size=size)
+
+
+@streaming
+async def block_get(node: "Node", request: BlockGet) -> AsyncGenerator[bytes, None]:
+    """A block, from here or from connected peers."""
+    async with node.session_for(request.cid, timeout=request.timeout) as session:
+        yield await session.get(request.cid)
+
+
+async def block_put(node: "Node", request: BlockPut, data: AsyncIterator[bytes]) -> BlockInfo:
+    """Keep a block."""
+    block = bytearray()
+    async for piece in data:
+        block += piece
+        if len(block) > BLOCK_SIZE_MAX:
+            raise LimitExceeded("bytes of a block", BLOCK_SIZE_MAX)
+    try:
+        codec = code_of(request.codec)
+        cid = Cid.of(bytes(block), codec=codec, hash=request.hash, version=request.cid_version)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    await node.put([(cid, bytes(block))])
+    return BlockInfo(cid=cid, size=len(block))
+
+
+async def car_import(node: "Node", request: CarImport, data: AsyncIterator[bytes]) -> CarReport:
+    """Take in a CAR."""
+    report = await import_car(node.blocks, data)
+    if request.pin and isinstance(node.blocks, DiskStore):
+        for root in report.roots:
+            await node.blocks.add_pin(root)
+    return CarReport(roots=tuple(report.roots), blocks=report.blocks, bytes=report.bytes)
+
+
+@streaming
+async def car_export(node: "Node", request: CarExport) -> AsyncGenerator[bytes, None]:
+    """Write the DAG below a root."""
+    async with node.session_for(request.cid, timeout=request.timeout) as session:
+        async for piece in export_car(session, node.blocks, request.cid):
+            yield piece

@@ -1,0 +1,60 @@
+"""Where a node listens: the port of the first run is kept, so that tickets stay good."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.host import Host
+from stack.net.interfaces import ListenError
+from stack.node.home import write_whole
+
+PORT_FILE = "port"
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+EVERYWHERE = ("/ip4/0.0.0.0/tcp/{port}", "/ip6/::/tcp/{port}")
+
+
+async def listen(host: Host, configured: Sequence[str], home: Path | None) -> list[str]:
+    """Listen as configured, or on the stored port of all interfaces. Returns what the user should know.
+
+    Raises ListenError when a configured address cannot be had, or none of the default ones.
+    """
+    if configured:
+        for text in configured:
+            await host.listen(Multiaddr.parse(text))
+        return []
+    if home is None:
+        await host.listen(Multiaddr.parse(LOOPBACK[0]))
+        return []
+    stored = stored_port(home)
+    port = await _everywhere(host, stored)
+    if port is None:
+        port = await _everywhere(host, 0)
+        if port is None:
+            raise ListenError(Multiaddr.parse(EVERYWHERE[0].format(port=stored)), "no interface can be listened on")
+    if port != stored:
+        write_whole(home / PORT_FILE, json.dumps(port).encode())
+    if stored and port != stored:
+        return [f"Port {stored} is taken, this node now listens on {port}: tickets made before will not find it."]
+    return []
+
+
+def stored_port(home: Path) -> int:
+    """The port of earlier runs; 0 for none."""
+    try:
+        port = json.loads((home / PORT_FILE).read_text())
+    except (OSError, ValueError):
+        return 0
+    return port if isinstance(port, int) and 0 < port < 65536 else 0
+
+
+async def _everywhere(host: Host, port: int) -> int | None:
+    """Listen on IPv4 and IPv6 with one port; None when neither can be had. A machine may lack one of the two."""
+    taken: int | None = None
+    for template in EVERYWHERE:
+        try:
+            bound = await host.listen(Multiaddr.parse(template.format(port=taken or port)))
+        except ListenError:
+            continue
+        taken = taken or int(bound.get("tcp") or 0)
+    return taken

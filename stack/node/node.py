@@ -1,0 +1,196 @@
+"""The node: the same object answers commands (`Api`) and programs (the methods with plain names)."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar, cast
+
+import anyio
+import anyio.abc
+
+from stack.bitswap.interfaces import Order, Provider, Session
+from stack.blocks.interfaces import Block, BlockStore
+from stack.errors import Refused
+from stack.files.events import FetchEvent, FetchFinished
+from stack.files.ticket import Ticket, encode_ticket
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import Add, Added, Ask, Cat, Fetch, ImportFlags, Read, Share, Shared, Watch, Write
+from stack.node.build import ControlSocket, Parts, build, control_socket
+from stack.node.config import Config
+from stack.node.handlers import ASKS, READS, WATCHES, WRITES
+from stack.node.home import Home
+from stack.node.shares import Shares
+from stack.trace import TraceFan
+
+A = TypeVar("A")
+
+
+class Node:
+    """A running node. Made by `Node.open`, a context; leaving it stops everything.
+
+    For programs: `add`, `share`, `get`, `fetch`, `cat`, `session`, `blocks`, `host`. For commands: `ask`, `watch`, `read`, `write`.
+    """
+
+    def __init__(self, config: Config, parts: Parts, tasks: anyio.abc.TaskGroup) -> None:
+        self.config = config
+        self.host = parts.host
+        self.blocks: BlockStore = parts.blocks
+        self.exchange = parts.exchange
+        self.jobs = parts.jobs
+        self.fetcher = parts.fetcher
+        self.book = parts.book
+        self.trace: TraceFan = parts.trace
+        self.notices = parts.notices
+        self.shares = Shares(parts.blocks, parts.jobs, parts.book, parts.trace)
+        self.tasks = tasks
+        self.running: dict[int, anyio.CancelScope] = {}
+        """Fetches of this process, by the number of their job."""
+        self.control: ControlSocket | None = None
+        """Where other commands of this home are served; None without a home."""
+
+    def __repr__(self) -> str:
+        return f"<Node {self.peer_id} {self.config.role}>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: Config | None = None, *, home: Home | None = None) -> AsyncIterator["Node"]:
+        """A node for as long as the context lasts; without a config it lives in memory and never meets a daemon's lock.
+
+        `home` is a home that the caller holds already. Raises Refused when another process holds it, ConfigError,
+        ListenError, RepoTooNew, CorruptStore, NoSpace.
+        """
+        config = config or Config()
+        taken = None
+        if config.home is not None and home is None:
+            taken = Home(config.home)
+            if not taken.acquire():
+                raise Refused(
+                    f"another process holds {config.home}: ask it over its control socket, or use another home"
+                )
+        try:
+            async with build(config) as parts, anyio.create_task_group() as tasks:
+                node = cls(config, parts, tasks)
+                await node.shares.restore()
+                tasks.start_soon(node.shares.run)
+                try:
+                    async with control_socket(node, home or taken) as node.control:
+                        yield node
+                finally:
+                    tasks.cancel_scope.cancel()
+                    with anyio.move_on_after(5, shield=True):
+                        await node.shares.flush()
+        finally:
+            if taken is not None:
+                taken.release()
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this node is."""
+        return self.host.peer_id
+
+    def addresses(self) -> tuple[Multiaddr, ...]:
+        """Where others can dial this node, each with `/p2p/`."""
+        return tuple(address.with_peer(str(self.peer_id)) for address in self.host.addresses())
+
+    # --- Api: requests as values
+
+    async def ask(self, request: Ask[A]) -> A:
+        """One answer. Raises what the handler raises."""
+        return cast(A, await ASKS[type(request)](self, request))
+
+    def watch(self, request: Watch[A]) -> AbstractAsyncContextManager[AsyncIterator[A]]:
+        """Events; leaving the context ends the work."""
+        return cast(AbstractAsyncContextManager[AsyncIterator[A]], WATCHES[type(request)](self, request))
+
+    def read(self, request: Read) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A byte stream."""
+        return READS[type(request)](self, request)
+
+    async def write(self, request: Write[A], data: AsyncIterator[bytes]) -> A:
+        """Take a byte stream, give one answer."""
+        return cast(A, await WRITES[type(request)](self, request, data))
+
+    # --- for programs
+
+    async def connect(self, address: Multiaddr | str) -> PeerId:
+        """Be connected to the peer at this address. Raises DialError, SecurityError."""
+        return await self.host.connect(None, [Multiaddr.parse(str(address))])
+
+    async def add(self, *paths: Path | str, flags: ImportFlags | None = None, copy: bool = False) -> Cid:
+        """Index files in place (or copy them into the store) and return the root's CID; `stack add`.
+
+        Raises Refused, SourceChanged, NoSpace.
+        """
+        request = Add(paths=tuple(Path(path).absolute() for path in paths), flags=flags or ImportFlags(), copy=copy)
+        async with self.watch(request) as events:
+            async for event in events:
+                if isinstance(event, Added):
+                    return event.cid
+        raise AssertionError("an import ends with Added or an error")
+
+    async def share(self, *paths: Path | str) -> str:
+        """Share files where they lie; returns the ticket. Raises as `add`."""
+        async with self.watch(Share(paths=tuple(Path(path).absolute() for path in paths))) as events:
+            async for event in events:
+                if isinstance(event, Shared):
+                    return event.ticket
+        raise AssertionError("a share ends with Shared or an error")
+
+    @asynccontextmanager
+    async def fetch(
+        self,
+        source: str | Cid,
+        directory: Path | str = ".",
+        *,
+        out: Path | str | None = None,
+        providers: Sequence[Multiaddr] = (),
+        timeout: float | None = None,
+    ) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+        """A fetch that tells of itself; leaving the context cancels it, and the same call resumes it.
+
+        `source` is a ticket, a CID or `CID/path`. Raises FetchErrors, NoSpace, Refused, DecodeError.
+        """
+        here = Path(directory).absolute()
+        request = Fetch(
+            source=str(source),
+            directory=here,
+            target=here / out if out is not None else None,
+            providers=tuple(providers),
+            timeout=timeout,
+        )
+        async with self.watch(request) as events:
+            yield events
+
+    async def get(self, source: str | Cid, directory: Path | str = ".", *, providers: Sequence[Multiaddr] = ()) -> Path:
+        """Fetch a file or tree to the end; returns where it is. Raises as `fetch`."""
+        async with self.fetch(source, directory, providers=providers) as events:
+            async for event in events:
+                if isinstance(event, FetchFinished):
+                    return event.target
+        raise AssertionError("a fetch ends with FetchFinished or an error")
+
+    async def cat(self, source: str | Cid, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file, each block checked. Raises FetchErrors, DecodeError."""
+        async with self.read(Cat(source=str(source), offset=offset, length=length)) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    def session(
+        self, root: Cid, *, providers: Sequence[Provider] = (), order: Order = Order.FILE
+    ) -> AbstractAsyncContextManager[Session]:
+        """The block exchange by itself, for the DAG below a root."""
+        return self.exchange.session(root, providers=providers, order=order, broadcast=True)
+
+    async def put(self, blocks: Sequence[Block]) -> None:
+        """Keep blocks and serve them to whoever waits for them. Raises NoSpace, BlockMismatch."""
+        await self.blocks.put(blocks)
+        self.exchange.blocks_added([cid for cid, _ in blocks], [len(data) for _, data in blocks])
+
+    @asynccontextmanager
+    async def session_for(self, root: Cid, *, timeout: float | None) -> AsyncIterator[Session]:
+        yield None  # type: ignore
+
+    def ticket(self, root: Cid, name: str, size: int) -> str:
+        """The ticket of something that is shared here."""
+        return encode_ticket(Ticket(root, name, size, self.peer_id, tuple(self.host.addresses())))

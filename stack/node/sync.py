@@ -1,0 +1,80 @@
+"""`Node` without `await`: for scripts and notebooks, also where an event loop runs already."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from stack.files.events import FetchEvent
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import ImportFlags
+from stack.node.config import Config
+from stack.node.node import Node
+
+
+class SyncNode:
+    """A node on an event loop in a thread of its own. Made by `SyncNode.open`; each call waits for its end.
+
+    Raises what `Node` raises.
+    """
+
+    def __init__(self, node: Node, portal: BlockingPortal) -> None:
+        self._node = node
+        self._portal = portal
+
+    def __repr__(self) -> str:
+        return f"<SyncNode {self.peer_id}>"
+
+    @classmethod
+    @contextmanager
+    def open(cls, config: Config | None = None, *, backend: str = "asyncio") -> Iterator["SyncNode"]:
+        """A node for as long as the context lasts; see `Node.open`."""
+        with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(Node.open(config)) as node:
+            yield cls(node, portal)
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this node is."""
+        return self._node.peer_id
+
+    @property
+    def addresses(self) -> tuple[Multiaddr, ...]:
+        """Where others can dial this node."""
+        return self._portal.call(self._node.addresses)
+
+    def connect(self, address: Multiaddr | str) -> PeerId:
+        """See `Node.connect`."""
+        return self._portal.call(self._node.connect, address)
+
+    def add(self, *paths: Path | str, flags: ImportFlags | None = None, copy: bool = False) -> Cid:
+        """See `Node.add`."""
+        return self._portal.call(lambda: self._node.add(*paths, flags=flags, copy=copy))
+
+    def share(self, *paths: Path | str) -> str:
+        """See `Node.share`."""
+        return self._portal.call(self._node.share, *paths)
+
+    def get(self, source: str | Cid, directory: Path | str = ".", *, providers: Sequence[Multiaddr] = ()) -> Path:
+        """See `Node.get`."""
+        return self._portal.call(lambda: self._node.get(source, directory, providers=providers))
+
+    @contextmanager
+    def fetch(self, source: str | Cid, directory: Path | str = ".") -> Iterator[Iterator[FetchEvent]]:
+        """See `Node.fetch`."""
+        with self._portal.wrap_async_context_manager(self._node.fetch(source, directory)) as events:
+
+            def each() -> Iterator[FetchEvent]:
+                while True:
+                    try:
+                        yield self._portal.call(events.__anext__)
+                    except StopAsyncIteration:
+                        return
+
+            yield each()
+
+    def cat(self, source: str | Cid, *, offset: int = 0, length: int | None = None) -> bytes:
+        """See `Node.cat`."""
+        return self._portal.call(lambda: self._node.cat(source, offset=offset, length=length))

@@ -1,0 +1,238 @@
+"""`/stack/providers/1.0.0` on a host."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.net.interfaces import Host
+from stack.protocols.providers.interfaces import RangeBook, RangeSource, SwarmListener
+from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, decode_update, encode_update
+from stack.protocols.providers.subscription import PeerFound, RangesChanged, SendUpdates, SubscriptionId
+from stack.protocols.providers.swarm import MEMBERS_MAX, SwarmMachine
+from stack.sansio.budget import Resource
+from stack.sansio.delimited import DelimitedReader, encode_delimited
+from stack.streams.interfaces import Stream
+
+OPEN_SECONDS = 30.0
+"""For a stream and the first word on it."""
+
+SEND_SECONDS = 30.0
+"""For one batch of updates. Who does not read for so long is not followed any more."""
+
+READ_BYTES = 64 * 1024
+
+ERRORS = (
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    TimeoutError,
+    TransportError,
+    NegotiationError,
+    SecurityError,
+    LimitExceeded,
+    RemoteProtocolError,
+)
+"""What a stream may end with because of the peer."""
+
+
+class RecordHost(Host, Protocol):
+    """A host that can sign where it is."""
+
+    def signed_record(self) -> bytes:
+        """Our own signed peer record."""
+        ...
+
+
+class _Outbox:
+    """What waits to be sent on one stream; the machine gives the next only when this has gone."""
+
+    __slots__ = ("batch", "event", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.batch: SendUpdates | None = None
+        self.event = anyio.Event()
+
+
+class ProvidersService:
+    """Row "providers" of `SERVICES`. Implements `Swarm` of bitswap. Made by `open`, a context that owns its tasks."""
+
+    def __init__(self, host: RecordHost, tasks: TaskGroup, source: RangeSource) -> None:
+        self._host = host
+        self._tasks = tasks
+        self._machine = SwarmMachine(source)
+        self._listeners: dict[Cid, list[SwarmListener]] = {}
+        self._outboxes: dict[SubscriptionId, _Outbox] = {}
+        self._asking: set[tuple[Cid, PeerId]] = set()
+        self._next_id = 0
+        self._wake = anyio.Event()
+
+    def __repr__(self) -> str:
+        return f"<ProvidersService {self._machine!r}>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, host: RecordHost, source: RangeSource | None = None) -> AsyncIterator["ProvidersService"]:
+        """Answer for what `source` knows, and ask others for what is joined, until the context is left."""
+        error: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            service = cls(host, tasks, source if source is not None else RangeBook())
+            host.handle(PROTOCOL, service._serve)
+            tasks.start_soon(service._run_ticker)
+            try:
+                yield service
+            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
+                error = raised
+            finally:
+                host.unhandle(PROTOCOL)
+                tasks.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    def join(self, root: Cid, listener: SwarmListener) -> Callable[[], None]:
+        """Tell `listener` of the other peers of `root`, first of those known, until the returned function is called."""
+        self._listeners.setdefault(root, []).append(listener)
+        self._machine.join(root)
+        self._drain()
+
+        def leave() -> None:
+            self._listeners[root].remove(listener)
+            if not self._listeners[root]:
+                del self._listeners[root]
+            for id in self._machine.leave(root):
+                self._outboxes[id].stream.reset()
+
+        return leave
+
+    def ask(self, root: Cid, peer: PeerId) -> None:
+        """Ask this peer, once, as long as `root` is joined."""
+        if (root, peer) not in self._asking and not self._machine.knows(root, peer):
+            self._asking.add((root, peer))
+            self._tasks.start_soon(self._subscribe, root, peer)
+
+    async def _subscribe(self, root: Cid, peer: PeerId) -> None:
+        try:
+            with anyio.fail_after(OPEN_SECONDS):
+                stream = await self._host.open_stream(peer, PROTOCOL)
+        except ERRORS:
+            return
+        finally:
+            self._asking.discard((root, peer))
+        if root not in self._listeners:
+            stream.reset()
+            return
+        id = self._new_id()
+        try:
+            self._machine.subscribe(id, peer, root, self._host.signed_record(), anyio.current_time())
+            await self._run(id, stream)
+        except ERRORS:
+            stream.reset()
+
+    async def _serve(self, stream: Stream) -> None:
+        await self._run(self._new_id(), stream)
+
+    def _new_id(self) -> SubscriptionId:
+        self._next_id += 1
+        return SubscriptionId(self._next_id)
+
+    async def _run(self, id: SubscriptionId, stream: Stream) -> None:
+        """Both directions of one stream, until either side ends it. Raises ERRORS."""
+        scope = self._host.peer_budget(stream.remote_peer)
+        outbox = self._outboxes[id] = _Outbox(stream)
+        failure: Exception | None = None
+        try:
+            # What the peer and those it names may make us keep, at the worst.
+            with scope.reserve(Resource.ROWS, 1 + MEMBERS_MAX):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._send_updates, id, outbox, tasks)
+                    self._drain()
+                    try:
+                        await self._receive_updates(id, stream)
+                    except ERRORS as error:
+                        failure = error
+                    tasks.cancel_scope.cancel()
+        finally:
+            del self._outboxes[id]
+            self._machine.stream_closed(id)
+            stream.reset()
+        if failure is not None:
+            raise failure
+
+    async def _receive_updates(self, id: SubscriptionId, stream: Stream) -> None:
+        reader = DelimitedReader(MESSAGE_BYTES_MAX)
+        buffer = memoryview(bytearray(4096))
+        first = True
+        scope = self._host.peer_budget(stream.remote_peer)
+        with scope.reserve(Resource.BYTES, 0) as charged, scope.reserve(Resource.BYTES, 0) as bitmaps:
+            while True:
+                try:
+                    with anyio.fail_after(OPEN_SECONDS if first else None):
+                        size = await stream.receive_into(buffer)
+                except anyio.EndOfStream:
+                    return
+                charged.grow(size)
+                reader.receive_data(buffer[:size])
+                while (message := reader.next_message()) is not None:
+                    update = decode_update(message)
+                    self._machine.receive_update(
+                        id, stream.remote_peer, update, self._host.signed_record(), anyio.current_time()
+                    )
+                    charged.shrink(len(message) + 4)
+                    if first:
+                        bitmaps.grow(self._machine.bytes_kept(id))
+                        first = False
+                self._drain()
+                if len(buffer) < READ_BYTES and size == len(buffer):
+                    buffer = memoryview(bytearray(READ_BYTES))
+
+    async def _send_updates(self, id: SubscriptionId, outbox: _Outbox, tasks: TaskGroup) -> None:
+        while True:
+            await outbox.event.wait()
+            outbox.event = anyio.Event()
+            batch, outbox.batch = outbox.batch, None
+            if batch is None:
+                continue
+            try:
+                with anyio.fail_after(SEND_SECONDS):
+                    await outbox.stream.send_buffers(*(encode_delimited(encode_update(each)) for each in batch.updates))
+                    if batch.close:
+                        await outbox.stream.send_eof()
+            except ERRORS:
+                batch = None
+            if batch is None or batch.close:
+                tasks.cancel_scope.cancel()
+                return
+            self._machine.sent(id)
+
+    def _drain(self) -> None:
+        while (effect := self._machine.next_effect()) is not None:
+            match effect:
+                case SendUpdates(id=id):
+                    outbox = self._outboxes.get(id)
+                    if outbox is not None:
+                        outbox.batch = effect
+                        outbox.event.set()
+                case PeerFound(root=root, peer=peer, addresses=addresses):
+                    if peer != self._host.peer_id:
+                        for listener in tuple(self._listeners.get(root, ())):
+                            listener.peer_found(peer, addresses)
+                case RangesChanged(root=root, peer=peer, ranges=ranges):
+                    for listener in tuple(self._listeners.get(root, ())):
+                        listener.peer_ranges(peer, ranges)
+        self._wake.set()
+
+    async def _run_ticker(self) -> None:
+        while True:
+            deadline = self._machine.next_timeout()
+            if deadline is None:
+                self._wake = anyio.Event()
+                await self._wake.wait()
+                continue
+            await anyio.sleep_until(deadline)
+            self._machine.handle_timeout(anyio.current_time())
+            self._drain()

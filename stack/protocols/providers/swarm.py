@@ -1,0 +1,331 @@
+"""Who else shares or fetches a root, and which leaves each has. Pure.
+
+One stream between two peers of a root carries what each of them has, in both directions, and what the one that was asked
+knows of others at first hand. What is heard of others is not told further: it would outlive its truth.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from stack.errors import DecodeError, RemoteProtocolError, SecurityError
+from stack.identity.peer_id import PeerId
+from stack.identity.peer_record import PeerRecord, open_peer_record
+from stack.multiformats.cid import Cid
+from stack.protocols.providers.interfaces import RangeSource, announce_key
+from stack.protocols.providers.messages import Member, RangesUpdate, Status, Update, apply_ranges
+from stack.protocols.providers.ranges import LEAVES_MAX
+from stack.protocols.providers.subscription import (
+    UPDATES_BURST,
+    PeerFound,
+    RangeLog,
+    RangesChanged,
+    Root,
+    SendUpdates,
+    Subscription,
+    SubscriptionId,
+    SwarmEffect,
+)
+
+TICK_SECONDS = 0.25
+"""How often changes are told: at 500 MiB/s, 125 blocks of 1 MiB a tick."""
+
+MEMBERS_MAX = 20
+"""Other peers told on one stream."""
+
+STREAMS_PER_ROOT_MAX = 64
+STREAMS_PER_PEER_MAX = 32
+"""Streams of one root; of one peer, over all roots: those of a folder's files it fetches at a time."""
+
+UPDATES_PER_SECOND = 100.0
+"""Messages a stream may send us in the long run: 21 a tick, and slack."""
+
+
+class SwarmMachine:
+    """Commands: `join`, `leave`, `subscribe`. Facts: `receive_update`, `stream_closed`, `sent`, `handle_timeout`.
+    Getters: `knows`, `streams`. Outputs: `next_effect`, `next_timeout`.
+    """
+
+    def __init__(self, source: RangeSource) -> None:
+        self._source = source
+        self._roots: dict[bytes, Root] = {}
+        self._streams: dict[SubscriptionId, Subscription] = {}
+        self._effects: deque[SwarmEffect] = deque()
+        self._tick_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<SwarmMachine {len(self._roots)} roots, {len(self._streams)} streams>"
+
+    # getters
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
+
+    def knows(self, root: Cid, peer: PeerId) -> bool:
+        """Whether there is a stream with this peer about this root already."""
+        known = self._roots.get(announce_key(root.multihash))
+        return known is not None and any(stream.peer == peer for stream in known.streams.values())
+
+    def bytes_kept(self, id: SubscriptionId) -> int:
+        """Bytes of bitmaps that this stream may make us keep: of its peer, and of the members it tells."""
+        stream = self._streams.get(id)
+        if stream is None or stream.root.own is None:
+            return 0
+        return (stream.root.own.ranges.count + 7) // 8 * (1 if stream.inbound else 1 + MEMBERS_MAX)
+
+    # commands
+
+    def join(self, root: Cid) -> None:
+        """Tell of the peers of this root from now on, first of those that have come already."""
+        known = self._root(root)
+        known.joined += 1
+        for stream in known.streams.values():
+            self._tell_joined(stream)
+
+    def leave(self, root: Cid) -> list[SubscriptionId]:
+        """Undo one `join`. Returns the streams that we opened and that are to be closed."""
+        known = self._roots[announce_key(root.multihash)]
+        known.joined -= 1
+        if known.joined:
+            return []
+        self._forget(known)
+        return [stream.id for stream in known.streams.values() if not stream.inbound]
+
+    def subscribe(self, id: SubscriptionId, peer: PeerId, root: Cid, record: bytes, now: float) -> None:
+        """A stream to `peer` has been opened to ask about `root`."""
+        known = self._root(root)
+        stream = Subscription(id, peer, known, now, inbound=False)
+        self._streams[id] = known.streams[id] = stream
+        self._follow_own(known)
+        self._send(stream, [Update(key=known.key, record=record, ranges=self._own(stream))])
+        stream.record_told = record
+
+    # facts
+
+    def receive_update(self, id: SubscriptionId, peer: PeerId, update: Update, record: bytes, now: float) -> None:
+        """A message on a stream; the first one of an unknown `id` asks. `record` is our own peer record.
+
+        Raises RemoteProtocolError when the peer breaks a rule; the stream is to be reset then.
+        """
+        stream = self._streams.get(id)
+        if stream is None:
+            stream = self._accept(id, peer, update, record, now)
+            if stream is None:
+                return
+        self._charge(stream, now)
+        if update.status is not Status.OK:
+            raise RemoteProtocolError(f"{peer} does not tell: {update.status.name}")
+        if update.record:
+            self._take_record(stream, update.record)
+        if update.ranges is not None:
+            self._take_ranges(stream, update.ranges)
+        if update.member is not None:
+            self._take_member(stream, update.member)
+        if update.resend:
+            stream.own_told = 0
+            stream.told = {member: (record, 0) for member, (record, _) in stream.told.items()}
+
+    def stream_closed(self, id: SubscriptionId) -> None:
+        """The stream is gone; what it told goes with it."""
+        stream = self._streams.pop(id, None)
+        if stream is not None:
+            del stream.root.streams[id]
+            self._forget(stream.root)
+
+    def sent(self, id: SubscriptionId) -> None:
+        """What was to be sent has gone: there is room for more."""
+        stream = self._streams.get(id)
+        if stream is not None:
+            stream.ready = True
+
+    def handle_timeout(self, now: float) -> None:
+        """Tell everybody what has changed since the last time."""
+        self._tick_at = now + TICK_SECONDS
+        for root in self._roots.values():
+            self._follow_own(root)
+            for stream in root.streams.values():
+                if stream.ready:
+                    self._send(stream, list(self._news(stream)))
+
+    # outputs
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due; None while there is nobody to tell."""
+        return self._tick_at if self._streams else None
+
+    def next_effect(self) -> SwarmEffect | None:
+        """The next thing to do, or None."""
+        return self._effects.popleft() if self._effects else None
+
+    # what we are told
+
+    def _accept(
+        self, id: SubscriptionId, peer: PeerId, update: Update, record: bytes, now: float
+    ) -> Subscription | None:
+        known = self._roots.get(update.key)
+        root = known.cid if known is not None else self._source.root_of(update.key)
+        if root is None:
+            self._effects.append(SendUpdates(id=id, updates=(Update(status=Status.UNKNOWN),), close=True))
+            return None
+        known = self._root(root)
+        of_peer = sum(stream.peer == peer for stream in self._streams.values())
+        if len(known.streams) >= STREAMS_PER_ROOT_MAX or of_peer >= STREAMS_PER_PEER_MAX:
+            self._forget(known)
+            self._effects.append(SendUpdates(id=id, updates=(Update(status=Status.BUSY),), close=True))
+            return None
+        stream = Subscription(id, peer, known, now, inbound=True)
+        self._streams[id] = known.streams[id] = stream
+        self._follow_own(known)
+        self._send(stream, [Update(record=record, ranges=self._own(stream)), *self._members(stream)])
+        stream.record_told = record
+        return stream
+
+    def _charge(self, stream: Subscription, now: float) -> None:
+        stream.tokens = min(stream.tokens + (now - stream.tokens_at) * UPDATES_PER_SECOND, UPDATES_BURST) - 1
+        stream.tokens_at = now
+        if stream.tokens < 0:
+            raise RemoteProtocolError(f"more than {UPDATES_PER_SECOND:.0f} updates a second")
+
+    def _take_record(self, stream: Subscription, record: bytes) -> None:
+        opened = _open(record)
+        if opened.peer_id != stream.peer:
+            raise RemoteProtocolError(f"peer record of {opened.peer_id} from {stream.peer}")
+        stream.record = record
+        stream.addresses = opened.addresses
+        self._tell_joined(stream)
+
+    def _take_ranges(self, stream: Subscription, update: RangesUpdate) -> None:
+        if update.complete:
+            stream.has_all = True
+        if not self._fits(stream, update):
+            return self._tell_ranges(stream)
+        had = stream.log
+        ranges = apply_ranges(update, had.ranges.copy() if had is not None else None)
+        if had is None:
+            stream.log = RangeLog(ranges)
+        else:
+            had.replace(ranges)
+        return self._tell_ranges(stream)
+
+    def _take_member(self, stream: Subscription, member: Member) -> None:
+        if stream.inbound or not stream.root.joined:
+            return
+        if member.gone:
+            stream.others.pop(member.peer, None)
+            return
+        if member.peer not in stream.others:
+            if len(stream.others) >= MEMBERS_MAX:
+                raise RemoteProtocolError(f"more than {MEMBERS_MAX} members")
+            stream.others[member.peer] = None
+        if member.record:
+            opened = _open(member.record)
+            if opened.peer_id != member.peer:
+                raise RemoteProtocolError(f"peer record of {opened.peer_id} for {member.peer}")
+            self._effects.append(PeerFound(root=stream.root.cid, peer=member.peer, addresses=opened.addresses))
+        if member.ranges is not None:
+            at_first_hand = any(other.peer == member.peer for other in stream.root.streams.values())
+            if member.ranges.complete:
+                ranges = None
+            elif self._fits(stream, member.ranges):
+                ranges = apply_ranges(member.ranges, stream.others[member.peer])
+                stream.others[member.peer] = ranges
+            else:
+                return
+            if not at_first_hand:
+                self._effects.append(RangesChanged(root=stream.root.cid, peer=member.peer, ranges=ranges))
+
+    def _fits(self, stream: Subscription, update: RangesUpdate) -> bool:
+        """Whether the ranges can be kept: of as many leaves as we know the root has, never of as many as a peer says."""
+        own = stream.root.own
+        if own is None:
+            stream.needs_resend = True
+            return False
+        if update.leaves != own.ranges.count:
+            raise RemoteProtocolError(f"ranges of {update.leaves} leaves, the root has {own.ranges.count}")
+        return True
+
+    def _tell_joined(self, stream: Subscription) -> None:
+        if stream.root.joined and stream.record:
+            self._effects.append(PeerFound(root=stream.root.cid, peer=stream.peer, addresses=stream.addresses))
+            self._tell_ranges(stream)
+
+    def _tell_ranges(self, stream: Subscription) -> None:
+        if not stream.root.joined:
+            return
+        if stream.has_all:
+            self._effects.append(RangesChanged(root=stream.root.cid, peer=stream.peer, ranges=None))
+        elif stream.log is not None:
+            self._effects.append(RangesChanged(root=stream.root.cid, peer=stream.peer, ranges=stream.log.ranges))
+
+    # what we tell
+
+    def _follow_own(self, root: Root) -> None:
+        """See what has been added here since the last time."""
+        ranges = self._source.ranges(root.cid)
+        if ranges is None or not 0 < ranges.count <= LEAVES_MAX:
+            return
+        if root.own is None:
+            root.own = RangeLog(ranges.copy())
+        elif len(ranges) != len(root.own.ranges) or ranges.count != root.own.ranges.count:
+            root.own.replace(ranges.copy())
+
+    def _own(self, stream: Subscription) -> RangesUpdate | None:
+        own = stream.root.own
+        if own is None:
+            return None
+        update = own.since(stream.own_told)
+        stream.own_told = own.version
+        return update
+
+    def _news(self, stream: Subscription) -> Iterator[Update]:
+        ranges = self._own(stream)
+        resend = stream.needs_resend and stream.root.own is not None
+        if resend:
+            stream.needs_resend = False
+        if ranges is not None or resend:
+            yield Update(ranges=ranges, resend=resend)
+        if stream.inbound:
+            yield from self._members(stream)
+
+    def _members(self, stream: Subscription) -> Iterator[Update]:
+        """What is new of others that we know at first hand."""
+        direct = {
+            other.peer: other for other in stream.root.streams.values() if other.record and other.peer != stream.peer
+        }
+        for peer in [peer for peer in stream.told if peer not in direct]:
+            del stream.told[peer]
+            yield Update(member=Member(peer=peer, gone=True))
+        for peer, other in direct.items():
+            if peer not in stream.told and len(stream.told) >= MEMBERS_MAX:
+                continue
+            record, version = stream.told.get(peer, (b"", 0))
+            ranges = other.log.since(version) if other.log is not None else None
+            if ranges is None and record == other.record:
+                continue
+            stream.told[peer] = (other.record, other.log.version if other.log is not None else 0)
+            yield Update(
+                member=Member(peer=peer, record=other.record if record != other.record else b"", ranges=ranges)
+            )
+
+    def _send(self, stream: Subscription, updates: list[Update]) -> None:
+        if updates:
+            stream.ready = False
+            self._effects.append(SendUpdates(id=stream.id, updates=tuple(updates)))
+
+    # roots
+
+    def _root(self, cid: Cid) -> Root:
+        root = Root(cid)
+        return self._roots.setdefault(root.key, root)
+
+    def _forget(self, root: Root) -> None:
+        if not root.streams and not root.joined:
+            self._roots.pop(root.key, None)
+
+
+def _open(record: bytes) -> PeerRecord:
+    try:
+        return open_peer_record(record)
+    except (DecodeError, SecurityError) as error:
+        raise RemoteProtocolError(f"peer record: {error}") from error

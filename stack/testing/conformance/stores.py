@@ -1,0 +1,448 @@
+"""What every block store must do. A store's test module subclasses `StoreSuite` (the name beginning with `Test`, marked
+`pytest.mark.anyio`) and names its store; abilities beyond `BlockStore` have a suite each. The memory store is the reference.
+
+    @pytest.mark.anyio
+    class TestMyStore(StoreSuite, PinSuite):
+        store = MyStore
+"""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+import anyio
+import pytest
+
+from stack.blocks.interfaces import (
+    Block,
+    BlockMismatch,
+    BlockNotFound,
+    BlockStore,
+    DirectReads,
+    FileStamp,
+    InPlaceStore,
+    Leaf,
+    PinKind,
+    PinStore,
+    SegmentState,
+    SourceChanged,
+)
+from stack.errors import NoSpace, Refused
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB, RAW
+from stack.trace import Trace
+
+QUOTA = 100_000
+"""Of the store that a suite fills up."""
+
+
+class PinningStore(BlockStore, PinStore, Protocol):
+    """A block store that keeps pins."""
+
+
+class DirectStore(BlockStore, DirectReads, Protocol):
+    """A block store that reads into a buffer."""
+
+
+class FileStore(BlockStore, InPlaceStore, Protocol):
+    """A block store whose blocks may lie in users' files."""
+
+
+@runtime_checkable
+class StoreRow(Protocol):
+    """What a row of `STORES` names."""
+
+    def open(
+        self, home: Path, *, quota: int | None = None, trace: Trace | None = None
+    ) -> AbstractAsyncContextManager[BlockStore]: ...
+
+
+def block(number: int, size: int = 1000) -> Block:
+    """A block of `size` bytes that differs from that of every other number."""
+    data = number.to_bytes(4, "big") * (size // 4 + 1)
+    return Cid.of(data[:size]), data[:size]
+
+
+def stamp(path: Path) -> FileStamp:
+    """What a file looks like now."""
+    status = path.stat()
+    return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def leaves_of(data: bytes, size: int) -> list[Leaf]:
+    """The raw leaves of a file, `size` bytes each."""
+    return [
+        Leaf(Cid.of(data[start : start + size]), start, len(data[start : start + size]))
+        for start in range(0, len(data), size)
+    ]
+
+
+class StoreSuite:
+    """`BlockStore`."""
+
+    store: ClassVar[StoreRow]
+    survives: ClassVar[bool] = True
+    """Whether what was put is there when the store is opened again."""
+
+    async def test_what_was_put_is_there(self, tmp_path: Path) -> None:
+        blocks = [block(number, size) for number, size in enumerate((0, 1, 1000, 300_000, 2 * 1024 * 1024))]
+        async with self.store.open(tmp_path) as store:
+            await store.put(blocks)
+            cids = [cid for cid, _ in blocks]
+            assert await store.has(cids) == [True] * len(blocks)
+            assert await store.sizes(cids) == [len(data) for _, data in blocks]
+            for cid, data in blocks:
+                assert await store.get(cid) == data
+
+    async def test_what_was_not_put_is_not_there(self, tmp_path: Path) -> None:
+        here, absent = block(1), block(2)
+        async with self.store.open(tmp_path) as store:
+            await store.put([here])
+            assert await store.has([absent[0], here[0]]) == [False, True]
+            assert await store.sizes([absent[0], here[0]]) == [None, 1000]
+            with pytest.raises(BlockNotFound) as caught:
+                await store.get(absent[0])
+            assert caught.value.cid == absent[0]
+
+    async def test_empty_batches_are_answered(self, tmp_path: Path) -> None:
+        async with self.store.open(tmp_path) as store:
+            await store.put([])
+            assert await store.has([]) == []
+            assert await store.sizes([]) == []
+            assert await store.delete([]) == 0
+            assert [cid async for cid in store.cids()] == []
+
+    async def test_a_block_is_known_by_its_multihash(self, tmp_path: Path) -> None:
+        cid, data = block(1)
+        async with self.store.open(tmp_path) as store:
+            await store.put([(cid, data)])
+            for same in (cid.with_codec(DAG_PB), Cid.v0(cid.multihash)):
+                assert await store.has([same]) == [True]
+                assert await store.get(same) == data
+
+    async def test_every_hash_function_can_name_a_block(self, tmp_path: Path) -> None:
+        data = b"named in many ways"
+        names = ("sha2-512", "sha3-256", "blake2b-256", "blake2s-256", "blake3", "sha1", "identity")
+        cids = [Cid.of(data, hash=name) for name in names]
+        async with self.store.open(tmp_path) as store:
+            await store.put([(cid, data) for cid in cids])
+            assert [await store.get(cid) for cid in cids] == [data] * len(cids)
+
+    async def test_wrong_bytes_are_refused_and_nothing_of_the_batch_is_kept(self, tmp_path: Path) -> None:
+        good, (cid, _) = block(1), block(2)
+        async with self.store.open(tmp_path) as store:
+            with pytest.raises(BlockMismatch):
+                await store.put([good, (cid, b"something else")])
+            assert await store.has([good[0], cid]) == [False, False]
+
+    async def test_an_unknown_hash_function_is_refused(self, tmp_path: Path) -> None:
+        cid = Cid.v1(RAW, b"\x99\x01\x20" + bytes(32))
+        async with self.store.open(tmp_path) as store:
+            with pytest.raises(BlockMismatch):
+                await store.put([(cid, b"nobody can tell")])
+
+    async def test_putting_again_changes_nothing(self, tmp_path: Path) -> None:
+        one = block(1)
+        async with self.store.open(tmp_path) as store:
+            await store.put([one, one])
+            await store.put([one])
+            assert [cid async for cid in store.cids()] == [one[0]]
+
+    async def test_deleted_blocks_are_gone_and_counted(self, tmp_path: Path) -> None:
+        one, two, absent = block(1), block(2), block(3)
+        async with self.store.open(tmp_path) as store:
+            await store.put([one, two])
+            assert await store.delete([one[0], absent[0]]) == 1
+            assert await store.has([one[0], two[0]]) == [False, True]
+            await store.put([one])
+            assert await store.get(one[0]) == one[1]
+
+    async def test_the_listing_names_every_block_once_as_raw(self, tmp_path: Path) -> None:
+        blocks = [block(number, 10) for number in range(2500)]
+        async with self.store.open(tmp_path) as store:
+            await store.put([(cid.with_codec(DAG_PB), data) for cid, data in blocks])
+            listed = [cid async for cid in store.cids()]
+        assert sorted(listed) == sorted(cid for cid, _ in blocks)
+
+    async def test_many_tasks_may_put_and_get_at_once(self, tmp_path: Path) -> None:
+        async with self.store.open(tmp_path) as store:
+
+            async def work(first: int) -> None:
+                mine = [block(number) for number in range(first, first + 5)]
+                await store.put(mine)
+                for cid, data in mine:
+                    assert await store.get(cid) == data
+
+            async with anyio.create_task_group() as tasks:
+                for first in range(0, 60, 3):
+                    tasks.start_soon(work, first)
+            assert all(await store.has([block(number)[0] for number in range(60)]))
+
+    async def test_what_was_put_survives(self, tmp_path: Path) -> None:
+        if not self.survives:
+            pytest.skip("this store forgets on purpose")
+        blocks = [block(number) for number in range(20)]
+        async with self.store.open(tmp_path) as store:
+            await store.put(blocks)
+        async with self.store.open(tmp_path) as store:
+            for cid, data in blocks:
+                assert await store.get(cid) == data
+
+    async def test_a_full_store_says_so_and_stays_readable(self, tmp_path: Path) -> None:
+        small, large = block(1), block(2, QUOTA)
+        async with self.store.open(tmp_path, quota=QUOTA) as store:
+            await store.put([small])
+            with pytest.raises(NoSpace):
+                await store.put([large])
+            assert await store.has([small[0], large[0]]) == [True, False]
+            await store.put([block(3)])
+            assert await store.get(small[0]) == small[1]
+            assert await store.get(block(3)[0]) == block(3)[1]
+
+    async def test_a_cancelled_put_leaves_the_store_usable(self, tmp_path: Path) -> None:
+        blocks = [block(number, 50_000) for number in range(40)]
+        async with self.store.open(tmp_path) as store:
+            async with anyio.create_task_group() as tasks:
+                for one in blocks:
+                    tasks.start_soon(store.put, [one])
+                await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            for cid, data in blocks:
+                await store.put([(cid, data)])
+                assert await store.get(cid) == data
+
+    async def test_closing_twice_is_closing_once(self, tmp_path: Path) -> None:
+        async with self.store.open(tmp_path) as store:
+            await store.put([block(1)])
+            await store.aclose()
+
+
+class DirectReadsSuite:
+    """`DirectReads`."""
+
+    store: ClassVar[StoreRow]
+
+    async def test_blocks_are_read_one_behind_the_other(self, tmp_path: Path) -> None:
+        one, two, absent, empty = block(1, 1000), block(2, 70_000), block(3), block(4, 0)
+        out = bytearray(80_000)
+        async with self.store.open(tmp_path) as opened:
+            store = _direct(opened)
+            await store.put([one, two, empty])
+            sizes = await store.read_into([one[0], absent[0], empty[0], two[0]], memoryview(out))
+        assert sizes == [1000, None, 0, 70_000]
+        assert out[:71_000] == one[1] + two[1]
+
+    async def test_a_block_that_does_not_fit_is_passed_over(self, tmp_path: Path) -> None:
+        one, large, two = block(1, 600), block(2, 5000), block(3, 400)
+        out = bytearray(1000)
+        async with self.store.open(tmp_path) as opened:
+            store = _direct(opened)
+            await store.put([one, large, two])
+            assert await store.read_into([one[0], large[0], two[0]], memoryview(out)) == [600, None, 400]
+        assert out == one[1] + two[1]
+
+
+class PinSuite:
+    """`PinStore`."""
+
+    store: ClassVar[StoreRow]
+    survives: ClassVar[bool]
+
+    async def test_pins_are_listed_with_their_names_until_removed(self, tmp_path: Path) -> None:
+        one, two = sorted((block(1)[0], block(2)[0]))
+        async with self.store.open(tmp_path) as opened:
+            store = _pinning(opened)
+            await store.add_pin(two, "holiday")
+            await store.add_pin(one)
+            assert await store.pins() == [(one, ""), (two, "holiday")]
+            await store.add_pin(two, "film")
+            assert await store.pins() == [(one, ""), (two, "film")]
+            assert await store.remove_pin(one)
+            assert not await store.remove_pin(one)
+            assert await store.pins() == [(two, "film")]
+
+    async def test_the_two_kinds_of_pins_do_not_see_each_other(self, tmp_path: Path) -> None:
+        cid = block(1)[0]
+        async with self.store.open(tmp_path) as opened:
+            store = _pinning(opened)
+            await store.add_pin(cid, "mine")
+            await store.add_pin(cid, "film.mkv", kind=PinKind.SHARE)
+            assert await store.remove_pin(cid)
+            assert await store.pins() == []
+            assert await store.pins(kind=PinKind.SHARE) == [(cid, "film.mkv")]
+
+    async def test_a_pin_is_of_a_cid_not_of_a_multihash(self, tmp_path: Path) -> None:
+        cid = block(1)[0]
+        async with self.store.open(tmp_path) as opened:
+            store = _pinning(opened)
+            await store.add_pin(cid)
+            assert not await store.remove_pin(cid.with_codec(DAG_PB))
+            assert await store.pins() == [(cid, "")]
+
+    async def test_pins_survive(self, tmp_path: Path) -> None:
+        if not self.survives:
+            pytest.skip("this store forgets on purpose")
+        cid = block(1)[0]
+        async with self.store.open(tmp_path) as opened:
+            await _pinning(opened).add_pin(cid, "kept")
+        async with self.store.open(tmp_path) as opened:
+            assert await _pinning(opened).pins() == [(cid, "kept")]
+
+
+class InPlaceSuite:
+    """`InPlaceStore`."""
+
+    store: ClassVar[StoreRow]
+
+    async def test_the_leaves_of_a_file_are_read_from_it(self, tmp_path: Path) -> None:
+        data = bytes(range(256)) * 100
+        path = tmp_path / "film"
+        path.write_bytes(data)
+        leaves = leaves_of(data, 10_000)
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            number = await store.add_file(path, stamp(path), leaves)
+            assert [await store.get(leaf.cid) for leaf in leaves] == [data[:10_000], data[10_000:20_000], data[20_000:]]
+            assert await store.sizes([leaf.cid for leaf in leaves]) == [10_000, 10_000, 5600]
+            [segment] = [each for each in await store.segments() if each.kind == "file"]
+            assert (segment.id, segment.path, segment.state) == (number, path, SegmentState.SEALED)
+
+    async def test_a_leaf_in_a_frame_is_read_with_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "film"
+        path.write_bytes(b"0123456789")
+        whole = b"head" + b"3456" + b"tail"
+        leaf = Leaf(Cid.of(whole, DAG_PB, version=0), 3, 4, b"head", b"tail")
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            await store.add_file(path, stamp(path), [leaf])
+            assert await store.get(leaf.cid) == whole
+            assert await store.sizes([leaf.cid]) == [12]
+
+    async def test_a_file_that_changed_is_withdrawn(self, tmp_path: Path) -> None:
+        path = tmp_path / "film"
+        path.write_bytes(b"a" * 1000)
+        leaves = leaves_of(path.read_bytes(), 1000)
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            await store.add_file(path, stamp(path), leaves)
+            path.write_bytes(b"b" * 1001)
+            with pytest.raises(SourceChanged) as caught:
+                await store.get(leaves[0].cid)
+            assert caught.value.path == path
+            assert await store.has([leaves[0].cid]) == [False]
+
+    async def test_a_file_that_changed_before_it_was_recorded_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "film"
+        path.write_bytes(b"a" * 1000)
+        before = stamp(path)
+        leaves = leaves_of(path.read_bytes(), 1000)
+        path.write_bytes(b"longer" * 1000)
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            with pytest.raises(SourceChanged):
+                await store.add_file(path, before, leaves)
+            assert await store.segments() == []
+
+    async def test_changed_files_are_found_without_being_read(self, tmp_path: Path) -> None:
+        stays, goes = tmp_path / "stays", tmp_path / "goes"
+        stays.write_bytes(b"s" * 100)
+        goes.write_bytes(b"g" * 100)
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            for path in (stays, goes):
+                await store.add_file(path, stamp(path), leaves_of(path.read_bytes(), 100))
+            goes.unlink()
+            assert [(each.path, each.state) for each in await store.check_files()] == [(goes, SegmentState.MISSING)]
+            assert await store.check_files() == []
+            assert await store.has([Cid.of(b"s" * 100), Cid.of(b"g" * 100)]) == [True, False]
+
+    async def test_a_forgotten_file_is_not_served(self, tmp_path: Path) -> None:
+        path = tmp_path / "film"
+        path.write_bytes(b"0123456789")
+        leaves = leaves_of(path.read_bytes(), 5)
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            await store.add_file(path, stamp(path), leaves)
+            assert await store.forget_file(path) == 2
+            assert await store.forget_file(path) == 0
+            assert await store.has([leaf.cid for leaf in leaves]) == [False, False]
+        assert path.read_bytes() == b"0123456789"
+
+    async def test_a_file_is_fetched_in_place(self, tmp_path: Path) -> None:
+        data = bytes(range(256)) * 40
+        leaves = leaves_of(data, 1000)
+        part, target = tmp_path / "film.part", tmp_path / "film"
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            writer = await store.create_file(part, len(data))
+            for leaf in reversed(leaves):
+                payload = data[leaf.offset : leaf.offset + leaf.length]
+                await anyio.to_thread.run_sync(writer.write, leaf, payload)
+                assert await store.get(leaf.cid) == payload
+            assert await writer.checkpoint() == len(data)
+            assert await writer.checkpoint() == 0
+            assert await writer.present() == [(leaf.offset, leaf.length) for leaf in leaves]
+            await writer.seal(target, mode=0o640, mtime_ns=1_234_567_890_000_000_000)
+            await writer.aclose()
+            assert [await store.get(leaf.cid) for leaf in leaves[:2]] == [data[:1000], data[1000:2000]]
+            [segment] = [each for each in await store.segments() if each.kind == "file"]
+            assert (segment.path, segment.state) == (target, SegmentState.SEALED)
+        assert target.read_bytes() == data
+        assert target.stat().st_mtime_ns == 1_234_567_890_000_000_000
+        assert target.stat().st_mode & 0o777 == 0o640
+        assert not part.exists()
+
+    async def test_a_fetch_goes_on_where_it_stopped(self, tmp_path: Path) -> None:
+        data = bytes(range(256)) * 40
+        leaves = leaves_of(data, 1000)
+        part = tmp_path / "film.part"
+        async with self.store.open(tmp_path / "home") as opened:
+            writer = await _in_place(opened).create_file(part, len(data))
+            await anyio.to_thread.run_sync(writer.write, leaves[3], data[3000:4000])
+            await writer.abandon(remove=False)
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            assert await store.get(leaves[3].cid) == data[3000:4000]
+            writer = await store.create_file(part, len(data))
+            assert await writer.present() == [(3000, 1000)]
+            await writer.abandon(remove=True)
+            assert not part.exists()
+            assert await store.has([leaves[3].cid]) == [False]
+
+    async def test_a_taken_name_is_refused_and_nothing_is_lost(self, tmp_path: Path) -> None:
+        part, target = tmp_path / "film.part", tmp_path / "film"
+        target.write_bytes(b"mine")
+        async with self.store.open(tmp_path / "home") as opened:
+            store = _in_place(opened)
+            with pytest.raises(Refused):
+                await store.create_file(target, 4)
+            writer = await store.create_file(part, 4)
+            with pytest.raises(Refused):
+                await store.create_file(part, 4)
+            await anyio.to_thread.run_sync(writer.write, Leaf(Cid.of(b"news"), 0, 4), b"news")
+            with pytest.raises(Refused):
+                await writer.seal(target)
+            await writer.seal(tmp_path / "other")
+        assert target.read_bytes() == b"mine"
+        assert (tmp_path / "other").read_bytes() == b"news"
+
+    async def test_a_file_without_bytes_can_be_fetched(self, tmp_path: Path) -> None:
+        async with self.store.open(tmp_path / "home") as opened:
+            writer = await _in_place(opened).create_file(tmp_path / "empty.part", 0)
+            await writer.seal(tmp_path / "empty")
+        assert (tmp_path / "empty").read_bytes() == b""
+
+
+def _direct(store: BlockStore) -> DirectStore:
+    assert hasattr(store, "read_into")
+    return store  # type: ignore[return-value]  # a suite is mixed in only where its ability is there
+
+
+def _pinning(store: BlockStore) -> PinningStore:
+    assert hasattr(store, "add_pin")
+    return store  # type: ignore[return-value]  # a suite is mixed in only where its ability is there
+
+
+def _in_place(store: BlockStore) -> FileStore:
+    assert hasattr(store, "create_file")
+    return store  # type: ignore[return-value]  # a suite is mixed in only where its ability is there

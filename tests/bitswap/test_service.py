@@ -1,0 +1,363 @@
+"""Exchanges on real hosts over an in-memory transport."""
+
+import threading
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from stack.bitswap.events import BlockReceived, BlockSent
+from stack.bitswap.interfaces import Exchange, Order, Provider, ProviderSource
+from stack.bitswap.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_1_2, PROTOCOL_UNVERSIONED, PROTOCOLS
+from stack.bitswap.service import Bitswap
+from stack.blocks.interfaces import BlockMismatch
+from stack.errors import LocalProtocolError, NoSpace
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB
+from tests.bitswap.exchanges import nodes, some_blocks
+from tests.net.hosts import connect, hosts, settled
+
+pytestmark = pytest.mark.anyio
+
+
+class Sink:
+    """Keeps what it gets; called in worker threads."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[Cid, bytes] = {}
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, cid: Cid, data: memoryview) -> None:
+        with self._lock:
+            self.calls += 1
+            self.blocks[cid] = bytes(data)
+
+
+async def test_one_block_comes_from_a_provider_and_stays_in_the_store() -> None:
+    blocks = some_blocks(3)
+    async with nodes([], blocks) as [here, there]:
+        exchange: Exchange = here.exchange
+        async with exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            assert await session.get(blocks[1][0]) == blocks[1][1]
+        assert await here.store.has([cid for cid, _ in blocks]) == [False, True, False]
+
+
+async def test_many_blocks_go_to_a_sink_and_not_into_the_store() -> None:
+    blocks = some_blocks(300, 20_000)
+    sink = Sink()
+    async with nodes([], blocks) as [here, there]:
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            await session.fetch([cid for cid, _ in blocks], sink)
+            report = session.reports()[0]
+        assert sink.blocks == dict(blocks)
+        assert sink.calls == 300
+        assert (report.blocks, report.bytes, report.wrong_blocks, report.duplicate_bytes) == (300, 6_000_000, 0, 0)
+        assert not any(await here.store.has([cid for cid, _ in blocks]))
+        received = [event for event in here.events if isinstance(event, BlockReceived)]
+        assert {event.cid for event in received} == {cid for cid, _ in blocks}
+        ledger = here.exchange.ledger(there.host.peer_id)
+        assert ledger is not None and (ledger.blocks_received, ledger.bytes_received) == (300, 6_000_000)
+
+
+async def test_the_ledger_and_the_trace_say_to_whom_blocks_went() -> None:
+    blocks = some_blocks(5)
+    async with nodes(blocks, []) as [here, there]:
+        async with there.exchange.session(blocks[0][0], providers=[here.provider]) as session:
+            await session.fetch([cid for cid, _ in blocks])
+        sent = [event for event in here.events if isinstance(event, BlockSent)]
+        assert {(event.peer, event.cid, event.size) for event in sent} == {
+            (there.host.peer_id, cid, 1000) for cid, _ in blocks
+        }
+        ledger = here.exchange.ledger(there.host.peer_id)
+        assert ledger is not None and (ledger.blocks_sent, ledger.bytes_sent) == (5, 5000)
+        assert here.exchange.engine.wants == 0
+
+
+async def test_without_a_sink_blocks_are_in_the_store_when_fetch_returns() -> None:
+    blocks = some_blocks(50)
+    async with (
+        nodes([], blocks) as [here, there],
+        here.exchange.session(blocks[0][0], providers=[there.provider]) as session,
+    ):
+        await session.fetch([cid for cid, _ in blocks])
+        assert all(await here.store.has([cid for cid, _ in blocks]))
+
+
+async def test_the_local_store_is_asked_first() -> None:
+    blocks = some_blocks(4)
+    sink = Sink()
+    async with nodes(blocks[:2], blocks) as [here, there]:
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            assert await session.get(blocks[0][0]) == blocks[0][1]
+            await session.fetch([cid for cid, _ in blocks], sink)
+            await session.fetch([cid for cid, _ in blocks[:2]])
+            assert session.reports()[0].blocks == 2
+        assert sink.blocks == dict(blocks)
+
+
+async def test_a_damaged_block_in_the_store_is_fetched_again() -> None:
+    blocks = some_blocks(2)
+    sink = Sink()
+
+    async with nodes(blocks, blocks) as [here, there]:
+
+        async def get(cid: Cid) -> bytes:
+            raise BlockMismatch(cid, "disk")
+
+        here.store.get = get  # type: ignore[method-assign]
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            assert await session.get(blocks[0][0]) == blocks[0][1]
+            await session.fetch([blocks[1][0]], sink)
+        assert sink.blocks == dict(blocks[1:])
+
+
+async def test_identity_cids_are_answered_from_themselves() -> None:
+    cid = Cid.of(b"inline", hash="identity")
+    sink = Sink()
+    async with nodes([]) as [here], here.exchange.session(cid) as session:
+        assert await session.get(cid) == b"inline"
+        await session.fetch([cid], sink)
+        await session.fetch([cid])
+        assert sink.blocks == {cid: b"inline"}
+
+
+async def test_several_calls_may_want_the_same_block() -> None:
+    blocks = some_blocks(20)
+    sinks = [Sink(), Sink()]
+    async with nodes([], blocks) as [here, there]:
+        async with (
+            here.exchange.session(blocks[0][0], providers=[there.provider]) as session,
+            anyio.create_task_group() as tasks,
+        ):
+            for sink in sinks:
+                tasks.start_soon(session.fetch, [cid for cid, _ in blocks], sink)
+            tasks.start_soon(session.fetch, [cid for cid, _ in blocks])
+        assert sinks[0].blocks == sinks[1].blocks == dict(blocks)
+        assert all(await here.store.has([cid for cid, _ in blocks]))
+
+
+async def test_two_sessions_fetch_the_same_from_different_peers() -> None:
+    blocks = some_blocks(50)
+    async with nodes([], blocks, blocks) as [here, first, second]:
+        async with (
+            here.exchange.session(blocks[0][0], providers=[first.provider]) as one,
+            here.exchange.session(blocks[0][0], providers=[second.provider]) as two,
+            anyio.create_task_group() as tasks,
+        ):
+            sinks = [Sink(), Sink()]
+            tasks.start_soon(one.fetch, [cid for cid, _ in blocks], sinks[0])
+            tasks.start_soon(two.fetch, [cid for cid, _ in blocks], sinks[1])
+        assert sinks[0].blocks == sinks[1].blocks == dict(blocks)
+
+
+async def test_a_cid_of_another_form_names_the_same_block() -> None:
+    blocks = some_blocks(1)
+    other = blocks[0][0].with_codec(DAG_PB)
+    async with nodes([], blocks) as [here, there], here.exchange.session(other, providers=[there.provider]) as session:
+        assert await session.get(other) == blocks[0][1]
+
+
+async def test_a_cancelled_fetch_withdraws_its_wants() -> None:
+    blocks = some_blocks(1)
+    async with (
+        nodes([], []) as [here, there],
+        here.exchange.session(blocks[0][0], providers=[there.provider]) as session,
+    ):
+        with anyio.move_on_after(1) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.get, blocks[0][0])
+                await settled(lambda: there.exchange.engine.wants == 1)
+                tasks.cancel_scope.cancel()
+        assert not scope.cancelled_caught
+        await settled(lambda: there.exchange.engine.wants == 0)
+        assert len(here.exchange.wanted) == 0
+
+
+async def test_leaving_a_session_withdraws_its_wants_and_ends_calls_elsewhere() -> None:
+    blocks = some_blocks(1)
+    errors: list[Exception] = []
+    async with nodes([], []) as [here, there], anyio.create_task_group() as tasks:
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+
+            async def fetch() -> None:
+                try:
+                    await session.get(blocks[0][0])
+                except LocalProtocolError as error:
+                    errors.append(error)
+
+            tasks.start_soon(fetch)
+            await settled(lambda: there.exchange.engine.wants == 1)
+        await settled(lambda: there.exchange.engine.wants == 0 and len(errors) == 1)
+        with pytest.raises(LocalProtocolError):
+            await session.fetch([blocks[0][0]])
+
+
+async def test_an_error_in_a_session_reaches_its_user_unwrapped() -> None:
+    async with nodes([]) as [here]:
+        with pytest.raises(KeyError):
+            async with here.exchange.session(some_blocks(1)[0][0]):
+                raise KeyError("mine")
+    with pytest.raises(KeyError):
+        async with nodes([]):
+            raise KeyError("mine")
+
+
+async def test_a_block_that_arrives_later_at_the_provider_is_sent_on() -> None:
+    blocks = some_blocks(2)
+    async with (
+        nodes([], [], blocks) as [here, relay, source],
+        here.exchange.session(blocks[0][0], providers=[relay.provider]) as session,
+        relay.exchange.session(blocks[0][0], providers=[source.provider]) as second,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(session.get, blocks[0][0])
+        await settled(lambda: relay.exchange.engine.wants == 1)
+        await second.get(blocks[0][0])
+        with anyio.fail_after(3):
+            assert await session.get(blocks[0][0]) == blocks[0][1]
+
+
+async def test_a_sink_that_raises_fails_the_fetch_with_its_error() -> None:
+    blocks = some_blocks(3)
+
+    def sink(cid: Cid, data: memoryview) -> None:
+        raise NoSpace("the disk is full")
+
+    async with nodes([], blocks) as [here, there]:
+        with pytest.raises(NoSpace):
+            async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+                with pytest.raises(NoSpace):
+                    await session.fetch([cid for cid, _ in blocks], sink)
+                with pytest.raises(NoSpace):
+                    await session.fetch([blocks[0][0]], sink)
+
+
+async def test_a_full_store_fails_the_fetch() -> None:
+    blocks = some_blocks(3)
+    async with nodes([], blocks) as [here, there]:
+        here.store._quota = 100
+        with pytest.raises(NoSpace):
+            async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+                await session.fetch([cid for cid, _ in blocks])
+
+
+async def test_providers_are_found_by_sources() -> None:
+    blocks = some_blocks(2)
+    async with nodes([], blocks) as [here, there]:
+
+        class Source:
+            async def _providers(self) -> AsyncIterator[Provider]:
+                yield there.provider
+
+            def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+                assert root == blocks[0][0]
+                return self._providers()
+
+        class Broken(Source):
+            async def _providers(self) -> AsyncIterator[Provider]:
+                raise NoSpace("of all things")
+                yield there.provider
+
+        sources: list[ProviderSource] = [Broken(), Source()]
+        here.exchange._sources = tuple(sources)
+        async with here.exchange.session(blocks[0][0]) as session:
+            assert await session.get(blocks[1][0]) == blocks[1][1]
+
+
+async def test_connected_peers_are_asked_only_when_that_was_allowed() -> None:
+    blocks = some_blocks(2)
+    async with nodes([], blocks) as [here, there]:
+        await connect(here.host, there.host)
+        async with here.exchange.session(blocks[0][0]) as session:
+            with anyio.move_on_after(0.3) as scope:
+                await session.get(blocks[0][0])
+            assert scope.cancelled_caught
+        assert there.exchange.engine.wants == 0
+        async with here.exchange.session(blocks[0][0], broadcast=True) as session:
+            assert await session.get(blocks[0][0]) == blocks[0][1]
+
+
+async def test_a_provider_that_cannot_be_reached_is_tried_again_while_others_give() -> None:
+    blocks = some_blocks(2)
+    async with nodes([], blocks) as [here, there]:
+        absent = Provider(some_peer(), there.provider.addresses, "ticket")
+        async with here.exchange.session(blocks[0][0], providers=[absent, there.provider]) as session:
+            await session.fetch([cid for cid, _ in blocks])
+            assert [report.blocks for report in session.reports()] == [0, 2]
+
+
+def some_peer():  # type: ignore[no-untyped-def]
+    from tests.bitswap.simulation import peer_named
+
+    return peer_named("nobody")
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL_1_2, PROTOCOL_1_1])
+async def test_older_versions_are_spoken_with_older_peers(protocol: str) -> None:
+    blocks = some_blocks(30)
+    async with nodes([], blocks) as [here, there]:
+        for other in PROTOCOLS:
+            if other != protocol:
+                there.host.unhandle(other)
+                here.host.unhandle(other)
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            await session.fetch([cid for cid, _ in blocks])
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL_1_0, PROTOCOL_UNVERSIONED])
+async def test_version_one_carries_blocks_of_cid_version_zero(protocol: str) -> None:
+    data = b"\x0a\x02\x08\x01"
+    blocks = [(Cid.of(data, codec=DAG_PB, version=0), data)]
+    async with nodes([], blocks) as [here, there]:
+        for other in PROTOCOLS:
+            if other != protocol:
+                there.host.unhandle(other)
+                here.host.unhandle(other)
+        async with here.exchange.session(blocks[0][0], providers=[there.provider], order=Order.FILE) as session:
+            await session.fetch([cid for cid, _ in blocks])
+
+
+async def test_a_peer_without_bitswap_is_dropped_by_the_session() -> None:
+    blocks = some_blocks(1)
+    async with nodes([], blocks) as [here, there]:
+        for protocol in PROTOCOLS:
+            there.host.unhandle(protocol)
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            with anyio.move_on_after(3):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(session.get, blocks[0][0])
+                    await settled(lambda: session.reports()[0].dropped is not None)
+                    tasks.cancel_scope.cancel()
+            assert session.reports()[0].dropped == "does not speak bitswap"
+
+
+async def test_a_fetch_goes_on_after_the_connection_was_lost() -> None:
+    blocks = some_blocks(200, 100_000)
+    sink = Sink()
+    async with nodes([], blocks) as [here, there]:
+        async with (
+            here.exchange.session(blocks[0][0], providers=[there.provider]) as session,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(session.fetch, [cid for cid, _ in blocks], sink)
+            await settled(lambda: sink.calls > 20)
+            await there.host.disconnect(here.host.peer_id)
+        assert sink.blocks == dict(blocks)
+
+
+async def test_closing_the_exchange_leaves_nothing_behind() -> None:
+    blocks = some_blocks(10, 50_000)
+    async with hosts(2, identify=False) as [a, b]:
+        from stack.blocks.memory import MemoryStore
+
+        store = MemoryStore()
+        await store.put(blocks)
+        async with Bitswap.open(a, MemoryStore()) as here, Bitswap.open(b, store):
+            async with here.session(
+                blocks[0][0], providers=[Provider(b.peer_id, tuple(b.addresses()), "ticket")]
+            ) as session:
+                await session.fetch([cid for cid, _ in blocks], Sink())
+            assert here._receiver.used == 0
+            assert here._calls == {} and here._sessions == {}
+        assert not set(PROTOCOLS) & set(a.supported())

@@ -1,0 +1,152 @@
+"""A disk that is full, before and during (bad input B9): nothing is lost, everything stays readable, space helps."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.blocks.flat import FlatStore
+from stack.blocks.interfaces import Leaf
+from stack.blocks.store import DiskStore
+from stack.errors import NoSpace, StoreError
+from stack.multiformats.cid import Cid
+from stack.testing.conformance.stores import Block, StoreRow
+from tests.blocks.support import leaves_of, noise
+
+pytestmark = pytest.mark.anyio
+
+DISK_BYTES = 4 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"THE FULL DISK IS NOT TESTED: no small file system can be mounted ({mounted.stderr.strip()})")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def large(number: int) -> Block:
+    """A block of 100 kB."""
+    data = noise(100_000, number)
+    return Cid.of(data), data
+
+
+def fill(place: Path, leave: int = 0) -> Path:
+    """Take all space but `leave` bytes."""
+    filler = place / "filler"
+    figures = os.statvfs(place)
+    filler.write_bytes(bytes(max(0, figures.f_bavail * figures.f_frsize - leave)))
+    return filler
+
+
+@pytest.mark.parametrize("row", [DiskStore, FlatStore])
+async def test_b9_puts_stop_when_the_disk_is_full_and_what_was_acknowledged_stays(
+    small_disk: Path, row: StoreRow
+) -> None:
+    kept = 0
+    async with row.open(small_disk) as store:
+        with pytest.raises(NoSpace):
+            for number in range(100):
+                await store.put([large(number)])
+                kept = number + 1
+        assert kept > 10
+        for number in range(kept):
+            assert await store.get(large(number)[0]) == large(number)[1]
+        assert await store.has([large(kept)[0]]) == [False]
+        with pytest.raises(NoSpace):
+            await store.put([large(kept)])
+    async with row.open(small_disk) as store:
+        for number in range(kept):
+            assert await store.get(large(number)[0]) == large(number)[1]
+
+
+async def test_b9_space_that_comes_back_is_used(small_disk: Path) -> None:
+    filler = fill(small_disk, 1_500_000)
+    async with DiskStore.open(small_disk) as store:
+        with pytest.raises(NoSpace):
+            for number in range(100):
+                await store.put([large(number)])
+        filler.unlink()
+        await store.put([large(200), large(201)])
+        assert await store.get(large(201)[0]) == large(201)[1]
+        assert (await store.verify()).problem_count == 0
+
+
+async def test_b9_a_file_that_does_not_fit_is_refused_before_it_is_begun(small_disk: Path, tmp_path: Path) -> None:
+    async with DiskStore.open(tmp_path / "home") as store:
+        with pytest.raises(NoSpace, match="are free"):
+            await store.create_file(small_disk / "film.part", DISK_BYTES + 1)
+        assert not (small_disk / "film.part").exists()
+
+
+async def test_b9_a_fetch_whose_disk_fills_up_keeps_what_it_has_and_goes_on_later(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    data = noise(2_000_000)
+    leaves = leaves_of(data, 100_000)
+    part = small_disk / "film.part"
+
+    def write(leaf: Leaf) -> None:
+        writer.write(leaf, data[leaf.offset : leaf.offset + leaf.length])
+
+    async with DiskStore.open(tmp_path / "home") as store:
+        writer = await store.create_file(part, len(data))
+        filler = fill(small_disk, 900_000)
+        written = []
+        with pytest.raises(NoSpace):
+            for leaf in leaves:
+                write(leaf)
+                written.append(leaf)
+        await writer.checkpoint()
+        for leaf in written:
+            assert await store.get(leaf.cid) == data[leaf.offset : leaf.offset + leaf.length]
+        assert await store.has([leaves[len(written)].cid]) == [False]
+        await writer.abandon(remove=False)
+        filler.unlink()
+        writer = await store.create_file(part, len(data))
+        present = {offset for offset, _ in await writer.present()}
+        assert present == {leaf.offset for leaf in written}
+        for leaf in leaves:
+            if leaf.offset not in present:
+                write(leaf)
+        await writer.seal(small_disk / "film")
+    assert (small_disk / "film").read_bytes() == data
+
+
+async def test_b9_rows_that_find_no_space_stay_readable_and_are_recorded_later(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """The index is on the full disk, the file elsewhere."""
+    data = noise(400_000)
+    leaves = leaves_of(data, 100)
+    async with DiskStore.open(small_disk) as store:
+        writer = await store.create_file(tmp_path / "film.part", len(data))
+        filler = fill(small_disk)
+        for leaf in leaves:
+            writer.write(leaf, data[leaf.offset : leaf.offset + leaf.length])
+        with pytest.raises(NoSpace):
+            await writer.checkpoint()
+        assert await store.get(leaves[77].cid) == data[7700:7800]
+        filler.unlink()
+        assert await writer.checkpoint() == len(data)
+        assert len(await writer.present()) == len(leaves)
+        assert (await store.verify()).problem_count == 0
+
+
+async def test_b9_a_store_cannot_be_made_on_a_full_disk_and_can_when_there_is_space(small_disk: Path) -> None:
+    filler = fill(small_disk)
+    with pytest.raises(StoreError):
+        async with DiskStore.open(small_disk):
+            raise AssertionError("opened")
+    filler.unlink()
+    async with DiskStore.open(small_disk) as store:
+        await store.put([large(1)])

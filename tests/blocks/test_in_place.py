@@ -1,0 +1,431 @@
+"""Users' own files: what happens when they change, vanish, move, or lie (bad input B4 and B5, at the level of the store)."""
+
+import os
+import shutil
+import sqlite3
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.blocks.database import Database
+from stack.blocks.hashing import STORED_BLOCK_MAX
+from stack.blocks.index import FRAME_BYTES_MAX
+from stack.blocks.interfaces import BlockMismatch, BlockNotFound, Leaf, SegmentState, SourceChanged
+from stack.blocks.locations import TRIES_MAX
+from stack.blocks.reads import Fault, SourceWithdrawn
+from stack.blocks.store import DiskStore
+from stack.errors import LimitExceeded, Refused
+from stack.multiformats.cid import Cid
+from stack.testing.conformance.stores import block
+from tests.blocks.support import Events, flip, leaves_of, noise, stamp, wrapped_leaves
+
+pytestmark = pytest.mark.anyio
+
+DATA = noise(100_000)
+SIZE = 16_384
+LEAVES = leaves_of(DATA, SIZE)
+
+
+def film(directory: Path, name: str = "film") -> Path:
+    """A file of a user's."""
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_bytes(DATA)
+    return path
+
+
+async def test_b4_a_file_that_is_longer_is_withdrawn_with_a_message_that_names_it(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    events = Events()
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        with path.open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(SourceChanged, match=str(path)):
+            await store.get(LEAVES[0].cid)
+        assert events.told == [SourceWithdrawn(path=path, fault=Fault.CHANGED)]
+        assert await store.has([leaf.cid for leaf in LEAVES]) == [False] * len(LEAVES)
+        with pytest.raises(BlockNotFound):
+            await store.get(LEAVES[0].cid)
+        assert [each.state for each in await store.segments()] == [SegmentState.MISSING]
+
+
+async def test_b4_bytes_that_changed_behind_an_unchanged_stamp_are_not_served(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    events = Events()
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        flip(path, SIZE + 5)
+        assert await store.get(LEAVES[0].cid) == DATA[:SIZE]
+        out = bytearray(SIZE)
+        assert await store.read_into([LEAVES[1].cid], memoryview(out)) == [None]
+        assert events.told == [SourceWithdrawn(path=path, fault=Fault.WRONG_BYTES)]
+        assert await store.has([LEAVES[0].cid]) == [False]
+        assert await store.check_files() == []
+        assert await store.has([LEAVES[0].cid]) == [False]
+
+
+async def test_b4_a_truncated_file_is_withdrawn(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        before = stamp(path)
+        await store.add_file(path, before, LEAVES)
+        os.truncate(path, 1000)
+        os.utime(path, ns=(before.mtime_ns, before.mtime_ns))
+        with pytest.raises(SourceChanged):
+            await store.get(LEAVES[-1].cid)
+
+
+async def test_b4_a_changed_file_that_is_shared_again_is_served_as_it_is_now(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        changed = noise(50_000, seed=1)
+        path.write_bytes(changed)
+        new = leaves_of(changed, SIZE)
+        await store.add_file(path, stamp(path), new)
+        assert await store.get(new[0].cid) == changed[:SIZE]
+        assert await store.has([leaf.cid for leaf in LEAVES]) == [False] * len(LEAVES)
+        assert len(await store.segments()) == 1
+
+
+async def test_b5_a_file_that_vanished_is_withdrawn(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    events = Events()
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        path.unlink()
+        out = bytearray(4 * SIZE)
+        assert await store.read_into([leaf.cid for leaf in LEAVES[:4]], memoryview(out)) == [None] * 4
+        assert events.told == [SourceWithdrawn(path=path, fault=Fault.GONE)]
+
+
+async def test_b5_a_file_that_moved_is_served_from_its_new_place_and_the_old_one_is_forgotten(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        moved = path.rename(tmp_path / "holiday film")
+        with pytest.raises(SourceChanged):
+            await store.get(LEAVES[0].cid)
+        await store.add_file(moved, stamp(moved), LEAVES)
+        assert await store.get(LEAVES[0].cid) == DATA[:SIZE]
+        assert [(each.path, each.state) for each in await store.segments()] == [(moved, SegmentState.SEALED)]
+
+
+async def test_b5_a_disk_that_is_plugged_in_again_is_served_again(tmp_path: Path) -> None:
+    path = film(tmp_path / "usb")
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        (tmp_path / "usb").rename(tmp_path / "unplugged")
+        assert [each.path for each in await store.check_files()] == [path]
+        assert await store.has([LEAVES[0].cid]) == [False]
+        (tmp_path / "unplugged").rename(tmp_path / "usb")
+        assert await store.check_files() == []
+        assert await store.get(LEAVES[0].cid) == DATA[:SIZE]
+
+
+async def test_a_copy_of_a_file_takes_over_when_the_other_goes(tmp_path: Path) -> None:
+    one, two = film(tmp_path, "one"), film(tmp_path, "two")
+    async with DiskStore.open(tmp_path / "home") as store:
+        for path in (one, two):
+            await store.add_file(path, stamp(path), LEAVES)
+        assert len(await store.segments()) == 2
+        one.write_bytes(b"something else")
+        assert await store.get(LEAVES[2].cid) == DATA[2 * SIZE : 3 * SIZE]
+        out = bytearray(SIZE)
+        two.unlink()
+        assert await store.read_into([LEAVES[2].cid], memoryview(out)) == [None]
+
+
+async def test_a_pack_serves_what_a_file_no_longer_has(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    cid, data = LEAVES[0].cid, DATA[:SIZE]
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        await store.put([(cid, data)])
+        path.unlink()
+        assert await store.get(cid) == data
+
+
+async def test_deleting_a_block_forgets_it_in_files_too_and_leaves_them_alone(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        await store.put([(LEAVES[0].cid, DATA[:SIZE])])
+        assert await store.delete([LEAVES[0].cid]) == 1
+        assert await store.has([LEAVES[0].cid, LEAVES[1].cid]) == [False, True]
+    assert path.read_bytes() == DATA
+
+
+async def test_a_fifo_in_the_place_of_a_file_stops_nobody(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(SourceChanged):
+            await store.get(LEAVES[0].cid)
+
+
+async def test_a_directory_in_the_place_of_a_file_is_a_file_gone(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(SourceChanged):
+            await store.get(LEAVES[0].cid)
+
+
+async def test_names_that_are_not_text_are_kept_as_they_are(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe film"))
+    path.write_bytes(DATA)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        assert await store.get(LEAVES[0].cid) == DATA[:SIZE]
+        assert [each.path for each in await store.segments()] == [path]
+
+
+async def test_wrapped_leaves_stay_in_place_too(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    leaves = wrapped_leaves(DATA, SIZE)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves)
+        sizes = await store.sizes([leaf.cid for leaf in leaves])
+        assert sizes == [leaf.length + 11 for leaf in leaves]
+        out = memoryview(bytearray(sum(size or 0 for size in sizes)))
+        assert await store.read_into([leaf.cid for leaf in leaves], out) == sizes
+        assert bytes(out) == b"".join(
+            leaf.prefix + DATA[leaf.offset : leaf.offset + leaf.length] + leaf.suffix for leaf in leaves
+        )
+        assert await store.get(leaves[1].cid) == bytes(out[SIZE + 11 : 2 * (SIZE + 11)])
+    async with DiskStore.open(tmp_path / "home") as store:
+        assert await store.get(leaves[1].cid) == bytes(out[SIZE + 11 : 2 * (SIZE + 11)])
+
+
+async def test_a_file_of_equal_blocks_is_one_block(tmp_path: Path) -> None:
+    path = tmp_path / "zeros"
+    path.write_bytes(bytes(1_000_000))
+    leaves = leaves_of(bytes(1_000_000), 1000)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves)
+        assert [cid async for cid in store.cids()] == [Cid.of(bytes(1000))]
+        assert await store.get(Cid.of(bytes(1000))) == bytes(1000)
+        assert await store.forget_file(path) == 1000
+
+
+async def test_a_block_in_very_many_lost_files_costs_a_bounded_look(tmp_path: Path) -> None:
+    data = b"the same everywhere"
+    async with DiskStore.open(tmp_path / "home") as store:
+        for number in range(TRIES_MAX + 10):
+            path = tmp_path / f"file {number}"
+            path.write_bytes(data)
+            await store.add_file(path, stamp(path), leaves_of(data, 100))
+            path.write_bytes(b"changed")
+        with pytest.raises(SourceChanged):
+            await store.get(Cid.of(data))
+
+
+async def test_leaves_outside_the_file_are_refused(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        for offset, length in ((len(DATA) - 5, 6), (-1, 3), (0, -1), (1 << 62, 1)):
+            with pytest.raises(ValueError, match="outside its file"):
+                await store.add_file(path, stamp(path), [Leaf(LEAVES[0].cid, offset, length)])
+        assert await store.segments() == []
+
+
+async def test_a_frame_that_is_no_frame_is_refused(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        with pytest.raises(LimitExceeded):
+            await store.add_file(path, stamp(path), [Leaf(LEAVES[0].cid, 0, 1, bytes(FRAME_BYTES_MAX), b"x")])
+
+
+async def test_a_file_that_is_not_there_cannot_be_added(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    before = stamp(path)
+    path.unlink()
+    async with DiskStore.open(tmp_path / "home") as store:
+        with pytest.raises(SourceChanged):
+            await store.add_file(path, before, LEAVES)
+
+
+async def test_what_is_being_fetched_can_be_neither_added_nor_forgotten(tmp_path: Path) -> None:
+    part = tmp_path / "film.part"
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.create_file(part, len(DATA))
+        with pytest.raises(Refused):
+            await store.add_file(part, stamp(part), LEAVES)
+        with pytest.raises(Refused):
+            await store.forget_file(part)
+        assert await store.check_files() == []
+
+
+async def test_a_pack_is_no_file_to_forget(tmp_path: Path) -> None:
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([block(1)])
+        [pack] = await store.segments()
+        assert await store.forget_file(pack.path) == 0
+        assert await store.has([block(1)[0]]) == [True]
+
+
+async def test_many_files_are_checked_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stack.blocks import segments
+
+    monkeypatch.setattr(segments, "ROWS_BATCH", 3)
+    paths = []
+    async with DiskStore.open(tmp_path / "home") as store:
+        for number in range(9):
+            path = tmp_path / f"file {number}"
+            path.write_bytes(bytes([number]) * 100)
+            await store.add_file(path, stamp(path), leaves_of(path.read_bytes(), 100))
+            paths.append(path)
+        for path in paths[1::2]:
+            path.unlink()
+        assert [each.path for each in await store.check_files()] == paths[1::2]
+
+
+async def test_relative_paths_mean_the_directory_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(Path("film"), stamp(path), LEAVES)
+        monkeypatch.chdir("/")
+        assert await store.get(LEAVES[0].cid) == DATA[:SIZE]
+        shutil.copy(path, tmp_path / "copy")
+        assert [each.path for each in await store.segments()] == [path]
+
+
+async def test_many_files_that_are_added_at_once_share_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = 0
+    writing = Database.writing
+
+    def count(self: Database) -> AbstractContextManager[sqlite3.Connection]:
+        nonlocal commits
+        commits += 1
+        return writing(self)
+
+    paths = []
+    for number in range(60):
+        path = tmp_path / f"file {number}"
+        path.write_bytes(noise(100, number))
+        paths.append(path)
+    stamps = [stamp(path) for path in paths]
+    paths[7].write_bytes(b"changed meanwhile")
+    refused = []
+    numbers = set()
+    async with DiskStore.open(tmp_path / "home") as store:
+        monkeypatch.setattr(Database, "writing", count)
+
+        async def add(number: int) -> None:
+            leaves = leaves_of(noise(100, number), 100)
+            try:
+                numbers.add(await store.add_file(paths[number], stamps[number], leaves))
+            except SourceChanged as error:
+                refused.append(error.path)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(add, number)
+        assert refused == [paths[7]]
+        assert len(numbers) == 59
+        assert commits < 30
+        found = await store.has([Cid.of(noise(100, number)) for number in range(60)])
+        assert found == [number != 7 for number in range(60)]
+
+
+async def test_the_files_a_block_lies_in_are_known(tmp_path: Path) -> None:
+    one, two = film(tmp_path, "one"), film(tmp_path, "two")
+    async with DiskStore.open(tmp_path / "home") as store:
+        for path in (one, two):
+            await store.add_file(path, stamp(path), LEAVES)
+        await store.put([block(1), (LEAVES[0].cid, DATA[:SIZE])])
+        assert await store.files_of([LEAVES[0].cid, block(1)[0], block(2)[0]]) == [[one, two], [], []]
+
+
+async def test_a_stale_sight_of_a_file_withdraws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is indexed anew between the look at it and the conclusion."""
+    path = film(tmp_path)
+    events = Events()
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        [before] = await store.segments()
+        path.write_bytes(DATA + b"more")
+        await store.add_file(path, stamp(path), LEAVES)
+        with monkeypatch.context() as patched:
+            patched.setattr(store._core.index, "files", lambda after, limit: [before])
+            path.write_bytes(b"")
+            assert await store.check_files() == []
+        store._core.reader.withdraw(before, Fault.GONE)
+        assert events.told == []
+
+
+async def test_a_disk_that_cannot_read_is_like_wrong_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        await store.put([block(1)])
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "preadv", fail)
+            patched.setattr(os, "pread", fail)
+            out = bytearray(SIZE)
+            assert await store.read_into([LEAVES[0].cid], memoryview(out)) == [None]
+            with pytest.raises(BlockMismatch):
+                await store.get(block(1)[0])
+
+
+async def test_a_leaf_larger_than_any_block_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    with path.open("wb") as file:
+        file.truncate(STORED_BLOCK_MAX + 1)
+    async with DiskStore.open(tmp_path / "home") as store:
+        with pytest.raises(LimitExceeded):
+            await store.add_file(path, stamp(path), [Leaf(LEAVES[0].cid, 0, STORED_BLOCK_MAX + 1)])
+
+
+async def test_b14_an_index_that_lies_about_lengths_makes_nobody_allocate(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        await store.put([block(1), block(2)])
+        index = sqlite3.connect(tmp_path / "home" / "blocks" / "index.sqlite", isolation_level=None)
+        for length, cid in ((1 << 60, block(1)[0]), (-5, block(2)[0]), (1 << 60, LEAVES[0].cid)):
+            index.execute("UPDATE location SET length = ? WHERE multihash = ?", (length, cid.multihash))
+        index.close()
+        cids = [block(1)[0], block(2)[0], LEAVES[0].cid]
+        assert await store.read_into(cids, memoryview(bytearray(1000))) == [None] * 3
+        for cid in cids:
+            with pytest.raises((BlockMismatch, BlockNotFound, SourceChanged)):
+                await store.get(cid)
+        assert (await store.verify()).problem_count >= 3
+
+
+async def test_a_lost_frame_is_like_wrong_bytes(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), wrapped_leaves(DATA, SIZE))
+        index = sqlite3.connect(tmp_path / "home" / "blocks" / "index.sqlite", isolation_level=None)
+        index.execute("DELETE FROM frame")
+        index.close()
+        with pytest.raises(SourceChanged):
+            await store.get(wrapped_leaves(DATA, SIZE)[0].cid)
+
+
+async def test_frames_without_end_are_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.blocks.index.FRAMES_CACHED_MAX", 3)
+    path = tmp_path / "film"
+    path.write_bytes(b"0123456789")
+    leaves = [Leaf(Cid.of(bytes([at]) + b"0123456789"[at : at + 1]), at, 1, bytes([at])) for at in range(10)]
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves)
+        for leaf in leaves:
+            assert await store.get(leaf.cid) == leaf.prefix + b"0123456789"[leaf.offset : leaf.offset + 1]
+        assert len(store._core.index._frames) <= 3

@@ -1,0 +1,211 @@
+"""`repo verify`: everything that is wrong is told, and nothing wrong is served."""
+
+import os
+import random
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.blocks import disk
+from stack.blocks import verify as verify_module
+from stack.blocks.interfaces import Leaf, SegmentId
+from stack.blocks.packs import scan
+from stack.blocks.records import HEAD
+from stack.blocks.store import DiskStore
+from stack.blocks.verify import Problem, ProblemKind, VerifyReport
+from stack.multiformats.cid import Cid
+from stack.testing.conformance.stores import block
+from tests.blocks.support import Events, flip, leaves_of, noise, packs, stamp, wrapped_leaves
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_sound_store_has_no_problems(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(noise(50_000))
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.put([block(number) for number in range(10)])
+        await store.add_file(path, stamp(path), wrapped_leaves(path.read_bytes(), 1000))
+        report = await store.verify()
+    assert (report.blocks, report.problem_count) == (60, 0)
+    assert report.bytes == 10 * 1000 + 50_000 + 50 * 11
+
+
+@pytest.mark.parametrize("verify_first", [True, False])
+async def test_A80_a_bit_is_flipped_in_1000_blocks(tmp_path: Path, verify_first: bool) -> None:
+    randomness = random.Random(80)
+    blocks = [block(number, 200 + number % 700) for number in range(3000)]
+    async with DiskStore.open(tmp_path) as store:
+        await store.put(blocks)
+        [pack] = packs(tmp_path)
+        found = list(scan(pack, len(HEAD), search=False))
+        victims = randomness.sample(found, 1000)
+        for record in victims:
+            flip(pack, record.offset + randomness.randrange(record.length), randomness.randrange(8))
+        damaged = {record.multihash for record in victims}
+        if verify_first:
+            report = await store.verify()
+        out = memoryview(bytearray(1000))
+        served = 0
+        for cid, data in blocks:
+            [size] = await store.read_into([cid], out)
+            assert (size is None) == (cid.multihash in damaged)
+            if size is not None:
+                assert out[:size] == data
+                served += 1
+        assert served == 2000
+        if not verify_first:
+            report = await store.verify()
+        assert report.problem_count == 1000
+        assert {problem.cid.multihash for problem in report.problems if problem.cid is not None} == damaged
+        assert {problem.kind for problem in report.problems} == {ProblemKind.WRONG_BYTES}
+        assert {(problem.path, problem.offset) for problem in report.problems} == {
+            (pack, record.offset) for record in victims
+        }
+        assert await store.has([cid for cid, _ in blocks]) == [cid.multihash not in damaged for cid, _ in blocks]
+
+
+async def test_A80_a_bit_is_flipped_in_1000_blocks_of_a_file_in_place(tmp_path: Path) -> None:
+    randomness = random.Random(80)
+    path = tmp_path / "film"
+    data = noise(2_000_000)
+    path.write_bytes(data)
+    leaves = leaves_of(data, 1000)
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves)
+        victims = randomness.sample(leaves, 1000)
+        for leaf in victims:
+            flip(path, leaf.offset + randomness.randrange(1000), randomness.randrange(8))
+        report = await store.verify()
+        assert report.problem_count == 1000
+        assert {problem.cid for problem in report.problems} == {leaf.cid for leaf in victims}
+        out = memoryview(bytearray(2_000_000))
+        assert await store.read_into([leaf.cid for leaf in leaves], out) == [None] * 2000
+
+
+async def test_a_block_that_is_right_again_is_served_again(tmp_path: Path) -> None:
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([block(1)])
+        [pack] = packs(tmp_path)
+        flip(pack, 500)
+        assert (await store.verify()).problem_count == 1
+        assert await store.has([block(1)[0]]) == [False]
+        flip(pack, 500)
+        assert (await store.verify()).problem_count == 0
+        assert await store.has([block(1)[0]]) == [True]
+
+
+async def test_files_that_changed_or_went_are_told_and_withdrawn(tmp_path: Path) -> None:
+    changed, gone = tmp_path / "changed", tmp_path / "gone"
+    events = Events()
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        for path, seed in ((changed, 1), (gone, 2)):
+            path.write_bytes(noise(3000, seed))
+            await store.add_file(path, stamp(path), leaves_of(path.read_bytes(), 1000))
+        flip(changed, 1500, keep_stamp=False)
+        os.utime(changed, ns=(10**18, 10**18))
+        gone.unlink()
+        report = await store.verify()
+        assert [(problem.kind, problem.path) for problem in report.problems] == [
+            (ProblemKind.FILE_CHANGED, changed),
+            (ProblemKind.WRONG_BYTES, changed),
+            (ProblemKind.FILE_GONE, gone),
+        ]
+        assert events.names() == ["SourceWithdrawn"] * 2
+        again = await store.verify()
+        assert [problem.kind for problem in again.problems] == [problem.kind for problem in report.problems]
+        assert len(events.told) == 2
+
+
+async def test_a_short_pack_and_a_lost_pack_are_told(tmp_path: Path) -> None:
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([block(1), block(2)])
+        [pack] = packs(tmp_path)
+        os.truncate(pack, 1500)
+        [problem] = (await store.verify()).problems
+        assert (problem.kind, problem.cid) == (ProblemKind.WRONG_BYTES, block(2)[0])
+        pack.unlink()
+        [problem] = (await store.verify()).problems
+        assert (problem.kind, problem.path, problem.cid) == (ProblemKind.FILE_GONE, pack, None)
+        assert "2 blocks" in problem.detail
+
+
+async def test_damage_in_a_file_being_fetched_is_told(tmp_path: Path) -> None:
+    data = noise(3000)
+    async with DiskStore.open(tmp_path / "home") as store:
+        writer = await store.create_file(tmp_path / "film.part", 3000)
+        for leaf in leaves_of(data, 1000):
+            writer.write(leaf, data[leaf.offset : leaf.offset + 1000])
+        await writer.checkpoint()
+        flip(tmp_path / "film.part", 1)
+        report = await store.verify()
+        assert [(problem.kind, problem.offset) for problem in report.problems] == [(ProblemKind.WRONG_BYTES, 0)]
+        assert await writer.present() == [(1000, 1000), (2000, 1000)]
+
+
+async def test_a_damaged_index_is_told(tmp_path: Path) -> None:
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([block(number) for number in range(10)])
+    index = sqlite3.connect(tmp_path / "blocks" / "index.sqlite", isolation_level=None)
+    index.execute("PRAGMA writable_schema = ON")
+    index.execute(
+        "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'location')"
+        " WHERE name = 'pin'"
+    )
+    index.close()
+    async with DiskStore.open(tmp_path) as store:
+        report = await store.verify()
+    assert {problem.kind for problem in report.problems} >= {ProblemKind.INDEX_DAMAGED}
+
+
+async def test_the_walk_goes_in_batches_and_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "film"
+    data = noise(10_000)
+    path.write_bytes(data)
+    both = [*leaves_of(data, 1000), *wrapped_leaves(data, 1000), *(Leaf(Cid.of(b""), at, 0) for at in (0, 3000))]
+    for rows, size in ((3, 1 << 30), (4096, 2500), (2, 1000), (1, 1)):
+        monkeypatch.setattr(verify_module, "VERIFY_ROWS", rows)
+        monkeypatch.setattr(verify_module, "VERIFY_BYTES", size)
+        async with DiskStore.open(tmp_path / "home") as store:
+            await store.add_file(path, stamp(path), both)
+            report = await store.verify()
+        assert (report.blocks, report.problem_count) == (22, 0)
+
+
+async def test_problems_beyond_the_bound_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_module, "PROBLEMS_MAX", 2)
+    report = VerifyReport()
+    for _ in range(5):
+        report.add(Problem(kind=ProblemKind.FILE_GONE, path=Path("x")))
+    assert (report.problem_count, len(report.problems)) == (5, 2)
+
+
+async def test_what_moves_during_the_walk_is_no_problem(tmp_path: Path) -> None:
+    data = noise(3000)
+    leaves = leaves_of(data, 1000)
+    async with DiskStore.open(tmp_path / "home") as store:
+        core = store._core
+        await store.put([block(number) for number in range(5)])
+        writer = await store.create_file(tmp_path / "film.part", 3000)
+        for leaf in leaves:
+            writer.write(leaf, data[leaf.offset : leaf.offset + 1000])
+        await writer.checkpoint()
+        verifier = verify_module.Verifier(core.index, core.locations, core.reader)
+        open_regular = disk.open_regular
+
+        def seal(path: Path) -> tuple[int, os.stat_result]:
+            if path.name == "film.part":
+                anyio.from_thread.run(writer.seal, tmp_path / "film")
+            return open_regular(path)
+
+        def walk() -> list[int | None]:
+            steps = [verifier.check(writer.segment, -1)]
+            steps.append(verifier.check(writer.segment, -1))
+            return [*steps, verifier.check(SegmentId(99), -1)]
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(disk, "open_regular", seal)
+            assert await anyio.to_thread.run_sync(walk) == [-1, None, None]
+        assert (verifier.report.blocks, verifier.report.problem_count) == (3, 0)

@@ -1,0 +1,123 @@
+"""B15, B16: damaged archives, and trees with names that lead elsewhere."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stack.dag.dag_pb import Link, Node, encode
+from stack.dag.unixfs.data import NodeKind, encode_data
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB
+from tests.acceptance.kit import Machine, complaint, good, make_file, snapshot
+
+ARCHIVES = Path(__file__).parents[1] / "vectors" / "car"
+BAD = sorted(
+    record["file"] for record in json.loads((ARCHIVES / "index.json").read_text())["files"] if record["must"] == "error"
+)
+LEAF = b"what is in every file of this tree"
+
+
+@pytest.mark.timeout(180)
+def test_B15_no_damaged_archive_is_taken(sharer: Machine) -> None:
+    good(sharer.run("id"))
+    for name in BAD:
+        complaint(sharer.run("car", "import", ARCHIVES / name), 5)
+    assert good(sharer.run("pin", "ls", "--json")).json["items"] == []
+    sharer.verified()
+
+
+@pytest.mark.parametrize("name", ["bad-empty-file.car", "bad-wrong-hash.car", "bad-truncated-block.car"])
+def test_B15_ls_of_a_damaged_archive_says_so_and_keeps_nothing(sharer: Machine, name: str) -> None:
+    complaint(sharer.run("car", "ls", ARCHIVES / name), 5)
+    complaint(sharer.run("car", "import", "-", data=(ARCHIVES / name).read_bytes()), 5)
+    complaint(sharer.run("car", "import", "not-there.car"), 2, "not-there.car")
+
+
+def directory(*links: tuple[bytes, Cid]) -> bytes:
+    """A directory whose names nobody has checked."""
+    named = tuple(Link(name.decode("utf-8", "surrogateescape"), len(LEAF), cid) for name, cid in links)
+    return encode(Node(encode_data(NodeKind.DIRECTORY), named))
+
+
+def put(machine: Machine, block: bytes, codec: str) -> Cid:
+    """Keep a block, whatever is in it."""
+    return Cid.parse(good(machine.run("block", "put", "--codec", codec, data=block)).out.strip())
+
+
+REFUSED_NAMES = [
+    b"..",
+    b".",
+    b"",
+    b"../escaped",
+    b"/etc/escaped",
+    b"a/b",
+    b"a\\b",
+    b"C:escaped",
+    b"nul\0byte",
+    b"x" * 256,
+]
+TAKEN_NAMES = [b"good", b"\xff\xfe not UTF-8", b"-rf", b"new\nline", "снимок".encode(), b"y" * 255]
+
+
+def test_B16_names_that_lead_elsewhere_are_left_out_and_the_rest_arrives(
+    place: Path, sharer: Machine, receiver: Machine
+) -> None:
+    before = snapshot(place / "b")
+    with sharer.daemon():
+        leaf = put(sharer, LEAF, "raw")
+        root = put(sharer, directory(*((name, leaf) for name in REFUSED_NAMES + TAKEN_NAMES)), "dag-pb")
+        assert root == Cid.of(directory(*((name, leaf) for name in REFUSED_NAMES + TAKEN_NAMES)), DAG_PB)
+        outcome = receiver.run("get", str(root), "--from", sharer.address(), "-o", "tree")
+        listed = good(receiver.run("ls", str(root), "--from", sharer.address()))
+    assert outcome.code == 8, str(outcome)
+    assert "Traceback" not in outcome.err and "\0" not in outcome.err
+    assert outcome.err.count("skipped ") == len(REFUSED_NAMES)
+    assert len(listed.lines) == len(REFUSED_NAMES + TAKEN_NAMES)
+    arrived = {path.name.encode("utf-8", "surrogateescape") for path in (receiver.folder / "tree").iterdir()}
+    assert arrived == set(TAKEN_NAMES)
+    assert all(
+        (receiver.folder / "tree").joinpath(path).read_bytes() == LEAF for path in (receiver.folder / "tree").iterdir()
+    )
+    outside = {name for name in snapshot(place / "b") if not name.startswith(("home", "folder/tree"))}
+    assert outside - set(before) <= {"folder"}
+    assert not (place / "escaped").exists() and not Path("/etc/escaped").exists()
+
+
+def test_B16_the_same_name_twice_and_a_link_that_leads_out(place: Path, sharer: Machine, receiver: Machine) -> None:
+    outside = place / "outside"
+    outside.mkdir()
+    with sharer.daemon():
+        leaf = put(sharer, LEAF, "raw")
+        link = put(sharer, encode(Node(encode_data(NodeKind.SYMLINK, payload=str(outside).encode()), ())), "dag-pb")
+        inner = put(sharer, directory((b"written through a link", leaf)), "dag-pb")
+        root = put(sharer, directory((b"door", link), (b"door", inner), (b"same", leaf), (b"same", leaf)), "dag-pb")
+        outcome = receiver.run("get", str(root), "--from", sharer.address(), "-o", "tree", "--deadline", "20")
+    assert outcome.code in (5, 7, 8), str(outcome)
+    assert "Traceback" not in outcome.err
+    assert list(outside.iterdir()) == []
+    receiver.verified()
+
+
+def test_B16_the_name_in_a_ticket_is_no_path(sharer: Machine, receiver: Machine) -> None:
+    source = make_file(sharer.folder / "plain.bin", 5000)
+    with sharer.sharing(source) as (_, shared):
+        from stack.files.ticket import decode_ticket, encode_ticket
+
+        ticket = decode_ticket(shared["ticket"])
+        for name in ("../../escaped", "/etc/escaped", ".bashrc", "a\nb", "\x1b[2J", "n" * 400):
+            hostile = encode_ticket(type(ticket)(ticket.root, name, ticket.size, ticket.peer, ticket.addresses))
+            good(receiver.run("get", hostile))
+    names = [path.name for path in receiver.folder.iterdir()]
+    assert len(names) == 6
+    assert not any("/" in name or name.startswith(".") or not name.isprintable() for name in names)
+
+
+def test_B16_local_names_of_every_kind_arrive_as_they_are(sharer: Machine, receiver: Machine) -> None:
+    tree = sharer.folder / "tree"
+    tree.mkdir()
+    for name in (b"\xff\xfe", b"new\nline", b"tab\t", b" spaces ", "e\u0301".encode(), "\u00e9".encode(), b"z" * 255):
+        Path(str(tree) + "/" + name.decode("utf-8", "surrogateescape")).write_bytes(name)
+    with sharer.sharing(tree) as (_, shared):
+        good(receiver.run("get", shared["ticket"]))
+    assert snapshot(receiver.folder / "tree") == snapshot(tree)

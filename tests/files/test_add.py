@@ -1,0 +1,388 @@
+"""Import of files and trees, against Kubo's CIDs and against everything that may go wrong on a disk."""
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from stack.blocks.interfaces import PinKind, SourceChanged
+from stack.blocks.memory import MemoryStore
+from stack.blocks.store import DiskStore
+from stack.dag import links
+from stack.dag.unixfs.options import ImportOptions, import_options, profile
+from stack.errors import ConfigError, Refused
+from stack.files import add as add_module
+from stack.files import add_file as add_file_module
+from stack.files.add import Adder, AddEvent, AddProgress, EntryAdded
+from stack.files.cutting import PIECE_BYTES, CutLeaf
+from stack.files.events import EntrySkipped
+from stack.multiformats.cid import Cid
+from stack.multiformats.multihash import IDENTITY
+from tests.files.conftest import blocks_of, content, open_store
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+FILES = json.loads((VECTORS / "unixfs-import.json").read_text())
+TREES = json.loads((VECTORS / "unixfs-dirs.json").read_text())
+
+IS_ROOT = os.geteuid() == 0
+
+
+def options_of(record: dict) -> ImportOptions:
+    options: ImportOptions = import_options(record["options"]["profile"], record["options"]["args"])
+    return options
+
+
+def input_of(recipe: dict) -> bytes:
+    if recipe["kind"] == "shake256":
+        return hashlib.shake_256(recipe["seed"].encode()).digest(recipe["size"])
+    unit = bytes.fromhex(recipe["unit_hex"])
+    return (unit * (recipe["size"] // len(unit) + 1))[: recipe["size"]]
+
+
+def make_tree(base: Path, tree: dict) -> Path:
+    """The folder `root` of a vector."""
+    root = base / "root"
+    root.mkdir()
+    entries = list(tree.get("entries", ()))
+    if "generate" in tree:
+        made = tree["generate"]
+        entries += [
+            {"path": made["name"].format(i=i), "type": "file", "text": made["text"].format(i=i)}
+            for i in range(made["count"])
+        ]
+        entries += made.get("extra", [])
+    entries += tree.get("extra", [])
+    for entry in entries:
+        path = root / entry["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match entry["type"]:
+            case "dir":
+                path.mkdir(exist_ok=True)
+            case "symlink":
+                path.symlink_to(entry["target"])
+            case _:
+                data = (
+                    entry["text"].encode()
+                    if "text" in entry
+                    else hashlib.shake_256(entry["shake256"].encode()).digest(entry["size"])
+                )
+                path.write_bytes(data)
+    for entry in sorted(entries, key=lambda item: -item["path"].count("/")):
+        set_times(root / entry["path"], entry)
+    if "root_meta" in tree:
+        set_times(root, tree["root_meta"])
+    return root
+
+
+def set_times(path: Path, entry: dict) -> None:
+    if "mode" in entry and not path.is_symlink():
+        path.chmod(int(entry["mode"], 8))
+    if "mtime" in entry:
+        seconds, nanoseconds = entry["mtime"]
+        ns = seconds * 10**9 + nanoseconds
+        os.utime(path, ns=(ns, ns), follow_symlinks=False)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_every_recorded_file_gets_the_cid_that_kubo_gives_it(anyio_backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    checked = 0
+    for record in FILES["vectors"]:
+        if record.get("binding") is False or record["input"]["size"] > 3_000_000:
+            continue
+        if record.get("error"):
+            with pytest.raises((ConfigError, Refused)):
+                await Adder(None, options_of(record)).add([path])
+            continue
+        path.write_bytes(input_of(record["input"]))
+        added = await Adder(None, options_of(record)).add([path])
+        assert str(added.cid) == record["root"], record["id"]
+        assert added.size == record["size"]
+        checked += 1
+    assert checked > 100
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_every_recorded_tree_gets_the_cid_that_kubo_gives_it(anyio_backend: str, tmp_path: Path) -> None:
+    roots: dict[str, Path] = {}
+    large: set[str] = set()
+    for record in TREES["vectors"]:
+        name = record["tree"]
+        if "generate" in TREES["trees"][name]:  # thousands of files: once is enough here
+            if name in large:
+                continue
+            large.add(name)
+        if name not in roots:
+            (tmp_path / name).mkdir()
+            roots[name] = make_tree(tmp_path / name, TREES["trees"][name])
+        added = await Adder(None, options_of(record)).add([roots[name]])
+        assert str(added.cid) == record["root"], (record["id"], name, record["options"])
+
+
+async def whole_dag(store: MemoryStore | DiskStore, root: Cid) -> int:
+    """How many blocks lie below a root, all of them read from the store."""
+    seen: set[Cid] = set()
+    waiting = [root]
+    while waiting:
+        cid = waiting.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        block = cid.digest if cid.hash_code == IDENTITY else await store.get(cid)
+        waiting += links(cid, block)
+    return len(seen)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("arguments", [{}, {"raw-leaves": "false"}, {"trickle": "true", "raw-leaves": "false"}])
+async def test_an_added_file_is_whole_in_the_store_and_nothing_is_copied(tmp_path: Path, arguments: dict) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(content("film", 2 * PIECE_BYTES + 12345))
+    options = import_options("unixfs-v1-2025", {"chunker": "size-262144", **arguments})
+    async with open_store("disk", tmp_path / "home") as store:
+        added = await Adder(store, options).add([path], pin=PinKind.SHARE)
+        assert await whole_dag(store, added.cid) == 33 + 1 + (1 if arguments.get("trickle") else 0) * 0
+        packs = (tmp_path / "home" / "blocks" / "packs").iterdir()
+        assert sum(pack.stat().st_size for pack in packs) < 10_000
+        assert await store.pins(kind=PinKind.SHARE) == [(added.cid, "film")]  # type: ignore[union-attr]
+    assert added.leaf_size == 262144 and added.size == path.stat().st_size and added.name == "film"
+
+
+@pytest.mark.anyio
+async def test_with_copy_the_blocks_outlive_the_file(tmp_path: Path, store_kind: str) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(content("film", PIECE_BYTES + 5))
+    async with open_store(store_kind, tmp_path / "home") as store:
+        added = await Adder(store, profile(), copy=True).add([path])
+        path.unlink()
+        assert await whole_dag(store, added.cid) == 6
+
+
+@pytest.mark.anyio
+async def test_a_store_that_records_no_files_gets_copies(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(content("film", 100))
+    store = MemoryStore()
+    added = await Adder(store, profile()).add([path])
+    assert blocks_of(store) == {added.cid.multihash: content("film", 100)}
+
+
+@pytest.mark.anyio
+async def test_content_defined_chunks_are_recorded_in_place_too(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(content("film", 3_000_000))
+    options = import_options("unixfs-v1-2025", {"chunker": "buzhash"})
+    async with open_store("disk", tmp_path / "home") as store:
+        added = await Adder(store, options).add([path])
+        assert await whole_dag(store, added.cid) > 5
+    assert added.leaf_size == 0
+
+
+@pytest.mark.anyio
+async def test_several_paths_become_one_directory_that_keeps_their_names(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").write_bytes(b"22")
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append).add([tmp_path / "a", tmp_path / "b"])
+    assert added.name == "a and 1 more" and added.size == 3 and added.files == 2
+    assert [event.path for event in events if isinstance(event, EntryAdded)] == ["a", "b/c", "b", ""]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a").write_bytes(b"3")
+    with pytest.raises(Refused, match="same name"):
+        await Adder(None, profile()).add([tmp_path / "a", tmp_path / "x" / "a"])
+
+
+@pytest.mark.anyio
+async def test_hidden_files_are_left_out_and_counted_unless_asked_for(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / ".git").mkdir(parents=True)
+    (tree / ".git" / "config").write_bytes(b"x")
+    (tree / ".hidden").write_bytes(b"y")
+    (tree / "seen").write_bytes(b"z")
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append).add([tree])
+    assert (added.files, added.hidden, added.skipped) == (1, 2, 0)
+    skipped = [(event.path, event.reason) for event in events if isinstance(event, EntrySkipped)]
+    assert skipped == [("tree/.hidden", "hidden"), ("tree/.git", "hidden")]
+    all_of_it = await Adder(None, import_options("unixfs-v1-2025", {"hidden": True})).add([tree])
+    assert (all_of_it.files, all_of_it.hidden) == (3, 0)
+
+
+@pytest.mark.anyio
+async def test_what_is_neither_file_nor_directory_is_left_out_of_a_tree_and_refused_by_itself(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    os.mkfifo(tree / "fifo")
+    (tree / "file").write_bytes(b"z")
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append).add([tree])
+    assert (added.files, added.skipped) == (1, 1)
+    assert EntrySkipped(path="tree/fifo", reason="not a file") in events
+    with pytest.raises(Refused, match="neither a file nor a directory"):
+        await Adder(None, profile()).add([tree / "fifo"])
+    with pytest.raises(Refused, match="cannot be read"):
+        await Adder(None, profile()).add([tree / "absent"])
+
+
+@pytest.mark.anyio
+async def test_B19_what_may_not_be_read_below_a_directory_is_told_and_the_rest_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "closed").mkdir(parents=True)
+    (tree / "closed" / "inside").write_bytes(b"1")
+    (tree / "secret").write_bytes(b"2")
+    (tree / "open").write_bytes(b"3")
+    (tree / "secret").chmod(0)
+    (tree / "closed").chmod(0)
+    if IS_ROOT:  # for whom nothing is forbidden
+        real_open, real_scan = os.open, add_module._scan
+
+        def deny_open(path: object, *rest: object, **more: object) -> int:
+            if str(path).endswith("secret"):
+                raise PermissionError(13, "Permission denied")
+            return real_open(path, *rest, **more)  # type: ignore[arg-type]
+
+        def deny_scan(path: Path) -> list[tuple[str, int]]:
+            if path.name == "closed":
+                raise PermissionError(13, "Permission denied")
+            return real_scan(path)
+
+        monkeypatch.setattr(add_file_module.os, "open", deny_open)
+        monkeypatch.setattr(add_module, "_scan", deny_scan)
+    events: list[AddEvent] = []
+    try:
+        added = await Adder(None, profile(), tell=events.append).add([tree])
+        with pytest.raises(Refused, match=r"secret cannot be read: Permission denied"):
+            await Adder(None, profile()).add([tree / "secret"])
+    finally:
+        (tree / "closed").chmod(0o700)
+    assert (added.files, added.skipped) == (1, 2)
+    skipped = {event.path: event.reason for event in events if isinstance(event, EntrySkipped)}
+    assert skipped == {"tree/secret": "permission denied", "tree/closed": "permission denied"}
+
+
+@pytest.mark.anyio
+async def test_B16_a_name_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
+    with pytest.raises(Refused, match=r"caf\\xe9 in .*tree is not UTF-8"):
+        await Adder(None, profile()).add([tree])
+
+
+@pytest.mark.anyio
+async def test_symbolic_links_are_added_as_links(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "out").symlink_to("/etc/passwd")
+    (tree / "loop").symlink_to(".")
+    added = await Adder(None, profile()).add([tree])
+    assert (added.files, added.size) == (2, 0)
+
+
+def meddle(path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """Let the file change after its leaves have been read, so many times."""
+    meddled: list[int] = []
+    real = add_file_module._Run.take
+
+    async def take(self: object, leaves: list[CutLeaf]) -> None:
+        await real(self, leaves)  # type: ignore[arg-type]
+        if len(meddled) < times:
+            meddled.append(1)
+            with path.open("ab") as file:
+                file.write(b"more")
+
+    monkeypatch.setattr(add_file_module._Run, "take", take)
+    return meddled
+
+
+@pytest.mark.anyio
+async def test_B04_a_file_that_changes_while_it_is_added_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_kind: str
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first")
+    meddle(path, monkeypatch, times=1)
+    async with open_store(store_kind, tmp_path / "home") as store:
+        added = await Adder(store, profile()).add([path])
+        assert await store.get(added.cid) == b"firstmore"
+    assert added.size == 9
+
+
+@pytest.mark.anyio
+async def test_B04_a_file_that_never_holds_still_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first")
+    meddle(path, monkeypatch, times=9)
+    with pytest.raises(SourceChanged, match="log"):
+        await Adder(None, profile()).add([path])
+
+
+@pytest.mark.anyio
+async def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(bytes(3 * PIECE_BYTES))
+    real = add_file_module.cut_file
+
+    async def shrink_and_cut(file: object, hashers: object, take: object) -> None:
+        os.truncate(path, 10)
+        await real(file, hashers, take)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(add_file_module, "cut_file", shrink_and_cut)
+    for chunker in ("size-1048576", "buzhash"):
+        path.write_bytes(bytes(3 * PIECE_BYTES))
+        with pytest.raises(SourceChanged):
+            options = import_options("unixfs-v1-2025", {"chunker": chunker})
+            monkeypatch.setattr(add_file_module.os, "fstat", _as_if_long(add_file_module.os.fstat))
+            await Adder(None, options).add([path])
+        monkeypatch.undo()
+        monkeypatch.setattr(add_file_module, "cut_file", shrink_and_cut)
+
+
+def _as_if_long(real: object) -> object:
+    """Make every look at the file see its first size, as if it shrank right after."""
+
+    def fstat(fd: int) -> os.stat_result:
+        status = real(fd)  # type: ignore[operator]
+        if stat.S_ISREG(status.st_mode):
+            values = list(status)
+            values[6] = 3 * PIECE_BYTES
+            return os.stat_result(values, {"st_mtime_ns": status.st_mtime_ns, "st_dev": 0, "st_ino": 0})
+        return status  # type: ignore[no-any-return]
+
+    return fstat
+
+
+@pytest.mark.anyio
+async def test_progress_is_told_against_the_sum_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(add_module, "PROGRESS_SECONDS", 0.0)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(3):
+        (tree / str(number)).write_bytes(bytes(PIECE_BYTES + number))
+    events: list[AddEvent] = []
+    await Adder(None, profile(), tell=events.append).add([tree])
+    told = [event for event in events if isinstance(event, AddProgress)]
+    assert told[-1].bytes_done == told[-1].bytes_total == 3 * PIECE_BYTES + 3
+    assert [event.bytes_done for event in told] == sorted(event.bytes_done for event in told)
+
+
+@pytest.mark.anyio
+async def test_an_empty_directory_is_kept_or_dropped_as_asked(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "empty").mkdir(parents=True)
+    (tree / "file").write_bytes(b"x")
+    kept = await Adder(None, profile()).add([tree])
+    dropped = await Adder(None, import_options("unixfs-v1-2025", {"empty-dirs": False})).add([tree])
+    (tree / "empty").rmdir()
+    without = await Adder(None, profile()).add([tree])
+    assert dropped.cid == without.cid != kept.cid

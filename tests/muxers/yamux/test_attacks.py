@@ -1,0 +1,255 @@
+"""Known attacks on yamux, by name, at the level of the machine."""
+
+import pytest
+
+from stack.errors import RemoteProtocolError
+from stack.muxers.yamux.connection import YamuxMachine
+from stack.muxers.yamux.events import StreamOpened, StreamReset
+from stack.muxers.yamux.frames import GO_AWAY, GoAwayCode
+from stack.muxers.yamux.parameters import YamuxParameters
+from stack.sansio.budget import Resource, Scope
+from stack.sansio.interfaces import StreamId
+from stack.testing.pair import drain, events, feed
+from tests.muxers.yamux.support import (
+    ACK,
+    DATA,
+    FIN,
+    PING,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    data,
+    frame,
+    headers,
+    machine,
+    raw_listener,
+    read,
+    scope,
+    used,
+)
+
+WINDOW = 262144
+GOODBYE = [(GO_AWAY, 0, 0, GoAwayCode.PROTOCOL_ERROR)]
+
+
+def opened(end: YamuxMachine) -> int:
+    return sum(isinstance(event, StreamOpened) for event in events(end))
+
+
+def test_A01_streams_beyond_the_backlog_are_reset_and_cost_nothing() -> None:
+    budget = scope()
+    end = machine(outbound=False, budget=budget)
+    for id in range(1, 2 * 300, 2):
+        feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
+    assert opened(end) == end.stream_count == budget.used(Resource.STREAMS_IN) == 256
+    assert headers(drain(end)) == [(WINDOW_UPDATE, RST, id, 0) for id in range(513, 600, 2)]
+
+
+def test_A01_streams_beyond_1024_are_reset() -> None:
+    end = machine(outbound=False)
+    answers = []
+    for id in range(1, 2 * 1026, 2):
+        feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
+        end.accept(StreamId(id))
+        answers += headers(drain(end))
+    assert opened(end) == 1024
+    assert answers[1023:] == [
+        (WINDOW_UPDATE, ACK, 2047, 0),
+        (WINDOW_UPDATE, RST, 2049, 0),
+        (WINDOW_UPDATE, RST, 2051, 0),
+    ]
+
+
+def test_A01_streams_beyond_the_budget_of_the_peer_are_reset() -> None:
+    budget = Scope("peer", {Resource.STREAMS_IN: 2})
+    end = machine(outbound=False, budget=budget)
+    for id in (1, 3, 5):
+        feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
+    assert opened(end) == 2
+    assert headers(drain(end)) == [(WINDOW_UPDATE, RST, 5, 0)]
+
+
+def test_A01_data_on_a_refused_stream_is_let_pass() -> None:
+    end = machine(outbound=False, parameters=YamuxParameters(streams_max=1))
+    feed(end, data(1, b"one", SYN) + data(3, b"three", SYN) + data(3, b"more") + data(1, b"again"))
+    assert headers(drain(end)) == [(WINDOW_UPDATE, RST, 3, 0)]
+    assert read(end, StreamId(1)) == b"oneagain"
+
+
+def test_A01_half_a_header_costs_twelve_bytes() -> None:
+    budget = scope()
+    end = machine(outbound=False, budget=budget)
+    for byte in frame(WINDOW_UPDATE, SYN, 1, 0)[:11]:
+        feed(end, bytes([byte]))
+    assert used(budget) == 0
+    assert len(end._header) == 11
+
+
+def test_A02_announced_lengths_that_never_come_cost_nothing() -> None:
+    budget = scope()
+    end = machine(outbound=False, parameters=YamuxParameters(backlog_max=1024), budget=budget)
+    for id in range(1, 2049, 2):
+        feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
+    feed(end, frame(DATA, 0, 1, WINDOW) + b"x")
+    assert budget.used(Resource.BYTES) == 65536
+
+
+def test_A02_unread_bytes_of_all_streams_stay_within_the_budget_of_the_connection() -> None:
+    budget = scope()
+    end = machine(outbound=False, budget=budget)
+    filled = bytes(WINDOW)
+    for id in range(1, 2 * 200, 2):
+        feed(end, data(id, filled, SYN))
+        assert budget.used(Resource.BYTES) <= 32 << 20
+    told = events(end)
+    resets = [event.stream for event in told if isinstance(event, StreamReset) and not event.remote]
+    assert resets == list(range(257, 400, 2))
+    assert end.stream_count == 128
+    assert len(read(end, StreamId(1))) == WINDOW
+    feed(end, data(401, filled, SYN))
+    assert end.stream_count == 129
+
+
+def test_A02_a_window_of_single_bytes_takes_no_more_than_its_size() -> None:
+    end, stream = raw_listener()
+    feed(end, data(1, b"x") * 50000)
+    record = end._table.get(stream)
+    assert record is not None and record.inbox._segments is not None
+    assert len(record.inbox._segments) == 4
+    assert read(end, stream) == b"x" * 50000
+
+
+def test_A22_pings_to_a_peer_that_does_not_read_are_answered_32_times() -> None:
+    end = machine(outbound=False)
+    feed(end, frame(PING, SYN, 0, 7) * 1_000_000)
+    assert headers(drain(end)) == [(PING, ACK, 0, 7)] * 32
+    feed(end, frame(PING, SYN, 0, 8))
+    assert headers(drain(end)) == [(PING, ACK, 0, 8)]
+
+
+def test_A22_refused_streams_to_a_peer_that_does_not_read_end_the_connection() -> None:
+    end = machine(outbound=False, parameters=YamuxParameters(streams_max=1))
+    ids = range(3, 3 + 2 * 1001, 2)
+    feed(end, frame(WINDOW_UPDATE, SYN, 1, 0) + b"".join(frame(WINDOW_UPDATE, SYN, id, 0) for id in ids[:-1]))
+    with pytest.raises(RemoteProtocolError, match="1000 frames"):
+        feed(end, frame(WINDOW_UPDATE, SYN, ids[-1], 0))
+    answers = headers(drain(end))
+    assert len(answers) == 1001
+    assert answers[-1:] == GOODBYE
+
+
+def test_A22_streams_that_we_reset_one_by_one_for_a_peer_that_does_not_read_end_the_connection() -> None:
+    end = machine(outbound=False)
+    for id in range(1, 2001, 2):
+        feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
+        end.reset(StreamId(id))
+    with pytest.raises(RemoteProtocolError, match="1000 frames"):
+        feed(end, frame(WINDOW_UPDATE, SYN, 2001, 0))
+
+
+def test_A22_streams_opened_and_reset_without_end_hold_nothing() -> None:
+    budget = scope()
+    end = machine(outbound=False, budget=budget)
+    for id in range(1, 20001, 2):
+        feed(end, frame(WINDOW_UPDATE, SYN, id, 0) + frame(WINDOW_UPDATE, RST, id, 0))
+    assert end.stream_count == used(budget) == 0
+    assert drain(end) == b""
+
+
+@pytest.mark.parametrize("credit", [0xFFFF0000, 2**32 - 1])
+def test_A23_a_credit_that_overflows_is_a_protocol_error(credit: int) -> None:
+    end, _ = raw_listener()
+    with pytest.raises(RemoteProtocolError):
+        feed(end, frame(WINDOW_UPDATE, 0, 1, credit))
+    assert headers(drain(end)) == GOODBYE
+
+
+def test_A23_a_sequence_of_credits_ends_in_a_go_away() -> None:
+    end, _ = raw_listener()
+    for credit in (0, 1, 2**31):
+        feed(end, frame(WINDOW_UPDATE, 0, 1, credit))
+    with pytest.raises(RemoteProtocolError):
+        feed(end, frame(WINDOW_UPDATE, 0, 1, 2**31))
+    assert headers(drain(end)) == GOODBYE
+
+
+def test_A23_a_stream_opened_with_an_overflowing_credit_is_a_protocol_error_and_gives_all_back() -> None:
+    budget = scope()
+    end = machine(outbound=False, budget=budget)
+    with pytest.raises(RemoteProtocolError):
+        feed(end, frame(WINDOW_UPDATE, SYN, 1, 0xFFFF0000))
+    end.close()
+    assert used(budget) == 0
+
+
+@pytest.mark.parametrize("length", [262145, 262146, 2**24, 2**24 + 1, 2**32 - 1])
+def test_A24_a_first_frame_over_the_window_is_refused_before_the_stream_exists(length: int) -> None:
+    budget = scope()
+    end = machine(outbound=False, budget=budget)
+    with pytest.raises(RemoteProtocolError):
+        feed(end, frame(DATA, SYN, 1, length))
+    assert events(end) == []
+    assert end.stream_count == used(budget) == 0
+    assert headers(drain(end)) == GOODBYE
+
+
+@pytest.mark.parametrize("length", [262143, 262144])
+def test_A24_a_first_frame_that_fills_the_window_is_taken(length: int) -> None:
+    end = machine(outbound=False)
+    feed(end, data(1, bytes(length), SYN))
+    assert len(read(end, StreamId(1))) == length
+
+
+def test_A24_later_data_over_the_window_is_refused_before_it_comes() -> None:
+    end, _ = raw_listener()
+    feed(end, data(1, bytes(WINDOW - 1)))
+    with pytest.raises(RemoteProtocolError):
+        feed(end, frame(DATA, 0, 1, 2))
+
+
+def test_A25_a_peer_that_stands_still_is_given_up() -> None:
+    end, _ = raw_listener()
+    now = 0.0
+    with pytest.raises(RemoteProtocolError):
+        for _ in range(10):
+            now = end.next_timeout()
+            end.handle_timeout(now)
+            drain(end)
+    assert now == 40.0
+
+
+def test_A26_opening_closing_and_resetting_from_both_sides_at_once_leaves_nothing() -> None:
+    budgets = scope(), scope()
+    ends = machine(outbound=True, budget=budgets[0]), machine(outbound=False, budget=budgets[1])
+    for number in range(300):
+        streams = ends[0].open(), ends[1].open()
+        crossing = drain(ends[0]), drain(ends[1])
+        feed(ends[1], crossing[0])
+        feed(ends[0], crossing[1])
+        for end in ends:
+            for stream in streams:
+                end.accept(stream)
+                (end.close_stream if number % 2 else end.reset)(stream)
+        crossing = drain(ends[0]), drain(ends[1])
+        feed(ends[1], crossing[0])
+        feed(ends[0], crossing[1])
+        for end in ends:
+            drain(end)
+            events(end)
+    assert [end.stream_count for end in ends] == [used(budget) for budget in budgets] == [0, 0]
+
+
+def test_A27_any_room_for_writing_and_a_close_at_any_offset_keep_the_frames_whole() -> None:
+    for taken in range(60):
+        end, stream = raw_listener()
+        end.send(stream, b"0123456789")
+        end.ping(0.0)
+        wire = bytearray()
+        while len(wire) < taken and (size := end.write_to(out := memoryview(bytearray(13)))):
+            wire += out[:size]
+        end.close_stream(stream)
+        wire += drain(end)
+        peer = machine(outbound=True)
+        assert peer.open() == stream
+        feed(peer, bytes(wire))
+        assert peer.stream_count == 1 if headers(bytes(wire))[-1][1] == FIN else peer.stream_count == 0

@@ -1,0 +1,345 @@
+"""Yamux over Noise over streams, on both event loops."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from stack.identity.keys import generate
+from stack.multiformats.multiaddr import Multiaddr
+from stack.muxers.yamux.parameters import YamuxParameters
+from stack.muxers.yamux.shell import YamuxConnection, YamuxMuxer
+from stack.sansio.budget import Resource, Scope
+from stack.security.noise.shell import NoiseSecurity
+from stack.streams.buffers import BUFFER_BYTES, BufferPool
+from stack.streams.interfaces import RawStream, SecureChannel
+from stack.streams.memory import MemoryStream, memory_stream_pair
+from stack.testing.conformance.muxers import (
+    Ends,
+    MuxerConformance,
+    receive_all,
+    receive_exactly,
+    settled,
+    stream_pair,
+)
+from tests.streams.support import Narrow, socket_stream_pair
+
+pytestmark = pytest.mark.anyio
+
+HERE, THERE = Multiaddr.parse("/memory/1"), Multiaddr.parse("/memory/2")
+KEYS = generate(), generate()
+
+
+def budget() -> Scope:
+    return Scope("test", {Resource.STREAMS_OUT: 1000})
+
+
+async def secured(first: RawStream, second: RawStream) -> tuple[SecureChannel, SecureChannel]:
+    channels: dict[int, SecureChannel] = {}
+
+    async def upgrade(side: int, stream: RawStream) -> None:
+        security = NoiseSecurity(KEYS[side])
+        channels[side] = await security.upgrade(stream, outbound=side == 0, expected=None, muxers=["/yamux/1.0.0"])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(upgrade, 0, first)
+        tasks.start_soon(upgrade, 1, second)
+    return channels[0], channels[1]
+
+
+@asynccontextmanager
+async def running(
+    first: RawStream,
+    second: RawStream,
+    budgets: tuple[Scope, Scope],
+    *,
+    parameters: YamuxParameters | None = None,
+    pool: BufferPool | None = None,
+) -> AsyncIterator[tuple[YamuxConnection, YamuxConnection]]:
+    pool = pool or BufferPool()
+    muxer = YamuxMuxer(parameters, pool=pool)
+    channels = await secured(first, second)
+    ends = (
+        muxer.connection(channels[0], outbound=True, scope=budgets[0]),
+        muxer.connection(channels[1], outbound=False, scope=budgets[1]),
+    )
+    async with anyio.create_task_group() as tasks:
+        for end in ends:
+            tasks.start_soon(end.run)
+        yield ends
+        for end in ends:
+            await end.aclose()
+    assert pool.lent == 0
+
+
+class YamuxConformance(MuxerConformance):
+    def streams(self) -> tuple[RawStream, RawStream]:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Ends]:
+        self.budgets = budget(), budget()
+        async with running(*self.streams(), self.budgets) as ends:
+            yield ends
+
+
+class TestOverMemory(YamuxConformance):
+    def streams(self) -> tuple[RawStream, RawStream]:
+        return memory_stream_pair(HERE, THERE)
+
+
+class TestOverSockets(YamuxConformance):
+    def streams(self) -> tuple[RawStream, RawStream]:
+        return socket_stream_pair()
+
+
+class TestOverStreamsThatOnlyWait(YamuxConformance):
+    """As a WebSocket is: without the methods that try."""
+
+    def streams(self) -> tuple[RawStream, RawStream]:
+        first, second = memory_stream_pair(HERE, THERE)
+        return Narrow(first), Narrow(second)
+
+
+async def test_A27_short_writes_of_one_byte_keep_the_frames_whole() -> None:
+    async with running(*memory_stream_pair(HERE, THERE, limit=64), (budget(), budget())) as ends:
+        first, second = await stream_pair(ends)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first.send, bytes(range(250)) * 40)
+            assert await receive_exactly(second, 10_000) == bytes(range(250)) * 40
+
+
+async def test_A25_a_peer_that_does_not_read_is_given_up_and_every_call_returns() -> None:
+    budgets = budget(), budget()
+    first, second = memory_stream_pair(HERE, THERE)
+    channels = await secured(first, second)
+    pool = BufferPool()
+    parameters = YamuxParameters(silence_max=0.05)
+    end = YamuxMuxer(parameters, pool=pool).connection(channels[0], outbound=True, scope=budgets[0])
+
+    async def broken(stream: object, call: str, *arguments: object) -> None:
+        with pytest.raises(anyio.BrokenResourceError):
+            await getattr(stream, call)(*arguments)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end.run)
+            stream, other = await end.open_stream(), await end.open_stream()
+            tasks.start_soon(broken, stream, "send", bytes(1 << 20))
+            tasks.start_soon(broken, stream, "receive")
+            tasks.start_soon(broken, other, "receive_into", memoryview(bytearray(5)))
+            tasks.start_soon(broken, end, "ping")
+    assert end.closed
+    assert "read nothing for" in str(end.reason)
+    assert pool.lent == 0
+    assert not any(budgets[0].used(resource) for resource in Resource)
+
+
+async def test_A25_a_peer_that_says_nothing_is_asked_and_given_up() -> None:
+    channels = await secured(*memory_stream_pair(HERE, THERE))
+    parameters = YamuxParameters(keep_alive=0.02, silence_max=0.03)
+    end = YamuxMuxer(parameters).connection(channels[0], outbound=True, scope=budget())
+    with anyio.fail_after(5):
+        await end.run()
+    assert "silent" in str(end.reason)
+
+
+async def test_an_idle_connection_is_kept_alive_by_pings() -> None:
+    parameters = YamuxParameters(keep_alive=0.02, silence_max=1.0)
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget()), parameters=parameters) as ends:
+        with anyio.fail_after(5):
+            while not (ends[0].machine.round_trip and ends[1].machine.round_trip):
+                await anyio.sleep(0.01)
+        assert not ends[0].closed and not ends[1].closed
+
+
+async def test_A19_a_flipped_bit_on_the_wire_closes_the_connection() -> None:
+    left, right = memory_stream_pair(HERE, THERE)
+    async with running(left, right, (budget(), budget())) as ends:
+        first, second = await stream_pair(ends)
+        await first.send(b"hello")
+        right._in.data[5] ^= 1
+        with pytest.raises(anyio.BrokenResourceError, match="forged"):
+            await second.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await first.receive()
+        assert ends[1].closed
+
+
+async def test_a_peer_that_breaks_the_rules_is_told_and_cut() -> None:
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget())) as ends:
+        first, second = await stream_pair(ends)
+        ends[0].machine._outbox.push(bytes([9] * 12))
+        ends[0].flush()
+        with pytest.raises(anyio.BrokenResourceError, match="yamux version 9"):
+            await second.receive()
+        with pytest.raises(anyio.BrokenResourceError, match="code 1"):
+            await first.receive()
+
+
+async def test_a_connection_whose_run_is_cancelled_gives_everything_back() -> None:
+    budgets = budget(), budget()
+    pool = BufferPool()
+    channels = await secured(*socket_stream_pair())
+    muxer = YamuxMuxer(pool=pool)
+    ends = [muxer.connection(channels[side], outbound=side == 0, scope=budgets[side]) for side in (0, 1)]
+    async with anyio.create_task_group() as tasks:
+        for end in ends:
+            tasks.start_soon(end.run)
+        first, second = await stream_pair((ends[0], ends[1]))
+        tasks.start_soon(first.send, bytes(5 << 20))
+        tasks.start_soon(second.receive_into, memoryview(bytearray(5)))
+        await settled()
+        tasks.cancel_scope.cancel()
+    await second.aclose()
+    assert pool.lent == 0
+    assert not any(scope.used(resource) for scope in budgets for resource in Resource)
+
+
+async def test_a_connection_closed_before_it_runs_closes_its_stream() -> None:
+    first, second = memory_stream_pair(HERE, THERE)
+    channels = await secured(first, second)
+    end = YamuxMuxer().connection(channels[0], outbound=True, scope=budget())
+    await end.aclose()
+    await end.run()
+    with pytest.raises(anyio.ClosedResourceError):
+        first.receive_now(memoryview(bytearray(1)))
+
+
+async def test_bytes_read_behind_the_handshake_come_first() -> None:
+    left, right = memory_stream_pair(HERE, THERE)
+    channels = await secured(left, right)
+    muxer = YamuxMuxer()
+    dialler = muxer.connection(channels[0], outbound=True, scope=budget())
+    stream = await dialler.open_stream()
+    await stream.send(b"early")
+    waiting = bytes(right._in.data)
+    right._in.data.clear()
+    from dataclasses import replace
+
+    for cut in (replace(channels[1], leftover=waiting),):
+        listener = muxer.connection(cut, outbound=False, scope=budget())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.run)
+            assert await receive_exactly(await listener.accept_stream(), 5) == b"early"
+            await listener.aclose()
+    await dialler.aclose()
+
+
+async def test_bytes_opened_behind_a_negotiation_come_before_those() -> None:
+    from dataclasses import replace
+
+    channels = await secured(*memory_stream_pair(HERE, THERE))
+    plaintext = bytes.fromhex("000000010000000100000005") + b"early"
+    listener = YamuxMuxer().connection(replace(channels[1], plaintext=plaintext), outbound=False, scope=budget())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.run)
+        assert await receive_exactly(await listener.accept_stream(), 5) == b"early"
+        await listener.aclose()
+
+
+async def test_opening_waits_while_too_many_streams_are_not_acknowledged() -> None:
+    parameters = YamuxParameters(backlog_max=2)
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget()), parameters=parameters) as ends:
+        for _ in range(2):
+            await ends[0].open_stream()
+        async with anyio.create_task_group() as tasks:
+            opened = anyio.Event()
+
+            async def open_third() -> None:
+                await ends[0].open_stream()
+                opened.set()
+
+            tasks.start_soon(open_third)
+            await settled()
+            assert not opened.is_set()
+            await ends[1].accept_stream()
+            await opened.wait()
+
+
+async def test_a_stream_reset_before_it_was_accepted_is_not_handed_out() -> None:
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget())) as ends:
+        gone = await ends[0].open_stream()
+        await settled()
+        gone.reset()
+        kept = await ends[0].open_stream()
+        await settled()
+        assert (await ends[1].accept_stream()).id == kept.id
+
+
+async def test_an_idle_connection_holds_no_buffer_and_a_busy_one_two_at_most() -> None:
+    pool = BufferPool()
+    async with running(*socket_stream_pair(), (budget(), budget()), pool=pool) as ends:
+        first, second = await stream_pair(ends)
+        await settled()
+        assert pool.lent == 0
+        most = 0
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first.send, bytes(4 << 20))
+            for _ in range(64):
+                await receive_exactly(second, 65536)
+                most = max(most, pool.lent)
+        assert most <= 4
+
+
+async def test_connections_go_on_when_the_pool_is_used_up() -> None:
+    pool = BufferPool(2 * BUFFER_BYTES)
+    held = [pool.borrow(), pool.borrow()]
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget()), pool=pool) as ends:
+        first, second = await stream_pair(ends)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first.send, bytes(range(250)) * 4000)
+            assert await receive_exactly(second, 1_000_000) == bytes(range(250)) * 4000
+        for buffer in held:
+            pool.give_back(buffer)
+
+
+async def test_a_stream_is_left_as_a_context() -> None:
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget())) as ends:
+        first, second = await stream_pair(ends)
+        async with first:
+            await first.send(b"done")
+        assert await receive_all(second) == b"done"
+        first, second = await stream_pair(ends)
+        with pytest.raises(RuntimeError):
+            async with first:
+                raise RuntimeError
+        with pytest.raises(anyio.BrokenResourceError):
+            await second.receive()
+
+
+async def test_a_busy_reader_lets_other_tasks_run() -> None:
+    async with running(*socket_stream_pair(), (budget(), budget())) as ends:
+        first, second = await stream_pair(ends)
+        turns = 0
+        done = False
+
+        async def count() -> None:
+            nonlocal turns
+            while not done:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            tasks.start_soon(first.send, bytes(16 << 20))
+            await receive_exactly(second, 16 << 20)
+            done = True
+        assert turns > 16
+
+
+async def test_repr_shows_identity_and_state_in_one_line() -> None:
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget())) as ends:
+        first, _ = await stream_pair(ends)
+        peer = ends[0].remote_peer
+        assert repr(ends[0]) == f"<YamuxConnection {peer} <YamuxMachine 1 streams>>"
+        assert repr(first) == f"<MachineStream 1 of {peer} open>"
+        first.reset()
+        assert repr(first) == f"<MachineStream 1 of {peer} broken>"
+    assert repr(ends[0]) == f"<YamuxConnection {peer} closed>"
+
+
+def test_memory_streams_are_direct() -> None:
+    assert hasattr(MemoryStream, "send_now") and not hasattr(Narrow, "send_now")

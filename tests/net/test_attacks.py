@@ -1,0 +1,406 @@
+"""Attackers against a running host, by the numbers of the list of known attacks.
+
+Counts are scaled down from that list by about a hundred so that the whole file takes seconds; the bounds do not depend on
+them.
+"""
+
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from stack.errors import LimitExceeded, StackError, TransportError
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net import connection as connection_module
+from stack.net.events import InboundRefused
+from stack.net.host import Host
+from stack.net.limits import MIB, NetLimits, Refusal
+from stack.net.upgrader import Upgrader
+from stack.protocols.identify.service import IDENTIFY, PUSH
+from stack.protocols.ping import PING, PingService, ping
+from stack.sansio.budget import Resource, Scope
+from stack.streams.interfaces import MuxedConnection, RawStream
+from stack.streams.memory import MemoryStream
+from stack.trace import TraceEvent
+from stack.transports.memory import MemoryIncoming, MemoryListener, MemoryNetwork, MemoryTransport
+from stack.transports.tcp import TcpTransport
+from stack.transports.websocket import WebSocketTransport
+from tests.net.hosts import connect, hosts, settled, used
+from tests.net.identities import key, peer
+
+pytestmark = pytest.mark.anyio
+
+CONNECTIONS = 20
+STREAMS = 60
+ABORTS = 150
+
+
+@asynccontextmanager
+async def attacker(target: Host, number: int) -> AsyncIterator[MuxedConnection]:
+    """A peer that obeys nothing above the muxer."""
+    [address] = target.addresses()
+    stream = await target._transports[0].dial(address)
+    upgrader = Upgrader.of(key(number))
+    channel = await upgrader.secure(stream, outbound=True, expected=target.peer_id)
+    muxed = await upgrader.multiplex(channel, outbound=True, scope=Scope("attacker", {}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(muxed.run)
+        yield muxed
+        await muxed.aclose()
+        tasks.cancel_scope.cancel()
+
+
+async def still_serves(honest: Host, target: Host) -> None:
+    """Who was connected before still gets an answer in time."""
+    with anyio.fail_after(1):
+        await ping(honest, target.peer_id)
+
+
+async def test_A01_half_a_header_on_many_streams_of_many_connections_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = NetLimits(peer={**NetLimits().peer, Resource.TASKS: 20})
+    monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS", 0.3)
+    async with hosts(2, limits=limits) as [honest, target]:
+        await connect(honest, target)
+        async with anyio.create_task_group() as tasks:
+            reset = 0
+
+            async def flood(number: int) -> None:
+                nonlocal reset
+                async with attacker(target, 100 + number) as muxed:
+                    streams = []
+                    for _ in range(STREAMS):
+                        stream = await muxed.open_stream()
+                        await stream.send(b"\x13")
+                        streams.append(stream)
+                    for stream in streams:
+                        with pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
+                            while True:
+                                await stream.receive()
+                        reset += 1
+
+            for number in range(CONNECTIONS):
+                tasks.start_soon(flood, number)
+            await settled(lambda: target.budget.used(Resource.TASKS) >= 20)
+            assert target.budget.used(Resource.TASKS) <= 20 * CONNECTIONS + 5
+            assert target.budget.used(Resource.BYTES) <= 64 * MIB
+            await still_serves(honest, target)
+        assert reset == STREAMS * CONNECTIONS
+        await honest.disconnect(target.peer_id)
+        await settled(lambda: used(target.budget) == {})
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ws"])
+async def test_A02_A03_announced_lengths_that_never_come_are_given_up(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same over WebSocket (A03). Every protocol a host speaks, and the negotiation itself."""
+    for name in ("connection.NEGOTIATION_SECONDS", "upgrader.PHASE_SECONDS", "swarm.PHASE_SECONDS"):
+        monkeypatch.setattr(f"stack.net.{name}", 0.3)
+    for name in ("identify.service.EXCHANGE_SECONDS", "ping.service.PAYLOAD_SECONDS"):
+        monkeypatch.setattr(f"stack.protocols.{name}", 0.3)
+    transports = [TcpTransport(), WebSocketTransport()]
+    from stack.protocols.identify.service import IdentifyService
+
+    async with Host(key(1), transports=transports) as target, Host(key(2), transports=transports) as evil:
+        IdentifyService(target)
+        PingService(target)
+        suffix = "/ws" if transport == "ws" else ""
+        address = await target.listen(Multiaddr.parse(f"/ip4/127.0.0.1/tcp/0{suffix}"))
+        half_open = [await transports[0].dial(address.decapsulate("ws")) for _ in range(10)]
+        for stream in half_open:
+            await stream.send_all(memoryview(b"\xff"))
+        await evil.connect(target.peer_id, [address])
+        [connection] = evil._swarm.all()
+        async with anyio.create_task_group() as tasks:
+
+            async def hold(protocol: str, head: bytes) -> None:
+                stream = await connection._muxed.open_stream()
+                await stream.send(head if not protocol else b"\x13/multistream/1.0.0\n" + _line(protocol) + head)
+                with pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
+                    while True:
+                        await stream.receive()
+
+            for _ in range(10):
+                tasks.start_soon(hold, "", b"\x80\x08")
+                tasks.start_soon(hold, PUSH, b"\x80\x40")
+                tasks.start_soon(hold, PING, b"x")
+        for stream in half_open:
+            with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                while True:
+                    await stream.receive_into(memoryview(bytearray(4096)))
+            await stream.aclose()
+        await evil.disconnect(target.peer_id)
+        await settled(lambda: used(target.budget) == {})
+
+
+def _line(protocol: str) -> bytes:
+    return bytes([len(protocol) + 1]) + protocol.encode() + b"\n"
+
+
+async def test_A04_a_flood_from_one_address_does_not_keep_others_out() -> None:
+    """Addresses are made up by the listener: memory has no limits by address."""
+    events: list[TraceEvent] = []
+
+    class Disguised(MemoryTransport):
+        async def listen(self, address: Multiaddr) -> MemoryListener:
+            listener = await super().listen(address)
+            real = listener.accept
+            origin = iter(["/ip4/8.8.8.8/tcp/1"] * 500)
+
+            async def accept() -> MemoryIncoming:
+                incoming = await real()
+                incoming._stream.remote_address = Multiaddr.parse(next(origin, "/ip4/9.9.9.9/tcp/1"))
+                return incoming
+
+            listener.accept = accept  # type: ignore[method-assign]
+            return listener
+
+    transport = Disguised(MemoryNetwork())
+    async with Host(key(1), transports=[transport], trace=events.append) as target:
+        address = await target.listen(Multiaddr.parse("/memory/0"))
+        flood = []
+        for _ in range(500):
+            flood.append(await transport.dial(address))
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+        await settled(lambda: len(events) >= 490)
+        async with Host(key(2), transports=[transport]) as honest:
+            with anyio.fail_after(1):
+                await honest.connect(target.peer_id, [address])
+        for stream in flood:
+            await stream.aclose()
+        refusals = [event.reason for event in events if isinstance(event, InboundRefused)]
+        assert set(refusals) == {Refusal.GROUP, Refusal.RATE}
+        assert len(refusals) == 500 - 8
+
+
+async def test_strangers_beyond_the_transient_budget_are_refused() -> None:
+    events: list[TraceEvent] = []
+    limits = NetLimits(transient={Resource.CONNECTIONS_IN: 3})
+    async with hosts(1, limits=limits, trace=events.append) as [target]:
+        [address] = target.addresses()
+        waiting = [await target._transports[0].dial(address) for _ in range(5)]
+        await settled(lambda: len(events) == 2)
+        assert {event.reason for event in events if isinstance(event, InboundRefused)} == {Refusal.BUDGET}
+        for stream in waiting:
+            await stream.aclose()
+        await settled(lambda: used(target.budget) == {})
+
+
+async def test_A09_peers_that_accept_and_never_answer_do_not_delay_a_good_dial() -> None:
+    async with hosts(2) as [host, good]:
+        holes = [await host._transports[0].listen(Multiaddr.parse("/memory/0")) for _ in range(200)]
+        async with anyio.create_task_group() as tasks:
+
+            async def dial(number: int, address: Multiaddr) -> None:
+                with pytest.raises(StackError):
+                    await host.connect(peer(300 + number), [address])
+
+            for number, hole in enumerate(holes):
+                tasks.start_soon(dial, number, hole.address)
+            await settled(lambda: host.budget.used(Resource.CONNECTIONS_OUT) == 200)
+            with anyio.fail_after(1):
+                await host.connect(good.peer_id, good.addresses())
+            tasks.cancel_scope.cancel()
+        for hole in holes:
+            await hole.aclose()
+        await host.disconnect(good.peer_id)
+        await settled(lambda: used(host.budget) == {})
+
+
+class Cut:
+    """A raw stream that closes after so many bytes sent, or flips one."""
+
+    def __init__(self, below: MemoryStream, after: int, flip: bool) -> None:
+        self._below = below
+        self._after = after
+        self._flip = flip
+        self.local_address = below.local_address
+        self.remote_address = below.remote_address
+        self.receive_into = below.receive_into
+        self.wait_readable = below.wait_readable
+        self.aclose = below.aclose
+
+    async def send_all(self, data: memoryview) -> None:
+        sent = bytearray(data)
+        if self._after < len(sent):
+            if not self._flip:
+                await self._below.send_all(memoryview(sent)[: self._after])
+                await self._below.aclose()
+                raise anyio.BrokenResourceError
+            sent[self._after] ^= 1
+        self._after -= len(sent)
+        await self._below.send_all(memoryview(sent))
+
+
+async def test_A10_connects_that_are_aborted_at_a_random_byte_leave_nothing() -> None:
+    generator = random.Random(10)
+    async with hosts(2) as [honest, target]:
+        await connect(honest, target)
+        [address] = target.addresses()
+        upgrader = Upgrader.of(key(9))
+
+        at_once = anyio.CapacityLimiter(50)
+
+        async def abort(after: int, flip: bool) -> None:
+            async with at_once:
+                await abort_now(after, flip)
+
+        async def abort_now(after: int, flip: bool) -> None:
+            cut: RawStream = Cut(await target._transports[0].dial(address), after, flip)  # type: ignore[arg-type]
+            try:
+                with anyio.move_on_after(0.5):
+                    channel = await upgrader.secure(cut, outbound=True, expected=target.peer_id)
+                    muxed = await upgrader.multiplex(channel, outbound=True, scope=Scope("attacker", {}))
+                    with anyio.move_on_after(0.005):
+                        await muxed.run()
+                    await muxed.aclose()
+            except (StackError, anyio.BrokenResourceError):
+                pass
+            await cut.aclose()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(ABORTS):
+                tasks.start_soon(abort, generator.randrange(400), generator.random() < 0.5)
+        await still_serves(honest, target)
+        await honest.disconnect(target.peer_id)
+        await settled(lambda: used(target.budget) == {})
+        assert target._swarm._gate.groups == 0
+        assert target.connections() == []
+
+
+class Faulty:
+    """A raw stream whose n-th call raises what no stream should."""
+
+    def __init__(self, below: RawStream, countdown: list[int], error: BaseException) -> None:
+        self._below = below
+        self._countdown = countdown
+        self._error = error
+        self.local_address = below.local_address
+        self.remote_address = below.remote_address
+
+    def _count(self) -> None:
+        self._countdown[0] -= 1
+        if self._countdown[0] == 0:
+            raise self._error
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        self._count()
+        return await self._below.receive_into(buffer)
+
+    async def wait_readable(self) -> None:
+        self._count()
+        await self._below.wait_readable()
+
+    async def send_all(self, data: memoryview) -> None:
+        self._count()
+        await self._below.send_all(data)
+
+    async def aclose(self) -> None:
+        await self._below.aclose()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("injected"), OSError("injected"), anyio.BrokenResourceError()])
+async def test_A11_an_exception_at_any_await_of_the_upgrade_leaves_the_listener_alive(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    async with hosts(1) as [target]:
+        countdown = [0]
+
+        class FaultyIncoming(MemoryIncoming):
+            async def open(self) -> MemoryStream:
+                if countdown[0] == 1:
+                    raise error
+                return Faulty(await super().open(), countdown, error)  # type: ignore[return-value]
+
+        listener = await target._transports[0].listen(Multiaddr.parse("/memory/0"))
+        real = listener.accept
+
+        async def accept() -> MemoryIncoming:
+            return FaultyIncoming((await real())._stream)  # type: ignore[attr-defined]
+
+        listener.accept = accept  # type: ignore[method-assign]
+        target._swarm._tasks.start_soon(target._swarm._accept, listener)
+        for place in range(1, 25):
+            countdown[0] = place
+            async with Host(key(40), transports=target._transports) as dialler:
+                try:
+                    with anyio.move_on_after(0.2):
+                        await dialler.connect(target.peer_id, [listener.address])
+                        await dialler.disconnect(target.peer_id)
+                except StackError:
+                    pass
+        countdown[0] = 0
+        async with Host(key(41), transports=target._transports) as dialler:
+            with anyio.fail_after(2):
+                await dialler.connect(target.peer_id, [listener.address])
+        await listener.aclose()
+        await settled(lambda: used(target.budget) == {})
+
+
+async def test_A11_an_accept_that_raises_does_not_end_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.net.swarm.ACCEPT_PAUSE_SECONDS", 0)
+    async with hosts(2) as [a, b]:
+        listener = b._swarm._listeners[0]
+        real = listener.accept
+        failures = [RuntimeError("injected"), OSError("injected"), TransportError("injected")]
+
+        async def accept() -> object:
+            if failures:
+                raise failures.pop()
+            return await real()
+
+        # The call that is under way takes one connection before the faults begin.
+        listener.accept = accept  # type: ignore[method-assign, assignment]
+        await connect(a, b)
+        await a.disconnect(b.peer_id)
+        await settled(lambda: not failures)
+        await connect(a, b)
+
+
+async def test_A29_hostile_negotiations_end_their_stream_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS", 0.5)
+    header = b"\x13/multistream/1.0.0\n"
+    async with hosts(2) as [honest, target]:
+        await connect(honest, target)
+        async with attacker(target, 100) as muxed:
+            for data in (
+                b"\xff" * 9 + b"\x01",
+                b"\x80" * 10,
+                header + b"\x81\x08" + b"a" * 1024 + b"\n",
+                header + b"\x05abcde",
+                header + b"\x03na\n" * 10_000,
+                header + _line("/nobody") * 10_000,
+                header + b"\x80\x00",
+                b"GET / HTTP/1.1\r\n\r\n",
+                header + b"\x00" * 1000,
+            ):
+                stream = await muxed.open_stream()
+                with pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
+                    await stream.send(data)
+                    while True:
+                        await stream.receive()
+                assert not muxed.closed
+        await still_serves(honest, target)
+        await settled(lambda: len(target.connections()) == 1)
+
+
+async def test_streams_beyond_what_is_acknowledged_are_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS", 0.05)
+    async with hosts(2, identify=False) as [a, b]:
+        await connect(a, b)
+        [made] = a._swarm.all()
+
+        async def never() -> object:
+            await anyio.sleep_forever()
+            return None
+
+        made._muxed.open_stream = never  # type: ignore[method-assign, assignment]
+        with pytest.raises(LimitExceeded):
+            await made.open_stream([IDENTIFY])

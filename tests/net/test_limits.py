@@ -1,0 +1,71 @@
+"""The figures, and the gate for inbound connections."""
+
+import pytest
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.limits import InboundGate, NetLimits, Refusal, TokenBucket
+
+LIMITS = NetLimits(connections_per_group=3, group_rate=2.0, group_burst=5)
+
+
+def at(last: int) -> Multiaddr:
+    """A public address."""
+    return Multiaddr.parse(f"/ip4/8.8.{last // 256}.{last % 256}/tcp/1")
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+    bucket = TokenBucket(0.5, 3, now=10.0)
+    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(11.0)
+    assert bucket.take(12.0)
+    assert not bucket.take(12.0)
+    assert [bucket.take(1000.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_so_many_connections_of_one_group_stand_at_a_time() -> None:
+    gate = InboundGate(LIMITS)
+    assert [gate.admit(at(1), 0.0) for _ in range(4)] == [None, None, None, Refusal.GROUP]
+    assert gate.admit(at(2), 0.0) is None
+    gate.leave(at(1))
+    assert gate.admit(at(1), 1.0) is None
+
+
+def test_A04_new_connections_of_one_group_come_at_a_bounded_rate_and_others_do_not_notice() -> None:
+    gate = InboundGate(LIMITS)
+    admitted = 0
+    for tick in range(5000):
+        if gate.admit(at(1), tick / 1000) is None:
+            admitted += 1
+            gate.leave(at(1))
+    assert admitted == 5 + 2 * 5 - 1
+    assert gate.admit(at(1), 5.0) is Refusal.RATE
+    assert gate.admit(at(2), 5.0) is None
+
+
+def test_an_ipv6_site_is_one_group() -> None:
+    gate = InboundGate(LIMITS)
+    texts = [f"/ip6/2a00:1450:4001:8{host:02x}::1/tcp/1" for host in range(4)]
+    assert [gate.admit(Multiaddr.parse(text), 0.0) for text in texts] == [None, None, None, Refusal.GROUP]
+
+
+def test_loopback_and_memory_have_no_limit() -> None:
+    gate = InboundGate(LIMITS)
+    for text in ("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/memory/1"):
+        address = Multiaddr.parse(text)
+        assert {gate.admit(address, 0.0) for _ in range(100)} == {None}
+        gate.leave(address)
+    assert gate.groups == 0
+
+
+def test_A04_a_flood_of_addresses_costs_a_bounded_table() -> None:
+    gate = InboundGate(LIMITS)
+    for number in range(gate.BUCKETS_MAX + 500):
+        assert gate.admit(at(number), 0.0) is None
+        gate.leave(at(number))
+    assert len(gate._buckets) == gate.BUCKETS_MAX
+    assert gate.groups == 0
+
+
+def test_water_marks_must_make_sense() -> None:
+    with pytest.raises(ValueError, match="low_water"):
+        NetLimits(low_water=10, high_water=5)
