@@ -297,11 +297,11 @@ class _Reader:
         return _payload(prefix, payload)
 
     def presence(self, start: int, end: int) -> Presence:
-        presence = pb.Message.BlockPresence.FromString(self._data[start:end])
+        presence = pb.Message.BlockPresence.FromString(bytes(self._data[start:end]))
         return Presence(Cid.decode(presence.cid), presence.type == 0)
 
     def _want(self, start: int, end: int) -> Want:
-        entry = pb.Message.Wantlist.Entry.FromString(self._data[start:end])
+        entry = pb.Message.Wantlist.Entry.FromString(bytes(self._data[start:end]))
         kind = WantKind.HAVE if entry.want_type == 1 else WantKind.BLOCK
         return Want(Cid.decode(entry.block), kind, entry.priority, entry.cancel, entry.send_dont_have)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
+from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, expected_size
 from stack.bitswap.session_pool import WantPool
@@ -286,8 +287,8 @@ class SessionMachine:
     def _assign(self, now: float) -> None:
         if self._paused or not self._wants:
             return
-        self._pool.fill()
-        if self._ranges_changed and now >= self._rank_at:
+        filled = self._pool.fill()
+        if filled or (self._ranges_changed and now >= self._rank_at):
             self._ranges_changed = False
             self._rank_at = now + RANK_INTERVAL
             self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
@@ -304,27 +305,10 @@ class SessionMachine:
         if self._endgame and not self._pool.queued:
             self._endgame = False
             for peer in idle:
-                self._duplicate(peer, now)
+                self._ask(peer, wants_to_duplicate(peer, self._peers.values(), self._size(), now), now)
 
     def _ready(self) -> Iterator[SessionPeer]:
         return (peer for peer in self._peers.values() if peer.state is PeerState.READY)
-
-    def _duplicate(self, peer: SessionPeer, now: float) -> None:
-        """Ask an idle peer also for what others will bring much later, the last of it first, while it gains by it."""
-        late: list[tuple[float, int, SessionWant]] = []
-        for other in self._peers.values():
-            for want in other.outstanding:
-                if len(want.askers) == 1 and peer not in want.told and peer.may_have(want):
-                    late.append((other.time_left(want, now), len(late), want))
-        late.sort(key=lambda entry: entry[:2], reverse=True)
-        size = self._size()
-        room, count = peer.room(now)
-        chosen: list[SessionWant] = []
-        for left, _, want in late[: min(count, max(room // size, 1))]:
-            if left < self._parameters.endgame_least or left < 2 * peer.time_for((len(chosen) + 1) * size):
-                break
-            chosen.append(want)
-        self._ask(peer, chosen, now)
 
     def _ask(self, peer: SessionPeer, wants: list[SessionWant], now: float) -> None:
         if not wants:

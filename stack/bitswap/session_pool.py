@@ -52,24 +52,27 @@ class WantPool:
         """Any peer may take what it could not take before."""
         self._version += 1
 
-    def fill(self) -> None:
-        """Take from the queue once half of the look-ahead is gone: each time costs a search for every peer."""
+    def fill(self) -> bool:
+        """Take from the queue once half of the look-ahead is gone: each time costs a ranking, and a search for every peer."""
         if not self._queue or 2 * len(self.open) > self._look_ahead:
-            return
+            return False
         while self._queue and len(self.open) < self._look_ahead:
             want = self._queue.popleft()
             if not want.done:
                 want.open = True
                 self.open.append(want)
         self._version += 1
-        self._sort()
+        return True
 
     def rank(self, known: Iterable[LeafRanges]) -> None:
-        """Count how many of `known` have each leaf; the rarest go first, except in the order of the file."""
+        """Sort the look-ahead: in the order of the file, or so that what the fewest of `known` have goes first."""
+        if self._order is Order.FILE:
+            self.open.sort(key=lambda want: -want.rank)
+            return
         ranges = tuple(known)
         for want in self.open:
             want.rarity = 0 if want.leaf is None else sum(want.leaf in each for each in ranges)
-        self._sort()
+        self.open.sort(key=lambda want: (-want.rarity, -want.rank))
 
     def pick(self, peer: SessionPeer, room: int, count: int, size: int) -> list[SessionWant]:
         """Take what this peer may have, up to `room` bytes at `size` each; a poor peer gets what is least urgent."""
@@ -88,9 +91,3 @@ class WantPool:
             position += step
         peer.searched = self._version
         return picked
-
-    def _sort(self) -> None:
-        if self._order is Order.FILE:
-            self.open.sort(key=lambda want: -want.rank)
-        else:
-            self.open.sort(key=lambda want: (-want.rarity, -want.rank))

@@ -12,7 +12,7 @@ from stack.node.api import Add, Added, AddProgress, EntryAdded, EntrySkipped, Im
 from stack.node.exits import PARTIAL
 
 
-class OctalType(click.ParamType):
+class OctalType(click.ParamType[int]):
     """File permissions, as `0644`."""
 
     name = "OCTAL"

@@ -120,6 +120,5 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
 def flatten(error: BaseException) -> BaseException:
     """The one error of a group that a user should hear of."""
     while isinstance(error, BaseExceptionGroup):
-        own = [item for item in error.exceptions if isinstance(item, StackError)]
-        error = (own or list(error.exceptions))[0]
+        error = next((item for item in error.exceptions if isinstance(item, StackError)), error.exceptions[0])
     return error

@@ -76,7 +76,7 @@ def demo(file: str | None, peers: int, size: int, as_json: bool) -> None:
     async def work() -> None:
         with tempfile.TemporaryDirectory(prefix="stack-demo-") as folder:
             place = Path(folder)
-            shown = source or await anyio.to_thread.run_sync(_make_file, place, size)
+            shown: Path = source if source is not None else await anyio.to_thread.run_sync(_make_file, place, size)
             needed = shown.stat().st_size * (peers + 1)
             if shutil.disk_usage(place).free < needed + (1 << 28):
                 raise NoSpace(f"the demo needs {output.size(needed)} in {place.parent}")
@@ -196,10 +196,12 @@ class _Round:
             for name in names:
                 try:
                     client = self._client(name)
-                    presence = await client.ask(GetPresence(cid=root)) if client else None
+                    if client is None:
+                        continue
+                    presence = await client.ask(GetPresence(cid=root))
                 except StackError:
                     continue  # it has not opened its home yet
-                if presence is not None and presence.leaves:
+                if presence.leaves:
                     bits = int.from_bytes(bytes.fromhex(presence.bitmap), "little")
                     union, leaves = union | bits, max(leaves, presence.leaves)
                     most = max(most, bits.bit_count())

@@ -18,7 +18,7 @@ SOURCE_LENGTH_MAX = 4096
 """A ticket has 300 characters, a CID under 200, a path inside a DAG what is left."""
 
 
-class CidType(click.ParamType):
+class CidType(click.ParamType[Cid]):
     """A CID."""
 
     name = "CID"
@@ -31,7 +31,7 @@ class CidType(click.ParamType):
             self.fail(f"{_shown(value)} is not a CID: {error}", param, ctx)
 
 
-class MultiaddrType(click.ParamType):
+class MultiaddrType(click.ParamType[Multiaddr]):
     """A multiaddr."""
 
     name = "MULTIADDR"
@@ -44,7 +44,7 @@ class MultiaddrType(click.ParamType):
             self.fail(f"{_shown(value)} is not an address: {error}", param, ctx)
 
 
-class SourceType(click.ParamType):
+class SourceType(click.ParamType[str]):
     """A ticket, or a CID with an optional path. Kept as text; the node reads it again."""
 
     name = "TICKET|CID[/PATH]"
@@ -68,7 +68,7 @@ class SourceType(click.ParamType):
         return text
 
 
-class PeerType(click.ParamType):
+class PeerType(click.ParamType[str]):
     """A peer id, or a multiaddr that ends in one. Kept as text."""
 
     name = "PEER|MULTIADDR"
@@ -88,7 +88,7 @@ class PeerType(click.ParamType):
         return text
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[int]):
     """A number of bytes, with an optional unit: `64MiB`."""
 
     name = "BYTES"

@@ -21,6 +21,7 @@ from stack.node.build import ControlSocket, Parts, build, control_socket
 from stack.node.config import Config
 from stack.node.handlers import ASKS, READS, WATCHES, WRITES
 from stack.node.home import Home
+from stack.node.patience import PatientSession
 from stack.node.shares import Shares
 from stack.trace import TraceFan
 
@@ -188,8 +189,12 @@ class Node:
         self.exchange.blocks_added([cid for cid, _ in blocks], [len(data) for _, data in blocks])
 
     @asynccontextmanager
-    async def session_for(self, root: Cid, *, timeout: float | None) -> AsyncIterator[Session]:
-        yield None  # type: ignore
+    async def patient_session(
+        self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None
+    ) -> AsyncIterator[Session]:
+        """A session whose `get` gives up: see `PatientSession`. Connected peers are asked while no provider is known."""
+        async with self.session(root, providers=providers) as session:
+            yield PatientSession(session, timeout)
 
     def ticket(self, root: Cid, name: str, size: int) -> str:
         """The ticket of something that is shared here."""

@@ -3,9 +3,10 @@
 FRAME_BYTES = 65537
 """A full Noise frame. Every buffer holds at least one, or a frame could never be opened."""
 
-BUFFER_BYTES = 4 * FRAME_BYTES
-"""One read or write of a socket: enough that a system call costs little, small enough to stay in the processor's cache
-between the kernel's copy and the cipher. Whole frames, so that the reads of a busy connection end where frames end."""
+BUFFER_BYTES = 5 * FRAME_BYTES
+"""One read or write of a socket. A block of 256 KiB with what stands around it goes out in one system call, and what
+the kernel has just copied is still in the processor's cache when the cipher comes. Whole frames, so that the reads of a
+busy connection end where frames end."""
 
 POOL_BYTES_MAX = 64 * 1024 * 1024
 """Of a process, in large buffers."""

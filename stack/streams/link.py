@@ -16,7 +16,7 @@ from stack.streams.interfaces import DirectStream, RawStream, SecureChannel
 E = TypeVar("E")
 
 BURST_BUFFERS = 4
-"""Buffers (of 256 KiB) one `flush` may write before other tasks have their turn: about a millisecond."""
+"""Buffers (of 320 KiB) one `flush` may write before other tasks have their turn: about a millisecond."""
 
 LAST_FRAME_BYTES = 16 * 1024
 """Less room than this at the end of a buffer is left empty: small frames cost five times as much a byte as full ones."""

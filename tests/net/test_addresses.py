@@ -73,6 +73,12 @@ def test_a_concrete_address_stays_as_it_is() -> None:
     assert not is_unspecified(Multiaddr.parse("/memory/3"))
 
 
+def test_an_address_with_nothing_left_has_no_ip() -> None:
+    nothing = Multiaddr.parse("/memory/1").decapsulate("memory")
+    assert reach_of(nothing) is Reach.PUBLIC
+    assert not is_unspecified(nothing)
+
+
 def test_unique_keeps_the_first_of_each() -> None:
     a, b = Multiaddr.parse("/memory/1"), Multiaddr.parse("/memory/2")
     assert unique([b, a, b, a]) == [b, a]

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from stack.errors import LimitExceeded, StackError, TransportError
+from stack.errors import LimitExceeded, NegotiationError, StackError, TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net import connection as connection_module
 from stack.net.events import InboundRefused
@@ -389,6 +389,32 @@ async def test_A29_hostile_negotiations_end_their_stream_and_nothing_else(monkey
                 assert not muxed.closed
         await still_serves(honest, target)
         await settled(lambda: len(target.connections()) == 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(b"\xff" * 10, NegotiationError), (b"\x05abcde", NegotiationError), (b"", anyio.BrokenResourceError)],
+)
+async def test_A29_hostile_answers_to_our_proposal_are_errors_of_the_peer(answer: bytes, kind: type[Exception]) -> None:
+    async with hosts(1, identify=False) as [target], attacker(target, 100) as muxed:
+
+        async def answer_all() -> None:
+            while True:
+                try:
+                    stream = await muxed.accept_stream()
+                except anyio.EndOfStream:
+                    return
+                if answer:
+                    await stream.send(answer)
+                await stream.aclose()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer_all)
+            await settled(lambda: target.is_connected(peer(100)))
+            with pytest.raises(kind):
+                await target.open_stream(peer(100), "/echo/1")
+            assert "Connection inbound" in repr(target._swarm.all()[0])
+            tasks.cancel_scope.cancel()
 
 
 async def test_streams_beyond_what_is_acknowledged_are_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,12 @@ async def test_the_first_address_that_answers_wins_and_the_others_are_cancelled(
     assert set(network.cancelled) == set(network.dialled) - {"/memory/2"}
 
 
+async def test_a_dnsaddr_name_is_resolved_before_its_peer_is_looked_at() -> None:
+    async with dialler(Network()) as dial:
+        with pytest.raises(DialError, match="not looked up here"):
+            await dial.dial(peer(1), parse(f"/dnsaddr/a.example/p2p/{peer(1)}"))
+
+
 async def test_two_callers_share_one_dial_and_may_add_addresses() -> None:
     network = Network({"/memory/2": None})
     async with dialler(network) as dial, anyio.create_task_group() as tasks:

@@ -36,6 +36,7 @@ async def test_two_hosts_connect_and_exchange_bytes_on_a_stream() -> None:
         assert await a.connect(b.peer_id) == b.peer_id
         stream = await a.open_stream(b.peer_id, "/echo/1")
         assert (stream.protocol, stream.remote_peer, stream.remote_address) == ("/echo/1", b.peer_id, b.addresses()[0])
+        assert "/echo/1" in repr(stream)
         await stream.send(b"ab")
         await stream.send_buffers(b"cd", b"ef")
         await stream.send_eof()
@@ -417,7 +418,7 @@ async def test_a_connection_closed_at_any_moment_leaves_nothing() -> None:
             for _ in range(moment):
                 await anyio.lowlevel.checkpoint()
             await a.disconnect(b.peer_id)
-            await settled(lambda: used(a.budget) == {} and used(b.budget) == {})  # noqa: B023 - called at once
+            await settled(lambda: used(a.budget) == {} and used(b.budget) == {})
 
 
 async def test_scopes_of_peers_that_hold_nothing_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:

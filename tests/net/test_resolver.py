@@ -134,6 +134,12 @@ async def test_A08_ten_thousand_records_give_few_addresses_and_few_questions() -
 
 
 @pytest.mark.anyio
+async def test_A08_addresses_that_need_no_question_are_bounded_too() -> None:
+    resolved, _ = await Names().resolver().resolve(parse(*(f"/memory/{n}" for n in range(200))))
+    assert len(resolved) == ADDRESSES_MAX
+
+
+@pytest.mark.anyio
 async def test_the_system_resolver_knows_this_machine() -> None:
     resolved, failed = await Resolver().resolve(parse("/dns4/localhost/tcp/1", "/dns4/localhost/tcp/2"))
     assert [str(a) for a in resolved] == ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]

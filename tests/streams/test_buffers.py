@@ -6,7 +6,7 @@ from stack.streams.buffers import BUFFER_BYTES, FRAME_BYTES, KEPT_MAX, BufferPoo
 def test_buffers_are_lent_counted_and_used_again() -> None:
     pool = BufferPool()
     first = pool.borrow()
-    assert len(first) == BUFFER_BYTES == 4 * FRAME_BYTES == 262148
+    assert len(first) == BUFFER_BYTES == 5 * FRAME_BYTES == 327685
     assert pool.lent == 1
     pool.give_back(first)
     assert pool.lent == 0
@@ -41,5 +41,5 @@ def test_only_some_free_buffers_are_kept() -> None:
     for buffer in buffers:
         pool.give_back(buffer)
     assert pool.lent == 0
-    assert repr(pool) == f"<BufferPool 0 of 255 lent, {KEPT_MAX} free>"
-    assert 255 * BUFFER_BYTES <= 64 << 20
+    assert repr(pool) == f"<BufferPool 0 of 204 lent, {KEPT_MAX} free>"
+    assert 204 * BUFFER_BYTES <= 64 << 20

@@ -74,6 +74,13 @@ async def test_a_cancelled_dial_closes_its_socket(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.anyio
+async def test_a_dial_that_the_system_refuses_at_once_is_a_transport_error() -> None:
+    for text in ("/ip4/255.255.255.255/tcp/1", "/ip4/127.0.0.1/tcp/0"):
+        with pytest.raises(TransportError):
+            await TcpTransport().dial(Multiaddr.parse(text))
+
+
+@pytest.mark.anyio
 async def test_addresses_that_this_machine_does_not_have_are_refused_with_the_reason() -> None:
     with pytest.raises(ListenError, match="does not have that address"):
         await TcpTransport().listen(Multiaddr.parse("/ip4/203.0.113.7/tcp/0"))

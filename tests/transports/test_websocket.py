@@ -1,5 +1,6 @@
 """WebSockets: the upgrade, frames, TLS, and what hostile peers send."""
 
+import socket
 import time
 
 import anyio
@@ -15,9 +16,10 @@ from stack.testing.conformance.transports import connected_pair, receive_exactly
 from stack.transports.interfaces import ListenError
 from stack.transports.tcp import TcpTransport
 from stack.transports.websocket import WebSocketTransport
-from stack.transports.websocket.frames import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Frames, Upgrade
+from stack.transports.websocket.frames import FRAME_BYTES_MAX, Frames, Upgrade
 from tests.transports.certificates import client_context, server_context
 
+HEAD_BYTES_MAX = 16 * 1024
 LOCAL = Multiaddr.parse("/ip4/127.0.0.1/tcp/0/ws")
 LOCAL_TLS = Multiaddr.parse("/ip4/127.0.0.1/tcp/0/tls/ws")
 REQUEST = (
@@ -72,6 +74,12 @@ def test_a_ping_is_answered_and_many_at_once_are_answered_once() -> None:
     pings.receive_data(server.data_to_send())
     assert [bytes(e.payload) for e in pings.events() if isinstance(e, Pong)] == [b"999"]
     assert not client.readable
+
+
+def test_an_answer_to_a_ping_of_nobody_changes_nothing() -> None:
+    _, server = upgraded()
+    server.receive_data(Connection(CLIENT).send(Pong(payload=b"x")) + Connection(CLIENT).send(BytesMessage(data=b"")))
+    assert (server.ended, server.readable, server.data_to_send()) == (False, False, b"")
 
 
 def test_a_polite_close_is_answered_and_ends_without_an_error() -> None:
@@ -387,6 +395,67 @@ async def test_a_tls_connection_that_is_cut_off_is_broken_not_ended() -> None:
     await accepted.aclose()
     await dialled.aclose()
     await listener.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_forged_record_breaks_the_connection() -> None:
+    transport = WebSocketTransport(client_tls=client_context(), server_tls=server_context())
+    listener = await transport.listen(LOCAL_TLS)
+    dialled, accepted = await connected_pair(transport, listener)
+    tls = dialled._below  # type: ignore[attr-defined]
+    await tls._below.send_all(memoryview(b"\x17\x03\x03\x00\x20" + bytes(32)))
+    await accepted.wait_readable()
+    with pytest.raises(anyio.BrokenResourceError):
+        await accepted.receive_into(memoryview(bytearray(1)))
+    assert "TlsStream" in repr(tls)
+    assert repr(dialled).startswith("<WebSocketStream")
+    await tls.send_all(memoryview(b""))
+    for end in (dialled, accepted, listener):
+        await end.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_peer_that_leaves_within_the_upgrade_is_reported() -> None:
+    transport = WebSocketTransport(client_tls=client_context(), server_tls=server_context())
+    for address, wrapping in ((LOCAL, "ws"), (LOCAL_TLS, "tls")):
+        listening = await TcpTransport().listen(address.decapsulate(wrapping))
+        async with anyio.create_task_group() as tasks:
+
+            async def leave() -> None:
+                stream = await (await listening.accept()).open()  # noqa: B023 - the loop waits for it
+                await stream.wait_readable()
+                stream._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01" + bytes(7))
+                await stream.aclose()
+
+            tasks.start_soon(leave)
+            with pytest.raises(TransportError, match="within the"):
+                await transport.dial(
+                    listening.address.encapsulate(Multiaddr.parse(f"/{'tls/' * (wrapping == 'tls')}ws"))
+                )
+        await listening.aclose()
+
+
+@pytest.mark.anyio
+async def test_closing_does_not_wait_for_a_writer_that_is_stuck() -> None:
+    for listening, transport in (
+        (LOCAL, WebSocketTransport()),
+        (LOCAL_TLS, WebSocketTransport(client_tls=client_context(), server_tls=server_context())),
+    ):
+        listener = await transport.listen(listening)
+        dialled, accepted = await connected_pair(transport, listener)
+        async with anyio.create_task_group() as tasks:
+
+            async def flood() -> None:
+                with pytest.raises((anyio.ClosedResourceError, anyio.BrokenResourceError)):
+                    while True:
+                        await dialled.send_all(memoryview(bytes(1 << 20)))  # noqa: B023 - the loop waits for it
+
+            tasks.start_soon(flood)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(1):
+                await dialled.aclose()
+        await accepted.aclose()
+        await listener.aclose()
 
 
 @pytest.mark.anyio

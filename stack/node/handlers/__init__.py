@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from stack.node import api
-from stack.node.handlers import files, peers, store
+from stack.node.handlers import files, peers, reading, store
 
 if TYPE_CHECKING:
     from stack.node.node import Node
@@ -42,10 +42,12 @@ WATCHES: dict[type, WatchHandler] = {
     api.Share: files.share,
     api.WatchShare: files.watch_share,
     api.Fetch: files.fetch,
+    api.ListDirectory: reading.list_directory,
     api.VerifyRepo: store.verify_repo,
 }
 
 READS: dict[type, ReadHandler] = {
+    api.Cat: reading.cat,
     api.BlockGet: store.block_get,
     api.CarExport: store.car_export,
 }

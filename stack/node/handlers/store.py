@@ -9,7 +9,7 @@ from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
 from stack.blocks.store import DiskStore
 from stack.dag import links
 from stack.errors import ConfigError, LimitExceeded, Refused
-from stack.files.car_io import export_car, import_car
+from stack.files.car_io import export_car, fetch_dag, import_car
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import code_of
 from stack.node.api import (
@@ -50,18 +50,18 @@ def _disk(node: "Node") -> DiskStore:
 async def list_pins(node: "Node", request: ListPins) -> tuple[Pin, ...]:
     """Pins of the user and of shares."""
     store = _disk(node)
-    return tuple(
-        Pin(cid=cid, name=name, kind=shown)
-        for kind, shown in KINDS.items()
-        for cid, name in await store.pins(kind=kind)
-    )
+    rows: list[Pin] = []
+    for kind, shown in KINDS.items():
+        rows += [Pin(cid=cid, name=name, kind=shown) for cid, name in await store.pins(kind=kind)]
+    return tuple(rows)
 
 
 async def add_pin(node: "Node", request: AddPin) -> Done:
     """Fetch what is missing below a root, then keep it."""
     store = _disk(node)
     with store.hold(request.cid):
-        count = await node.fetch_dag(request.cid, timeout=request.timeout)
+        async with node.patient_session(request.cid, timeout=request.timeout) as session:
+            count = await fetch_dag(session, request.cid)
         await store.add_pin(request.cid, request.name)
     return Done(count=count)
 
@@ -119,7 +119,7 @@ async def block_stat(node: "Node", request: BlockStat) -> BlockInfo:
 @streaming
 async def block_get(node: "Node", request: BlockGet) -> AsyncGenerator[bytes, None]:
     """A block, from here or from connected peers."""
-    async with node.session_for(request.cid, timeout=request.timeout) as session:
+    async with node.patient_session(request.cid, timeout=request.timeout) as session:
         yield await session.get(request.cid)
 
 
@@ -151,6 +151,6 @@ async def car_import(node: "Node", request: CarImport, data: AsyncIterator[bytes
 @streaming
 async def car_export(node: "Node", request: CarExport) -> AsyncGenerator[bytes, None]:
     """Write the DAG below a root."""
-    async with node.session_for(request.cid, timeout=request.timeout) as session:
-        async for piece in export_car(session, node.blocks, request.cid):
+    async with node.patient_session(request.cid, timeout=request.timeout) as session:
+        async for piece in export_car(session, request.cid):
             yield piece

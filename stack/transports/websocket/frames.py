@@ -22,8 +22,7 @@ from wsproto.utilities import RemoteProtocolError as WsRemoteError
 
 from stack.errors import RemoteProtocolError
 
-HEAD_BYTES_MAX = 16 * 1024
-"""Of an HTTP request or response head (A75); h11's own limit for one that is incomplete is the same."""
+_REFUSAL = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 FRAME_BYTES_MAX = 1024 * 1024
 """Payload of one frame (A75). Nothing is allocated by a declared length; more than this is nobody's honest frame."""
 
@@ -33,7 +32,7 @@ _POLITE = (CloseReason.NORMAL_CLOSURE, CloseReason.GOING_AWAY, CloseReason.NO_ST
 
 
 class Upgrade:
-    """The HTTP upgrade, at either end.
+    """The HTTP upgrade, at either end. A head of more than 16 KiB is refused by h11 (A75).
 
     Facts: `receive_data`. Outputs: `data_to_send`, `frames` (not None when the upgrade is done).
     """
@@ -42,7 +41,6 @@ class Upgrade:
         """With `host` the client's end, which asks for `path` there; else the server's."""
         client = host is not None
         self._machine = H11Handshake(ConnectionType.CLIENT if client else ConnectionType.SERVER)
-        self._received = 0
         self._out = b""
         self.frames: Frames | None = None
         if host is not None:
@@ -50,7 +48,6 @@ class Upgrade:
 
     def receive_data(self, data: bytes) -> None:
         """Bytes from the peer; `b""` is the end. Raises RemoteProtocolError; `data_to_send` has the answer to it, if any."""
-        self._received += len(data)
         if not data:
             raise RemoteProtocolError("the connection ended within the HTTP upgrade")
         try:
@@ -63,11 +60,9 @@ class Upgrade:
                 elif isinstance(event, RejectConnection):
                     raise RemoteProtocolError(f"the server answered HTTP {event.status_code}", code=event.status_code)
         except _BAD_PEER as error:
-            self._refuse()
+            if not self._machine.client:
+                self._out = _REFUSAL
             raise RemoteProtocolError(f"bad HTTP upgrade: {error}") from error
-        if self.frames is None and self._received > HEAD_BYTES_MAX:
-            self._refuse()
-            raise RemoteProtocolError(f"HTTP head of more than {HEAD_BYTES_MAX} bytes")
 
     def data_to_send(self) -> bytes:
         """Bytes to send now; empties what it returns."""
@@ -85,14 +80,6 @@ class Upgrade:
         connection = self._machine.connection
         assert connection is not None  # wsproto sets it before it reports the acceptance
         self.frames = Frames(connection)
-
-    def _refuse(self) -> None:
-        if self._machine.client or self._machine.state is not ConnectionState.CONNECTING:
-            return
-        try:
-            self._out += self._machine.send(RejectConnection(status_code=400))
-        except _BAD_PEER:
-            self._out = b""
 
 
 class Frames:

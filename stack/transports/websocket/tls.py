@@ -16,7 +16,9 @@ RECORD_BYTES_MAX = 16384
 class TlsStream:
     """A `RawStream` inside TLS; made by `handshake`. The addresses are those of the stream below."""
 
-    def __init__(self, below: LowerStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+    def __init__(
+        self, below: LowerStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+    ) -> None:
         self._below = below
         self._tls = tls
         self._incoming = incoming

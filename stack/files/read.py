@@ -1,0 +1,223 @@
+"""Files and directories read from blocks: every byte is checked before it comes out, and read a little ahead in order."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from stack.bitswap.interfaces import Session
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, BlockStore
+from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
+from stack.dag.unixfs.directory import Entry
+from stack.dag.unixfs.reader import (
+    FilePart,
+    NotADirectory,
+    Shard,
+    UnixFSNode,
+    children,
+    decode_node,
+    decode_part,
+    list_node,
+    path_names,
+)
+from stack.errors import DecodeError, LimitExceeded
+from stack.files.gather import Gatherer, Want
+from stack.files.leaves import PARTS_MAX
+from stack.files.parts import is_certainly_node
+from stack.files.paths import resolve_path
+from stack.files.tasks import task_group
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import RAW
+from stack.sansio.interfaces import Buffer
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""Asked for, or read from the disk, at once."""
+
+BATCH_PARTS = 256
+BATCHES_AHEAD = 4
+"""Such batches at a time, so that one is given out while two are hashed and one is on its way: 16 MiB at the most."""
+
+LIST_ENTRIES = 64
+"""Entries of a directory whose first blocks are asked for at a time."""
+
+
+@asynccontextmanager
+async def open_content(
+    session: Session, store: BlockStore, root: Cid, path: str = "", *, offset: int = 0, length: int | None = None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The bytes of a file from `offset`, in pieces, in order. A context, because it reads ahead; leaving it stops that.
+
+    An offset behind the end gives nothing. Raises LinkNotFound, DecodeError (also when it is no file, and while pieces
+    come), and what the session raises. A session for this should ask in the order of the file.
+    """
+    gatherer = Gatherer(session, store)
+    cid = await resolve_path(gatherer.node, root, path_names(path))
+    node = decode_node(cid, await gatherer.get(cid))
+    if not node.is_file:
+        raise DecodeError(f"{cid} is no file but a {node.kind.name}")
+    stop = FILE_SIZE_MAX if length is None else min(offset + length, FILE_SIZE_MAX)
+    reading = _Reading(gatherer, node, offset, stop)
+    async with task_group() as group:
+        group.start_soon(reading.run, group)
+        yield reading.pieces()
+        group.cancel_scope.cancel()
+
+
+class _Batch:
+    """Parts that are read together."""
+
+    __slots__ = ("done", "parts", "pieces")
+
+    def __init__(self, parts: list[FilePart]) -> None:
+        self.parts = parts
+        self.pieces: list[bytes] = []
+        self.done = anyio.Event()
+
+
+class _Reading:
+    """One walk through a file: `run` goes ahead, `pieces` follows."""
+
+    def __init__(self, gatherer: Gatherer, root: UnixFSNode, start: int, stop: int) -> None:
+        self._gatherer = gatherer
+        self._root = root
+        self._start = start
+        self._stop = stop
+        self._sender, self._batches = anyio.create_memory_object_stream[_Batch](BATCHES_AHEAD - 1)
+
+    async def run(self, group: TaskGroup) -> None:
+        """Walk the nodes and ask for the leaves; waits when enough is on its way."""
+        async with self._sender:
+            stack = self._below(self._root, FilePart(self._root.cid, 0, self._root.file_size))
+            parts: list[FilePart] = []
+            while stack or parts:
+                if parts and (
+                    not stack or len(parts) == BATCH_PARTS or sum(part.size for part in parts) >= BATCH_BYTES
+                ):
+                    batch = _Batch(parts)
+                    parts = []
+                    await self._sender.send(batch)
+                    group.start_soon(self._fill, batch)
+                    continue
+                part = stack.pop()
+                if is_certainly_node(part):
+                    node = decode_part(part, await self._gatherer.node(part.cid))
+                    stack += self._below(node, part)
+                    if len(stack) > PARTS_MAX:
+                        raise LimitExceeded("parts of a file that wait to be read", PARTS_MAX)
+                else:
+                    parts.append(part)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The bytes, in order."""
+        head = self._cut(self._root.payload, 0)
+        if head:
+            yield head
+        async for batch in self._batches:
+            await batch.done.wait()
+            for piece in batch.pieces:
+                yield piece
+
+    async def _fill(self, batch: _Batch) -> None:
+        batch.pieces = await self._read(batch.parts)
+        batch.done.set()
+
+    async def _read(self, parts: list[FilePart]) -> list[bytes]:
+        """The pieces of these parts. Calls itself for small nodes among them, as deep as `children` allows."""
+        blocks: dict[bytes, bytes] = {}
+
+        def receive(multihash: bytes, block: Buffer) -> None:
+            blocks[multihash] = bytes(block)
+
+        different = {part.cid.multihash: part.cid for part in parts}
+        await self._gatherer.fetch([Want(cid, partial(receive, key)) for key, cid in different.items()])
+        pieces = []
+        for part in parts:
+            node = decode_part(part, blocks[part.cid.multihash])
+            pieces.append(self._cut(node.payload, part.offset))
+            below = self._below(node, part)
+            if below:
+                pieces += await self._read(below[::-1])
+        return [piece for piece in pieces if piece]
+
+    def _below(self, node: UnixFSNode, part: FilePart) -> list[FilePart]:
+        """The parts below a node, the last one first."""
+        return children(node, part.offset, depth=part.depth, start=self._start, stop=self._stop)[::-1]
+
+    def _cut(self, payload: memoryview, offset: int) -> bytes:
+        """What of a payload at `offset` is asked for."""
+        return bytes(payload[max(self._start - offset, 0) : max(self._stop - offset, 0)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedEntry:
+    """A name in a directory."""
+
+    name: str
+    cid: Cid
+    size: int | None
+    """Content bytes of a file; None for anything else, and where it was not looked at."""
+    type: str
+    """`file`, `directory`, `symlink`, or `unknown`."""
+
+
+_TYPES = {
+    NodeKind.RAW: "file",
+    NodeKind.FILE: "file",
+    NodeKind.DIRECTORY: "directory",
+    NodeKind.HAMT_SHARD: "directory",
+    NodeKind.SYMLINK: "symlink",
+}
+
+
+async def list_entries(
+    session: Session, store: BlockStore, root: Cid, path: str = "", *, look: bool = True
+) -> AsyncIterator[ListedEntry]:
+    """The entries of a directory as its blocks come, sharded or not. With `look`, each entry's first block is read too.
+
+    Raises LinkNotFound, NotADirectory, DecodeError, and what the session raises.
+    """
+    gatherer = Gatherer(session, store)
+    cid = await resolve_path(gatherer.node, root, path_names(path))
+    block = await gatherer.get(cid)
+    node = decode_node(cid, block)
+    if not node.is_directory:
+        raise NotADirectory("", cid, node.kind)
+    await store.put([(cid, block)])
+    entries, shards = list_node(node)
+    shards.reverse()
+    while True:
+        for start in range(0, len(entries), LIST_ENTRIES):
+            for listed in await _look(gatherer, entries[start : start + LIST_ENTRIES], look):
+                yield listed
+        if not shards:
+            return
+        shard: Shard = shards.pop()
+        entries, more = list_node(decode_node(shard.cid, await gatherer.node(shard.cid)), shard)
+        shards += reversed(more)
+
+
+async def _look(gatherer: Gatherer, entries: list[Entry], look: bool) -> list[ListedEntry]:
+    found: dict[Cid, tuple[str, int | None]] = {}
+
+    def receive(cid: Cid, block: Buffer) -> None:
+        try:
+            node = decode_node(cid, block)
+        except DecodeError:
+            return  # it stays unknown: a directory may hold anything
+        found[cid] = _TYPES.get(node.kind, "unknown"), node.file_size if node.is_file else None
+
+    for entry in entries:
+        # What is claimed to be a raw block of a size that blocks have, is one: no need to fetch it.
+        if entry.cid.codec == RAW and entry.dag_size <= BLOCK_SIZE_MAX:
+            found[entry.cid] = "file", entry.dag_size
+    if look:
+        cids = {entry.cid: None for entry in entries if entry.cid not in found}
+        await gatherer.fetch([Want(cid, partial(receive, cid)) for cid in cids])
+    listed = []
+    for entry in entries:
+        kind, size = found.get(entry.cid, ("unknown", None))
+        listed.append(ListedEntry(name=entry.name, cid=entry.cid, size=size, type=kind))
+    return listed

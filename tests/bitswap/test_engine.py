@@ -1,0 +1,422 @@
+"""Whose wants are answered next, and with what."""
+
+import pytest
+
+from stack.bitswap.engine import Engine, EngineParameters, LookUp, PresencesReady, SendBlocks
+from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want, WantKind
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from tests.bitswap.simulation import KIB, MIB, cid_of, peer_named
+
+ALICE, BOB, CAROL = (peer_named(name) for name in ("alice", "bob", "carol"))
+CIDS = [cid_of(index) for index in range(200)]
+
+
+class Server:
+    """An engine and a store of sizes; look-ups are answered at once."""
+
+    def __init__(self, parameters: EngineParameters | None = None, *peers: PeerId) -> None:
+        self.engine = Engine(parameters)
+        self.sizes: dict[Cid, int] = {}
+        self.now = 0.0
+        for peer in peers or (ALICE, BOB, CAROL):
+            self.engine.peer_connected(peer)
+
+    def wants(self, peer: PeerId, *wants: Want, full: bool = False) -> None:
+        self.engine.receive_wants(peer, wants, full=full)
+
+    def effects(self) -> list[SendBlocks | PresencesReady]:
+        """All that happens now, but the look-ups."""
+        effects: list[SendBlocks | PresencesReady] = []
+        while (effect := self.engine.next_effect(self.now)) is not None:
+            if isinstance(effect, LookUp):
+                self.engine.looked_up(effect.peer, effect.cids, [self.sizes.get(cid) for cid in effect.cids])
+            else:
+                effects.append(effect)
+        return effects
+
+    def sends(self) -> list[SendBlocks]:
+        return [effect for effect in self.effects() if isinstance(effect, SendBlocks)]
+
+    def presences(self, peer: PeerId) -> list[tuple[Cid, bool]]:
+        self.effects()
+        return [(presence.cid, presence.have) for presence in self.engine.take_presences(peer, 1000)]
+
+    def sent(self, message: SendBlocks, *missing: Cid, seconds: float = 0.01) -> None:
+        self.engine.message_sent(message.id, missing, message.size, self.now + seconds)
+
+
+def test_wants_are_looked_up_and_answered_with_their_blocks() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: 1000, CIDS[1]: 2000}
+    server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
+    assert server.engine.wants == 2
+    assert server.engine.next_effect(0.0) == LookUp(peer=ALICE, cids=(CIDS[0], CIDS[1]))
+    server.engine.looked_up(ALICE, (CIDS[0], CIDS[1]), [1000, 2000])
+    assert server.engine.wants == 2
+    message = server.engine.next_effect(0.0)
+    assert message == SendBlocks(id=1, peer=ALICE, cids=(CIDS[0], CIDS[1]), size=3000, pending_bytes=0)
+    assert server.engine.next_effect(0.0) is None
+    assert server.engine.wants == 0
+    assert isinstance(message, SendBlocks)
+    server.sent(message)
+    ledger = server.engine.ledger(ALICE)
+    assert ledger is not None
+    assert (ledger.blocks_sent, ledger.bytes_sent) == (2, 3000)
+    assert repr(server.engine) == "<Engine 3 peers, 0 bytes on their way>"
+    assert server.engine.ledger(peer_named("nobody")) is None
+
+
+def test_what_came_in_while_looking_up_is_looked_up_next() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0]))
+    server.wants(ALICE, Want(CIDS[1]))
+    server.wants(ALICE, Want(CIDS[1], priority=9))
+    first = server.engine.next_effect(0.0)
+    assert first == LookUp(peer=ALICE, cids=(CIDS[0],))
+    assert server.engine.next_effect(0.0) is None
+    assert server.engine.wants == 2
+    server.engine.looked_up(ALICE, (CIDS[0],), [None])
+    assert server.engine.next_effect(0.0) == LookUp(peer=ALICE, cids=(CIDS[1],))
+    server.engine.looked_up(ALICE, (CIDS[1],), [None])
+    assert server.engine.next_effect(0.0) is None
+
+
+def test_want_have_is_answered_without_the_block_unless_that_is_small() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: 1024, CIDS[1]: 1025}
+    server.wants(
+        ALICE, *(Want(cid, WantKind.HAVE, send_dont_have=True) for cid in CIDS[:3]), Want(CIDS[3], WantKind.HAVE)
+    )
+    sends = server.sends()
+    assert [message.cids for message in sends] == [(CIDS[0],)]
+    assert server.presences(ALICE) == [(CIDS[1], True), (CIDS[2], False)]
+    assert server.engine.wants == 2  # those that are not here wait for their block
+
+
+def test_presences_are_announced_once_and_taken_in_parts() -> None:
+    server = Server()
+    server.wants(ALICE, *(Want(cid, send_dont_have=True) for cid in CIDS[:5]))
+    assert server.effects() == [PresencesReady(peer=ALICE)]
+    assert server.engine.take_presences(ALICE, 2) == (Presence(CIDS[0], False), Presence(CIDS[1], False))
+    assert len(server.engine.take_presences(ALICE, 100)) == 3
+    assert server.engine.take_presences(ALICE, 100) == ()
+    assert server.engine.take_presences(peer_named("nobody"), 100) == ()
+    server.wants(ALICE, Want(CIDS[0], send_dont_have=True))
+    assert server.effects() == [PresencesReady(peer=ALICE)]
+
+
+def test_presences_that_nobody_reads_are_bounded() -> None:
+    server = Server(EngineParameters(presences=10))
+    server.wants(ALICE, *(Want(cid, send_dont_have=True) for cid in CIDS))
+    assert len(server.presences(ALICE)) == 10
+
+
+def test_a_block_larger_than_may_travel_is_not_there() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: BLOCK_SIZE_MAX + 1, CIDS[1]: BLOCK_SIZE_MAX}
+    server.wants(ALICE, Want(CIDS[0], send_dont_have=True), Want(CIDS[1]))
+    assert [message.cids for message in server.sends()] == [(CIDS[1],)]
+    assert server.presences(ALICE) == [(CIDS[0], False)]
+
+
+def test_a_block_that_comes_later_goes_to_all_who_wait() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0]))
+    server.wants(BOB, Want(CIDS[0], WantKind.HAVE), Want(CIDS[1]))
+    assert server.sends() == []
+    server.engine.blocks_added(CIDS[:1] + CIDS[5:6], [5000, 10])
+    assert [(message.peer, message.cids) for message in server.sends()] == [(ALICE, (CIDS[0],))]
+    assert server.presences(BOB) == [(CIDS[0], True)]
+    server.engine.blocks_added([CIDS[0]], [5000])
+    assert server.effects() == []
+
+
+def test_a_full_wantlist_replaces_all_that_was_wanted() -> None:
+    server = Server()
+    server.sizes = {CIDS[2]: 10}
+    server.wants(ALICE, Want(CIDS[0]))
+    server.effects()
+    server.wants(ALICE, Want(CIDS[1]))  # being looked up
+    look_up = server.engine.next_effect(0.0)
+    server.wants(ALICE, Want(CIDS[3]))  # to be looked up
+    assert server.engine.wants == 3
+    server.wants(ALICE, Want(CIDS[2]), full=True)
+    assert server.engine.wants == 1
+    assert isinstance(look_up, LookUp)
+    server.engine.looked_up(ALICE, look_up.cids, [100])
+    assert [message.cids for message in server.sends()] == [(CIDS[2],)]
+    assert server.engine.wants == 0
+    server.engine.blocks_added(CIDS[:4], [10] * 4)
+    assert server.sends() == []
+
+
+def test_cancels_reach_wants_wherever_they_are() -> None:
+    parameters = EngineParameters(outstanding_start=100)
+    server = Server(parameters)
+    server.sizes = {CIDS[0]: 100, CIDS[1]: 100}
+    server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]), Want(CIDS[2], send_dont_have=True))
+    first = server.sends()
+    assert [message.cids for message in first] == [(CIDS[0],)]
+    server.wants(ALICE, Want(CIDS[3]))
+    look_up = server.engine.next_effect(0.0)
+    server.wants(ALICE, Want(CIDS[4]), Want(CIDS[5]))
+    server.wants(ALICE, *(Want(cid, cancel=True) for cid in CIDS[1:5]))
+    assert server.engine.wants == 1
+    assert isinstance(look_up, LookUp)
+    server.engine.looked_up(ALICE, look_up.cids, [100])
+    server.sent(first[0])
+    assert server.sends() == []
+    assert server.engine.take_presences(ALICE, 10) == ()
+    server.engine.blocks_added([CIDS[2]], [10])
+    assert server.sends() == []
+    assert server.engine._absent == {CIDS[5].multihash: {ALICE: None}}
+
+
+def test_a_block_on_its_way_is_not_sent_twice() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: 100}
+    server.wants(ALICE, Want(CIDS[0]))
+    message = server.sends()[0]
+    server.wants(ALICE, Want(CIDS[0]))
+    assert server.effects() == []
+    server.sent(message)
+    server.wants(ALICE, Want(CIDS[0]))
+    assert len(server.sends()) == 1
+
+
+def test_blocks_that_could_not_be_read_are_told_and_wait() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: 100, CIDS[1]: 200}
+    server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
+    message = server.sends()[0]
+    server.engine.message_sent(message.id, [CIDS[0]], 200, 1.0)
+    ledger = server.engine.ledger(ALICE)
+    assert ledger is not None
+    assert (ledger.blocks_sent, ledger.bytes_sent) == (1, 200)
+    assert server.presences(ALICE) == [(CIDS[0], False)]
+    server.engine.blocks_added([CIDS[0]], [100])
+    assert [message.cids for message in server.sends()] == [(CIDS[0],)]
+
+
+def test_a_message_that_failed_frees_its_room() -> None:
+    server = Server(EngineParameters(outstanding_start=100))
+    server.sizes = {CIDS[0]: 100, CIDS[1]: 100}
+    server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
+    first = server.sends()
+    assert len(first) == 1
+    server.engine.message_failed(first[0].id)
+    second = server.sends()
+    assert [message.cids for message in second] == [(CIDS[1],)]
+    server.sent(second[0])
+    assert server.engine._total == server.engine._total_unproven == 0
+    ledger = server.engine.ledger(ALICE)
+    assert ledger is not None and ledger.blocks_sent == 1
+
+
+def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
+    server = Server(EngineParameters(outstanding_start=10 * MIB, outstanding_most=10 * MIB))
+    server.sizes = dict.fromkeys(CIDS[:7], 300 * KIB) | {CIDS[7]: 2 * MIB, CIDS[8]: MIB, CIDS[9]: MIB}
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:10]))
+    sends = server.sends()
+    assert [len(message.cids) for message in sends] == [3, 3, 1, 1, 1, 1]
+    assert [message.pending_bytes for message in sends][-1] == 0
+    assert sends[0].pending_bytes == 4 * 300 * KIB + 4 * MIB
+    assert sends[0].size == 900 * KIB
+
+
+def test_as_much_goes_to_a_peer_as_it_may_have_on_the_way() -> None:
+    server = Server(
+        EngineParameters(message=100, outstanding_start=250, outstanding_least=250, outstanding_most=250)
+    )
+    server.sizes = dict.fromkeys(CIDS[:10], 100)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:10]))
+    sends = server.sends()
+    assert len(sends) == 2
+    server.sent(sends[0])
+    assert len(server.sends()) == 1
+
+
+def test_one_block_always_goes_even_if_it_is_larger_than_the_allowance() -> None:
+    server = Server(EngineParameters(outstanding_start=100))
+    server.sizes = dict.fromkeys(CIDS[:2], 1000)
+    server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
+    assert [message.cids for message in server.sends()] == [(CIDS[0],)]
+
+
+@pytest.mark.parametrize(
+    ("rate", "allowance"),
+    [
+        (100 * KIB, 256 * KIB),
+        (600 * KIB, 600 * KIB),
+        (5 * MIB, MIB),
+        (20 * MIB, 2 * MIB),
+        (400 * MIB, 4 * MIB),
+    ],
+)
+def test_a_peer_gets_as_much_ahead_as_it_takes_soon(rate: int, allowance: int) -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: MIB}
+    server.wants(ALICE, Want(CIDS[0]))
+    message = server.sends()[0]
+    server.sent(message, seconds=MIB / rate)
+    assert server.engine._peers[ALICE].allowance == pytest.approx(allowance, abs=2)
+
+
+def test_peers_are_served_in_turns_by_bytes() -> None:
+    server = Server(EngineParameters(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
+    server.sizes = dict.fromkeys(CIDS, 100)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:100]))
+    server.wants(BOB, *(Want(cid) for cid in CIDS[100:110]))
+    order = []
+    waiting = server.sends()
+    while waiting:
+        message = waiting.pop(0)
+        order.append(message.peer)
+        server.sent(message)
+        waiting += server.sends()
+    assert order[:20] == [ALICE, BOB] * 10
+    assert order[20:] == [ALICE] * 90
+
+
+def test_who_wanted_nothing_for_long_gets_no_credit_for_it() -> None:
+    parameters = EngineParameters(
+        message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100, total=100
+    )
+    server = Server(parameters)
+    server.sizes = dict.fromkeys(CIDS, 100)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:50]))
+    for _ in range(20):
+        server.sent(server.sends()[0])
+    server.wants(BOB, *(Want(cid) for cid in CIDS[:50]))
+    order = []
+    for _ in range(20):
+        message = server.sends()[0]
+        order.append(message.peer)
+        server.sent(message)
+    assert 9 <= order.count(ALICE) <= 11
+
+
+def test_a_small_want_need_not_wait_for_a_large_queue() -> None:
+    parameters = EngineParameters(
+        message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100, total=100
+    )
+    server = Server(parameters)
+    server.sizes = dict.fromkeys(CIDS, 100)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:100]))
+    first = server.sends()[0]
+    server.wants(BOB, Want(CIDS[150]))
+    assert server.sends() == []
+    server.sent(first)
+    second = server.sends()[0]
+    server.sent(second)
+    third = server.sends()[0]
+    assert BOB in (second.peer, third.peer)
+
+
+def test_what_is_on_the_way_to_all_is_bounded_and_more_so_to_unproven_peers() -> None:
+    server = Server(EngineParameters(message=100, outstanding_start=1000, total=500, total_unproven=200))
+    server.sizes = dict.fromkeys(CIDS, 100)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:50]))
+    first = server.sends()
+    assert len(first) == 2  # nothing proven yet
+    server.sent(first[0])
+    assert len(server.sends()) == 4
+    assert server.engine._total == 500
+    assert server.engine._total_unproven == 0
+    server.wants(BOB, Want(CIDS[0]))
+    assert server.sends() == []
+    server.sent(first[1])
+    assert [message.peer for message in server.sends()] == [BOB]
+    assert (server.engine._total, server.engine._total_unproven) == (500, 100)
+
+
+def test_A45_all_is_forgotten_when_a_peer_leaves() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: 10}
+    server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1], send_dont_have=True))
+    message = server.sends()[0]
+    server.wants(ALICE, Want(CIDS[2]))
+    look_up = server.engine.next_effect(0.0)
+    server.wants(ALICE, Want(CIDS[3]))
+    server.engine.peer_disconnected(ALICE)
+    server.engine.peer_disconnected(ALICE)
+    assert server.engine.wants == 0
+    assert server.engine._absent == {}
+    assert (server.engine._total, server.engine._total_unproven) == (0, 0)
+    assert isinstance(look_up, LookUp)
+    server.engine.looked_up(ALICE, look_up.cids, [1])
+    server.engine.peer_connected(ALICE)
+    server.engine.looked_up(ALICE, look_up.cids, [1])
+    server.sent(message)  # of the connection before
+    assert server.effects() == []
+    assert (server.engine._total, server.engine._total_unproven) == (0, 0)
+    ledger = server.engine.ledger(ALICE)
+    assert ledger is not None and ledger.blocks_sent == 0
+    assert server.engine._sending == {}
+
+
+def test_leaving_gives_back_the_room_of_proven_peers_too() -> None:
+    server = Server()
+    server.sizes = {CIDS[0]: 10, CIDS[1]: 10}
+    server.wants(ALICE, Want(CIDS[0]))
+    server.sent(server.sends()[0])
+    server.wants(ALICE, Want(CIDS[1]))
+    message = server.sends()[0]
+    assert (server.engine._total, server.engine._total_unproven) == (10, 0)
+    server.engine.peer_disconnected(ALICE)
+    assert (server.engine._total, server.engine._total_unproven) == (0, 0)
+    server.engine.message_failed(message.id)
+    assert server.engine._total == 0
+
+
+def test_the_wants_of_strangers_are_not_kept() -> None:
+    server = Server()
+    nobody = peer_named("nobody")
+    server.wants(nobody, Want(CIDS[0]))
+    server.engine.count_received(nobody, 1, 1)
+    assert server.engine.wants == 0
+    assert server.effects() == []
+
+
+def test_connecting_twice_changes_nothing() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0]))
+    server.engine.peer_connected(ALICE)
+    assert server.engine.wants == 1
+
+
+def test_received_bytes_are_counted() -> None:
+    server = Server()
+    server.engine.count_received(ALICE, 2, 500)
+    ledger = server.engine.ledger(ALICE)
+    assert ledger is not None
+    assert (ledger.blocks_received, ledger.bytes_received) == (2, 500)
+
+
+def test_B8_wants_that_wait_for_the_index_are_bounded() -> None:
+    server = Server(EngineParameters(lookups=150))
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:100]))
+    server.wants(BOB, *(Want(cid) for cid in CIDS[:100]))
+    assert server.engine.wants == 150
+    server.engine.next_effect(0.0)
+    server.engine.looked_up(ALICE, CIDS[:100], [None] * 100)
+    server.wants(BOB, *(Want(cid) for cid in CIDS[100:200]))
+    assert server.engine.wants == 100 + 150
+
+
+def test_B8_wants_of_one_peer_that_wait_for_the_index_are_bounded() -> None:
+    server = Server()
+    many = [Want(cid_of(10_000 + index)) for index in range(WANTS_PER_MESSAGE_MAX + 1)]
+    server.wants(ALICE, Want(CIDS[0]))
+    server.wants(ALICE, *many)
+    assert server.engine.wants == 1 + WANTS_PER_MESSAGE_MAX
+
+
+def test_A48_identity_cids_and_weak_hashes_are_passed_over() -> None:
+    server = Server()
+    weak = Cid.v1(0x55, b"\x12\x0a" + bytes(10))
+    server.wants(ALICE, Want(Cid.of(b"x", hash="identity"), send_dont_have=True), Want(weak, send_dont_have=True))
+    assert server.engine.wants == 0
+    assert server.effects() == []

@@ -1,0 +1,37 @@
+"""What differs by system."""
+
+import ctypes
+import socket
+
+import pytest
+
+from stack import platform
+from stack.platform import interface_addresses
+
+
+def test_the_interfaces_of_this_machine_are_named() -> None:
+    addresses = interface_addresses()
+    assert "127.0.0.1" in addresses
+    assert len(addresses) == len(set(addresses))
+    for address in addresses:
+        socket.getaddrinfo(address, None, flags=socket.AI_NUMERICHOST)
+
+
+def test_a_system_without_getifaddrs_asks_for_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def getifaddrs(self, first: object) -> int:
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Failing())
+    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
+    assert "127.0.0.1" in interface_addresses()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert "127.0.0.1" in interface_addresses()
+
+
+def test_a_machine_that_does_not_know_its_name_has_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object, **options: object) -> object:
+        raise OSError("unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert platform._addresses_of_host_name() == ["127.0.0.1"]
