@@ -144,7 +144,10 @@ class _Round:
         """Play it; raises Stalled when it takes far too long."""
         with anyio.move_on_after(ROUND_SECONDS):
             async with self._process("sharer", "share", str(self._file), "--json", "--no-qr") as sharer:
-                shared = json.loads(await _first_line(sharer))
+                line = await _first_line(sharer)
+                if not line:
+                    raise FetchError("the sharer ended before it had a ticket")
+                shared = json.loads(line)
                 self._say(f"sharer: {shared['ticket']}")
                 return await self._fetch(sharer, shared["ticket"], Cid.parse(shared["cid"]))
         raise Stalled(f"the demo was not done in {ROUND_SECONDS:.0f} s; this is a bug")

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
-import anyio
 import anyio.to_thread
 
 from stack.bitswap.interfaces import Session
@@ -18,14 +18,19 @@ from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""Blocks put into the store, or got from it, at once."""
+"""Blocks put into the store at once."""
 
-BATCH_BLOCKS = 64
+BATCH_BLOCKS = 16
+"""Blocks got at once for an export, 32 MiB at the very most."""
+
+AHEAD_BYTES = 32 * 1024 * 1024
+"""Blocks got ahead and not yet needed: a deep DAG leaves some on each level."""
+
 PIECE_BYTES = 1024 * 1024
 """The reader is given at most so much at a time."""
 
 BLOCKS_MAX = 10_000_000
-"""Different blocks of one export: each is remembered (100 bytes), so that it is written once."""
+"""Different blocks of one export, and links that wait: each is remembered (100 bytes), so that it is written once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,44 +109,48 @@ def _feed(reader: CarReader, piece: bytes) -> list[HeaderRead | BlockRead]:
 
 
 async def export_car(session: Session, store: BlockStore, root: Cid) -> AsyncIterator[bytes]:
-    """The DAG below a root as an archive of version 1, in pieces: each block once, parents before children, depth first.
+    """The DAG below a root as an archive of version 1, in pieces: each block once, depth first, parents before children.
 
-    Blocks that are not here are fetched, in batches of what is known to be needed. Raises DecodeError, LimitExceeded, and
-    what the session raises.
+    Blocks that are not here are fetched and kept. Raises DecodeError, LimitExceeded, and what the session raises.
     """
-    gatherer = Gatherer(session, store)
+    ahead = _Ahead(Gatherer(session, store), store)
     yield header([root])
-    seen = {root.multihash}
+    seen: set[bytes] = set()
     waiting = [root]
     while waiting:
-        batch = waiting[-BATCH_BLOCKS:]
-        blocks = await _get_all(gatherer, batch)
-        # Depth first: only the last one's children are known to come next; the others have been read ahead.
-        out: list[bytes] = []
-        for cid in reversed(batch):
-            waiting.pop()
-            block = blocks[cid.multihash]
-            if cid.hash_code != IDENTITY:
-                out.append(section(cid, block))
-            below = [link for link in links(cid, block) if link.multihash not in seen]
-            if below:
-                fresh = list({link.multihash: link for link in below}.values())
-                seen.update(link.multihash for link in fresh)
-                if len(seen) > BLOCKS_MAX:
-                    raise LimitExceeded("blocks of an archive", BLOCKS_MAX)
-                waiting += reversed(fresh)
-                break
-        yield b"".join(out)
+        cid = waiting.pop()
+        if cid.multihash in seen:
+            continue
+        seen.add(cid.multihash)
+        if len(seen) + len(waiting) > BLOCKS_MAX:
+            raise LimitExceeded("blocks of an archive", BLOCKS_MAX)
+        block = await ahead.take(cid, waiting)
+        if cid.hash_code != IDENTITY:
+            yield section(cid, block)
+        waiting += [link for link in reversed(links(cid, block)) if link.multihash not in seen]
 
 
-async def _get_all(gatherer: Gatherer, cids: list[Cid]) -> dict[bytes, bytes]:
-    blocks: dict[bytes, bytes] = {}
+class _Ahead:
+    """Blocks of a walk, got some at a time before they are needed."""
 
-    def take(multihash: bytes) -> "Receiver":
-        def receive(block: Buffer) -> None:
-            blocks[multihash] = bytes(block)
+    def __init__(self, gatherer: Gatherer, store: BlockStore) -> None:
+        self._gatherer = gatherer
+        self._store = store
+        self._blocks: dict[bytes, bytes] = {}
 
-        return receive
+    async def take(self, cid: Cid, waiting: list[Cid]) -> bytes:
+        """The block of `cid`; `waiting` is what comes after it, the next one last."""
+        if cid.multihash not in self._blocks:
+            if sum(map(len, self._blocks.values())) > AHEAD_BYTES:
+                self._blocks.clear()  # they are in the store by now
+            await self._get([cid, *waiting[: -BATCH_BLOCKS - 1 : -1]])
+        return self._blocks.pop(cid.multihash)
 
-    await gatherer.fetch([Want(cid, take(cid.multihash)) for cid in cids])
-    return blocks
+    async def _get(self, cids: list[Cid]) -> None:
+        def receive(multihash: bytes, block: Buffer) -> None:
+            self._blocks[multihash] = bytes(block)
+
+        wanted = {cid.multihash: cid for cid in cids if cid.multihash not in self._blocks}
+        sent = await self._gatherer.fetch([Want(cid, partial(receive, key)) for key, cid in wanted.items()])
+        if sent:
+            await self._store.put([(wanted[key], self._blocks[key]) for key in sent])

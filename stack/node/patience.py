@@ -1,24 +1,29 @@
 """A session with a time limit for each block, for requests that read rather than fetch files."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, Session
 from stack.errors import NoProvider, Stalled
+from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
 
 FIRST_PROVIDER_SECONDS = 30.0
 """Design: so long a command looks for a first provider before it says that nobody was found."""
 
 
+POLL_SECONDS = 0.25
+
+
 class PatientSession:
-    """Wraps a session: `get` gives up after `timeout` seconds, or after 30 s when nobody has ever delivered."""
+    """Wraps a session: calls give up after `timeout` seconds without progress, or after 30 s when nobody has ever delivered."""
 
     def __init__(self, session: Session, timeout: float | None) -> None:
         self._session = session
         self._timeout = timeout
-        self._delivered = False
+        self._delivered = 0
 
     def add_provider(self, provider: Provider) -> None:
         """See Session."""
@@ -26,21 +31,40 @@ class PatientSession:
 
     async def get(self, cid: Cid) -> bytes:
         """See Session. Raises NoProvider when nobody was found who has it, Stalled when they ceased to deliver."""
-        limit = self._timeout if self._timeout is not None else None if self._delivered else FIRST_PROVIDER_SECONDS
-        with anyio.move_on_after(limit):
-            block = await self._session.get(cid)
-            self._delivered = True
-            return block
-        if self._delivered:
-            raise Stalled(f"nothing came for {limit:g} s, {cid} is missing")
-        raise NoProvider(f"nobody was found within {limit:g} s who has {cid}")
+        async with self._patience():
+            return await self._session.get(cid)
+        raise AssertionError("unreachable")
 
     async def fetch(
         self, cids: Sequence[Cid], sink: BlockSink | None = None, *, leaves: Sequence[int] | None = None
     ) -> None:
-        """See Session; without a time limit of its own."""
-        await self._session.fetch(cids, sink, leaves=leaves)
+        """See Session. Raises as `get`."""
+        async with self._patience():
+            await self._session.fetch(cids, sink, leaves=leaves)
 
     def reports(self) -> list[PeerReport]:
         """See Session."""
         return self._session.reports()
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        async with task_group() as tasks:
+            tasks.start_soon(self._watch)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        quiet_since = anyio.current_time()
+        while True:
+            await anyio.sleep(POLL_SECONDS)
+            delivered = sum(report.bytes for report in self._session.reports())
+            if delivered != self._delivered:
+                self._delivered, quiet_since = delivered, anyio.current_time()
+            quiet = anyio.current_time() - quiet_since
+            limit = FIRST_PROVIDER_SECONDS if self._timeout is None else self._timeout
+            if quiet < limit:
+                continue
+            if not self._delivered:
+                raise NoProvider(f"nobody was found within {limit:g} s who has it")
+            if self._timeout is not None:
+                raise Stalled(f"nothing came for {limit:g} s")

@@ -197,8 +197,6 @@ STRICT_SCORES = PeerScoreParams(
 )
 """Every offence shows at once."""
 
-SCORED = GossipsubParams(
-    score=STRICT_SCORES, thresholds=PeerScoreThresholds(gossip=-100, publish=-500, graylist=-1000)
-)
+SCORED = GossipsubParams(score=STRICT_SCORES, thresholds=PeerScoreThresholds(gossip=-100, publish=-500, graylist=-1000))
 
 __all__ = ["Connect", "Protect", "Validate"]

@@ -1,7 +1,5 @@
 """Peer exchange: naming others when pruning, and dialling those that are named."""
 
-from random import Random
-
 from stack.gossipsub.events import Connect, PeersExchanged
 from stack.gossipsub.exchange import ADDRESSES_MAX, RECORD_BYTES_MAX
 from stack.gossipsub.messages import PROTOCOL_1_0, PeerInfo, Prune
@@ -141,4 +139,3 @@ def test_the_choice_of_peers_depends_on_the_seed_alone() -> None:
         return prunes(overfull(Lab(GossipsubParams(do_px=True), seed=7)).beat())
 
     assert run() == run()
-    assert Random(7).random() == Random(7).random()

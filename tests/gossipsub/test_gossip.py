@@ -1,8 +1,8 @@
 """IHAVE, IWANT, IDONTWANT, promises, fanout and flood publishing."""
 
 from stack.gossipsub.events import ControlIgnored, IgnoreReason, PromisesBroken
-from stack.gossipsub.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_FLOODSUB, IHave, Message, Prune, Rpc
-from stack.gossipsub.params import GossipsubParams, PeerScoreThresholds
+from stack.gossipsub.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_FLOODSUB, IHave, Prune, Rpc
+from stack.gossipsub.params import GossipsubParams
 from tests.gossipsub.lab import (
     SCORED,
     STRICT_SCORES,
@@ -338,9 +338,3 @@ def test_a_mesh_member_that_never_subscribed_gets_messages() -> None:
     assert receivers(lab.publish(1, message(1))) == {2}
     lab.control(2, prune=(Prune(TOPIC),))
     assert receivers(lab.publish(1, message(2))) == set()
-
-
-def test_thresholds_have_the_order_of_the_specification() -> None:
-    thresholds = PeerScoreThresholds()
-    assert thresholds.graylist < thresholds.publish < thresholds.gossip < 0
-    assert Message(TOPIC).data is None

@@ -46,9 +46,7 @@ prunes = st.builds(
 )
 controls = st.builds(
     Control,
-    ihave=st.lists(
-        st.builds(IHave, topics, st.lists(ids, min_size=1, max_size=4).map(tuple)), max_size=3
-    ).map(tuple),
+    ihave=st.lists(st.builds(IHave, topics, st.lists(ids, min_size=1, max_size=4).map(tuple)), max_size=3).map(tuple),
     iwant=st.lists(ids, max_size=4).map(tuple),
     graft=st.lists(topics, max_size=4).map(tuple),
     prune=st.lists(prunes, max_size=3).map(tuple),

@@ -9,7 +9,8 @@ from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
 from stack.blocks.store import DiskStore
 from stack.dag import links
 from stack.errors import ConfigError, LimitExceeded, Refused
-from stack.files.car_io import export_car, fetch_dag, import_car
+from stack.files.car_io import export_car, import_car
+from stack.files.dag import fetch_dag
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import code_of
 from stack.node.api import (
@@ -61,7 +62,7 @@ async def add_pin(node: "Node", request: AddPin) -> Done:
     store = _disk(node)
     with store.hold(request.cid):
         async with node.patient_session(request.cid, timeout=request.timeout) as session:
-            count = await fetch_dag(session, request.cid)
+            count = await fetch_dag(session, node.blocks, request.cid)
         await store.add_pin(request.cid, request.name)
     return Done(count=count)
 
@@ -152,5 +153,5 @@ async def car_import(node: "Node", request: CarImport, data: AsyncIterator[bytes
 async def car_export(node: "Node", request: CarExport) -> AsyncGenerator[bytes, None]:
     """Write the DAG below a root."""
     async with node.patient_session(request.cid, timeout=request.timeout) as session:
-        async for piece in export_car(session, request.cid):
+        async for piece in export_car(session, node.blocks, request.cid):
             yield piece

@@ -95,7 +95,6 @@ class Subscription:
         "id",
         "inbound",
         "log",
-        "needs_resend",
         "others",
         "own_told",
         "peer",
@@ -106,6 +105,7 @@ class Subscription:
         "tokens",
         "tokens_at",
         "told",
+        "unusable_at",
     )
 
     def __init__(self, id: SubscriptionId, peer: PeerId, root: "Root", now: float, *, inbound: bool) -> None:
@@ -122,7 +122,8 @@ class Subscription:
         self.addresses: tuple[Multiaddr, ...] = ()
         self.log: RangeLog | None = None
         self.has_all = False
-        self.needs_resend = False
+        self.unusable_at: int | None = None
+        """How many leaves we believed in when ranges of another number came, 0 for none; None when all could be used."""
         self.others: dict[PeerId, LeafRanges | None] = {}
         # what we told it
         self.record_told = b""

@@ -236,14 +236,15 @@ class SwarmMachine:
                 self._effects.append(RangesChanged(root=stream.root.cid, peer=member.peer, ranges=ranges))
 
     def _fits(self, stream: Subscription, update: RangesUpdate) -> bool:
-        """Whether the ranges can be kept: of as many leaves as we know the root has, never of as many as a peer says."""
+        """Whether the ranges can be kept: of as many leaves as we know the root has, never of as many as a peer says.
+
+        A fetch learns that number after it has begun; what came before is asked for once more then.
+        """
         own = stream.root.own
-        if own is None:
-            stream.needs_resend = True
-            return False
-        if update.leaves != own.ranges.count:
-            raise RemoteProtocolError(f"ranges of {update.leaves} leaves, the root has {own.ranges.count}")
-        return True
+        if own is not None and update.leaves == own.ranges.count:
+            return True
+        stream.unusable_at = own.ranges.count if own is not None else 0
+        return False
 
     def _tell_joined(self, stream: Subscription) -> None:
         if stream.root.joined and stream.record:
@@ -280,9 +281,10 @@ class SwarmMachine:
 
     def _news(self, stream: Subscription) -> Iterator[Update]:
         ranges = self._own(stream)
-        resend = stream.needs_resend and stream.root.own is not None
+        own = stream.root.own
+        resend = stream.unusable_at is not None and own is not None and own.ranges.count != stream.unusable_at
         if resend:
-            stream.needs_resend = False
+            stream.unusable_at = None
         if ranges is not None or resend:
             yield Update(ranges=ranges, resend=resend)
         if stream.inbound:

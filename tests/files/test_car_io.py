@@ -1,0 +1,121 @@
+"""CARs into a store and out of it."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stack.blocks.memory import MemoryStore
+from stack.dag.car import WrongBlock, header, section
+from stack.dag.unixfs.options import import_options
+from stack.errors import DecodeError, LimitExceeded
+from stack.files import car_io
+from stack.files.car_io import CarContent, export_car, import_car, list_car
+from stack.multiformats.cid import Cid
+from tests.files.conftest import FakeExchange, blocks_of, content, open_store
+from tests.files.test_fetch import shared
+
+CARS = Path(__file__).parent.parent / "vectors" / "car"
+RECORDS = json.loads((CARS / "index.json").read_text())["vectors"]
+
+
+async def pieces(data: bytes, size: int = 700) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def exported(exchange: FakeExchange, store: object, root: Cid) -> bytes:
+    async with exchange.session(root) as session:
+        return b"".join([piece async for piece in export_car(session, store, root)])  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record["file"])
+async def test_B15_every_recorded_archive_is_imported_or_refused(record: dict) -> None:
+    data = (CARS / record["file"]).read_bytes()
+    store = MemoryStore()
+    if record["must"] != "ok":
+        with pytest.raises(DecodeError):
+            await import_car(store, pieces(data))
+        with pytest.raises(DecodeError):
+            [entry async for entry in list_car(pieces(data, 100_000))]
+        return
+    imported = await import_car(store, pieces(data))
+    assert [str(root) for root in imported.roots] == [str(Cid.parse(root)) for root in record["roots"]]
+    listed = [entry async for entry in list_car(pieces(data))]
+    assert len([size for _, size in listed if size is not None]) == imported.blocks
+    assert all(block is not None for block in blocks_of(store).values())
+
+
+@pytest.mark.anyio
+async def test_a_dag_survives_export_and_import(tmp_path: Path, exchange: FakeExchange, store_kind: str) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for number in range(30):
+        (tree / "sub" / str(number)).write_bytes(content(str(number % 7), 9000))
+    (tree / "large").write_bytes(content("large", 600_000))
+    root = await shared(tree, exchange, import_options("unixfs-v1-2025", {"chunker": "size-4096", "max-file-links": 5}))
+    async with open_store(store_kind, tmp_path / "home") as store:
+        archive = await exported(exchange, store, root)
+        other = MemoryStore()
+        found = await import_car(other, pieces(archive, 10_000_000))
+        assert blocks_of(other) == exchange.blocks
+        assert found == CarContent(
+            roots=(root,), blocks=len(exchange.blocks), bytes=sum(map(len, exchange.blocks.values()))
+        )
+        # what was fetched is kept, so a second export asks nobody
+        exchange.sent.clear()
+        assert await exported(exchange, store, root) == archive
+        assert exchange.sent == []
+
+
+@pytest.mark.anyio
+async def test_blocks_come_depth_first_parents_before_children(tmp_path: Path, exchange: FakeExchange) -> None:
+    (tmp_path / "film").write_bytes(content("film", 9000))
+    options = import_options("unixfs-v1-2025", {"chunker": "size-1000", "max-file-links": 2})
+    root = await shared(tmp_path / "film", exchange, options)
+    listed = [cid async for cid, size in list_car(pieces(await exported(exchange, MemoryStore(), root))) if size]
+    assert listed[0] == root and listed[4].codec == 0x55 and listed[5].codec == 0x55
+    assert len(listed) == len(exchange.blocks)
+
+
+@pytest.mark.anyio
+async def test_what_is_read_ahead_is_bounded(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(car_io, "AHEAD_BYTES", 5000)
+    (tmp_path / "film").write_bytes(content("film", 90_000))
+    options = import_options("unixfs-v1-2025", {"chunker": "size-1000", "max-file-links": 5})
+    root = await shared(tmp_path / "film", exchange, options)
+    assert len(await exported(exchange, MemoryStore(), root)) > 90_000
+    monkeypatch.setattr(car_io, "BLOCKS_MAX", 20)
+    with pytest.raises(LimitExceeded):
+        await exported(exchange, MemoryStore(), root)
+
+
+@pytest.mark.anyio
+async def test_B15_blocks_before_the_damage_are_kept_and_the_place_is_told(store_kind: str, tmp_path: Path) -> None:
+    good, bad = Cid.of(b"good"), Cid.of(b"bad")
+    archive = header([good]) + section(good, b"good") + section(bad, b"evil")
+    async with open_store(store_kind, tmp_path / "home") as store:
+        with pytest.raises(WrongBlock, match="block 1"):
+            await import_car(store, pieces(archive))
+        assert await store.has([good, bad]) == [True, False]
+
+
+@pytest.mark.anyio
+async def test_blocks_go_to_the_store_in_batches_and_inline_ones_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(car_io, "BATCH_BYTES", 10)
+    inline = Cid.v1(0x55, b"\x00\x02hi")
+    blocks = [content(str(number), 7) for number in range(9)]
+    archive = header([]) + section(inline, b"hi") + b"".join(section(Cid.of(block), block) for block in blocks)
+    store = MemoryStore()
+    found = await import_car(store, pieces(archive))
+    assert (found.blocks, len(blocks_of(store))) == (10, 9)
+
+
+@pytest.mark.anyio
+async def test_an_inline_root_makes_an_archive_without_blocks(exchange: FakeExchange) -> None:
+    inline = Cid.v1(0x55, b"\x00\x02hi")
+    assert await exported(exchange, MemoryStore(), inline) == header([inline])

@@ -1,0 +1,107 @@
+"""Rows of jobs and shares."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
+from stack.files import jobs as jobs_module
+from stack.files.jobs import Jobs, JobState
+from stack.identity.keys import generate
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from tests.files.conftest import ME
+
+ROOT = Cid.of(b"root")
+
+
+@pytest.mark.anyio
+async def test_jobs_survive_a_restart_and_running_ones_are_interrupted_then(tmp_path: Path) -> None:
+    async with await Jobs.open(tmp_path / "jobs.sqlite") as jobs:
+        first = await jobs.start_job(ROOT, "a/b", tmp_path / "b", name="b", options='{"timeout": 3}')
+        second = await jobs.start_job(ROOT, "", tmp_path / "x", name="x")
+        await jobs.progress(first.id, 10, 2**70)
+        await jobs.end_job(second.id, JobState.FAILED, "no")
+    async with await Jobs.open(tmp_path / "jobs.sqlite") as jobs:
+        one, two = await jobs.jobs()
+        assert (one.state, one.bytes_done, one.bytes_total, one.path) == (JobState.INTERRUPTED, 10, 2**63 - 1, "a/b")
+        assert one.options == '{"timeout": 3}' and one.target == tmp_path / "b" and one.root == ROOT
+        assert (two.state, two.error) == (JobState.FAILED, "no")
+        again = await jobs.start_job(ROOT, "a/b", tmp_path / "b", name="b")
+        assert (again.id, again.state, again.bytes_done, again.since) == (one.id, JobState.RUNNING, 10, one.since)
+        assert await jobs.remove_job(one.id) and not await jobs.remove_job(one.id)
+
+
+@pytest.mark.anyio
+async def test_ended_jobs_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jobs_module, "ENDED_JOBS_MAX", 3)
+    async with await Jobs.open(None) as jobs:
+        running = await jobs.start_job(ROOT, "", tmp_path / "runs", name="runs")
+        for number in range(6):
+            job = await jobs.start_job(ROOT, "", tmp_path / str(number), name=str(number))
+            await jobs.end_job(job.id, JobState.DONE)
+        assert [job.name for job in await jobs.jobs()] == ["runs", "3", "4", "5"]
+        assert (await jobs.jobs())[0].id == running.id
+
+
+@pytest.mark.anyio
+async def test_shares_tell_to_whom_they_went(tmp_path: Path) -> None:
+    other = PeerId.of(generate().public)
+    async with await Jobs.open(tmp_path / "jobs.sqlite") as jobs:
+        await jobs.add_share(ROOT, "film", [tmp_path / "film"], 100)
+        await jobs.record_sent(ROOT, ME, 60)
+        await jobs.record_sent(ROOT, ME, 60)
+        await jobs.record_sent(ROOT, other, 30)
+        await jobs.record_sent(Cid.of(b"not shared"), other, 30)
+        await jobs.add_share(ROOT, "renamed", [tmp_path / "a", tmp_path / "b"], 100)
+    async with await Jobs.open(tmp_path / "jobs.sqlite") as jobs:
+        (share,) = await jobs.shares()
+        assert share.sent == ((ME, 120), (other, 30))
+        assert (share.bytes_sent, share.copies, share.name) == (150, 1, "renamed")
+        assert share.paths == (tmp_path / "a", tmp_path / "b")
+        assert await jobs.remove_share(ROOT) and not await jobs.remove_share(ROOT)
+        await jobs.add_share(ROOT, "film", [], 100)
+        assert (await jobs.shares())[0].sent == ()
+
+
+@pytest.mark.anyio
+async def test_receivers_are_counted_one_by_one_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "PEERS_PER_SHARE_MAX", 2)
+    peers = [PeerId.of(generate().public) for _ in range(4)]
+    async with await Jobs.open(None) as jobs:
+        await jobs.add_share(ROOT, "film", [], 100)
+        for peer in (*peers, peers[0]):
+            await jobs.record_sent(ROOT, peer, 10)
+        (share,) = await jobs.shares()
+        assert share.sent == ((peers[0], 20), (peers[1], 10)) and share.sent_to_others == 20
+        assert share.bytes_sent == 50
+
+
+@pytest.mark.anyio
+async def test_paths_that_are_not_utf8_can_be_remembered(tmp_path: Path) -> None:
+    async with await Jobs.open(None) as jobs:
+        job = await jobs.start_job(ROOT, "", tmp_path / os.fsdecode(b"caf\xe9"), name="x")
+        assert job.target.name == "caf\\xe9"
+
+
+@pytest.mark.anyio
+async def test_B14_a_newer_or_damaged_file_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(RepoTooNew, match="version 99"):
+        await Jobs.open(path)
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(CorruptStore, match="damaged"):
+        await Jobs.open(path)
+    with pytest.raises(Refused):
+        await Jobs.open(tmp_path / "absent" / "jobs.sqlite")
+
+
+@pytest.mark.parametrize(("message", "kind"), [("database or disk is full", NoSpace), ("database is locked", StoreError)])
+def test_errors_of_the_database_are_told_as_ours(message: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind), jobs_module._translated(Path("jobs")):
+        raise sqlite3.OperationalError(message)

@@ -1,0 +1,186 @@
+"""Reading files and directories out of blocks."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.blocks.memory import MemoryStore
+from stack.dag import dag_pb
+from stack.dag.unixfs.data import NodeKind, encode_data
+from stack.dag.unixfs.options import import_options, profile
+from stack.dag.unixfs.reader import LinkNotFound, NotADirectory
+from stack.errors import DecodeError, LimitExceeded
+from stack.files import read as read_module
+from stack.files.add import Adder
+from stack.files.paths import split_source
+from stack.files.read import ListedEntry, list_entries, open_content
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB
+from tests.files.conftest import FakeExchange, FakeSession, blocks_of, content, open_store
+from tests.files.test_fetch import LAYOUTS, RAW_LEAF, node, offer, shared
+
+
+@asynccontextmanager
+async def session_of(exchange: FakeExchange) -> AsyncIterator[FakeSession]:
+    async with exchange.session(Cid.of(b"")) as session:
+        yield session
+
+
+async def cat(exchange: FakeExchange, root: Cid, path: str = "", *, store: object = None, **span: int | None) -> bytes:
+    async with (
+        session_of(exchange) as session,
+        open_content(session, store or MemoryStore(), root, path, **span) as pieces,  # type: ignore[arg-type]
+    ):
+        return b"".join([piece async for piece in pieces])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_a_file_of_any_layout_is_read_whole_and_in_parts(
+    tmp_path: Path, exchange: FakeExchange, layout: str
+) -> None:
+    options, size = LAYOUTS[layout]
+    source = tmp_path / "film"
+    data = content(layout, size)
+    source.write_bytes(data)
+    root = await shared(source, exchange, options)
+    assert await cat(exchange, root) == data
+    for offset, length in ((0, 1), (size // 2, 5000), (size - 1, 10), (size, 10), (size + 10, None), (3, 0)):
+        offset = max(offset, 0)
+        expected = data[offset:] if length is None else data[offset : offset + length]
+        assert await cat(exchange, root, offset=offset, length=length) == expected
+
+
+@pytest.mark.anyio
+async def test_only_blocks_of_the_asked_part_are_fetched(tmp_path: Path, exchange: FakeExchange) -> None:
+    source = tmp_path / "film"
+    source.write_bytes(content("film", 1_000_000))
+    root = await shared(source, exchange, import_options("unixfs-v1-2025", {"chunker": "size-4096"}))
+    assert await cat(exchange, root, offset=500_000, length=3) == content("film", 1_000_000)[500_000:500_003]
+    assert len(exchange.sent) == 2
+
+
+@pytest.mark.anyio
+async def test_a_local_file_is_read_from_where_it_lies(tmp_path: Path, exchange: FakeExchange) -> None:
+    source = tmp_path / "film"
+    source.write_bytes(content("film", 9_000_000))
+    async with open_store("disk", tmp_path / "home") as store:
+        added = await Adder(store, profile()).add([source])
+        assert await cat(exchange, added.cid, store=store) == content("film", 9_000_000)
+    assert exchange.sent == []
+
+
+@pytest.mark.anyio
+async def test_reading_ahead_is_bounded(tmp_path: Path, exchange: FakeExchange) -> None:
+    source = tmp_path / "film"
+    source.write_bytes(bytes(64) + content("film", 60_000_000))
+    root = await shared(source, exchange)
+    async with session_of(exchange) as session, open_content(session, MemoryStore(), root) as pieces:
+        async for piece in pieces:
+            assert piece.startswith(bytes(64))
+            break
+        await anyio.wait_all_tasks_blocked()
+        assert sum(len(exchange.blocks[cid.multihash]) for cid in exchange.sent) < 30_000_000
+
+
+@pytest.mark.anyio
+async def test_paths_lead_to_files_and_what_is_no_file_is_told(tmp_path: Path, exchange: FakeExchange) -> None:
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "tree" / "deep" / "film").write_bytes(b"abc")
+    root = await shared(tmp_path / "tree", exchange)
+    assert await cat(exchange, root, "deep/film") == b"abc"
+    with pytest.raises(DecodeError, match="no file but a DIRECTORY"):
+        await cat(exchange, root, "deep")
+    with pytest.raises(LinkNotFound):
+        await cat(exchange, root, "deep/none")
+
+
+@pytest.mark.anyio
+async def test_B18_A57_lying_sizes_and_floods_of_links_end_the_reading(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar = node([(RAW_LEAF[0], 1000), (RAW_LEAF[0], 999)])
+    offer(exchange, RAW_LEAF, liar)
+    with pytest.raises(DecodeError, match="announced"):
+        await cat(exchange, liar[0])
+    top = RAW_LEAF
+    for _ in range(200):
+        top = node([(top[0], 1000)])
+        offer(exchange, top)
+    with pytest.raises(DecodeError, match="levels deep"):
+        await cat(exchange, top[0])
+    monkeypatch.setattr(read_module, "PARTS_MAX", 5)
+    inner = node([(RAW_LEAF[0], 1000)] * 5000)
+    wide = node([(inner[0], 5_000_000)] * 5)
+    offer(exchange, inner, wide)
+    with pytest.raises(LimitExceeded):
+        await cat(exchange, wide[0])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("arguments", [{}, {"max-directory-links": 2, "max-hamt-fanout": 8}, {"raw-leaves": False}])
+async def test_a_directory_is_listed_with_types_and_sizes(
+    tmp_path: Path, exchange: FakeExchange, arguments: dict
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "file").write_bytes(b"abc")
+    (tree / "large").write_bytes(content("large", 3_000_000))
+    (tree / "link").symlink_to("x")
+    for number in range(100):
+        (tree / f"n{number:03}").write_bytes(b"")
+    root = await shared(tree, exchange, import_options("unixfs-v1-2025", arguments))
+    async with session_of(exchange) as session:
+        listed = {entry.name: entry async for entry in list_entries(session, MemoryStore(), root)}
+        assert len(listed) == 104
+        assert (listed["file"].type, listed["file"].size) == ("file", 3)
+        assert (listed["large"].type, listed["large"].size) == ("file", 3_000_000)
+        assert (listed["link"].type, listed["link"].size) == ("symlink", None)
+        assert (listed["sub"].type, listed["sub"].size) == ("directory", None)
+        assert [entry async for entry in list_entries(session, MemoryStore(), root, "sub")] == []
+        with pytest.raises(NotADirectory):
+            [entry async for entry in list_entries(session, MemoryStore(), root, "file")]
+
+
+@pytest.mark.anyio
+async def test_entries_that_are_not_looked_at_or_no_unixfs_are_unknown(exchange: FakeExchange) -> None:
+    block = b"\xa0"
+    strange = Cid.of(block, codec=0x71)
+    data = encode_data(NodeKind.DIRECTORY)
+    root_block = dag_pb.encode(dag_pb.Node(data, (dag_pb.Link("a", 5, strange), dag_pb.Link("b", 7, RAW_LEAF[0]))))
+    root = Cid.of(root_block, codec=DAG_PB)
+    offer(exchange, (strange, block), (root, root_block))
+    for look in (True, False):
+        async with session_of(exchange) as session:
+            entries = [entry async for entry in list_entries(session, MemoryStore(), root, look=look)]
+        assert entries == [
+            ListedEntry(name="a", cid=strange, size=None, type="unknown"),
+            ListedEntry(name="b", cid=RAW_LEAF[0], size=7, type="file"),
+        ]
+
+
+@pytest.mark.anyio
+async def test_leaving_early_stops_the_reading(tmp_path: Path, exchange: FakeExchange) -> None:
+    source = tmp_path / "film"
+    source.write_bytes(content("film", 3_000_000))
+    root = await shared(source, exchange)
+    exchange.gate = lambda cid: len(exchange.sent) < 2
+    with anyio.fail_after(5):
+        async with session_of(exchange) as session, open_content(session, MemoryStore(), root):
+            pass
+
+
+def test_B01_a_source_is_a_cid_with_a_path() -> None:
+    cid = Cid.of(b"x")
+    for text in (f"{cid}", f" {cid}\n", f"/ipfs/{cid}", f"ipfs://{cid}"):
+        assert split_source(text) == (cid, "")
+    assert split_source(f"/ipfs/{cid}/a/b c") == (cid, "a/b c")
+    for text in ("", "nonsense", "/", "a" * 10_000_000):
+        with pytest.raises(DecodeError):
+            split_source(text)
+
+
+__all__ = ["blocks_of"]
