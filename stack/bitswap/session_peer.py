@@ -11,6 +11,9 @@ from stack.protocols.providers.ranges import LeafRanges
 
 MIB = 1024 * 1024
 
+SAMPLE_SECONDS = 0.2
+"""A rate is measured over this long: blocks come in lumps of a message."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionParameters:
@@ -94,6 +97,7 @@ class SessionPeer:
     """What a session knows of a peer, and what it has asked."""
 
     __slots__ = (
+        "_measured",
         "_sample_bytes",
         "_sample_start",
         "blocks",
@@ -146,6 +150,7 @@ class SessionPeer:
         self.dropped: str | None = None
         self._sample_bytes = 0
         self._sample_start = 0.0
+        self._measured = False
 
     def __repr__(self) -> str:
         return f"<SessionPeer {self.peer} {self.state.value}, owes {len(self.outstanding)}>"
@@ -177,9 +182,9 @@ class SessionPeer:
     def ask(self, want: SessionWant, size: int, now: float) -> None:
         """It owes this from now on."""
         if not self.outstanding:
+            # Time in which it owed nothing does not count for its rate.
+            self._sample_start += now - max(self.progress_at, self._sample_start)
             self.progress_at = now
-            self._sample_bytes = 0
-            self._sample_start = now
         self.outstanding[want] = (now, size)
         self.outstanding_bytes += size
         want.askers.add(self)
@@ -216,16 +221,19 @@ class SessionPeer:
             delay = max(now - asked_at, 1e-4)
             # The least ever seen: what is above it is our own queue at the peer.
             self.delay = delay if self.delay is None else min(self.delay, delay)
-        elapsed = now - self._sample_start
-        if elapsed >= 0.2 or (self.rate is None and elapsed > 0):
-            sample = self._sample_bytes / elapsed
-            self.rate = sample if self.rate is None else 0.6 * self.rate + 0.4 * sample
-            self._sample_bytes = 0
-            self._sample_start = now
-            if self.delay is not None:
-                # Twice bandwidth times delay: a window that was the limit doubles until it is none.
-                wish = int(2 * self.rate * self.delay)
-                self.window = min(max(wish, self.parameters.window_min), self.parameters.window_max)
+        elapsed = max(now - self._sample_start, 1e-4)
+        sample = self._sample_bytes / elapsed
+        if elapsed < SAMPLE_SECONDS:
+            if not self._measured:
+                self.rate = sample
+            return
+        self.rate = 0.6 * self.rate + 0.4 * sample if self._measured and self.rate is not None else sample
+        self._measured = True
+        self._sample_bytes = 0
+        self._sample_start = now
+        # Twice bandwidth times delay: a window that was the limit doubles until it is none.
+        wish = int(2 * max(self.rate, sample) * (self.delay or 0.0))
+        self.window = min(max(wish, self.parameters.window_min), self.parameters.window_max)
 
     def stall_at(self) -> float:
         """When it will have stalled if nothing comes from it."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from stack.cli.session import open_api
 from stack.cli.types import CID, config, json_option, timeout_option
 from stack.errors import Refused
 from stack.files.car_io import list_car
+from stack.files.storage import refusal
 from stack.multiformats.cid import Cid
 from stack.node.api import CarExport, CarImport
 
@@ -86,9 +88,11 @@ def export(cid: Cid, file: str, timeout: float | None) -> None:
                     async for piece in pieces:
                         out.write(piece)
                 part.rename(target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+            except OSError as error:
+                raise refusal(target, error) from error
+            finally:
+                with suppress(OSError):  # it has its final name, or could not be made at all
+                    part.unlink()
 
     run_async(work)
 

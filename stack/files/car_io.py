@@ -1,6 +1,7 @@
 """CAR archives streamed into a store, out of one, or only looked at. The machines are in `stack/dag/car.py`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,43 +50,61 @@ async def import_car(store: BlockStore, data: AsyncIterator[bytes]) -> CarConten
 
     Raises DecodeError (WrongBlock) where the archive is no longer sound; the blocks before that stay. Raises NoSpace.
     """
-    roots: tuple[Cid, ...] = ()
-    count = size = 0
-    waiting: list[Block] = []
-    waiting_bytes = 0
+    taken = _Import(store)
     with hold(store):
-        try:
-            async for event in _events(data):
-                if isinstance(event, HeaderRead):
-                    roots = event.roots
-                    continue
-                count += 1
-                size += len(event.data)
-                if event.cid.hash_code == IDENTITY:
-                    continue  # the block is in its name
-                waiting.append((event.cid, event.data))
-                waiting_bytes += len(event.data)
-                if waiting_bytes >= BATCH_BYTES:
-                    batch, waiting, waiting_bytes = waiting, [], 0
-                    await store.put(batch)
-        except DecodeError:
-            await store.put(waiting)
-            raise
-        await store.put(waiting)
-    return CarContent(roots=roots, blocks=count, bytes=size)
+        async with aclosing(_events(data)) as events:
+            try:
+                async for event in events:
+                    await taken.take(event)
+            except DecodeError:
+                await taken.flush()
+                raise
+        await taken.flush()
+    return CarContent(roots=taken.roots, blocks=taken.blocks, bytes=taken.bytes)
+
+
+class _Import:
+    """Collects blocks for the store."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+        self._waiting: list[Block] = []
+        self._waiting_bytes = 0
+        self.roots: tuple[Cid, ...] = ()
+        self.blocks = 0
+        self.bytes = 0
+
+    async def take(self, event: HeaderRead | BlockRead) -> None:
+        """The next event of the archive."""
+        if isinstance(event, HeaderRead):
+            self.roots = event.roots
+            return
+        self.blocks += 1
+        self.bytes += len(event.data)
+        if event.cid.hash_code != IDENTITY:  # such a block is in its name
+            self._waiting.append((event.cid, event.data))
+            self._waiting_bytes += len(event.data)
+            if self._waiting_bytes >= BATCH_BYTES:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Keep what waits."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        await self._store.put(waiting)
 
 
 async def list_car(data: AsyncIterator[bytes]) -> AsyncIterator[tuple[Cid, int | None]]:
     """The roots (with None) and then every block with its size, each checked. Raises DecodeError."""
-    async for event in _events(data):
-        if isinstance(event, HeaderRead):
-            for root in event.roots:
-                yield root, None
-        else:
-            yield event.cid, len(event.data)
+    async with aclosing(_events(data)) as events:
+        async for event in events:
+            if isinstance(event, HeaderRead):
+                for root in event.roots:
+                    yield root, None
+            else:
+                yield event.cid, len(event.data)
 
 
-async def _events(data: AsyncIterator[bytes]) -> AsyncIterator[HeaderRead | BlockRead]:
+async def _events(data: AsyncIterator[bytes]) -> AsyncGenerator[HeaderRead | BlockRead, None]:
     reader = CarReader(section_max=SECTION_MAX_IMPORT)
     async for piece in data:
         for start in range(0, len(piece), PIECE_BYTES):

@@ -1,5 +1,6 @@
 """Files and directories read from blocks: every byte is checked before it comes out, and read a little ahead in order."""
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -60,9 +61,9 @@ async def open_content(
         raise DecodeError(f"{cid} is no file but a {node.kind.name}")
     stop = FILE_SIZE_MAX if length is None else min(offset + length, FILE_SIZE_MAX)
     reading = _Reading(gatherer, node, offset, stop)
-    async with task_group() as group:
+    async with reading._batches, task_group() as group:
         group.start_soon(reading.run, group)
-        yield reading.pieces()
+        yield reading
         group.cancel_scope.cancel()
 
 
@@ -78,7 +79,7 @@ class _Batch:
 
 
 class _Reading:
-    """One walk through a file: `run` goes ahead, `pieces` follows."""
+    """One walk through a file: `run` goes ahead, the iteration follows."""
 
     def __init__(self, gatherer: Gatherer, root: UnixFSNode, start: int, stop: int) -> None:
         self._gatherer = gatherer
@@ -86,6 +87,8 @@ class _Reading:
         self._start = start
         self._stop = stop
         self._sender, self._batches = anyio.create_memory_object_stream[_Batch](BATCHES_AHEAD - 1)
+        head = self._cut(root.payload, 0)
+        self._pieces: deque[bytes] = deque([head] if head else [])
 
     async def run(self, group: TaskGroup) -> None:
         """Walk the nodes and ask for the leaves; waits when enough is on its way."""
@@ -110,15 +113,19 @@ class _Reading:
                 else:
                     parts.append(part)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The bytes, in order."""
-        head = self._cut(self._root.payload, 0)
-        if head:
-            yield head
-        async for batch in self._batches:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece. No generator: those that are left early are closed whenever it suits the interpreter."""
+        while not self._pieces:
+            try:
+                batch = await self._batches.receive()
+            except anyio.EndOfStream:
+                raise StopAsyncIteration from None
             await batch.done.wait()
-            for piece in batch.pieces:
-                yield piece
+            self._pieces = deque(batch.pieces)
+        return self._pieces.popleft()
 
     async def _fill(self, batch: _Batch) -> None:
         batch.pieces = await self._read(batch.parts)

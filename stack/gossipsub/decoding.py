@@ -1,8 +1,9 @@
 """gossipsub RPCs: bytes -> frozen values. Read by hand, because a parser that builds objects first turns a small RPC into a
 large one in memory (A42), and because what is over a limit must not even be looked at (A39).
 
-Malformed protobuf raises; what merely means nothing to us (no topic, a topic that is not UTF-8 or too long, a peer id that
-is too short to be one) is left out, so that it costs a peer nothing to be newer than we are.
+Malformed protobuf raises; what merely means nothing to us (no topic, a topic that is not UTF-8 or too long, a message
+without data and signature, a peer id that is too short to be one) is left out, so that it costs a peer nothing to be newer
+than we are.
 """
 
 from collections.abc import Iterator
@@ -43,6 +44,28 @@ def decode_rpc(data: bytes) -> Rpc:
         raise RemoteProtocolError(f"gossipsub RPC: {error}") from error
 
 
+class _Control:
+    """A control message while it is read; protobuf allows it to come in several parts."""
+
+    __slots__ = ("graft", "idontwant", "ihave", "iwant", "prune")
+
+    def __init__(self) -> None:
+        self.ihave: list[IHave] = []
+        self.iwant: list[bytes] = []
+        self.graft: list[str] = []
+        self.prune: list[Prune] = []
+        self.idontwant: list[bytes] = []
+
+    def frozen(self) -> Control:
+        return Control(
+            ihave=tuple(self.ihave),
+            iwant=tuple(self.iwant),
+            graft=tuple(self.graft),
+            prune=tuple(self.prune),
+            idontwant=tuple(self.idontwant),
+        )
+
+
 class _Reader:
     """The fields of one RPC; `_left` bounds how many are looked at in all."""
 
@@ -56,10 +79,9 @@ class _Reader:
         subscriptions: list[tuple[bool, str]] = []
         count = 0
         publish: list[Message] = []
-        control: list[Field] = []
+        control: _Control | None = None
         control_bytes = 0
-        for item in self.fields(0, len(self._data)):
-            number, kind, start, end = item
+        for number, kind, start, end in self.fields(0, len(self._data)):
             if kind != _LENGTH:
                 continue
             if number == 2:
@@ -74,14 +96,16 @@ class _Reader:
                 if topic:
                     subscriptions.append((joined, topic))
             elif number == 3:
-                control.append(item)
+                control = control or _Control()
                 control_bytes += end - start
+                if control_bytes <= CONTROL_BYTES_MAX:
+                    self.control(control, start, end)
         if control_bytes > CONTROL_BYTES_MAX:
             return Rpc(subscriptions=tuple(subscriptions), publish=tuple(publish), skipped_bytes=control_bytes)
         return Rpc(
             subscriptions=tuple(subscriptions),
             publish=tuple(publish),
-            control=self.control(control) if control else None,
+            control=control.frozen() if control is not None else None,
         )
 
     def message(self, start: int, end: int) -> Message | None:
@@ -99,7 +123,7 @@ class _Reader:
                 unknown.append(data[before:last])
                 before = last
         topic = _topic(values[4])
-        if not topic:
+        if not topic or (values[2] is None and values[5] is None):
             return None
         return Message(topic, values[2], values[1], values[3], values[5], values[6], b"".join(unknown))
 
@@ -113,35 +137,26 @@ class _Reader:
                 topic = self._data[first:last]
         return joined, _topic(topic)
 
-    def control(self, parts: list[Field]) -> Control:
-        ihave: list[IHave] = []
-        iwant: list[bytes] = []
-        graft: list[str] = []
-        prune: list[Prune] = []
-        idontwant: list[bytes] = []
-        for _, _, begin, finish in parts:
-            for number, kind, start, end in self.fields(begin, finish):
-                if kind != _LENGTH:
-                    continue
-                if number == 1:
-                    topic, ids = self.entry(start, end, 2)
-                    if topic and ids:
-                        ihave.append(IHave(topic, tuple(ids)))
-                elif number == 2:
-                    iwant += self.entry(start, end, 1)[1]
-                elif number == 3:
-                    topic = self.entry(start, end, 0)[0]
-                    if topic:
-                        graft.append(topic)
-                elif number == 4:
-                    pruned = self.prune(start, end)
-                    if pruned.topic:
-                        prune.append(pruned)
-                elif number == 5:
-                    idontwant += self.entry(start, end, 1)[1]
-        return Control(
-            ihave=tuple(ihave), iwant=tuple(iwant), graft=tuple(graft), prune=tuple(prune), idontwant=tuple(idontwant)
-        )
+    def control(self, into: "_Control", begin: int, finish: int) -> None:
+        for number, kind, start, end in self.fields(begin, finish):
+            if kind != _LENGTH:
+                continue
+            if number == 1:
+                topic, ids = self.entry(start, end, 2)
+                if topic and ids:
+                    into.ihave.append(IHave(topic, tuple(ids)))
+            elif number == 2:
+                into.iwant += self.entry(start, end, 1)[1]
+            elif number == 3:
+                topic = self.entry(start, end, 0)[0]
+                if topic:
+                    into.graft.append(topic)
+            elif number == 4:
+                pruned = self.prune(start, end)
+                if pruned.topic:
+                    into.prune.append(pruned)
+            elif number == 5:
+                into.idontwant += self.entry(start, end, 1)[1]
 
     def entry(self, start: int, end: int, ids_field: int) -> tuple[str, list[bytes]]:
         """The topic (field 1, unless that holds ids) and the ids of a control entry."""

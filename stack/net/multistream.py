@@ -156,7 +156,7 @@ class _Negotiation(ABC):
         """Never: the caller sets one deadline for the whole negotiation."""
         return None
 
-    def handle_timeout(self, now: float) -> None:
+    def handle_timeout(self, now: float) -> None:  # noqa: B027 - part of the contract, and nothing to override
         """Nothing to do."""
 
     def take_rest(self) -> bytes:

@@ -23,6 +23,7 @@ from stack.node.handlers import ASKS, READS, WATCHES, WRITES
 from stack.node.home import Home
 from stack.node.patience import PatientSession
 from stack.node.shares import Shares
+from stack.node.traffic import Traffic
 from stack.trace import TraceFan
 
 A = TypeVar("A")
@@ -45,6 +46,8 @@ class Node:
         self.trace: TraceFan = parts.trace
         self.notices = parts.notices
         self.shares = Shares(parts.blocks, parts.jobs, parts.book, parts.trace)
+        self.traffic = Traffic()
+        self.trace.add(self.traffic)
         self.tasks = tasks
         self.running: dict[int, anyio.CancelScope] = {}
         """Fetches of this process, by the number of their job."""

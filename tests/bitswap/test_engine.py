@@ -227,9 +227,7 @@ def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
 
 
 def test_as_much_goes_to_a_peer_as_it_may_have_on_the_way() -> None:
-    server = Server(
-        EngineParameters(message=100, outstanding_start=250, outstanding_least=250, outstanding_most=250)
-    )
+    server = Server(EngineParameters(message=100, outstanding_start=250, outstanding_least=250, outstanding_most=250))
     server.sizes = dict.fromkeys(CIDS[:10], 100)
     server.wants(ALICE, *(Want(cid) for cid in CIDS[:10]))
     sends = server.sends()

@@ -17,7 +17,7 @@ from tests.blocks.crash_child import FILE_BYTES, LEAF_BYTES, pinned_root, put_bl
 from tests.blocks.support import leaves_of, noise
 
 ROOT = Path(__file__).parent.parent.parent
-KILLS = 5
+KILLS = 4
 
 
 def run_and_kill(mode: str, home: Path, first: int, lines: int) -> list[int]:

@@ -58,10 +58,15 @@ async def test_a_clean_store_needs_no_repair(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 4, 9, 46, 47, 48, 500, 1019])
 async def test_a_torn_record_behind_the_valid_part_is_cut_off(tmp_path: Path, cut: int) -> None:
     pack = await make(tmp_path)
+    size = pack.stat().st_size
     torn = record(block(20, 1000))[:cut] if cut < 1019 else bytes(1019)
     with pack.open("ab") as file:
         file.write(torn)
-    assert await check(tmp_path, BLOCKS) == [(Repair.END_CUT, len(torn))]
+    events = Events()
+    async with DiskStore.open(tmp_path, trace=events):
+        assert pack.stat().st_size == size
+    assert repairs(events) == [(Repair.END_CUT, len(torn))]
+    assert await check(tmp_path, BLOCKS) == []
 
 
 async def test_whole_records_behind_the_valid_part_are_adopted(tmp_path: Path) -> None:

@@ -17,12 +17,23 @@ from tests.files.conftest import FakeExchange, blocks_of, content, open_store
 from tests.files.test_fetch import shared
 
 CARS = Path(__file__).parent.parent / "vectors" / "car"
-RECORDS = json.loads((CARS / "index.json").read_text())["vectors"]
+RECORDS = json.loads((CARS / "index.json").read_text())["files"]
 
 
-async def pieces(data: bytes, size: int = 700) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
+class pieces:
+    """Data that comes in pieces; no generator, so that nothing is left open when it is not read to its end."""
+
+    def __init__(self, data: bytes, size: int = 700) -> None:
+        self._pieces = iter([data[start : start + size] for start in range(0, len(data), size)])
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
 
 async def exported(exchange: FakeExchange, store: object, root: Cid) -> bytes:

@@ -101,7 +101,9 @@ async def test_B14_a_newer_or_damaged_file_is_told_as_such(tmp_path: Path) -> No
         await Jobs.open(tmp_path / "absent" / "jobs.sqlite")
 
 
-@pytest.mark.parametrize(("message", "kind"), [("database or disk is full", NoSpace), ("database is locked", StoreError)])
+@pytest.mark.parametrize(
+    ("message", "kind"), [("database or disk is full", NoSpace), ("database is locked", StoreError)]
+)
 def test_errors_of_the_database_are_told_as_ours(message: str, kind: type[Exception]) -> None:
     with pytest.raises(kind), jobs_module._translated(Path("jobs")):
         raise sqlite3.OperationalError(message)

@@ -393,7 +393,7 @@ async def test_A29_hostile_negotiations_end_their_stream_and_nothing_else(monkey
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
-    [(b"\xff" * 10, NegotiationError), (b"\x05abcde", NegotiationError), (b"", anyio.BrokenResourceError)],
+    [(b"\xff" * 10, NegotiationError), (b"\x05abcde", NegotiationError), (b"", NegotiationError)],
 )
 async def test_A29_hostile_answers_to_our_proposal_are_errors_of_the_peer(answer: bytes, kind: type[Exception]) -> None:
     async with hosts(1, identify=False) as [target], attacker(target, 100) as muxed:

@@ -60,8 +60,7 @@ class YamuxMachine:
         self._payload_left = 0
         self._payload_finishes = False
         self._now = now
-        self._gone = False
-        self._peer_gone = False
+        self._gone = self._peer_gone = False
 
     def __repr__(self) -> str:
         return f"<YamuxMachine {len(self._table)} streams{', going away' if self._gone or self._peer_gone else ''}>"

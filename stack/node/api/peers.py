@@ -38,7 +38,7 @@ class PeerInfo:
     latency: float | None
     agent: str | None
     bytes_sent: int
-    """Block bytes, by the exchange's ledger."""
+    """Block bytes since the node started."""
     bytes_received: int
 
 

@@ -58,7 +58,6 @@ async def list_peers(node: "Node", request: ListPeers) -> tuple[PeerInfo, ...]:
     now = time.monotonic()
     rows = []
     for connection in node.host.connections():
-        ledger = node.exchange.ledger(connection.peer)
         rows.append(
             PeerInfo(
                 peer_id=str(connection.peer),
@@ -68,8 +67,8 @@ async def list_peers(node: "Node", request: ListPeers) -> tuple[PeerInfo, ...]:
                 streams=connection.streams,
                 latency=connection.latency,
                 agent=connection.agent,
-                bytes_sent=ledger.bytes_sent if ledger else 0,
-                bytes_received=ledger.bytes_received if ledger else 0,
+                bytes_sent=node.traffic.sent(connection.peer),
+                bytes_received=node.traffic.received(connection.peer),
             )
         )
     return tuple(rows)

@@ -116,7 +116,7 @@ class SwarmMachine:
         self._charge(stream, now)
         if update.status is not Status.OK:
             raise RemoteProtocolError(f"{peer} does not tell: {update.status.name}")
-        if update.record:
+        if update.record and update.record != stream.record:
             self._take_record(stream, update.record)
         if update.ranges is not None:
             self._take_ranges(stream, update.ranges)

@@ -4,69 +4,18 @@ The names of the checks begin with `test_`, so that pytest finds them in the der
 the fixture `anyio_backend`.
 """
 
-from contextlib import AbstractAsyncContextManager
-
 import anyio
 import anyio.lowlevel
 import pytest
 
-from stack.errors import LimitExceeded
-from stack.sansio.budget import Resource, Scope
-from stack.streams.interfaces import MuxedConnection, MuxedStream
-
-LARGE = 3 << 20
-"""More than any first window."""
-
-Ends = tuple[MuxedConnection, MuxedConnection]
-
-
-async def receive_exactly(stream: MuxedStream, size: int) -> bytes:
-    """`size` bytes of `stream`."""
-    buffer = memoryview(bytearray(size))
-    done = 0
-    while done < size:
-        done += await stream.receive_into(buffer[done:])
-    return bytes(buffer)
-
-
-async def receive_all(stream: MuxedStream) -> bytes:
-    """Everything up to the end."""
-    data = bytearray()
-    try:
-        while True:
-            data += await stream.receive()
-    except anyio.EndOfStream:
-        return bytes(data)
-
-
-async def stream_pair(ends: Ends) -> tuple[MuxedStream, MuxedStream]:
-    """A stream of the first end's, and the same at the second."""
-    opened = await ends[0].open_stream()
-    await opened.send(b"!")
-    accepted = await ends[1].accept_stream()
-    assert await receive_exactly(accepted, 1) == b"!"
-    return opened, accepted
-
-
-async def settled() -> None:
-    """Every task has had its turns."""
-    for _ in range(20):
-        await anyio.lowlevel.checkpoint()
+from stack.streams.interfaces import MuxedStream
+from stack.testing.conformance.connections import LARGE, ConnectionConformance
+from stack.testing.streams import receive_all, receive_exactly, settled, stream_pair
 
 
 @pytest.mark.anyio
-class MuxerConformance:
-    """The checks. `connected` is to run both ends until the block is left; `budgets` are the scopes they draw from."""
-
-    budgets: tuple[Scope, Scope]
-
-    def connected(self) -> AbstractAsyncContextManager[Ends]:
-        """Two ends, both running; the first one dialled."""
-        raise NotImplementedError
-
-    def nothing_is_left(self) -> bool:
-        """Whether both ends have given everything back."""
-        return all(budget.used(resource) == 0 for budget in self.budgets for resource in Resource)
+class MuxerConformance(ConnectionConformance):
+    """The checks of streams, and those of connections with them."""
 
     # Bytes.
 
@@ -363,89 +312,3 @@ class MuxerConformance:
             with anyio.move_on_after(0):
                 await ends[1].accept_stream()
             await stream_pair(ends)
-
-    # The connection.
-
-    async def test_a_ping_measures_the_round_trip(self) -> None:
-        async with self.connected() as ends:
-            assert 0 <= await ends[0].ping() < 10
-            assert 0 <= await ends[1].ping() < 10
-
-    async def test_both_ends_know_each_other(self) -> None:
-        async with self.connected() as ends:
-            assert ends[0].remote_peer != ends[1].remote_peer
-            assert ends[0].remote_key != ends[1].remote_key
-            assert ends[0].local_address == ends[1].remote_address
-            assert ends[0].remote_address == ends[1].local_address
-
-    async def test_closing_the_connection_ends_everything_at_both_ends(self) -> None:
-        async with self.connected() as ends:
-            first, second = await stream_pair(ends)
-            async with anyio.create_task_group() as tasks:
-
-                async def accept(end: MuxedConnection) -> None:
-                    with pytest.raises(anyio.EndOfStream):
-                        await end.accept_stream()
-
-                async def ping(end: MuxedConnection) -> None:
-                    with pytest.raises(anyio.BrokenResourceError):
-                        while True:
-                            await end.ping()
-
-                async def receive(stream: MuxedStream) -> None:
-                    with pytest.raises(anyio.BrokenResourceError):
-                        await stream.receive()
-
-                for end in ends:
-                    tasks.start_soon(accept, end)
-                    tasks.start_soon(ping, end)
-                for stream in (first, second):
-                    tasks.start_soon(receive, stream)
-                await settled()
-                await ends[0].aclose()
-                await ends[0].aclose()
-            for end in ends:
-                assert end.closed
-                with pytest.raises(anyio.BrokenResourceError):
-                    await end.open_stream()
-                with pytest.raises(anyio.BrokenResourceError):
-                    await end.ping()
-            for stream in (first, second):
-                with pytest.raises(anyio.BrokenResourceError):
-                    await stream.send(b"x")
-        assert self.nothing_is_left()
-
-    async def test_what_came_before_the_connection_ended_can_still_be_read(self) -> None:
-        async with self.connected() as ends:
-            first, second = await stream_pair(ends)
-            await first.send(bytes(200_000))
-            await first.aclose()
-            await ends[0].aclose()
-            while not ends[1].closed:
-                await anyio.lowlevel.checkpoint()
-            assert len(await receive_all(second)) == 200_000
-            await second.aclose()
-        assert self.nothing_is_left()
-
-    async def test_everything_is_given_back_when_the_connection_is_left_in_the_middle(self) -> None:
-        async with self.connected() as ends:
-            first, second = await stream_pair(ends)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(first.send, bytes(LARGE))
-                await settled()
-                tasks.cancel_scope.cancel()
-            await stream_pair((ends[1], ends[0]))
-            await second.aclose()
-        assert self.nothing_is_left()
-
-    async def test_the_budget_bounds_the_streams_we_open(self) -> None:
-        async with self.connected() as ends:
-            budget = self.budgets[0]
-            filler = budget.reserve(Resource.STREAMS_OUT, (budget.limit(Resource.STREAMS_OUT) or 0) - 1)
-            stream = await ends[0].open_stream()
-            with pytest.raises(LimitExceeded):
-                await ends[0].open_stream()
-            stream.reset()
-            await stream.aclose()
-            await (await ends[0].open_stream()).aclose()
-            filler.release()

@@ -158,7 +158,7 @@ class StoreSuite:
             assert await store.get(one[0]) == one[1]
 
     async def test_the_listing_names_every_block_once_as_raw(self, tmp_path: Path) -> None:
-        blocks = [block(number, 10) for number in range(2500)]
+        blocks = [block(number, 10) for number in range(1100)]
         async with self.store.open(tmp_path) as store:
             await store.put([(cid.with_codec(DAG_PB), data) for cid, data in blocks])
             listed = [cid async for cid in store.cids()]

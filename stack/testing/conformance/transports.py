@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
+
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream

@@ -16,14 +16,8 @@ from stack.security.noise.shell import NoiseSecurity
 from stack.streams.buffers import BUFFER_BYTES, BufferPool
 from stack.streams.interfaces import RawStream, SecureChannel
 from stack.streams.memory import MemoryStream, memory_stream_pair
-from stack.testing.conformance.muxers import (
-    Ends,
-    MuxerConformance,
-    receive_all,
-    receive_exactly,
-    settled,
-    stream_pair,
-)
+from stack.testing.conformance.muxers import MuxerConformance
+from stack.testing.streams import Ends, receive_all, receive_exactly, settled, stream_pair
 from tests.streams.support import Narrow, socket_stream_pair
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,1121 @@
+"""The session machine by itself: facts in, effects out."""
+
+from collections import defaultdict
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
+from stack.bitswap.interfaces import Order
+from stack.bitswap.session import SessionMachine
+from stack.bitswap.session_peer import PeerState, SessionParameters
+from stack.bitswap.session_pool import WantPool
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
+from stack.identity.peer_id import PeerId
+from stack.protocols.providers.ranges import LeafRanges
+from tests.bitswap.simulation import KIB, MIB, cid_of, peer_named
+
+ALICE, BOB, CAROL, DAVE = (peer_named(name) for name in ("alice", "bob", "carol", "dave"))
+CIDS = [cid_of(index) for index in range(3000)]
+NUMBER = {cid.multihash: index for index, cid in enumerate(CIDS)}
+SIZE = 256 * KIB
+
+
+class Fetch:
+    """A session whose effects are applied to plain books."""
+
+    def __init__(
+        self,
+        count: int,
+        *ready: PeerId,
+        order: Order = Order.FILE,
+        broadcast: bool = False,
+        leaves: bool = False,
+        **parameters: float,
+    ) -> None:
+        self.machine = SessionMachine(
+            Random(5),
+            order=order,
+            broadcast=broadcast,
+            parameters=SessionParameters(**parameters),  # type: ignore[arg-type]
+        )
+        self.now = 100.0
+        self.owed: dict[PeerId, dict[int, None]] = defaultdict(dict)
+        self.log: list[Effect] = []
+        for peer in ready:
+            self.machine.peer_connected(peer)
+            self.machine.add_peer(peer)
+        self.machine.want(CIDS[:count], range(count) if leaves else None)
+
+    def drain(self) -> list[Effect]:
+        """All effects of now."""
+        fresh: list[Effect] = []
+        while (effect := self.machine.next_effect(self.now)) is not None:
+            fresh.append(effect)
+            match effect:
+                case Ask(peer=peer, cids=cids, have=False):
+                    self.owed[peer].update((NUMBER[cid.multihash], None) for cid in cids)
+                case Withdraw(peer=peer, cids=cids):
+                    for cid in cids:
+                        self.owed[peer].pop(NUMBER[cid.multihash], None)
+                case PeerDropped(peer=peer):
+                    self.owed[peer].clear()
+        self.log += fresh
+        return fresh
+
+    def asked(self) -> dict[PeerId, list[int]]:
+        """Whom the session asks now, and for what."""
+        asked: dict[PeerId, list[int]] = defaultdict(list)
+        for effect in self.drain():
+            if isinstance(effect, Ask) and not effect.have:
+                asked[effect.peer] += [NUMBER[cid.multihash] for cid in effect.cids]
+        return dict(asked)
+
+    def withdrawn(self) -> dict[PeerId, list[int]]:
+        withdrawn: dict[PeerId, list[int]] = defaultdict(list)
+        for effect in self.drain():
+            if isinstance(effect, Withdraw):
+                withdrawn[effect.peer] += [NUMBER[cid.multihash] for cid in effect.cids]
+        return dict(withdrawn)
+
+    def block(self, peer: PeerId, number: int, size: int = SIZE, *, after: float = 0.0) -> None:
+        self.now += after
+        self.owed[peer].pop(number, None)
+        self.machine.receive_block(peer, CIDS[number].multihash, size, self.now)
+
+    def refuse(self, peer: PeerId, number: int) -> None:
+        self.owed[peer].pop(number, None)
+        self.machine.receive_presence(peer, CIDS[number].multihash, self.now, have=False)
+
+    def have(self, peer: PeerId, number: int) -> None:
+        self.machine.receive_presence(peer, CIDS[number].multihash, self.now, have=True)
+
+    def ranges(self, peer: PeerId, count: int, *runs: tuple[int, int]) -> None:
+        ranges = LeafRanges(count)
+        for start, end in runs:
+            ranges.add(start, end)
+        self.machine.receive_ranges(peer, ranges)
+
+    def wait(self, seconds: float) -> dict[PeerId, list[int]]:
+        """Let time pass, with time-outs as they fall due; returns whom it asks meanwhile."""
+        until = self.now + seconds
+        asked: dict[PeerId, list[int]] = self.asked()
+        for _ in range(10_000):
+            deadline = self.machine.next_timeout()
+            if deadline is None or deadline > until:
+                break
+            self.now = max(self.now, deadline)
+            self.machine.handle_timeout(self.now)
+            for peer, numbers in self.asked().items():
+                asked.setdefault(peer, []).extend(numbers)
+        else:
+            raise AssertionError("time-outs do not move")
+        self.now = until
+        return asked
+
+
+# whom to ask
+
+
+def test_a_new_session_asks_nobody() -> None:
+    fetch = Fetch(3)
+    assert fetch.drain() == []
+    assert fetch.machine.next_timeout() is None
+    assert (fetch.machine.wanted, fetch.machine.providers) == (3, 0)
+    assert repr(fetch.machine) == "<SessionMachine 3 wants, 0 peers>"
+
+
+def test_a_known_provider_is_connected_and_asked_at_once() -> None:
+    fetch = Fetch(3)
+    assert fetch.machine.add_peer(ALICE)
+    assert fetch.drain() == [Connect(peer=ALICE)]
+    assert fetch.drain() == []
+    fetch.machine.peer_connected(ALICE)
+    assert fetch.drain() == [Ask(peer=ALICE, cids=tuple(CIDS[:3]))]
+    assert fetch.machine.providers == 1
+
+
+def test_a_provider_that_is_connected_already_is_asked_at_once() -> None:
+    fetch = Fetch(1)
+    fetch.machine.peer_connected(ALICE)
+    assert fetch.drain() == []
+    fetch.machine.add_peer(ALICE)
+    assert fetch.asked() == {ALICE: [0]}
+
+
+def test_nobody_is_connected_while_nothing_is_wanted() -> None:
+    fetch = Fetch(0)
+    fetch.machine.add_peer(ALICE)
+    assert fetch.drain() == []
+    fetch.machine.want(CIDS[:1])
+    assert fetch.drain() == [Connect(peer=ALICE)]
+
+
+def test_a_want_that_stands_is_not_asked_again() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.machine.want(CIDS[:3])
+    assert fetch.asked() == {ALICE: [2]}
+    assert fetch.machine.wanted == 3
+
+
+def test_the_first_window_is_four_mebibytes_of_the_guessed_size() -> None:
+    fetch = Fetch(100, ALICE)
+    assert fetch.asked() == {ALICE: list(range(16))}
+
+
+def test_windows_count_the_sizes_that_have_been_seen() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    for number in range(16):
+        fetch.block(ALICE, number, MIB, after=0.001)
+    asked = fetch.asked()[ALICE]
+    # the average moves by a tenth of the difference with each block
+    assert 4 <= len(asked) <= 6
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(1, 512), (BLOCK_SIZE_MAX, 2)])
+def test_blocks_of_any_size_are_reckoned_with(size: int, blocks: int) -> None:
+    fetch = Fetch(3000, ALICE)
+    fetch.drain()
+    for number in range(16):
+        fetch.block(ALICE, number, size, after=0.0001)
+    assert len(fetch.asked()[ALICE]) == blocks
+
+
+def test_a_window_is_filled_up_again_when_a_quarter_of_it_is_free() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    for number in range(3):
+        fetch.block(ALICE, number, after=0.0001)
+        assert fetch.asked() == {}
+    fetch.block(ALICE, 3, after=0.0001)
+    assert fetch.asked() == {ALICE: [16, 17, 18, 19]}
+
+
+def test_no_peer_is_asked_for_more_wants_than_half_of_what_a_server_keeps() -> None:
+    fetch = Fetch(3000, ALICE, wants_max=20, window_min=100 * MIB)
+    assert len(fetch.asked()[ALICE]) == 20
+    for number in range(4):
+        fetch.block(ALICE, number, after=0.001)
+    assert fetch.asked() == {}
+    fetch.block(ALICE, 4, after=0.001)
+    assert len(fetch.asked()[ALICE]) == 5
+
+
+def test_the_fastest_peer_is_asked_first() -> None:
+    fetch = Fetch(40, ALICE, BOB)
+    assert {peer: len(numbers) for peer, numbers in fetch.asked().items()} == {ALICE: 16, BOB: 16}
+    fetch.machine.pause()
+    for number in range(16):
+        fetch.block(BOB, 16 + number, after=0.02)
+    for number in range(16):
+        fetch.block(ALICE, number, after=0.1)
+    fetch.machine.resume()
+    assert fetch.asked() == {BOB: list(range(32, 40))}
+
+
+def test_a_peer_of_unknown_speed_is_tried_before_a_known_one() -> None:
+    fetch = Fetch(20, ALICE)
+    fetch.drain()
+    for number in range(16):
+        fetch.block(ALICE, number, after=0.001)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    assert fetch.asked() == {BOB: [16, 17, 18, 19]}
+
+
+def test_the_window_grows_with_bandwidth_times_delay_up_to_its_bound() -> None:
+    fetch = Fetch(3000, ALICE)
+    fetch.drain()
+    sizes = []
+    for _ in range(8):
+        # everything that is asked comes 200 ms later, all at once
+        waiting = list(fetch.owed[ALICE])
+        sizes.append(len(waiting))
+        fetch.now += 0.2
+        for number in waiting:
+            fetch.block(ALICE, number)
+        fetch.drain()
+    assert sizes[0] == 16
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 128  # 32 MiB
+    assert fetch.machine._peers[ALICE].window == 32 * MIB
+
+
+def test_a_slow_peer_is_asked_for_ten_seconds_of_its_rate_at_most() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    for number in range(16):
+        fetch.block(ALICE, number, after=4.0)  # 64 KiB a second
+        fetch.drain()
+    assert len(fetch.owed[ALICE]) <= 3
+
+
+# orders
+
+
+def test_in_the_order_of_the_file_wants_are_asked_as_given() -> None:
+    fetch = Fetch(64, ALICE, BOB)
+    asked = fetch.asked()
+    assert sorted(asked[ALICE] + asked[BOB]) == list(range(32))
+    assert asked[ALICE] == sorted(asked[ALICE])
+
+
+def test_spread_asks_at_random_within_the_look_ahead() -> None:
+    fetch = Fetch(3000, ALICE, order=Order.SPREAD)
+    asked = fetch.asked()[ALICE]
+    assert asked != sorted(asked)
+    assert max(asked) < 1024
+    assert max(asked) > 300
+
+
+def test_spread_depends_on_the_seed_alone() -> None:
+    first, second = Fetch(3000, ALICE, order=Order.SPREAD), Fetch(3000, ALICE, order=Order.SPREAD)
+    assert first.asked() == second.asked()
+    other = SessionMachine(Random(6), order=Order.SPREAD)
+    other.peer_connected(ALICE)
+    other.add_peer(ALICE)
+    other.want(CIDS)
+    effect = other.next_effect(0.0)
+    assert isinstance(effect, Ask)
+    assert [NUMBER[cid.multihash] for cid in effect.cids] != list(first.owed[ALICE])
+
+
+def test_the_look_ahead_is_filled_when_half_of_it_is_gone() -> None:
+    fetch = Fetch(100, ALICE, order=Order.SPREAD, look_ahead=32)
+    assert all(number < 32 for number in fetch.asked()[ALICE])
+    assert len(fetch.machine._pool.open) == 16
+    for number in list(fetch.owed[ALICE])[:4]:
+        fetch.block(ALICE, number, after=0.001)
+    # sixteen are left, that is half: sixteen more are taken in
+    assert all(number < 48 for number in fetch.asked()[ALICE])
+    assert len(fetch.machine._pool.open) == 28
+    for number in list(fetch.owed[ALICE])[:4]:
+        fetch.block(ALICE, number, after=0.001)
+    assert all(number < 48 for number in fetch.asked()[ALICE])
+
+
+def test_the_rarest_leaves_are_asked_first() -> None:
+    fetch = Fetch(100, ALICE, order=Order.SPREAD, leaves=True, window_min=10 * SIZE)
+    fetch.machine.pause()
+    for peer, runs in ((BOB, (0, 90)), (CAROL, (0, 50))):
+        fetch.machine.peer_connected(peer)
+        fetch.machine.add_peer(peer, full=False)
+        fetch.ranges(peer, 100, runs)
+    fetch.machine.resume()
+    asked = fetch.asked()
+    assert sorted(asked[ALICE]) == list(range(90, 100))
+    assert all(50 <= number < 90 for number in asked[BOB])
+    assert all(number < 50 for number in asked[CAROL])
+    assert (len(asked[BOB]), len(asked[CAROL])) == (10, 10)
+
+
+def test_peers_that_have_parts_take_before_those_that_have_all() -> None:
+    fetch = Fetch(10, ALICE, order=Order.SPREAD, leaves=True)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 10, (0, 4))
+    asked = fetch.asked()
+    assert sorted(asked[BOB]) == [0, 1, 2, 3]
+    assert sorted(asked[ALICE]) == [4, 5, 6, 7, 8, 9]
+
+
+def test_rarity_does_not_disturb_the_order_of_the_file() -> None:
+    fetch = Fetch(10, ALICE, leaves=True, window_min=4 * SIZE)
+    fetch.machine.pause()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 10, (5, 6))
+    fetch.machine.resume()
+    assert fetch.asked() == {BOB: [5], ALICE: [0, 1, 2, 3]}
+
+
+def test_ranks_are_counted_four_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = Fetch(2000, ALICE, order=Order.SPREAD, leaves=True, window_min=SIZE)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.drain()
+    calls: list[float] = []
+    monkeypatch.setattr(WantPool, "rank", lambda pool, known: calls.append(fetch.now))
+    for _ in range(10):
+        fetch.ranges(BOB, 2000, (0, 10))
+        fetch.drain()
+        fetch.now += 0.1
+    assert 3 <= len(calls) <= 5
+    assert all(later - earlier >= 0.25 for earlier, later in pairwise(calls))
+
+
+# ranges and presences
+
+
+def test_a_peer_with_parts_is_asked_only_for_what_it_has() -> None:
+    fetch = Fetch(10, leaves=True)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    assert fetch.asked() == {}
+    fetch.ranges(BOB, 10, (2, 4))
+    assert fetch.asked() == {BOB: [2, 3]}
+    fetch.ranges(BOB, 10, (2, 6))
+    fetch.block(BOB, 2, after=0.01)
+    assert fetch.asked() == {BOB: [4, 5]}
+
+
+def test_a_peer_that_has_become_complete_is_asked_for_all() -> None:
+    fetch = Fetch(4, leaves=True)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 4, (0, 4))
+    assert fetch.machine._peers[BOB].full
+    assert fetch.machine._peers[BOB].ranges is None
+    assert fetch.asked() == {BOB: [0, 1, 2, 3]}
+
+
+def test_a_peer_that_says_it_has_all_is_asked_for_all() -> None:
+    fetch = Fetch(4)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.machine.receive_ranges(BOB, None)
+    assert fetch.asked() == {BOB: [0, 1, 2, 3]}
+
+
+def test_a_provider_that_turns_out_to_have_parts_is_asked_for_those() -> None:
+    fetch = Fetch(4, leaves=True)
+    fetch.machine.add_peer(BOB)
+    fetch.ranges(BOB, 4, (1, 2))
+    fetch.machine.peer_connected(BOB)
+    assert fetch.asked() == {BOB: [1]}
+
+
+def test_ranges_say_nothing_of_blocks_that_are_no_leaves() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.machine.peer_connected(BOB)
+    fetch.ranges(BOB, 10, (0, 9))
+    assert fetch.asked() == {ALICE: [0, 1]}
+
+
+def test_ranges_of_strangers_are_ignored() -> None:
+    fetch = Fetch(2, leaves=True)
+    fetch.ranges(BOB, 10, (0, 9))
+    assert fetch.drain() == []
+    assert fetch.machine.providers == 0
+
+
+def test_a_partial_peer_that_says_have_is_asked() -> None:
+    fetch = Fetch(3)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.have(BOB, 1)
+    assert fetch.asked() == {BOB: [1]}
+    fetch.machine.add_peer(BOB)
+    assert fetch.asked() == {BOB: [0, 2]}
+
+
+def test_dont_have_moves_the_want_at_once() -> None:
+    fetch = Fetch(1, ALICE, BOB)
+    first = next(iter(fetch.asked()))
+    other = BOB if first == ALICE else ALICE
+    fetch.refuse(first, 0)
+    assert fetch.asked() == {other: [0]}
+    fetch.refuse(other, 0)
+    assert fetch.asked() == {}
+
+
+def test_have_after_dont_have_is_believed() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.refuse(ALICE, 0)
+    assert fetch.asked() == {}
+    fetch.have(ALICE, 0)
+    assert fetch.asked() == {ALICE: [0]}
+
+
+def test_what_all_refused_is_offered_to_all_again_after_a_while() -> None:
+    fetch = Fetch(1, ALICE, BOB)
+    fetch.drain()
+    fetch.refuse(ALICE, 0)
+    fetch.drain()
+    fetch.refuse(BOB, 0)
+    assert fetch.wait(4.9) == {}
+    assert sum(map(len, fetch.wait(0.2).values())) == 1
+
+
+def test_a_refused_want_that_stalls_elsewhere_is_offered_again_too() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.refuse(ALICE, 0)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    assert fetch.asked() == {BOB: [0]}
+    fetch.wait(5.5)  # Alice's refusal has been forgotten in the pool, not here
+    fetch.machine.peer_disconnected(BOB, fetch.now)
+    asked = fetch.wait(5.1)
+    assert asked.get(ALICE) == [0]
+
+
+def test_eight_refusals_in_a_row_cost_a_peer_its_rank() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    for number in range(7):
+        fetch.refuse(ALICE, number)
+        assert not fetch.machine._peers[ALICE].poor
+    fetch.refuse(ALICE, 7)
+    assert fetch.machine._peers[ALICE].poor
+    fetch.drain()
+    for number in range(8, 16):
+        fetch.refuse(ALICE, number)
+    assert fetch.asked() == {}
+    peer = fetch.machine._peers[ALICE]
+    assert peer.misses == 16
+    assert peer.rest == 30.0  # 0.25 s, doubled seven times, and bounded
+
+
+def test_a_peer_without_rank_gets_one_want_at_a_time_the_least_urgent_with_rests() -> None:
+    fetch = Fetch(20, ALICE)
+    fetch.drain()
+    for number in range(16):
+        if number == 8:
+            fetch.block(ALICE, number, after=0.01)
+        else:
+            fetch.refuse(ALICE, number)
+    assert not fetch.machine._peers[ALICE].poor
+    fetch.drain()
+    for number in list(fetch.owed[ALICE]):
+        fetch.refuse(ALICE, number)
+    peer = fetch.machine._peers[ALICE]
+    assert peer.poor and peer.rest == 2.0  # eleven in a row
+    assert fetch.wait(1.9) == {}
+    assert [len(numbers) for numbers in fetch.wait(3.2).values()] == [1]
+
+
+def test_a_block_gives_the_rank_back() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    for number in range(15):
+        fetch.refuse(ALICE, number)
+    assert fetch.machine._peers[ALICE].poor
+    fetch.block(ALICE, 15, after=0.1)
+    peer = fetch.machine._peers[ALICE]
+    assert (peer.poor, peer.misses, peer.rest, peer.rest_until) == (False, 0, 0.0, 0.0)
+    assert len(fetch.asked()[ALICE]) > 1
+
+
+def test_a_refusal_of_what_was_not_asked_costs_no_rank() -> None:
+    fetch = Fetch(3000, ALICE)
+    fetch.drain()
+    for number in range(100, 200):
+        fetch.refuse(ALICE, number)
+    assert not fetch.machine._peers[ALICE].poor
+    assert fetch.machine._peers[ALICE].misses == 0
+
+
+def test_A47_presences_of_what_is_not_wanted_leave_no_trace() -> None:
+    fetch = Fetch(1, ALICE, broadcast=True)
+    fetch.drain()
+    for number in range(100, 1000):
+        fetch.have(BOB, number)
+        fetch.refuse(ALICE, number)
+    assert fetch.machine.providers == 1
+    assert fetch.drain() == []
+    fetch.have(ALICE, 0)
+    fetch.block(ALICE, 0)
+    assert fetch.machine._wants == {}
+
+
+# late peers
+
+
+def test_B7_a_peer_that_sends_nothing_has_stalled_after_four_and_a_half_seconds() -> None:
+    fetch = Fetch(4, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    fetch.machine._peers[BOB].misses = 100
+    fetch.machine._peers[BOB].rest_until = 1e9
+    assert fetch.wait(4.4) == {}
+    fetch.machine._peers[BOB].misses = 0
+    assert sorted(fetch.wait(0.2)[BOB]) == [0, 1, 2, 3]
+    report = fetch.machine.reports()[0]
+    assert report.stalled and report.peer == ALICE
+
+
+def test_a_peer_that_stalled_is_not_told_and_what_it_sends_after_all_counts() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.wait(4.6)
+    assert not any(isinstance(effect, Withdraw) for effect in fetch.log)
+    fetch.block(ALICE, 0)
+    assert fetch.machine.wanted == 1
+    assert not fetch.machine.reports()[0].stalled
+
+
+def test_patience_is_twenty_times_the_delay_and_two_seconds_at_least() -> None:
+    for delay, patience in ((0.01, 2.0), (0.15, 3.0), (0.3, 4.5)):
+        fetch = Fetch(100, ALICE)
+        fetch.drain()
+        fetch.block(ALICE, 0, after=delay)
+        peer = fetch.machine._peers[ALICE]
+        assert peer.stall_at() - fetch.now == pytest.approx(patience)
+
+
+def test_the_delay_is_the_least_that_was_seen() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0, after=0.3)
+    fetch.block(ALICE, 1, after=0.3)
+    assert fetch.machine._peers[ALICE].delay == pytest.approx(0.3)
+    fetch.drain()
+    for number in range(2, 16):
+        fetch.block(ALICE, number)
+    fetch.drain()
+    fetch.block(ALICE, 16, after=0.1)
+    assert fetch.machine._peers[ALICE].delay == pytest.approx(0.1)
+
+
+def test_bytes_of_an_unfinished_message_are_a_sign_of_life() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    for _ in range(9):
+        fetch.now += 1.0
+        fetch.machine.receive_progress(ALICE, fetch.now)
+        fetch.machine.handle_timeout(fetch.now)
+        fetch.drain()
+    assert not fetch.machine.reports()[0].stalled
+    fetch.machine.receive_progress(BOB, fetch.now)
+
+
+def test_progress_wakes_a_peer_that_had_stalled() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.wait(4.6)
+    assert fetch.machine.reports()[0].stalled
+    fetch.machine.receive_progress(ALICE, fetch.now)
+    assert not fetch.machine.reports()[0].stalled
+
+
+def test_a_stalled_peer_is_probed_with_one_want_after_growing_rests() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    assert fetch.wait(4.6) == {}
+    times = []
+    for _ in range(600):
+        asked = fetch.wait(0.1)
+        if asked:
+            assert [len(numbers) for numbers in asked.values()] == [1]
+            times.append(fetch.now)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] == pytest.approx(4.5 + 0.5, abs=0.3)
+    assert len(times) >= 4
+
+
+def test_a_want_that_a_lively_peer_does_not_answer_is_moved_after_ten_seconds() -> None:
+    fetch = Fetch(3000, ALICE)
+    fetch.drain()
+    forgotten = 0
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    fetch.drain()
+    for _ in range(94):
+        fetch.now += 0.1
+        for peer in (ALICE, BOB):
+            for number in list(fetch.owed[peer])[:4]:
+                if number != forgotten:
+                    fetch.block(peer, number)
+        fetch.machine.handle_timeout(fetch.now)
+        fetch.drain()
+        assert forgotten in fetch.owed[ALICE] and forgotten not in fetch.owed[BOB]
+    for _ in range(20):
+        fetch.now += 0.1
+        for peer in (ALICE, BOB):
+            for number in list(fetch.owed[peer])[:4]:
+                if number != forgotten:
+                    fetch.block(peer, number)
+        fetch.machine.handle_timeout(fetch.now)
+        fetch.drain()
+    assert forgotten in fetch.owed[BOB]
+
+
+def test_a_want_is_overdue_after_three_times_its_queue_within_bounds() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    peer = fetch.machine._peers[ALICE]
+    assert peer.overdue_at(100.0) == 110.0
+    peer.rate = float(MIB)
+    assert peer.overdue_at(100.0) == 112.0  # 4 MiB
+    peer.rate = 1000.0
+    assert peer.overdue_at(100.0) == 130.0
+
+
+def test_a_lone_provider_is_asked_again_for_what_it_forgot() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    for _ in range(99):
+        fetch.now += 0.1
+        fetch.machine.receive_progress(ALICE, fetch.now)
+        fetch.machine.handle_timeout(fetch.now)
+        assert fetch.asked() == {}
+    fetch.now += 0.2
+    fetch.machine.handle_timeout(fetch.now)
+    assert fetch.asked() == {}
+    assert sorted(fetch.wait(5.1)[ALICE]) == [0, 1]
+
+
+# the end
+
+
+def test_an_idle_peer_takes_over_the_tail_of_a_slow_one() -> None:
+    fetch = Fetch(32, ALICE, BOB)
+    fetch.drain()
+    slow, fast = ALICE, BOB
+    fetch.block(slow, next(iter(fetch.owed[slow])), after=1.0)  # 256 KiB a second
+    for number in list(fetch.owed[fast]):
+        fetch.block(fast, number, after=0.01)
+    fetch.drain()
+    left = list(fetch.owed[slow])
+    assert len(left) == 15
+    fetch.machine.handle_timeout(fetch.now + 0.1)
+    fetch.now += 0.1
+    asked = fetch.asked()
+    assert list(asked) == [fast]
+    # the last of them first, and not those that the slow one brings soon anyway
+    assert asked[fast][0] == left[-1]
+    assert len(asked[fast]) > 5
+    # nothing is asked for a third time
+    fetch.machine.handle_timeout(fetch.now + 0.3)
+    fetch.now += 0.3
+    assert set(fetch.asked().get(fast, ())).isdisjoint(asked[fast])
+
+
+def test_the_second_peer_that_was_asked_is_told_when_the_first_delivers() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    assert fetch.wait(1.0) == {BOB: [0]}
+    fetch.block(BOB, 0)
+    assert fetch.withdrawn() == {ALICE: [0]}
+    assert fetch.machine.wanted == 0
+    assert fetch.machine._peers[ALICE].outstanding == {}
+    assert fetch.machine._peers[ALICE].outstanding_bytes == 0
+
+
+def test_what_comes_soon_is_not_asked_for_twice() -> None:
+    fetch = Fetch(32, ALICE, BOB)
+    fetch.drain()
+    for number in range(15):
+        fetch.block(ALICE, number, after=0.005)
+    for number in list(fetch.owed[BOB]):
+        fetch.block(BOB, number, after=0.005)
+    fetch.drain()
+    assert fetch.wait(0.15) == {}
+
+
+def test_nothing_is_asked_for_twice_while_wants_wait() -> None:
+    fetch = Fetch(2000, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    for _ in range(30):
+        for number in list(fetch.owed[BOB]):
+            fetch.block(BOB, number, after=0.002)
+        asked = fetch.wait(0.1)
+        assert set(asked.get(BOB, ())).isdisjoint(fetch.owed[ALICE])
+
+
+def test_a_peer_without_rank_takes_no_part_in_the_end() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    fetch.machine._peers[BOB].misses = 8
+    assert fetch.wait(4.0) == {}
+
+
+def test_duplicates_go_only_to_peers_that_may_have_the_block() -> None:
+    fetch = Fetch(2, ALICE, leaves=True)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 2, (1, 2))
+    assert fetch.wait(4.0) == {BOB: [1]}
+
+
+def test_the_end_asks_for_no_more_than_the_window_and_looks_ten_times_a_second() -> None:
+    fetch = Fetch(16, ALICE, endgame_least=0.0)
+    fetch.drain()
+    fetch.now += 3.0
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    fetch.machine._peers[BOB].window = 3 * SIZE
+    fetch.machine.handle_timeout(fetch.now)
+    assert len(fetch.asked()[BOB]) == 3
+    assert fetch.machine.next_timeout() == pytest.approx(fetch.now + 0.1)
+
+
+# blocks, copies, wrong ones
+
+
+def test_a_block_ends_its_want_and_is_reported() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0, 1000, after=0.5)
+    fetch.block(ALICE, 1, 3000, after=0.5)
+    assert fetch.machine.wanted == 0
+    assert fetch.drain() == []
+    report = fetch.machine.reports()[0]
+    assert (report.peer, report.blocks, report.bytes) == (ALICE, 2, 4000)
+    assert report.rate == pytest.approx(0.6 * 2000 + 0.4 * 6000)
+    assert not report.stalled and report.dropped is None
+    assert fetch.machine.next_timeout() is None
+
+
+def test_rates_are_measured_over_a_fifth_of_a_second() -> None:
+    fetch = Fetch(100, ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0, 1000, after=0.1)
+    assert fetch.machine.reports()[0].rate == pytest.approx(10_000)  # a first guess
+    fetch.block(ALICE, 1, 500, after=0.05)
+    assert fetch.machine.reports()[0].rate == pytest.approx(10_000)
+    fetch.block(ALICE, 2, 3500, after=0.1)
+    assert fetch.machine.reports()[0].rate == pytest.approx(20_000)
+    fetch.block(ALICE, 3, 1000, after=0.125)
+    assert fetch.machine.reports()[0].rate == pytest.approx(20_000)
+    fetch.block(ALICE, 4, 9000, after=0.125)
+    assert fetch.machine.reports()[0].rate == pytest.approx(0.6 * 20_000 + 0.4 * 40_000)
+
+
+def test_a_pause_between_fetches_does_not_lower_the_rate() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0, 1000, after=0.1)
+    fetch.drain()
+    fetch.now += 100
+    fetch.machine.want(CIDS[1:2])
+    fetch.drain()
+    fetch.block(ALICE, 1, 2000, after=0.2)
+    assert fetch.machine.reports()[0].rate == pytest.approx(10_000)
+
+
+def test_second_copies_are_counted_and_nothing_else() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0, 500, after=0.1)
+    fetch.block(ALICE, 0, 500, after=0.1)
+    fetch.machine.receive_late_block(ALICE, 70, fetch.now)
+    fetch.machine.receive_late_block(BOB, 70, fetch.now)
+    report = fetch.machine.reports()[0]
+    assert (report.blocks, report.bytes, report.duplicate_bytes) == (1, 500, 570)
+
+
+def test_a_block_that_another_session_asked_for_ends_the_want_here_too() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.block(DAVE, 0)
+    assert fetch.machine.wanted == 0
+    assert fetch.withdrawn() == {ALICE: [0]}
+    assert fetch.machine.reports()[0].blocks == 0
+
+
+def test_B6_a_wrong_block_drops_the_peer_and_moves_its_wants() -> None:
+    fetch = Fetch(4, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    fetch.machine.receive_wrong_block(ALICE, fetch.now)
+    fetch.machine.receive_wrong_block(ALICE, fetch.now)
+    fetch.machine.receive_wrong_block(CAROL, fetch.now)
+    effects = fetch.drain()
+    assert effects[0] == PeerDropped(peer=ALICE, reason="sent a wrong block")
+    assert sorted(fetch.owed[BOB]) == [0, 1, 2, 3]
+    assert len(effects) == 2
+    report = fetch.machine.reports()[0]
+    assert (report.wrong_blocks, report.dropped) == (2, "sent a wrong block")
+    assert fetch.machine.providers == 1
+
+
+def test_a_dropped_peer_never_comes_back() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.receive_wrong_block(ALICE, fetch.now)
+    fetch.drain()
+    assert not fetch.machine.add_peer(ALICE)
+    fetch.machine.peer_disconnected(ALICE, fetch.now)
+    fetch.machine.peer_unreachable(ALICE, fetch.now, reason="again")
+    fetch.machine.peer_connected(ALICE)
+    fetch.have(ALICE, 0)
+    assert fetch.wait(100) == {}
+    assert fetch.drain() == []
+    assert fetch.machine.reports()[0].dropped == "sent a wrong block"
+
+
+def test_cancelled_wants_are_withdrawn_where_they_were_asked() -> None:
+    fetch = Fetch(20, ALICE)
+    fetch.drain()
+    fetch.machine.cancel([CIDS[0], CIDS[17], CIDS[2000]])
+    assert fetch.withdrawn() == {ALICE: [0]}
+    assert fetch.machine.wanted == 18
+    for number in range(1, 16):
+        fetch.block(ALICE, number, after=0.01)
+    assert fetch.asked() == {ALICE: [16, 18, 19]}
+
+
+def test_a_cancelled_want_in_the_queue_is_passed_over() -> None:
+    fetch = Fetch(6, ALICE, look_ahead=2)
+    fetch.machine.cancel([CIDS[1]])
+    assert fetch.asked() == {ALICE: [0, 2]}
+
+
+def test_a_want_that_is_cancelled_and_wanted_again_is_asked_again() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.cancel(CIDS[:1])
+    fetch.drain()
+    fetch.machine.want(CIDS[:1])
+    assert fetch.asked() == {ALICE: [0]}
+
+
+def test_nothing_is_asked_while_paused() -> None:
+    fetch = Fetch(4, ALICE)
+    fetch.machine.pause()
+    assert fetch.drain() == []
+    fetch.machine.resume()
+    assert fetch.asked() == {ALICE: [0, 1, 2, 3]}
+
+
+# connections
+
+
+def test_a_lost_peer_is_connected_again_after_growing_rests() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.peer_disconnected(ALICE, fetch.now)
+    assert fetch.drain() == []
+    times = []
+    for _ in range(1000):
+        fetch.wait(0.1)
+        if fetch.machine._peers[ALICE].state is PeerState.DIALLING:
+            times.append(fetch.now)
+            fetch.machine.peer_unreachable(ALICE, fetch.now)
+    gaps = [round(later - earlier, 1) for earlier, later in pairwise(times)]
+    assert times[0] == pytest.approx(100.25, abs=0.11)
+    assert gaps == sorted(gaps)
+    assert gaps[0] == pytest.approx(0.5, abs=0.11)
+    assert max(gaps) <= 30.1
+    assert gaps[-1] >= 29
+
+
+def test_what_a_lost_peer_owed_goes_to_others_at_once() -> None:
+    fetch = Fetch(4, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB)
+    fetch.drain()
+    fetch.machine.peer_disconnected(ALICE, fetch.now)
+    assert sorted(fetch.asked()[BOB]) == [0, 1, 2, 3]
+    fetch.block(BOB, 0)
+    assert fetch.withdrawn() == {}  # Alice has forgotten it herself
+
+
+def test_a_peer_that_returns_is_asked_again() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.machine.peer_disconnected(ALICE, fetch.now)
+    fetch.drain()
+    fetch.machine.peer_connected(ALICE)
+    assert sorted(fetch.asked()[ALICE]) == [0, 1]
+
+
+def test_losing_a_stranger_changes_nothing() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.peer_connected(DAVE)
+    fetch.machine.peer_disconnected(DAVE, fetch.now)
+    fetch.machine.peer_unreachable(DAVE, fetch.now)
+    fetch.machine.peer_unreachable(DAVE, fetch.now, reason="x")
+    assert fetch.drain() == []
+
+
+def test_a_peer_that_can_never_be_asked_is_dropped_with_the_reason() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.machine.peer_unreachable(ALICE, fetch.now, reason="does not speak bitswap")
+    assert PeerDropped(peer=ALICE, reason="does not speak bitswap") in fetch.drain()
+    assert fetch.machine.reports()[0].dropped == "does not speak bitswap"
+
+
+def test_no_more_than_eight_peers_are_dialled_at_a_time() -> None:
+    fetch = Fetch(1)
+    peers = [peer_named(str(index)) for index in range(12)]
+    for peer in peers:
+        fetch.machine.add_peer(peer)
+    assert [effect.peer for effect in fetch.drain()] == peers[:8]
+    fetch.machine.peer_unreachable(peers[0], fetch.now)
+    assert fetch.drain() == [Connect(peer=peers[8])]
+
+
+def test_peers_are_bounded_and_the_unreachable_make_way() -> None:
+    fetch = Fetch(1, peers_max=3, rest_max=1.0)
+    peers = [peer_named(str(index)) for index in range(5)]
+    assert [fetch.machine.add_peer(peer) for peer in peers[:4]] == [True, True, True, False]
+    fetch.drain()
+    fetch.machine.peer_unreachable(peers[1], fetch.now)
+    assert not fetch.machine.add_peer(peers[3])
+    fetch.machine.peer_unreachable(peers[1], fetch.now)
+    fetch.machine.peer_unreachable(peers[1], fetch.now)
+    assert fetch.machine.add_peer(peers[3])
+    assert fetch.machine.providers == 3
+    assert [report.peer for report in fetch.machine.reports()] == [peers[0], peers[2], peers[3]]
+
+
+def test_dropped_peers_are_remembered_within_a_bound() -> None:
+    fetch = Fetch(1, peers_max=2)
+    for index in range(8):
+        peer = peer_named(str(index))
+        assert fetch.machine.add_peer(peer)
+        fetch.machine.receive_wrong_block(peer, fetch.now)
+    assert not fetch.machine.add_peer(peer_named("one more"))
+    assert len(fetch.machine.reports()) == 8
+
+
+# broadcast
+
+
+def test_strangers_are_asked_for_have_only_when_no_provider_is_known() -> None:
+    fetch = Fetch(10, broadcast=True)
+    fetch.machine.peer_connected(ALICE)
+    fetch.machine.peer_connected(BOB)
+    effects = fetch.drain()
+    assert effects == [Ask(peer=peer, cids=tuple(CIDS[:4]), have=True) for peer in (ALICE, BOB)]
+    fetch.machine.peer_connected(CAROL)
+    assert fetch.drain() == [Ask(peer=CAROL, cids=tuple(CIDS[:4]), have=True)]
+    fetch.have(BOB, 0)
+    assert fetch.asked() == {BOB: list(range(10))}
+    fetch.machine.peer_connected(DAVE)
+    assert fetch.drain() == []
+
+
+def test_strangers_that_were_asked_are_told_when_it_is_over() -> None:
+    fetch = Fetch(1, broadcast=True)
+    for peer in (ALICE, BOB):
+        fetch.machine.peer_connected(peer)
+    fetch.drain()
+    fetch.have(BOB, 0)
+    fetch.drain()
+    fetch.block(BOB, 0)
+    assert fetch.withdrawn() == {ALICE: [0]}
+    assert fetch.machine._broadcast_to == {}
+
+
+def test_strangers_are_told_when_what_was_sought_is_cancelled() -> None:
+    fetch = Fetch(1, broadcast=True)
+    fetch.machine.peer_connected(ALICE)
+    fetch.drain()
+    fetch.machine.cancel(CIDS[:1])
+    assert fetch.withdrawn() == {ALICE: [0]}
+
+
+def test_a_broadcast_goes_to_a_bounded_number_of_peers() -> None:
+    fetch = Fetch(1, broadcast=True, broadcast_peers=3)
+    for index in range(5):
+        fetch.machine.peer_connected(peer_named(str(index)))
+    assert len(fetch.drain()) == 3
+    fetch.machine.peer_connected(peer_named("5"))
+    assert fetch.drain() == []
+
+
+def test_a_known_provider_makes_a_broadcast_needless() -> None:
+    fetch = Fetch(1, broadcast=True)
+    fetch.machine.add_peer(ALICE)
+    fetch.machine.peer_connected(BOB)
+    assert fetch.drain() == [Connect(peer=ALICE)]
+    fetch.machine.peer_unreachable(ALICE, fetch.now, reason="gone for good")
+    assert Ask(peer=BOB, cids=(CIDS[0],), have=True) in fetch.drain()
+
+
+def test_have_from_a_stranger_is_not_believed_without_broadcast() -> None:
+    fetch = Fetch(1)
+    fetch.machine.peer_connected(ALICE)
+    fetch.have(ALICE, 0)
+    assert fetch.machine.providers == 0
+
+
+# any order of facts
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(Order),
+    st.booleans(),
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["block", "refuse", "have", "lose", "return", "wrong", "wait", "ranges", "cancel", "pause", "resume"]
+            ),
+            st.integers(0, 3),
+            st.integers(0, 39),
+        ),
+        max_size=80,
+    ),
+)
+def test_any_order_of_facts_keeps_every_want_alive(
+    order: Order, broadcast: bool, facts: list[tuple[str, int, int]]
+) -> None:
+    fetch = Fetch(40, ALICE, BOB, order=order, broadcast=broadcast, leaves=True, look_ahead=16)
+    machine = fetch.machine
+    for peer in (CAROL, DAVE):
+        machine.add_peer(peer, full=False)
+    for what, who, number in facts:
+        peer = (ALICE, BOB, CAROL, DAVE)[who]
+        if what == "block":
+            fetch.block(peer, number)
+        elif what == "refuse":
+            fetch.refuse(peer, number)
+        elif what == "have":
+            fetch.have(peer, number)
+        elif what == "lose":
+            machine.peer_disconnected(peer, fetch.now)
+        elif what == "return":
+            machine.peer_connected(peer)
+        elif what == "wrong" and number < 4:
+            machine.receive_wrong_block(peer, fetch.now)
+        elif what == "wait":
+            fetch.wait(number / 4)
+        elif what == "ranges":
+            fetch.ranges(peer, 40, (0, number))
+        elif what == "cancel":
+            machine.cancel([CIDS[number]])
+        elif what == "pause":
+            machine.pause()
+        elif what == "resume":
+            machine.resume()
+        fetch.drain()
+        pool = set(machine._pool.open) | set(machine._pool._queue)
+        for want in machine._wants.values():
+            owing = {peer for peer in machine._peers.values() if want in peer.outstanding}
+            assert want.askers == owing
+            assert owing <= set(want.told)
+            assert bool(owing) != (want in pool)
+            assert len(owing) <= 2
+        for peer_view in machine._peers.values():
+            assert peer_view.outstanding_bytes == sum(size for _, size in peer_view.outstanding.values())
+            assert all(machine._wants.get(want.multihash) is want for want in peer_view.outstanding)
+            assert not peer_view.outstanding or peer_view.state is PeerState.READY
+    # a peer that has everything finishes it, whatever came before
+    machine.resume()
+    machine.peer_connected(peer_named("eve"))
+    machine.add_peer(peer_named("eve"))
+    for _ in range(400):
+        fetch.drain()
+        for number in list(fetch.owed[peer_named("eve")]):
+            fetch.block(peer_named("eve"), number)
+        if not machine.wanted:
+            break
+        fetch.wait(0.5)
+    assert machine.wanted == 0
+    assert not machine._pool.open
+    assert machine.next_timeout() is None
