@@ -34,6 +34,9 @@ CHECKSUM_SIZE = 4
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _DIGITS = {letter: value for value, letter in enumerate(_ALPHABET)}
+_NAME_COST = 4
+"""Bytes that a name takes beside its own: its tag, its length, and one more for the length of the whole."""
+
 _DATA_MAX = (TEXT_MAX - len(SCHEME)) * 5 // 8
 _IGNORED = re.compile(r"[\s-]+")
 _LINK = re.compile(r"\s*https?://[^#\s]*#", re.IGNORECASE)
@@ -89,7 +92,7 @@ def encode_ticket(ticket: Ticket) -> str:
     addresses = _preferred(ticket.addresses)
     name = ticket.name.encode("utf-8", "replace")
     for count in range(len(addresses), -1, -1):
-        room = _DATA_MAX - len(_pack(ticket, b"", addresses[:count])) - 2  # 2: tag and length of the name
+        room = _DATA_MAX - len(_pack(ticket, b"", addresses[:count])) - _NAME_COST
         if room >= min(len(name), NAME_FLOOR) or (count == 0 and room >= 0):
             return SCHEME + _to_base32(_pack(ticket, _shortened(name, room), addresses[:count]))
     raise LimitExceeded("characters of a ticket", TEXT_MAX)

@@ -111,7 +111,7 @@ class _Reader:
     def message(self, start: int, end: int) -> Message | None:
         data = self._data
         values: list[bytes | None] = [None] * 7
-        unknown: list[bytes] = []
+        unknown = bytearray()
         before = start
         for number, kind, first, last in self.fields(start, end):
             if 1 <= number <= 6:
@@ -120,12 +120,12 @@ class _Reader:
                 values[number] = data[first:last]
                 before = last
             else:
-                unknown.append(data[before:last])
+                unknown += data[before:last]
                 before = last
         topic = _topic(values[4])
         if not topic or (values[2] is None and values[5] is None):
             return None
-        return Message(topic, values[2], values[1], values[3], values[5], values[6], b"".join(unknown))
+        return Message(topic, values[2], values[1], values[3], values[5], values[6], bytes(unknown))
 
     def subscription(self, start: int, end: int) -> tuple[bool, str]:
         joined = False

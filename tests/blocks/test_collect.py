@@ -255,7 +255,7 @@ async def test_a_crash_in_compaction_loses_nothing(
                 patched.setattr(Path, "unlink", unlink)
         del sweeper
     async with DiskStore.open(after) as store:
-        if moment.startswith("before the old pack") or moment.startswith("before its row"):
+        if moment.startswith(("before the old pack", "before its row")):
             assert len(packs(after)) == 1
         assert await here(store, [*LEAVES[:5], ROOT]) == [True] * 6
         assert (await store.verify()).problem_count == 0

@@ -20,7 +20,7 @@ CARS = Path(__file__).parent.parent / "vectors" / "car"
 RECORDS = json.loads((CARS / "index.json").read_text())["files"]
 
 
-class pieces:
+class Pieces:
     """Data that comes in pieces; no generator, so that nothing is left open when it is not read to its end."""
 
     def __init__(self, data: bytes, size: int = 700) -> None:
@@ -48,13 +48,13 @@ async def test_B15_every_recorded_archive_is_imported_or_refused(record: dict) -
     store = MemoryStore()
     if record["must"] != "ok":
         with pytest.raises(DecodeError):
-            await import_car(store, pieces(data))
+            await import_car(store, Pieces(data))
         with pytest.raises(DecodeError):
-            [entry async for entry in list_car(pieces(data, 100_000))]
+            [entry async for entry in list_car(Pieces(data, 100_000))]
         return
-    imported = await import_car(store, pieces(data))
+    imported = await import_car(store, Pieces(data))
     assert [str(root) for root in imported.roots] == [str(Cid.parse(root)) for root in record["roots"]]
-    listed = [entry async for entry in list_car(pieces(data))]
+    listed = [entry async for entry in list_car(Pieces(data))]
     assert len([size for _, size in listed if size is not None]) == imported.blocks
     assert all(block is not None for block in blocks_of(store).values())
 
@@ -70,7 +70,7 @@ async def test_a_dag_survives_export_and_import(tmp_path: Path, exchange: FakeEx
     async with open_store(store_kind, tmp_path / "home") as store:
         archive = await exported(exchange, store, root)
         other = MemoryStore()
-        found = await import_car(other, pieces(archive, 10_000_000))
+        found = await import_car(other, Pieces(archive, 10_000_000))
         assert blocks_of(other) == exchange.blocks
         assert found == CarContent(
             roots=(root,), blocks=len(exchange.blocks), bytes=sum(map(len, exchange.blocks.values()))
@@ -86,7 +86,7 @@ async def test_blocks_come_depth_first_parents_before_children(tmp_path: Path, e
     (tmp_path / "film").write_bytes(content("film", 9000))
     options = import_options("unixfs-v1-2025", {"chunker": "size-1000", "max-file-links": 2})
     root = await shared(tmp_path / "film", exchange, options)
-    listed = [cid async for cid, size in list_car(pieces(await exported(exchange, MemoryStore(), root))) if size]
+    listed = [cid async for cid, size in list_car(Pieces(await exported(exchange, MemoryStore(), root))) if size]
     assert listed[0] == root and listed[4].codec == 0x55 and listed[5].codec == 0x55
     assert len(listed) == len(exchange.blocks)
 
@@ -111,7 +111,7 @@ async def test_B15_blocks_before_the_damage_are_kept_and_the_place_is_told(store
     archive = header([good]) + section(good, b"good") + section(bad, b"evil")
     async with open_store(store_kind, tmp_path / "home") as store:
         with pytest.raises(WrongBlock, match="block 1"):
-            await import_car(store, pieces(archive))
+            await import_car(store, Pieces(archive))
         assert await store.has([good, bad]) == [True, False]
 
 
@@ -122,7 +122,7 @@ async def test_blocks_go_to_the_store_in_batches_and_inline_ones_not_at_all(monk
     blocks = [content(str(number), 7) for number in range(9)]
     archive = header([]) + section(inline, b"hi") + b"".join(section(Cid.of(block), block) for block in blocks)
     store = MemoryStore()
-    found = await import_car(store, pieces(archive))
+    found = await import_car(store, Pieces(archive))
     assert (found.blocks, len(blocks_of(store))) == (10, 9)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from random import Random
 from typing import Any, TypeVar
 
@@ -18,10 +19,13 @@ E = TypeVar("E")
 T = TypeVar("T", bound=TraceEvent)
 
 
+@cache
 def peer_id(number: int) -> PeerId:
     """A peer id without a key."""
     return PeerId.decode(b"\x12\x20" + hashlib.sha256(b"peer %d" % number).digest())
 
+
+NUMBERS = {peer_id(number): number for number in range(2000)}
 
 US = peer_id(0)
 
@@ -123,8 +127,7 @@ class Lab:
 
     def mesh(self, topic: str = TOPIC) -> set[int]:
         """Numbers of the peers in the mesh."""
-        members = set(self.machine.mesh(topic))
-        return {number for number in range(1, 2000) if peer_id(number) in members}
+        return {NUMBERS[peer] for peer in self.machine.mesh(topic)}
 
     def told(self, kind: type[T]) -> list[T]:
         """Trace events of a kind."""
@@ -147,7 +150,7 @@ def controls(effects: Iterable[Effect], number: int | None = None) -> list[Contr
 
 
 def peer_number(peer: PeerId) -> int:
-    return next(number for number in range(2000) if peer_id(number) == peer)
+    return NUMBERS[peer]
 
 
 def prunes(effects: Iterable[Effect], number: int | None = None) -> list[Prune]:

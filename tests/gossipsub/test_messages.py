@@ -38,7 +38,14 @@ topics = st.text(min_size=1, max_size=20)
 ids = st.binary(max_size=60)
 optional_bytes = st.none() | st.binary(max_size=300)
 messages = st.builds(
-    Message, topics, optional_bytes, optional_bytes, optional_bytes, optional_bytes, optional_bytes, st.just(b"")
+    Message,
+    topics,
+    st.binary(max_size=300),
+    optional_bytes,
+    optional_bytes,
+    optional_bytes,
+    optional_bytes,
+    st.just(b""),
 )
 peers = st.builds(PeerInfo, st.binary(min_size=34, max_size=40), optional_bytes)
 prunes = st.builds(
@@ -154,8 +161,8 @@ def test_malformed_protobuf_is_refused(data: bytes) -> None:
         decode_rpc(data)
 
 
-def test_what_has_no_topic_is_left_out() -> None:
-    no_topic = field(2, field(2, b"data")) + field(1, b"\x08\x01")
+def test_what_has_no_topic_and_messages_without_content_are_left_out() -> None:
+    no_topic = field(2, field(2, b"data")) + field(2, field(4, b"t")) + field(1, b"\x08\x01")
     control = field(1, field(2, b"id")) + field(3, b"") + field(4, b"\x18\x05")
     assert decode_rpc(no_topic + field(3, control)) == Rpc(control=Control())
 

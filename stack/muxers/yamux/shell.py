@@ -236,7 +236,7 @@ class YamuxConnection:
                 await self._link.drain()
             if patience.cancelled_caught:
                 raise anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s")
-            self.flush()
+            self._dispatch()
 
     async def _write_the_rest(self) -> None:
         """We have closed: what the streams were given is still written."""
