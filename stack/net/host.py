@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from types import TracebackType
 
 import anyio
@@ -27,9 +28,10 @@ from stack.platform import interface_addresses
 from stack.sansio.budget import Scope
 from stack.streams.interfaces import Stream, StreamHandler
 from stack.trace import Trace
+from stack.transports import TRANSPORTS
 from stack.transports.interfaces import Transport
+from stack.transports.late import LateTransport, of_row
 from stack.transports.tcp import TcpTransport
-from stack.transports.websocket import WebSocketTransport
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,11 @@ SHUTDOWN_SECONDS = 3.0
 
 ConnectionHook = Callable[[Connection], Awaitable[None]]
 """Run for each new connection, in a task of its own that ends with the host; what it raises is logged."""
+
+
+def default_transports() -> list[Transport]:
+    """TCP, which nearly every address is, then the rest of the table, each loaded when an address asks for it."""
+    return [TcpTransport(), *(LateTransport(partial(of_row, row)) for name, row in TRANSPORTS.items() if name != "tcp")]
 
 
 class Host:
@@ -70,9 +77,7 @@ class Host:
         self.limits = limits or NetLimits()
         self.budget = budget or Scope("host", self.limits.system)
         self.peerstore = peerstore or Peerstore()
-        self._transports: list[Transport] = [TcpTransport(), WebSocketTransport()]
-        if transports is not None:
-            self._transports = list(transports)
+        self._transports = list(transports) if transports is not None else default_transports()
         self._upgrader = upgrader or Upgrader.of(key)
         self._resolver = resolver or Resolver()
         self._clock = clock

@@ -1,9 +1,9 @@
 """A raw stream becomes a secured, multiplexed connection, or nothing: each phase has a deadline, and what fails is closed."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import cast
+from typing import TypeVar, cast
 
 import anyio
 
@@ -19,6 +19,8 @@ from stack.security.interfaces import Security
 from stack.streams.interfaces import MuxedConnection, RawStream, SecureChannel
 from stack.streams.sealed import SealedStream
 
+T = TypeVar("T")
+
 PHASE_SECONDS = 10.0
 """For security, and again for the muxer: limits.md has 10 s for the Noise handshake and for multistream."""
 
@@ -28,16 +30,14 @@ class Upgrader:
 
     def __init__(self, security: Mapping[str, Security], muxers: Mapping[str, Muxer]) -> None:
         """Both by protocol id, preferred first."""
-        self._security = dict(security)
-        self._muxers = dict(muxers)
+        self._security = security
+        self._muxers = muxers
 
     @staticmethod
     def of(key: PrivateKey) -> "Upgrader":
         """With every row of `SECURITY` and `MUXERS`."""
-        return Upgrader(
-            {name: cast(Security, _load(row)(key)) for name, row in SECURITY.items()},
-            {name: cast(Muxer, _load(row)()) for name, row in MUXERS.items()},
-        )
+        security = _Rows(SECURITY, lambda make: cast(Security, make(key)))
+        return Upgrader(security, _Rows(MUXERS, lambda make: cast(Muxer, make())))
 
     async def secure(self, stream: RawStream, *, outbound: bool, expected: PeerId | None) -> SecureChannel:
         """The first phase: who is there. Closes `stream` when it fails.
@@ -87,6 +87,22 @@ async def _phase(name: str, stream: RawStream) -> AsyncIterator[None]:
         raise
 
 
-def _load(row: str) -> Callable[..., object]:
-    module, _, name = row.partition(":")
-    return cast(Callable[..., object], getattr(import_module(module), name))
+class _Rows(Mapping[str, T]):
+    """A table whose rows are resolved when they are first looked up: a node that meets nobody loads no handshake."""
+
+    def __init__(self, table: Mapping[str, str], make: Callable[[Callable[..., object]], T]) -> None:
+        self._table = table
+        self._make = make
+        self._made: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
+            module, _, attribute = self._table[name].partition(":")
+            self._made[name] = self._make(getattr(import_module(module), attribute))
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)

@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from stack.bitswap.service import Bitswap
 from stack.blocks import STORES
@@ -14,7 +13,7 @@ from stack.errors import ConfigError
 from stack.files.fetch import Fetcher
 from stack.files.jobs import Jobs
 from stack.identity.keys import PrivateKey, generate
-from stack.net.host import Host
+from stack.net.host import Host, default_transports
 from stack.net.limits import NetLimits
 from stack.node.api import Api
 from stack.node.config import Config
@@ -26,6 +25,20 @@ from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
 from stack.sansio.budget import Resource
 from stack.trace import TraceFan
+from stack.transports.interfaces import Transport
+from stack.transports.late import LateTransport
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+
+def entry_points(group: str, name: str | None = None) -> "EntryPoints":
+    """What other packages offer. Imported here: it costs 20 ms that most commands need not pay."""
+    from importlib.metadata import entry_points as all_entry_points
+
+    found = all_entry_points(group=group)
+    return found if name is None else found.select(name=name)
+
 
 LISTENING_ROLES = frozenset({"daemon", "share", "get", "library"})
 """Other commands open the home for a moment and need no port."""
@@ -74,9 +87,18 @@ def resolve(table: dict[str, str], group: str, name: str) -> object:
     raise ConfigError(f"{name!r} is not installed; there are: {', '.join(table)}")
 
 
-def service_names() -> list[str]:
-    """Our services and those of other packages."""
-    return [*SERVICES, *(entry.name for entry in entry_points(group="stack.services") if entry.name not in SERVICES)]
+def transports() -> list[Transport]:
+    """Those of our table, then those of other packages, looked for when an address comes that ours do not understand."""
+    return [
+        *default_transports(),
+        LateTransport(lambda: [entry.load()() for entry in entry_points(group="stack.transports")]),
+    ]
+
+
+def service_names(config: Config) -> list[str]:
+    """Our services, and those of other packages where the node serves anybody: to look for them costs 30 ms."""
+    found = entry_points(group="stack.services") if config.role in LISTENING_ROLES else ()
+    return [*SERVICES, *(entry.name for entry in found if entry.name not in SERVICES)]
 
 
 @asynccontextmanager
@@ -104,8 +126,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         blocks = cast(BlockStore, await stack.enter_async_context(opened))
         jobs = await Jobs.open(config.home / "jobs.sqlite" if config.home else None)
         stack.push_async_callback(jobs.aclose)
-        host = await stack.enter_async_context(Host(key, limits=limits, trace=trace))
-        for service in service_names():
+        host = await stack.enter_async_context(Host(key, transports=transports(), limits=limits, trace=trace))
+        for service in service_names(config):
             row = resolve(SERVICES, "stack.services", service)
             if service != "providers":  # that one also takes the book, below
                 row(host)  # type: ignore[operator] # a row is a class that takes the host

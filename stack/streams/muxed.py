@@ -183,6 +183,11 @@ class MachineStream:
         self._broken = True
         self.wake()
 
+    @property
+    def waking(self) -> bool:
+        """A receiver was woken and has not run yet."""
+        return self._readable is not None and self._readable.is_set()
+
     def ended(self) -> None:
         """The peer sends no more."""
         self._ended = True

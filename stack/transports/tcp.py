@@ -48,8 +48,6 @@ class TcpTransport:
                 if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
                     await anyio.wait_writable(connection)
                     code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                else:
-                    await anyio.lowlevel.checkpoint()
             if code:
                 raise TransportError(os.strerror(code).lower())
             return _stream(connection)

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import anyio
 
@@ -60,6 +62,7 @@ async def ready(stream: MuxedStream) -> None:
 async def session(connection: YamuxConnection, *, outbound: bool, size: int, chunk: int) -> dict[str, float]:
     """Both directions, one after the other, then round trips and new streams; CPU-seconds of this end for each."""
     results: dict[str, float] = {}
+    began: list[float] = []
 
     async def measure(name: str, work: Callable[[], Awaitable[None]]) -> None:
         if outbound:
@@ -71,6 +74,9 @@ async def session(connection: YamuxConnection, *, outbound: bool, size: int, chu
         wall, cpu = time.perf_counter(), time.process_time()
         await work()
         results[name + "_seconds"] = time.perf_counter() - wall
+        if began:
+            results[name + "_median"] = median(later - sooner for sooner, later in pairwise(began))
+            began.clear()
         results[name + "_cpu"] = time.process_time() - cpu
 
     async def up() -> None:
@@ -91,6 +97,7 @@ async def session(connection: YamuxConnection, *, outbound: bool, size: int, chu
 
     async def round_trips() -> None:
         for _ in range(ROUNDS):
+            began.append(time.perf_counter())
             if outbound:
                 await stream.send(bytes(32))
                 await take(stream, 32, 32)
@@ -100,6 +107,7 @@ async def session(connection: YamuxConnection, *, outbound: bool, size: int, chu
 
     async def new_streams() -> None:
         for _ in range(ROUNDS):
+            began.append(time.perf_counter())
             fresh = await (connection.open_stream() if outbound else connection.accept_stream())
             if outbound:
                 await fresh.send(b"1")
@@ -173,8 +181,9 @@ def main() -> None:
         cpu = [end[name + "_cpu"] / gib for end in (sender, receiver)]
         print(f"  {name:5} {rate:7.0f} MiB/s   CPU-seconds a GiB: sender {cpu[0]:.2f}, receiver {cpu[1]:.2f}")
     print(f"  copies a byte: out {dialling['copies_out']:.2f}, in {accepting['copies_in']:.2f}")
-    print(f"  round trip {dialling['round_trips_seconds'] / ROUNDS * 1e6:.0f} us")
-    print(f"  new stream with echo {dialling['new_streams_seconds'] / ROUNDS * 1e6:.0f} us")
+    for name, words in (("round_trips", "round trip"), ("new_streams", "new stream with echo")):
+        cpu = (dialling[name + "_cpu"] + accepting[name + "_cpu"]) / ROUNDS
+        print(f"  {words}: median {dialling[name + '_median'] * 1e6:.0f} us, CPU of both ends {cpu * 1e6:.0f} us")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from functools import cache
 from random import Random
 from typing import Any, TypeVar
 
-from stack.gossipsub.events import Connect, Deliver, Effect, Protect, SendRpc, Validate
+from stack.gossipsub.events import Deliver, Effect, SendRpc
 from stack.gossipsub.messages import PROTOCOL_1_2, Control, IHave, Message, Prune, Rpc
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams, PeerScoreThresholds, TopicScoreParams, score_decay
 from stack.gossipsub.router import Gossipsub
@@ -201,5 +201,3 @@ STRICT_SCORES = PeerScoreParams(
 """Every offence shows at once."""
 
 SCORED = GossipsubParams(score=STRICT_SCORES, thresholds=PeerScoreThresholds(gossip=-100, publish=-500, graylist=-1000))
-
-__all__ = ["Connect", "Protect", "Validate"]

@@ -67,7 +67,7 @@ class YamuxConnection:
         self._runs = False
         self._reading = anyio.CancelScope()
         self._writing = anyio.CancelScope()
-        self._woken = False
+        self._woken: MachineStream | None = None
         self.closed = False
         """It has ended, for whatever reason."""
         self.reason: Exception | None = None
@@ -207,11 +207,14 @@ class YamuxConnection:
         while True:
             self.flush()
             turns += 1
-            if self._woken or turns == BATCHES:
-                # Whoever was woken posts its next buffer before more is read: that saves a copy.
-                self._woken = False
+            if self._woken is not None or turns == BATCHES:
+                woken, self._woken = self._woken, None
                 turns = 0
                 await anyio.lowlevel.checkpoint()
+                if woken is not None and woken.waking:
+                    # Whoever was woken posts its next buffer before more is read: that saves a copy. trio runs its
+                    # tasks in random order, so this one may have been the first.
+                    await anyio.lowlevel.checkpoint()
             await self._link.receive()
             self._dispatch()
 
@@ -273,9 +276,12 @@ class YamuxConnection:
 
     def _dispatch(self) -> None:
         while (event := self.machine.next_event()) is not None:
-            self._woken = True
             match event:
-                case StreamReadable() | StreamWritten() | WindowOpened():
+                case StreamReadable(stream=id):
+                    if (stream := self._streams.get(id)) is not None:
+                        self._woken = stream
+                        stream.wake()
+                case StreamWritten() | WindowOpened():
                     if (stream := self._streams.get(event.stream)) is not None:
                         stream.wake()
                 case StreamEnded(stream=id):

@@ -1,0 +1,51 @@
+"""Transports that are loaded when the first address comes that no other understands: most nodes never need them."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import cast
+
+from stack.errors import TransportError
+from stack.multiformats.multiaddr import Multiaddr
+from stack.streams.interfaces import RawStream
+from stack.transports.interfaces import Listener, ListenError, Transport
+
+
+def of_row(row: str) -> list[Transport]:
+    """The transport behind a row of `TRANSPORTS`."""
+    home, _, attribute = row.partition(":")
+    return [cast(Transport, getattr(import_module(home), attribute)())]
+
+
+class LateTransport:
+    """Stands for the transports that `load` gives; comes last in the list of a host."""
+
+    def __init__(self, load: Callable[[], Sequence[Transport]]) -> None:
+        self._load = load
+        self._transports: Sequence[Transport] | None = None
+
+    def _all(self) -> Sequence[Transport]:
+        if self._transports is None:
+            self._transports = self._load()
+        return self._transports
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        """See `Transport.can_dial`."""
+        return any(transport.can_dial(address) for transport in self._all())
+
+    def can_listen(self, address: Multiaddr) -> bool:
+        """See `Transport.can_listen`."""
+        return any(transport.can_listen(address) for transport in self._all())
+
+    async def dial(self, address: Multiaddr) -> RawStream:
+        """See `Transport.dial`."""
+        for transport in self._all():
+            if transport.can_dial(address):
+                return await transport.dial(address)
+        raise TransportError(f"no transport understands {address}")
+
+    async def listen(self, address: Multiaddr) -> Listener:
+        """See `Transport.listen`."""
+        for transport in self._all():
+            if transport.can_listen(address):
+                return await transport.listen(address)
+        raise ListenError(address, "no transport understands it")

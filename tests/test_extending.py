@@ -1,0 +1,116 @@
+"""A transport, a protocol, a store and a command of somebody else, each a file and a row: what docs/extending.md says, tried."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+import pytest
+
+from stack import Cid, Config, Multiaddr, Node
+from stack.blocks import STORES
+from stack.blocks.memory import MemoryStore
+from stack.cli import COMMANDS
+from stack.net.host import Host
+from stack.protocols import SERVICES
+from stack.streams.interfaces import RawStream, Stream
+from stack.trace import Trace
+from stack.transports import TRANSPORTS
+from stack.transports.interfaces import Listener
+from stack.transports.memory import MemoryTransport
+
+HERE = __name__
+
+
+class PigeonTransport:
+    """Carries `/memory` addresses, and counts its flights."""
+
+    flights = 0
+
+    def __init__(self) -> None:
+        self._lower = MemoryTransport()
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        return address.protocols == ("memory",)
+
+    def can_listen(self, address: Multiaddr) -> bool:
+        return self.can_dial(address)
+
+    async def dial(self, address: Multiaddr) -> RawStream:
+        PigeonTransport.flights += 1
+        return await self._lower.dial(address)
+
+    async def listen(self, address: Multiaddr) -> Listener:
+        return await self._lower.listen(address)
+
+
+class ShoutService:
+    """`/shout/1.0.0`: answers in capitals."""
+
+    def __init__(self, host: Host) -> None:
+        host.handle("/shout/1.0.0", self._serve)
+
+    async def _serve(self, stream: Stream) -> None:
+        await stream.send((await stream.receive()).upper())
+
+
+class CountingStore(MemoryStore):
+    """A store that knows how often it was opened."""
+
+    opened = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, home: Path | None = None, *, quota: int | None = None, trace: Trace | None = None
+    ) -> AsyncIterator["CountingStore"]:
+        cls.opened += 1
+        yield cls()
+
+
+@click.command()
+@click.argument("name")
+def greet(name: str) -> None:
+    """Greets."""
+    click.echo(f"hello {name}")
+
+
+@pytest.mark.anyio
+async def test_a_transport_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRANSPORTS, "memory", f"{HERE}:PigeonTransport")
+    async with Node.open(Config(listen=("/memory/7007",))) as one, Node.open() as two:
+        before = PigeonTransport.flights
+        await two.connect(one.addresses()[0])
+        assert PigeonTransport.flights == before + 1
+
+
+@pytest.mark.anyio
+async def test_a_protocol_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SERVICES, "shout", f"{HERE}:ShoutService")
+    async with Node.open() as one, Node.open() as two:
+        await two.connect(one.addresses()[0])
+        stream = await two.host.open_stream(one.peer_id, "/shout/1.0.0")
+        await stream.send(b"hello")
+        assert await stream.receive() == b"HELLO"
+        await stream.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_store_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STORES, "counting", f"{HERE}:CountingStore")
+    async with Node.open(Config(store="counting")) as node:
+        assert CountingStore.opened
+        await node.put([(Cid.of(b"x"), b"x")])
+        assert await node.blocks.get(Cid.of(b"x")) == b"x"
+
+
+def test_a_command_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from stack.cli.app import run
+
+    monkeypatch.setitem(COMMANDS, "greet", f"{HERE}:greet")
+    with pytest.raises(SystemExit) as ended:
+        run(["greet", "you"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "hello you\n"
+    assert HERE in sys.modules
