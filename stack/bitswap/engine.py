@@ -210,8 +210,6 @@ class Engine:
             for peer in self._absent.pop(cid.multihash, ()):
                 served = self._peers[peer]
                 want = served.ledger.take_absent(cid.multihash)
-                if want is None:
-                    continue
                 if is_answered_by_block(want, size, self._parameters.have_replace):
                     was_idle = not served.ledger.held
                     self._unwait(peer, served.ledger.hold([held_want(want, size)]))

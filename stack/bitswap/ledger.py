@@ -96,9 +96,9 @@ class Ledger:
         self._absent[multihash] = want
         return self._evict()
 
-    def take_absent(self, multihash: bytes) -> Want | None:
-        """A block has come: the want that waited for it, which is forgotten."""
-        return self._absent.pop(multihash, None)
+    def take_absent(self, multihash: bytes) -> Want:
+        """A block has come: the want that waited for it, which is forgotten. Raises KeyError when none did."""
+        return self._absent.pop(multihash)
 
     def cancel(self, multihash: bytes) -> None:
         """The peer no longer wants it."""

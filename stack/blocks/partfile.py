@@ -59,6 +59,7 @@ class PartFile:
         self._fresh_since = 0.0
         self._unrecorded = 0
         self._checkpointing = threading.Lock()
+        self._ending = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<PartFile {self.segment.path}, {self._unrecorded} bytes not recorded>"
@@ -164,9 +165,14 @@ class PartFile:
 
     def seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
         """Record everything, then give the file its final name. Raises Refused when that exists; the file stays then."""
-        target = Path(os.path.abspath(target))
-        part = self.segment.path
         self._finish_writing()
+        with self._ending:
+            self._seal(Path(os.path.abspath(target)), mode, mtime_ns)
+
+    def _seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+        part = self.segment.path
+        if self._released:
+            raise StoreError(f"{part} is no longer being written")
         try:
             self.checkpoint()
             with disk.translated(f"finishing {part}"):
@@ -200,17 +206,18 @@ class PartFile:
     def close(self, *, checkpoint: bool) -> bool:
         """Let go of the file; with `checkpoint` it can be trusted as it is next time. False when that had been done."""
         self._finish_writing()
-        if self._released:
-            return False
-        try:
-            if checkpoint:
-                self.checkpoint()
-                with disk.translated(f"closing {self.segment.path}"):
-                    stamp = disk.stamp_of(os.fstat(self._fd))
-                with self._index.database.writing() as connection:
-                    self._index.set_stamp(connection, self.segment.id, stamp)
-        finally:
-            self._release()
+        with self._ending:  # who cancelled a close does not wait for it, and may close again
+            if self._released:
+                return False
+            try:
+                if checkpoint:
+                    self.checkpoint()
+                    with disk.translated(f"closing {self.segment.path}"):
+                        stamp = disk.stamp_of(os.fstat(self._fd))
+                    with self._index.database.writing() as connection:
+                        self._index.set_stamp(connection, self.segment.id, stamp)
+            finally:
+                self._release()
         return True
 
     def remove(self) -> None:

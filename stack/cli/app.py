@@ -99,9 +99,9 @@ def _say_usage(error: click.ClickException) -> None:
 
 def complain(message: str) -> None:
     """One line on stderr, without control characters and not longer than a screen."""
-    from stack.dag.unixfs.names import printable
+    from stack.cli.output import harmless
 
-    line = printable(" ".join(message.split()))
+    line = harmless(" ".join(message.split()))
     if len(line) > ERROR_LENGTH_MAX:
         line = f"{line[:ERROR_LENGTH_MAX]}... ({len(line)} characters)"
     click.echo(f"stack: {line}", err=True)

@@ -128,7 +128,9 @@ class _Round:
         home.mkdir(parents=True)
         environment = {**os.environ, "STACK_HOME": str(home), "STACK_LISTEN": "/ip4/127.0.0.1/tcp/0"}
         command = [sys.executable, "-m", "stack", *arguments]
-        async with await anyio.open_process(command, env=environment, stdin=None, stderr=subprocess.DEVNULL, cwd=home) as process:
+        async with await anyio.open_process(
+            command, env=environment, stdin=None, stderr=subprocess.DEVNULL, cwd=home
+        ) as process:
             try:
                 yield process
             finally:

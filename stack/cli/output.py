@@ -24,7 +24,12 @@ def data(line: str) -> None:
 
 def note(line: str) -> None:
     """One line for the person on stderr, without control characters."""
-    click.echo(printable(line), err=True)
+    click.echo(harmless(line), err=True)
+
+
+def harmless(line: str) -> str:
+    """A line without what a terminal would obey. Names in it may have been made `printable` already: backslashes stay."""
+    return "\\".join(map(printable, line.split("\\")))
 
 
 def json_line(value: object, **extra: object) -> None:
@@ -73,7 +78,7 @@ class Progress:
     def say(self, line: str) -> None:
         """A line above the bar, or on stderr."""
         if self._bar is not None:
-            self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
         else:
             note(line)
 

@@ -18,9 +18,9 @@ from stack.node.api import (
     EntrySkipped,
     GetIdentity,
     GetReach,
-    SendProgress,
     Share,
     Shared,
+    SourceLost,
     WatchShare,
 )
 
@@ -101,9 +101,13 @@ async def _serve(api: Api, shared: Shared, once: bool) -> None:
         sent: dict[str, int] = {}
         async with api.watch(WatchShare(cid=shared.cid)) as progress:
             async for step in progress:
+                if isinstance(step, SourceLost):
+                    bar.say(_lost(step))
+                    continue
                 sent[step.peer_id] = step.bytes_sent
                 bar.update(sum(sent.values()), None, f"sent to {output.count(len(sent), 'peer')}")
-                _tell(step, bar)
+                if step.complete:
+                    bar.say(f"A whole copy went to {step.peer_id}.")
                 if once and step.complete:
                     await anyio.sleep(
                         0.5
@@ -111,6 +115,7 @@ async def _serve(api: Api, shared: Shared, once: bool) -> None:
                     return
 
 
-def _tell(step: SendProgress, bar: output.Progress) -> None:
-    if step.complete:
-        bar.say(f"A whole copy went to {step.peer_id}.")
+def _lost(step: SourceLost) -> str:
+    if step.gone:
+        return f"{step.path} is gone; it is no longer served. If it has moved, `stack share` its new place."
+    return f"{step.path} changed after it was shared; it is no longer served. Run `stack share` on it again."

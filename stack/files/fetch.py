@@ -115,6 +115,7 @@ class Fetch:
         self._fetcher = fetcher
         self._events = EventQueue()
         self._work: Work | None = None
+        self._pinned = False
 
     def __repr__(self) -> str:
         return f"<Fetch {self.request.root} to {self.target}, {self.bytes_done} bytes>"
@@ -154,16 +155,18 @@ class Fetch:
             self._events.end(error)
         finally:
             with anyio.move_on_after(ENDING_SECONDS, shield=True):
-                await self._end_job(state, problem)
+                await self._tidy_up(state, problem)
 
-    async def _end_job(self, state: JobState, problem: str | None) -> None:
+    async def _tidy_up(self, state: JobState, problem: str | None) -> None:
         jobs = self._fetcher.jobs
-        if jobs is not None and self.job is not None:
-            try:
+        try:
+            if state is JobState.FAILED:
+                await self._unpin()
+            if jobs is not None and self.job is not None:
                 await jobs.progress(self.job, self.bytes_done, self.bytes_total)
                 await jobs.end_job(self.job, state, problem)
-            except StackError:
-                pass  # the list of jobs is a convenience, and what the fetch itself has to say is more important
+        except StackError:
+            pass  # what the fetch itself has to say is more important than this
 
     async def _fetch_all(self) -> FetchFinished:
         request, fetcher = self.request, self._fetcher
@@ -240,10 +243,20 @@ class Fetch:
         if self._fetcher.jobs is not None and self.job is not None:
             await self._fetcher.jobs.progress(self.job, self.bytes_done, self.bytes_total)
 
+    async def _pin(self, name: str) -> None:
+        """Keep the nodes from now on, for whoever asks us and for a fetch that goes on later."""
+        keeper, root = pins(self._fetcher.store), self.request.root
+        if keeper is not None and root not in [cid for cid, _ in await keeper.pins(kind=PinKind.SHARE)]:
+            await keeper.add_pin(root, name, kind=PinKind.SHARE)
+            self._pinned = True
+
+    async def _unpin(self) -> None:
+        keeper = pins(self._fetcher.store)
+        if keeper is not None and self._pinned:
+            await keeper.remove_pin(self.request.root, kind=PinKind.SHARE)
+
     async def _fetch_target(self, work: Work, target: Path, names: list[str]) -> None:
-        keeper = pins(work.store)
-        if keeper is not None:
-            await keeper.add_pin(self.request.root, target.name, kind=PinKind.SHARE)
+        await self._pin(target.name)
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
         node = decode_node(cid, block)

@@ -71,7 +71,7 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path) ->
                 await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, compare)
     except _Different:
         return False
-    work.progress.found(node.file_size)
+    work.progress.add(node.file_size)
     return True
 
 
@@ -79,7 +79,7 @@ async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part:
     async with _writer(work, part, node.file_size) as writer:
         if not node.links:
             await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, writer.write)
-            work.progress.written(node.file_size)
+            work.progress.add(node.file_size)
         else:
             present = _Ranges(await writer.present())
             if present.total:

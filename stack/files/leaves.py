@@ -182,7 +182,7 @@ class LeafWalk:
         for part in parts:
             if self._check(part):
                 if self._counted:
-                    self._work.progress.found(part.size)
+                    self._work.progress.add(part.size)
                 self._tell_ranges(part)
             else:
                 missing.append(part)
@@ -203,7 +203,7 @@ class LeafWalk:
         """Runs in a worker thread, several at once; appending to a list is atomic."""
         if place_leaf(part, block, self._sink):
             if self._counted:
-                self._work.progress.written(part.size)
+                self._work.progress.add(part.size)
             self._tell_ranges(part)
             return
         batch.nodes.append(part)

@@ -30,7 +30,6 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._done = 0
-        self._present = 0
         self.total = 0
         """As claimed by the DAG."""
 
@@ -39,21 +38,10 @@ class Progress:
         """On the disk and checked, whether it came from peers or was there."""
         return self._done
 
-    @property
-    def present(self) -> int:
-        """The part of `done` that was there before."""
-        return self._present
-
-    def written(self, size: int) -> None:
-        """Bytes that this fetch has written."""
+    def add(self, size: int) -> None:
+        """Bytes that have been written, or found to be right."""
         with self._lock:
             self._done += size
-
-    def found(self, size: int) -> None:
-        """Bytes that were on the disk before, and are right."""
-        with self._lock:
-            self._done += size
-            self._present += size
 
 
 @dataclass(kw_only=True)

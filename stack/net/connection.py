@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
-from stack.errors import LimitExceeded, NegotiationError, ProtocolError
+from stack.errors import LimitExceeded, NegotiationError, ProtocolError, StackError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.events import CloseReason, StreamOpened
@@ -143,8 +143,7 @@ class Connection:
                     tasks.cancel_scope.deadline = anyio.current_time() + HANDLER_GRACE_SECONDS
         finally:
             ended()
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._muxed.aclose()
+            await self._close()
 
     async def open_stream(self, protocols: Sequence[str], known: frozenset[str] | None = None) -> Stream:
         """A stream with the first of `protocols` that the peer speaks; with one that is in `known` without a round trip.
@@ -179,7 +178,7 @@ class Connection:
         try:
             with anyio.fail_after(seconds):
                 self.latency = await self._muxed.ping()
-        except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, LimitExceeded):
+        except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, StackError):
             return None
         return self.latency
 
@@ -187,8 +186,14 @@ class Connection:
         """Say goodbye and close; the first reason given is the one that is told."""
         if self.close_reason is None:
             self.close_reason = reason
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await self._muxed.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
+        try:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._muxed.aclose()
+        except Exception:  # noqa: BLE001 - a fault in a muxer ends its connection, not the host
+            _log.exception("fault while closing %r", self)
 
     def _opened(self, stream: MuxedStream, protocol: str, direction: Direction) -> NegotiatedStream:
         if self._trace is not None:

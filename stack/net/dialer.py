@@ -150,9 +150,12 @@ class Dialer:
                     await self._work(dial, attempts)
                     self._forget(dial)
                     attempts.cancel_scope.cancel()
+        except Exception:  # noqa: BLE001 - a fault of a resolver or of ours ends this dial, not the host
+            _log.exception("fault while dialling %s", dial.peer)
         finally:
             self._forget(dial)
-            dial.plan.give_up(f"gave up after {DIAL_SECONDS:g} s")
+            timed_out = dial.scope.cancelled_caught
+            dial.plan.give_up(f"gave up after {DIAL_SECONDS:g} s" if timed_out else "given up")
             dial.finished.set()
 
     def _forget(self, dial: _Dial) -> None:

@@ -85,7 +85,7 @@ class Resolver:
                     raise TransportError("dnsaddr names are not looked up here")
                 return _from_texts(address, await self._lookup_text(f"_dnsaddr.{host}"))
             return [_with_ip(address, ip) for ip in await self._lookup_host(host, _VERSION[name])]
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError, DecodeError) as error:
             raise TransportError(f"the name {host} cannot be looked up: {error}") from error
 
 

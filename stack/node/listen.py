@@ -1,5 +1,6 @@
 """Where a node listens: the port of the first run is kept, so that tickets stay good."""
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,12 +50,14 @@ def stored_port(home: Path) -> int:
 
 
 async def _everywhere(host: Host, port: int) -> int | None:
-    """Listen on IPv4 and IPv6 with one port; None when neither can be had. A machine may lack one of the two."""
+    """Listen on IPv4 and IPv6 with one port; None when it is taken, or neither can be had. A machine may lack one of the two."""
     taken: int | None = None
     for template in EVERYWHERE:
         try:
             bound = await host.listen(Multiaddr.parse(template.format(port=taken or port)))
-        except ListenError:
+        except ListenError as error:
+            if taken is None and isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+                return None  # the other family alone would leave half of those who know this port before a stranger
             continue
         taken = taken or int(bound.get("tcp") or 0)
     return taken

@@ -1,12 +1,14 @@
 """What this node shares: tickets, and a count of what went to whom."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 
 from stack.bitswap.events import BlockSent
 from stack.blocks.interfaces import PinKind
+from stack.blocks.reads import Fault, SourceWithdrawn
 from stack.blocks.store import DiskStore
 from stack.errors import Refused, StackError
 from stack.files.jobs import Jobs
@@ -24,6 +26,10 @@ PENDING_MAX = 65_536
 """Blocks sent and not yet counted; at 1,000 a second they are flushed long before."""
 
 
+LOST_MAX = 4096
+"""Files remembered that are no longer as they were shared, for who watches; `shares ls` looks at all of them itself."""
+
+
 class Shares:
     """Remembers shares and counts what goes out for them. `run` lives as long as the node."""
 
@@ -32,12 +38,22 @@ class Shares:
         self._jobs = jobs
         self._book = book
         self._pending: Counter[tuple[PeerId, Cid]] = Counter()
+        self._lost: dict[Path, Fault] = {}
+        self._revision = 0
         self._changed = anyio.Event()
         trace.add(self._trace)
 
     def _trace(self, event: TraceEvent) -> None:
         if isinstance(event, BlockSent) and len(self._pending) < PENDING_MAX:
             self._pending[event.peer, event.cid] += event.size
+        elif isinstance(event, SourceWithdrawn) and len(self._lost) < LOST_MAX:
+            self._lost[event.path] = event.fault
+            self._tell()
+
+    def _tell(self) -> None:
+        self._revision += 1
+        self._changed.set()
+        self._changed = anyio.Event()
 
     async def restore(self) -> None:
         """Tell others again of what was shared before; files that changed meanwhile are withdrawn by the store."""
@@ -65,15 +81,20 @@ class Shares:
                     sent[peer] += amount
             for peer, amount in sent.items():
                 await self._jobs.record_sent(row.root, peer, amount)
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._tell()
 
     async def _paths(self, cids: list[Cid]) -> list[list[Path]]:
         return await self._store.files_of(cids) if self._store is not None else [[] for _ in cids]
 
-    async def wait(self) -> None:
-        """Return after the next change of the counts."""
-        await self._changed.wait()
+    async def wait(self, revision: int) -> int:
+        """Return when counts or files have changed since that revision, with the present one; 0 is before all."""
+        while revision == self._revision:
+            await self._changed.wait()
+        return self._revision
+
+    def lost(self, paths: Sequence[Path]) -> dict[Path, Fault]:
+        """Files in these places that turned out not to be as they were shared, and how."""
+        return {lost: fault for lost, fault in self._lost.items() if any(is_below(lost, path) for path in paths)}
 
     async def rows(self) -> list[ShareRow]:
         """All shares with counts that are up to date."""
@@ -82,6 +103,8 @@ class Shares:
 
     async def add(self, root: Cid, name: str, paths: tuple[Path, ...], size: int) -> None:
         """Share a root from now on."""
+        for path in self.lost(paths):
+            del self._lost[path]
         if self._store is not None:
             await self._store.add_pin(root, name, kind=PinKind.SHARE)
         await self._jobs.add_share(root, name, paths, size)

@@ -1,5 +1,7 @@
 """Buffers for the data path, borrowed only while bytes move, within a budget."""
 
+from threading import Lock
+
 FRAME_BYTES = 65537
 """A full Noise frame. Every buffer holds at least one, or a frame could never be opened."""
 
@@ -17,14 +19,15 @@ KEPT_MAX = 16
 
 class BufferPool:
     """Lends large buffers; when its budget is used up, small ones of one frame, so that no connection ever waits for
-    another one's peer to read.
+    another one's peer to read. Event loops in several threads may share it.
 
     Commands: `borrow`, `give_back`. Getters: `lent`, `scarce`.
     """
 
-    __slots__ = ("_free", "_most", "lent")
+    __slots__ = ("_free", "_lock", "_most", "lent")
 
     def __init__(self, limit: int = POOL_BYTES_MAX) -> None:
+        self._lock = Lock()
         self._free: list[memoryview] = []
         self._most = limit // BUFFER_BYTES
         self.lent = 0
@@ -40,18 +43,20 @@ class BufferPool:
 
     def borrow(self) -> memoryview:
         """A buffer of `BUFFER_BYTES`, or of `FRAME_BYTES` when the budget is used up; its content is arbitrary."""
-        if self.lent >= self._most:
-            return memoryview(bytearray(FRAME_BYTES))
-        self.lent += 1
-        return self._free.pop() if self._free else memoryview(bytearray(BUFFER_BYTES))
+        with self._lock:
+            if self.lent >= self._most:
+                return memoryview(bytearray(FRAME_BYTES))
+            self.lent += 1
+            return self._free.pop() if self._free else memoryview(bytearray(BUFFER_BYTES))
 
     def give_back(self, buffer: memoryview) -> None:
         """The borrower is done; no view of `buffer` may be used any more."""
         if len(buffer) < BUFFER_BYTES:
             return
-        self.lent -= 1
-        if len(self._free) < KEPT_MAX:
-            self._free.append(buffer)
+        with self._lock:
+            self.lent -= 1
+            if len(self._free) < KEPT_MAX:
+                self._free.append(buffer)
 
 
 POOL = BufferPool()

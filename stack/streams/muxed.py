@@ -106,9 +106,9 @@ class MachineStream:
         return bytes(out[: await self.receive_into(memoryview(out))])
 
     async def receive_into(self, buffer: memoryview) -> int:
-        """Fill at most `len(buffer)` >= 1 bytes; raises as `receive`. Bytes that come while it waits are copied once."""
+        """Fill at most `len(buffer)` bytes; raises as `receive`. Bytes that come while it waits are copied once."""
         machine = self._machine
-        while True:
+        while len(buffer):
             if machine.waiting(self.id):
                 await self._take_turns()
                 received = machine.read_into(self.id, buffer)
@@ -118,6 +118,7 @@ class MachineStream:
                 if machine.pending:
                     self._connection.flush()
                 return received
+        return 0
 
     async def send(self, item: Buffer) -> None:
         """Write everything; `item` must not change until the return. Raises BrokenResourceError, ClosedResourceError,

@@ -42,12 +42,12 @@ WANTS_PER_MESSAGE = 8000
 def read_archive(path: Path) -> dict[bytes, bytes]:
     """The blocks of a CAR by multihash."""
     reader = CarReader()
-    reader.receive_data(path.read_bytes())
-    reader.receive_data(b"")
     blocks = {}
-    while (event := reader.next_event()) is not None:
-        if isinstance(event, BlockRead):
-            blocks[event.cid.multihash] = bytes(event.data)
+    for data in (path.read_bytes(), b""):
+        reader.receive_data(data)
+        while (event := reader.next_event()) is not None:
+            if isinstance(event, BlockRead):
+                blocks[event.cid.multihash] = bytes(event.data)
     return blocks
 
 

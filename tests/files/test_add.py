@@ -383,3 +383,51 @@ async def test_an_empty_directory_is_kept_or_dropped_as_asked(tmp_path: Path) ->
     (tree / "empty").rmdir()
     without = await Adder(None, profile()).add([tree])
     assert dropped.cid == without.cid != kept.cid
+
+
+@pytest.mark.anyio
+async def test_what_vanishes_or_changes_its_kind_while_a_tree_is_added_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "gone directory").mkdir(parents=True)
+    for name in ("gone", "link", "kept"):
+        (tree / name).write_bytes(b"x")
+    real = add_module._scan
+
+    def scan(path: Path) -> list[tuple[str, int]]:
+        found = real(path)
+        if path == tree:
+            (tree / "gone").unlink()
+            (tree / "gone directory").rmdir()
+            (tree / "link").unlink()
+            (tree / "link").symlink_to("kept")
+        return found
+
+    monkeypatch.setattr(add_module, "_scan", scan)
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append).add([tree])
+    assert (added.files, added.skipped) == (1, 3)
+    reasons = {event.path: event.reason for event in events if isinstance(event, EntrySkipped)}
+    assert reasons["tree/gone"] == reasons["tree/gone directory"] == "it vanished while it was added"
+    assert "link" in reasons["tree/link"]
+
+
+@pytest.mark.anyio
+async def test_a_file_that_has_become_something_else_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    adder = Adder(None, profile())
+    with pytest.raises(SourceChanged):
+        await adder._file_adder.add(tmp_path / "fifo", "fifo")
+
+
+@pytest.mark.anyio
+async def test_nodes_go_to_the_store_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(add_file_module, "NODE_BYTES", 100)
+    monkeypatch.setattr(add_file_module, "LEAF_ROWS", 5)
+    path = tmp_path / "film"
+    path.write_bytes(content("film", 20_000))
+    options = import_options("unixfs-v1-2025", {"chunker": "size-500", "max-file-links": 3})
+    async with open_store("disk", tmp_path / "home") as store:
+        added = await Adder(store, options).add([path])
+        assert await whole_dag(store, added.cid) == 62

@@ -1,19 +1,24 @@
 """Fetches of single files: in place, checked, resumed, refused; on a store that records files and on one that does not."""
 
 import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import anyio
 import pytest
 
-from stack.bitswap.interfaces import PeerReport
+from stack.bitswap.interfaces import PeerReport, Provider
+from stack.blocks.interfaces import PinKind
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound
-from stack.errors import DeadlinePassed, DecodeError, LimitExceeded, NoProvider, NoSpace, Refused, Stalled
+from stack.errors import DeadlinePassed, DecodeError, FetchError, LimitExceeded, NoProvider, NoSpace, Refused, Stalled
+from stack.files import fetch_file as fetch_file_module
 from stack.files import leaves as leaves_module
 from stack.files import target as target_module
 from stack.files import watch as watch_module
@@ -660,3 +665,95 @@ async def test_cancelling_a_fetch_closes_everything(tmp_path: Path, exchange: Fa
         assert scope.cancelled_caught
         assert len(os.listdir("/proc/self/fd")) <= before + 2  # a store may keep connections of its own
     assert (tmp_path / "out.part").exists() == (store_kind == "disk")
+
+
+class Finder:
+    """A provider source that finds somebody, and would go on looking."""
+
+    async def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+        yield Provider(ME, (), "table")
+        await anyio.sleep_forever()
+
+
+@pytest.mark.anyio
+async def test_providers_that_are_found_are_told_to_the_session(tmp_path: Path, exchange: FakeExchange) -> None:
+    (tmp_path / "film").write_bytes(b"abc")
+    root = await shared(tmp_path / "film", exchange)
+    exchange.gate = lambda cid: len(exchange.sessions[0].providers) == 2
+    named = Provider(ME, (), "ticket")
+    request = FetchRequest(root=root, directory=tmp_path, out=Path("out"), providers=(named,))
+    await Fetcher(MemoryStore(), exchange, sources=Finder()).fetch(request)
+    assert [provider.source for provider in exchange.sessions[0].providers] == ["ticket", "table"]
+
+
+@pytest.mark.anyio
+async def test_a_root_is_pinned_while_its_fetch_may_go_on_and_not_when_it_cannot(
+    tmp_path: Path, exchange: FakeExchange
+) -> None:
+    (tmp_path / "film").write_bytes(content("film", 9000))
+    root = await shared(tmp_path / "film", exchange, v1(**SMALL_LEAVES))
+    store = MemoryStore()
+    fetcher = Fetcher(store, exchange)
+    (tmp_path / "out").write_bytes(b"other")
+    request = FetchRequest(root=root, directory=tmp_path, out=Path("out"))
+    with pytest.raises(Refused):
+        await fetcher.fetch(request)
+    assert await store.pins(kind=PinKind.SHARE) == []
+    await store.add_pin(root, "shared by the user", kind=PinKind.SHARE)
+    with pytest.raises(Refused):
+        await fetcher.fetch(request)
+    (tmp_path / "out").unlink()
+    await fetcher.fetch(request)
+    assert await store.pins(kind=PinKind.SHARE) == [(root, "shared by the user")]
+
+
+@pytest.mark.anyio
+async def test_a_fetch_is_finished_once_and_a_broken_list_of_jobs_does_not_hide_its_end(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "INTERVAL", 0.01)
+    monkeypatch.setattr(watch_module, "RECORD_SECONDS", 0.0)
+    (tmp_path / "film").write_bytes(content("film", 100 * KIB))
+    root = await shared(tmp_path / "film", exchange, v1(**SMALL_LEAVES))
+    request = FetchRequest(root=root, directory=tmp_path, out=Path("out"))
+    recorded: list[int] = []
+    async with await Jobs.open(None) as jobs:
+        real = jobs.progress
+
+        async def progress(job: int, done: int, total: int) -> None:
+            recorded.append(done)
+            await real(job, done, total)
+
+        async def broken(*_: object) -> None:
+            raise NoSpace("full")
+
+        monkeypatch.setattr(jobs, "progress", progress)
+        monkeypatch.setattr(jobs, "end_job", broken)
+        exchange.gate = lambda cid: len(exchange.sent) < 10 or bool(recorded)
+        async with Fetcher(MemoryStore(), exchange, jobs=jobs).open(request) as fetch:
+            assert (await fetch.finish()).size == 100 * KIB
+            with pytest.raises(FetchError, match="ended already"):
+                await fetch.finish()
+    assert len(recorded) > 1
+
+
+@pytest.mark.anyio
+async def test_what_was_written_is_put_on_record_also_when_nothing_more_comes(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_file_module, "CHECKPOINT_SECONDS", 0.02)
+    (tmp_path / "film").write_bytes(content("film", 100 * KIB))
+    root = await shared(tmp_path / "film", exchange, v1(**SMALL_LEAVES))
+    exchange.gate = lambda cid: len(exchange.sent) < 10
+    async with open_store("disk", tmp_path / "home") as store:
+        recorded = anyio.Event()
+        async with Fetcher(store, exchange).open(FetchRequest(root=root, directory=tmp_path, out=Path("out"))):
+            with anyio.fail_after(10):
+                while not any(segment.path.name == "out.part" for segment in await store.segments()):
+                    await anyio.sleep(0.01)
+                index = tmp_path / "home" / "blocks" / "index.sqlite"
+                while not recorded.is_set():
+                    await anyio.sleep(0.01)
+                    with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as connection:
+                        if connection.execute("SELECT count(*) FROM location WHERE frame = 0").fetchone()[0] > 5:
+                            recorded.set()

@@ -420,3 +420,38 @@ async def test_a_tree_may_hold_names_that_look_like_part_files(
     root = await share(source, exchange, import_options("unixfs-v1-2025", {"chunker": "size-4096"}))
     await get(MemoryStore(), exchange, root, here)
     assert snapshot(here / "tree") == snapshot(source)
+
+
+@pytest.mark.anyio
+async def test_entries_are_asked_for_in_batches(
+    tmp_path: Path, here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_tree, "BATCH_ENTRIES", 3)
+    plant(tmp_path / "source")
+    root = await share(tmp_path / "source", exchange)
+    await get(MemoryStore(), exchange, root, here)
+    assert snapshot(here / "tree") == snapshot(tmp_path / "source")
+    assert max(len(call) for call in exchange.calls) == 3
+
+
+@pytest.mark.anyio
+async def test_a_link_that_no_system_can_make_is_refused(here: Path, exchange: FakeExchange) -> None:
+    link = symlink("a\0b")
+    offer(exchange, link)
+    with pytest.raises(Refused, match="cannot be a symbolic link"):
+        await get(MemoryStore(), exchange, link[0], here)
+
+
+@pytest.mark.anyio
+async def test_a_directory_with_a_time_and_no_mode_keeps_its_mode(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    (tmp_path / "source").mkdir()
+    os.utime(tmp_path / "source", ns=(7, 7))
+    root = await share(tmp_path / "source", exchange, import_options("default", {"preserve-mtime": True}))
+    await get(MemoryStore(), exchange, root, here)
+    assert (here / "tree").stat().st_mtime_ns == 7
+    root = await share(tmp_path / "source", exchange, import_options("default", {"preserve-mode": True}))
+    (here / "other").mkdir()
+    await get(MemoryStore(), exchange, root, here / "other")
+    assert (here / "other" / "tree").stat().st_mtime_ns != 7

@@ -167,8 +167,13 @@ def test_every_ticket_fits_and_keeps_what_matters(
 def test_a_root_that_is_too_long_for_a_ticket_is_told() -> None:
     long_root = Cid.v1(0x55, b"\x00\x80\x01" + bytes(128))
     peer = decode_ticket(GOOD).peer
-    assert decode_ticket(
-        encode_ticket(Ticket(long_root, "n", 2**64 - 1, PeerId.decode(b"\x12\x20" + bytes(32)), ()))
-    ).name
     with pytest.raises(LimitExceeded):
         encode_ticket(Ticket(long_root, "name", 2**64 - 1, peer, ()))
+
+
+def test_an_address_that_is_no_ip_address_counts_as_private() -> None:
+    good = decode_ticket(GOOD)
+    unix = Multiaddr.parse("/memory/1")
+    loopback = Multiaddr.parse("/ip4/127.0.0.1/tcp/1")
+    text = encode_ticket(Ticket(good.root, "", 0, good.peer, (loopback, unix)))
+    assert decode_ticket(text).addresses == (unix,)

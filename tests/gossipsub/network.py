@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import cache
 from random import Random
 
 from stack.errors import DecodeError
@@ -19,6 +20,7 @@ INVALID = b"invalid"
 """What the stub of a signature check refuses."""
 
 
+@cache
 def node_id(number: int) -> PeerId:
     return PeerId.decode(b"\x12\x20" + hashlib.sha256(b"node %d" % number).digest())
 
@@ -48,6 +50,8 @@ class Node:
         self.delivered: dict[bytes, float] = {}
         self.duplicates = 0
         self.alive = True
+        self.mute = False
+        """Takes part in everything but passes no message on."""
         self.machine = Gossipsub(
             self.id,
             random=Random(number * 7919 + network.seed),
@@ -90,6 +94,8 @@ class Node:
         network = self.network
         while (effect := self.machine.next_effect()) is not None:
             if isinstance(effect, SendRpc):
+                if self.mute and effect.rpc.publish:
+                    continue
                 network.send(self.number, network.numbers[effect.peer], effect.rpc)
             elif isinstance(effect, Deliver):
                 self.delivered[effect.message_id] = network.net.now

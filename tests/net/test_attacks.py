@@ -33,6 +33,8 @@ from tests.net.identities import key, peer
 
 pytestmark = pytest.mark.anyio
 
+SOON = 5
+"""Seconds. A second is what is promised; the machine that runs the tests may be busy, and what hangs hangs for ten."""
 CONNECTIONS = 20
 STREAMS = 60
 ABORTS = 150
@@ -55,7 +57,7 @@ async def attacker(target: Host, number: int) -> AsyncIterator[MuxedConnection]:
 
 async def still_serves(honest: Host, target: Host) -> None:
     """Who was connected before still gets an answer in time."""
-    with anyio.fail_after(1):
+    with anyio.fail_after(SOON):
         await ping(honest, target.peer_id)
 
 
@@ -170,7 +172,7 @@ async def test_A04_a_flood_from_one_address_does_not_keep_others_out() -> None:
             await anyio.lowlevel.checkpoint()
         await settled(lambda: len(events) >= 490)
         async with Host(key(2), transports=[transport]) as honest:
-            with anyio.fail_after(1):
+            with anyio.fail_after(SOON):
                 await honest.connect(target.peer_id, [address])
         for stream in flood:
             await stream.aclose()
@@ -204,7 +206,7 @@ async def test_A09_peers_that_accept_and_never_answer_do_not_delay_a_good_dial()
             for number, hole in enumerate(holes):
                 tasks.start_soon(dial, number, hole.address)
             await settled(lambda: host.budget.used(Resource.CONNECTIONS_OUT) == 200)
-            with anyio.fail_after(1):
+            with anyio.fail_after(SOON):
                 await host.connect(good.peer_id, good.addresses())
             tasks.cancel_scope.cancel()
         for hole in holes:

@@ -59,6 +59,8 @@ class Network:
 async def names(host: str, version: int) -> Sequence[str]:
     if host == "slow.example":
         await anyio.sleep_forever()
+    if host == "odd.example":
+        raise RuntimeError("oops")
     if host == "none.example":
         raise OSError("unknown")
     return ["8.8.8.8"]
@@ -197,6 +199,15 @@ async def test_a_slow_name_does_not_delay_other_addresses() -> None:
         assert await dial.dial(peer(1), parse("/dns4/slow.example/tcp/1", "/memory/1"))
         made = await dial.dial(peer(2), parse("/dns4/fast.example/tcp/1"))
         assert str(made.address) == "/ip4/8.8.8.8/tcp/1"
+
+
+async def test_a_fault_in_the_resolver_ends_its_dial_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    network = Network({"/memory/1": None})
+    async with dialler(network) as dial:
+        with pytest.raises(DialError):
+            await dial.dial(peer(1), parse("/dns4/odd.example/tcp/1"))
+        assert await dial.dial(peer(1), parse("/memory/1"))
+    assert "oops" in caplog.text
 
 
 async def test_known_addresses_rest_after_a_failure_unless_asked_for_by_name() -> None:

@@ -127,6 +127,22 @@ async def test_a_hook_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture)
         assert a.is_connected(b.peer_id)
 
 
+async def test_a_muxer_that_raises_ends_its_connection_and_not_the_host(caplog: pytest.LogCaptureFixture) -> None:
+    async with hosts(2, identify=False) as [a, b]:
+
+        async def faulty() -> None:
+            raise RuntimeError("oops")
+
+        for method in ("aclose", "accept_stream"):
+            await connect(a, b)
+            [made] = b._swarm.all()
+            setattr(made._muxed, method, faulty)
+            await a.disconnect(b.peer_id)
+            await settled(lambda: b.connections() == [])
+        await connect(a, b)
+    assert "oops" in caplog.text
+
+
 async def test_a_handler_that_raises_resets_its_stream_and_nothing_else() -> None:
     async with hosts(2, identify=False) as [a, b]:
 

@@ -125,7 +125,9 @@ class Receiver:
         have = 0
         while True:
             header = _read_length(lead[:have])
-            if header is None:
+            size, start = header if header is not None else (0, 0)
+            end = start + size
+            if header is None or have < end <= LEAD_BYTES:
                 with _time_limit(MESSAGE_SECONDS if have else None):
                     try:
                         have += await stream.receive_into(lead[have:])
@@ -134,8 +136,6 @@ class Receiver:
                             raise RemoteProtocolError("stream ended inside of a message") from None
                         return
                 continue
-            size, start = header
-            end = start + size
             if end <= have:
                 self._receive(stream.remote_peer, decode_message(memoryview(bytes(lead[start:end]))), None)
                 lead[: have - end] = bytes(lead[end:have])

@@ -198,6 +198,7 @@ class YamuxConnection:
             self.flush()
             self._end(error)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError) as error:
+            self._dispatch()
             self._end(error)
 
     async def _read_on(self) -> None:

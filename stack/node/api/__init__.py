@@ -27,6 +27,8 @@ from stack.node.api.files import (
     Shared,
     ShareEvent,
     ShareInfo,
+    ShareProgress,
+    SourceLost,
     WatchShare,
 )
 from stack.node.api.interfaces import (
@@ -127,7 +129,9 @@ __all__ = [
     "Share",
     "ShareEvent",
     "ShareInfo",
+    "ShareProgress",
     "Shared",
+    "SourceLost",
     "VerifyEvent",
     "VerifyRepo",
     "Watch",

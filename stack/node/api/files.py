@@ -112,8 +112,19 @@ class SendProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchShare(Watch[SendProgress]):
-    """To whom a share goes, as it goes."""
+class SourceLost:
+    """A shared file is no longer served: it was removed or moved (`gone`), or its bytes are others now."""
+
+    path: str
+    gone: bool
+
+
+ShareProgress = SendProgress | SourceLost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchShare(Watch[ShareProgress]):
+    """To whom a share goes, as it goes, and which of its files can no longer be served."""
 
     cid: Cid
 

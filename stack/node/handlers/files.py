@@ -13,6 +13,7 @@ import anyio
 
 from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import SegmentState
+from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchError, Refused
@@ -45,6 +46,8 @@ from stack.node.api import (
     Shared,
     ShareEvent,
     ShareInfo,
+    ShareProgress,
+    SourceLost,
     WatchShare,
 )
 from stack.node.handlers.streaming import streaming
@@ -176,17 +179,25 @@ async def remove_share(node: "Node", request: RemoveShare) -> Done:
 
 
 @streaming
-async def watch_share(node: "Node", request: WatchShare) -> AsyncGenerator[SendProgress, None]:
-    """To whom a share goes, after each change from now on."""
+async def watch_share(node: "Node", request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
+    """To whom a share goes and which of its files are lost, after each change from now on."""
     told = {peer: amount for row in await node.shares.rows() if row.root == request.cid for peer, amount in row.sent}
+    told_lost: set[Path] = set()
+    revision = 0
     while True:
-        await node.shares.wait()
+        revision = await node.shares.wait(revision)
         for row in await node.shares.rows():
-            for peer, amount in row.sent if row.root == request.cid else ():
+            if row.root != request.cid:
+                continue
+            for peer, amount in row.sent:
                 before, told[peer] = told.get(peer, 0), amount
                 if amount != before:
                     complete = before < row.size <= amount
                     yield SendProgress(peer_id=str(peer), bytes_sent=amount, complete=complete)
+            lost = node.shares.lost(row.paths)
+            for path in lost.keys() - told_lost:
+                yield SourceLost(path=str(path), gone=lost[path] is Fault.GONE)
+            told_lost = set(lost)
 
 
 async def get_presence(node: "Node", request: GetPresence) -> Presence:

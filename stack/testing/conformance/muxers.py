@@ -89,6 +89,8 @@ class MuxerConformance(ConnectionConformance):
             await first.send(b"hello")
             await settled()
             assert await second.receive(2) == b"he"
+            assert await second.receive(0) == b""
+            assert await second.receive_into(memoryview(bytearray(0))) == 0
             assert await second.receive(100) == b"llo"
 
     # Back pressure.
