@@ -91,8 +91,6 @@ class Ledger:
         multihash = want.cid.multihash
         self._held.pop(multihash, None)
         self._absent.pop(multihash, None)
-        if len(self._held) >= WANTS_MAX:
-            return [multihash]
         self._absent[multihash] = want
         return self._evict()
 

@@ -135,6 +135,8 @@ def test_a_block_that_comes_later_goes_to_all_who_wait() -> None:
 
 def test_a_full_wantlist_replaces_all_that_was_wanted() -> None:
     server = Server()
+    server.wants(ALICE, Want(CIDS[7], cancel=True), full=True)
+    assert server.effects() == []
     server.sizes = {CIDS[2]: 10}
     server.wants(ALICE, Want(CIDS[0]))
     server.effects()
@@ -172,6 +174,16 @@ def test_cancels_reach_wants_wherever_they_are() -> None:
     server.engine.blocks_added([CIDS[2]], [10])
     assert server.sends() == []
     assert server.engine._absent == {CIDS[5].multihash: {ALICE: None}}
+
+
+def test_a_cancel_of_one_peer_leaves_the_wants_of_others() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0]))
+    server.wants(BOB, Want(CIDS[0]))
+    server.effects()
+    server.wants(ALICE, Want(CIDS[0], cancel=True))
+    server.engine.blocks_added(CIDS[:1], [10])
+    assert [message.peer for message in server.sends()] == [BOB]
 
 
 def test_a_block_on_its_way_is_not_sent_twice() -> None:

@@ -31,6 +31,10 @@ def waits(ledger: Ledger, number: int) -> bool:
     return True
 
 
+def test_a_server_keeps_as_many_wants_as_boxo_does() -> None:
+    assert WANTS_MAX == 1024
+
+
 def test_a_new_ledger_is_empty() -> None:
     ledger = Ledger()
     assert (len(ledger), ledger.held, ledger.held_bytes()) == (0, 0, 0)

@@ -313,3 +313,14 @@ async def test_a_reader_finds_a_block_that_compaction_moves_under_it(
         monkeypatch.setattr("stack.blocks.reads.disk.open_regular", late)
         assert await store.get(LEAVES[0][0]) == LEAVES[0][1]
         assert moved
+
+
+async def test_garbage_of_an_earlier_run_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.blocks.packs.PACK_BYTES_MAX", 8000)
+    async with DiskStore.open(tmp_path) as store:
+        for one in LEAVES:
+            await store.put([one])
+        assert len(packs(tmp_path)) > 3
+    async with DiskStore.open(tmp_path) as store:
+        assert (await store.collect(links)).removed == 20
+        assert packs(tmp_path) == []

@@ -533,3 +533,24 @@ async def test_blocks_that_are_not_recorded_yet_are_listed(tmp_path: Path) -> No
         await anyio.to_thread.run_sync(writer.write, LEAVES[0], payload(LEAVES[0]))
         assert sorted([cid async for cid in store.cids()]) == sorted(leaf.cid for leaf in LEAVES[:4])
         assert writer.segment == (await store.segments())[0].id
+
+
+def test_a_crash_after_a_resume_is_not_taken_for_a_clean_stop(core: StoreCore, part: PartFile, tmp_path: Path) -> None:
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    core.abandon_part(part, remove=False)
+    part = core.open_part(part.segment.path, len(DATA))[0]
+    crash(core)
+    # Within one tick of the file system's clock a write leaves no trace in the mtime.
+    flip(part.segment.path, 10, keep_stamp=True)
+    core = StoreCore(tmp_path / "home" / "blocks", None, lambda event: None)
+    assert core.open_part(part.segment.path, len(DATA))[1]
+    core.close()
+
+
+def test_a_block_of_two_fetches_stays_when_one_is_given_up(core: StoreCore, part: PartFile, tmp_path: Path) -> None:
+    other = core.open_part(tmp_path / "other.part", len(DATA))[0]
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    other.write(LEAVES[0], payload(LEAVES[0]))
+    part.checkpoint()
+    core.abandon_part(part, remove=True)
+    assert core.reader.get(LEAVES[0].cid) == payload(LEAVES[0])

@@ -1,5 +1,6 @@
 """Attacks by their number in the list of known ones, against the machine; those that need a wire are in test_service."""
 
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -148,7 +149,8 @@ def test_A39_a_mebibyte_of_empty_fields_does_not_hold_the_loop(item: bytes) -> N
     began = time.process_time()
     with pytest.raises(RemoteProtocolError):
         decode_rpc(data)
-    assert time.process_time() - began < 2 * VICTIM_TIME  # twice, for slow machines that share their processors
+    if sys.gettrace() is None:
+        assert time.process_time() - began < 2 * VICTIM_TIME  # twice, for slow machines that share their processors
 
 
 def shapes() -> Iterator[tuple[str, bytes]]:

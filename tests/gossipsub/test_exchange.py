@@ -134,6 +134,10 @@ def test_a_graft_of_an_unknown_topic_spoils_px_for_the_whole_rpc() -> None:
     assert len(prune.peers) == 16
 
 
+def test_without_a_trace_it_works_as_well() -> None:
+    assert len(pruned_by(Lab(trace=None), PeerInfo(bytes(NAMED)))) == 1
+
+
 def test_the_choice_of_peers_depends_on_the_seed_alone() -> None:
     def run() -> list[Prune]:
         return prunes(overfull(Lab(GossipsubParams(do_px=True), seed=7)).beat())

@@ -181,8 +181,13 @@ def test_a_promise_is_not_kept_by_leaving() -> None:
     lab.control(2, ihave=(IHave(TOPIC, (b"new",)),))
     lab.machine._state.scores.penalize(peer_id(1), 1)
     lab.disconnect(1)
-    lab.advance(5)
+    lab.now += 0.5
+    lab.connect(3)
+    lab.control(3, ihave=(IHave(TOPIC, (b"new",)),))
+    lab.advance(2.7)
     assert {event.peer for event in lab.told(PromisesBroken)} == {peer_id(1), peer_id(2)}
+    lab.advance(2)
+    assert {event.peer for event in lab.told(PromisesBroken)} == {peer_id(1), peer_id(2), peer_id(3)}
     assert lab.machine.score(peer_id(1)) == -4
 
 
@@ -286,6 +291,18 @@ def test_a_fanout_has_no_peers_below_the_publish_threshold_and_gossips_to_the_ot
     effects = lab.advance(1.5)
     assert min(first) not in publish(lab)
     assert ihaves(effects)
+
+
+def test_a_fanout_peer_whose_score_is_negative_is_not_taken_into_the_mesh() -> None:
+    opinion = {peer_id(number): 0.0 for number in range(1, 4)}
+    lab = Lab(SCORED, subscribe=False, application_score=opinion.__getitem__)
+    lab.connect(1, 2, 3)
+    assert publish(lab) == {1, 2, 3}
+    opinion[peer_id(1)] = -1.0
+    lab.advance(1.5)
+    lab.machine.subscribe(TOPIC, lab.now)
+    lab.drain()
+    assert lab.mesh() == {2, 3}
 
 
 def test_nobody_in_the_topic_means_no_fanout() -> None:

@@ -71,6 +71,8 @@ class Link:
         self._outbox = Outbox()
         self._held = host.peer_budget(peer).reserve(Resource.BYTES, 0)
         self._wake = anyio.Event()
+        self._stream_scope = anyio.CancelScope()
+        """Of the present stream; cancelled when the peer has let too much pile up."""
         self._moved_at = -math.inf
 
     def __repr__(self) -> str:
@@ -88,7 +90,10 @@ class Link:
                 if kind is not Kind.CONTROL:
                     return False
         self._wake.set()
-        return outbox.push(kind, data)
+        whole = outbox.push(kind, data)
+        if outbox.overflown:
+            self._stream_scope.cancel()
+        return whole
 
     def is_full(self, now: float) -> bool:
         """Much waits for the peer, and it is taking it: one does well to wait."""
@@ -121,7 +126,8 @@ class Link:
             self._hub.link_opened(self, stream.protocol)
             self.opened.set()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, stream, tasks.cancel_scope)
+                self._stream_scope = tasks.cancel_scope
+                tasks.start_soon(self._watch, stream)
                 await self._write(stream)
                 tasks.cancel_scope.cancel()
         finally:
@@ -133,8 +139,8 @@ class Link:
         return True
 
     async def _write(self, stream: Stream) -> None:
-        """Write what waits, until the stream breaks or the peer has let too much pile up."""
-        while not self._outbox.overflown:
+        """Write what waits, until the stream breaks."""
+        while True:
             data = self._outbox.take()
             if not data:
                 self._held.release()
@@ -149,7 +155,7 @@ class Link:
             self._moved_at = anyio.current_time()
             self._hub.link_drained()
 
-    async def _watch(self, stream: Stream, scope: anyio.CancelScope) -> None:
+    async def _watch(self, stream: Stream) -> None:
         """The peer sends nothing on our stream, but this is how we learn that it has reset it. That it closes its side
         (js does) means nothing."""
         try:
@@ -158,7 +164,7 @@ class Link:
         except anyio.EndOfStream:
             return
         except (NegotiationError, RemoteProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            scope.cancel()
+            self._stream_scope.cancel()
 
 
 async def receive_rpcs(stream: Stream, budget: Scope, receive: Callable[[Rpc, int], Awaitable[None]]) -> None:
