@@ -81,6 +81,10 @@ class NoProvider(FetchError):
     """Nobody was found who has what is sought."""
 
 
+class WrongBlocks(NoProvider):
+    """Who was found sent bytes that are not what they should be; the message names them."""
+
+
 class Stalled(FetchError):
     """No progress for as long as the caller allowed."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import anyio
 
 from stack.bitswap.interfaces import PeerReport, Session
-from stack.errors import DeadlinePassed, NoProvider, Stalled
+from stack.errors import DeadlinePassed, NoProvider, Stalled, WrongBlocks
 from stack.files.events import FetchProgress, PeerDropped, ProviderFound, WaitingForProvider
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
@@ -44,7 +44,7 @@ async def watch(
     is_connected: Callable[[PeerId], bool] | None,
     record: Callable[[], Awaitable[None]],
 ) -> None:
-    """Runs until it is cancelled. Raises NoProvider, Stalled, DeadlinePassed."""
+    """Runs until it is cancelled. Raises NoProvider (WrongBlocks), Stalled, DeadlinePassed."""
     began = recorded_at = anyio.current_time()
     watcher = _Watcher(work, patience, is_connected, began)
     recorded = 0
@@ -130,17 +130,21 @@ class _Watcher:
         hopeful = self._is_connected is not None and any(self._is_lively(report) for report in reports)
         nobody = not self._had_provider and not hopeful
         if nobody and patience.provider is not None and quiet >= patience.provider:
-            raise NoProvider(_nobody(reports, patience.provider))
+            raise _nobody(reports, patience.provider)
         if patience.stall is not None and quiet >= patience.stall:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
             if nobody and not connected:
-                raise NoProvider(_nobody(reports, patience.stall))
+                raise _nobody(reports, patience.stall)
             raise Stalled(f"nothing came for {patience.stall:g} s; the same command goes on from here")
 
 
-def _nobody(reports: list[PeerReport], seconds: float) -> str:
+def _nobody(reports: list[PeerReport], seconds: float) -> NoProvider:
+    wrong = ", ".join(str(report.peer) for report in reports if report.wrong_blocks)
+    if wrong:
+        return WrongBlocks(f"wrong blocks came from {wrong}, and nobody else was reached who has it")
     if not reports:
-        return f"nobody was found who has it, in {seconds:g} s"
+        return NoProvider(f"nobody was found who has it, in {seconds:g} s")
     reasons = sorted({report.dropped for report in reports if report.dropped is not None})
     tried = f"{len(reports)} peer{'s' if len(reports) > 1 else ''} tried"
-    return f"nobody who was reached has it, in {seconds:g} s: {tried}{': ' + '; '.join(reasons) if reasons else ''}"
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return NoProvider(f"nobody who was reached has it, in {seconds:g} s: {tried}{why}")

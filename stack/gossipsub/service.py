@@ -4,14 +4,12 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import IPv6Network, ip_address
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 
-from stack.errors import LimitExceeded, RemoteProtocolError, StackError
+from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.gossipsub.events import (
     Connect,
     Deliver,
@@ -25,10 +23,11 @@ from stack.gossipsub.events import (
     Verdict,
 )
 from stack.gossipsub.judge.shell import AsyncValidator, Judge, Validator
-from stack.gossipsub.link.shell import Link, receive_rpcs
+from stack.gossipsub.link.shell import Dials, Link, receive_rpcs
 from stack.gossipsub.messages import PROTOCOLS, Rpc, encode_rpc
 from stack.gossipsub.outbox import Kind, kind_of
 from stack.gossipsub.params import GossipsubParams
+from stack.gossipsub.places import place_of
 from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.scoring import ApplicationScore
 from stack.gossipsub.shell import ReceivedMessage, Subscription
@@ -36,7 +35,7 @@ from stack.gossipsub.signing import Author, TopicRules
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.interfaces import Direction, Host
+from stack.net.interfaces import Host
 from stack.sansio.delimited import encode_delimited
 from stack.sansio.interfaces import Randomness
 from stack.streams.interfaces import Stream
@@ -45,6 +44,8 @@ WRITABLE_SECONDS = 30.0
 """How long an inbound stream waits, unread, until we can write to its peer."""
 BURST = 16
 """Messages published in a row before others run: what is written together costs a third of what is written one by one."""
+FLUSH_SECONDS = 1.0
+"""When closing, for what waits to be written: a command that publishes one message ends at once."""
 PATIENCE_SECONDS = 1.0
 """How long a publisher waits at a time before it looks whether its peers take anything."""
 
@@ -68,11 +69,7 @@ class PubSub:
         """The last RPC that was sent: the next one is often the same, for another peer."""
         self._burst = 0
         self._drained = anyio.Event()
-        self._dials, dials = anyio.create_memory_object_stream[Connect](params.max_pending_connections)
-        self._connection_timeout = params.connection_timeout
-        for _ in range(params.connectors):
-            tasks.start_soon(self._run_connector, dials.clone())
-        dials.close()
+        self._dials = Dials(host, params, tasks)
         tasks.start_soon(self._run_timer)
 
     def __repr__(self) -> str:
@@ -121,6 +118,8 @@ class PubSub:
             except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
                 error = raised
             finally:
+                with anyio.move_on_after(FLUSH_SECONDS, shield=True):
+                    await pubsub._flush()
                 stop_listening()
                 for protocol in PROTOCOLS:
                     host.unhandle(protocol)
@@ -223,7 +222,7 @@ class PubSub:
 
     def link_opened(self, link: Link, protocol: str) -> None:
         """See Hub."""
-        outbound, group = self._place(link.peer)
+        outbound, group = place_of(link.peer, self._host.connections())
         now = anyio.current_time()
         self._machine.peer_connected(link.peer, protocol, outbound, group, now)
         if link.topics and link.peer in self._inbound:
@@ -263,21 +262,6 @@ class PubSub:
         record = self._record_of(peer) if self._record_of is not None else None
         if record is not None:
             self._machine.peer_record(peer, record)
-
-    def _place(self, peer: PeerId) -> tuple[bool, str | None]:
-        """Whether we have dialled a peer, and what counts as its place: its IPv4 address or its IPv6 network of 64 bits.
-        Behind a relay, or on this computer, it has none."""
-        outbound = False
-        group: str | None = None
-        for connection in self._host.connections():
-            address = connection.address
-            if connection.peer != peer or address.get("p2p-circuit") is not None:
-                continue
-            outbound = outbound or connection.direction is Direction.OUTBOUND
-            text = address.get("ip4") or address.get("ip6")
-            if text is not None and not (ip := ip_address(text)).is_loopback:
-                group = str(ip if ip.version == 4 else IPv6Network((ip, 64), strict=False))
-        return outbound, group
 
     async def _serve(self, stream: Stream) -> None:
         """An inbound stream; a newer one of the same peer replaces it, as a reconnecting peer would have it."""
@@ -332,10 +316,7 @@ class PubSub:
                 case Connect(peer=peer, direct=direct):
                     if direct and peer not in self._direct:
                         self._direct[peer] = self._host.protect(peer, "gossipsub direct")
-                    try:
-                        self._dials.send_nowait(effect)
-                    except (anyio.WouldBlock, anyio.ClosedResourceError):
-                        pass  # so many are being dialled already that this one will not be missed
+                    self._dials.push(effect)
                 case Protect(peer=peer, keep=True):
                     self._protected[peer] = self._host.protect(peer, "gossipsub mesh")
                 case Protect(peer=peer):
@@ -381,14 +362,11 @@ class PubSub:
             self._machine.handle_timeout(anyio.current_time())
             self._pump()
 
-    async def _run_connector(self, dials: MemoryObjectReceiveStream[Connect]) -> None:
-        with dials:
-            async for connect in dials:
-                try:
-                    with anyio.fail_after(self._connection_timeout):
-                        await self._host.connect(connect.peer, connect.addresses)
-                except (StackError, TimeoutError):
-                    pass  # the host has told its trace; there will be others to dial
+    async def _flush(self) -> None:
+        """Return when nothing waits any more for peers that take what we send."""
+        while any(link.is_writing(anyio.current_time()) for link in self._links.values()):
+            self._drained = anyio.Event()
+            await self._drained.wait()
 
     def _close(self) -> None:
         self._closed = True

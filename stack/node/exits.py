@@ -20,6 +20,7 @@ from stack.errors import (
     Stalled,
     StoreError,
     TransportError,
+    WrongBlocks,
 )
 from stack.net.interfaces import ListenError
 
@@ -57,6 +58,7 @@ EXIT_CODES: dict[type[StackError], int] = {
     Stalled: STALLED,
     StoreError: WRONG_BYTES,
     TransportError: NOT_FOUND,
+    WrongBlocks: WRONG_BYTES,
 }
 """The nearest class of an error decides; text typed by the user is checked by the command line and exits with USAGE."""
 

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from stack.errors import LocalProtocolError
+from stack.errors import LocalProtocolError, NegotiationError
 from stack.gossipsub import service as service_module
 from stack.gossipsub import shell as subscription_module
 from stack.gossipsub.decoding import decode_rpc
@@ -40,9 +40,7 @@ from stack.gossipsub.params import GossipsubParams, PeerScoreParams
 from stack.gossipsub.service import PubSub
 from stack.gossipsub.signing import UNSIGNED, Author, is_authentic
 from stack.identity.peer_id import PeerId
-from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
-from stack.net.interfaces import ConnectionInfo, Direction
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
@@ -589,38 +587,53 @@ async def test_records_of_peers_are_told_to_those_who_are_pruned() -> None:
             assert raw.prunes()[0].peers == (PeerInfo(bytes(third.peer_id), record_of(third.peer_id)),)
 
 
-def info(address: str, direction: Direction, peer: PeerId) -> ConnectionInfo:
-    return ConnectionInfo(
-        peer=peer,
-        address=Multiaddr.parse(address),
-        direction=direction,
-        opened_at=0,
-        streams=0,
-        latency=None,
-        agent=None,
-    )
+async def test_a_message_published_just_before_the_end_still_arrives() -> None:
+    async with hosts(2) as [a, b], PubSub.open(a) as pa, pa.subscribe(TOPIC) as messages:
+        async with PubSub.open(b, b._key) as pb:
+            await connect(a, b)
+            await settled(lambda: bool(pb.peers(TOPIC)))
+            await pb.publish(TOPIC, bytes(100_000))
+        assert len((await anext(messages)).data) == 100_000
 
 
-@pytest.mark.parametrize(
-    ("address", "place"),
-    [
-        ("/ip4/192.0.2.7/tcp/1", "192.0.2.7"),
-        ("/ip6/2001:db8:1:2:3::4/tcp/1", "2001:db8:1:2::/64"),
-        ("/ip4/127.0.0.1/tcp/1", None),
-        ("/ip6/::1/tcp/1", None),
-        ("/memory/1", None),
-        ("/ip4/192.0.2.7/tcp/1/p2p-circuit", None),
-    ],
-)
-async def test_the_place_of_a_peer_is_its_address(
-    address: str, place: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with nodes(1, wired=False) as [(host, pubsub)]:
-        peer, other = PeerId.decode(b"\x12\x20" + bytes(32)), PeerId.decode(b"\x12\x20" + bytes(31) + b"1")
-        known = [info(address, Direction.OUTBOUND, peer), info("/ip4/192.0.2.1/tcp/1", Direction.INBOUND, other)]
-        monkeypatch.setattr(host, "connections", lambda: known)
-        assert pubsub._place(peer) == ("circuit" not in address, place)
-        assert pubsub._place(other) == (False, "192.0.2.1")
+async def test_peers_that_speak_something_else_are_left_alone() -> None:
+    async with hosts(2) as [host, other], PubSub.open(host) as pubsub:
+        await connect(host, other)
+        await settled(lambda: host.protocols(other.peer_id) is not None)
+        assert not pubsub._links
+        await host.disconnect(other.peer_id)
+
+
+async def test_a_stream_that_cannot_be_opened_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "RETRY_SECONDS", (0.0,))
+    async with nodes(2, wired=False) as [(a, pa), (b, pb)]:
+        open_stream = a.open_stream
+        failures = [anyio.BrokenResourceError()]
+
+        async def fail_once(peer: PeerId, *protocols: str) -> Stream:
+            if PROTOCOL_1_2 in protocols and failures:
+                raise failures.pop()
+            return await open_stream(peer, *protocols)
+
+        monkeypatch.setattr(a, "open_stream", fail_once)
+        await connect(a, b)
+        await settled(lambda: bool(pa.peers()) and bool(pb.peers()))
+        assert failures == []
+
+
+async def test_a_peer_that_turns_out_not_to_speak_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with nodes(2, wired=False) as [(a, pa), (b, _)]:
+        open_stream = a.open_stream
+
+        async def refuse(peer: PeerId, *protocols: str) -> Stream:
+            if PROTOCOL_1_2 in protocols:
+                raise NegotiationError("no protocol in common")
+            return await open_stream(peer, *protocols)
+
+        monkeypatch.setattr(a, "open_stream", refuse)
+        await connect(a, b)
+        await settled(lambda: a.protocols(b.peer_id) is not None and not pa._links)
+        assert pa.peers() == ()
 
 
 # attackers on the wire

@@ -13,7 +13,9 @@ def test_defaults_hold_when_nothing_is_set(tmp_path: Path) -> None:
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text('quota = "1 GiB"\nlow_water = 5\nhigh_water = 9\nlisten = ["/ip4/1.2.3.4/tcp/1"]\n')
+    (tmp_path / "config.toml").write_text(
+        'quota = "1 GiB"\nlow_water = 5\nhigh_water = 9\nlisten = ["/ip4/1.2.3.4/tcp/1"]\n'
+    )
     settings = load({"low_water": 7}, home=tmp_path, environment={"STACK_LOW_WATER": "6", "STACK_HIGH_WATER": "8"})
     assert (settings.low_water, settings.high_water, settings.quota) == (7, 8, 1 << 30)
     assert settings.listen == ("/ip4/1.2.3.4/tcp/1",)

@@ -77,7 +77,10 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(REQUESTS)), st.dictionaries(st.sampled_from(["paths", "cid", "source", "flags"]), json_values))
+@given(
+    st.sampled_from(sorted(REQUESTS)),
+    st.dictionaries(st.sampled_from(["paths", "cid", "source", "flags"]), json_values),
+)
 def test_any_json_is_a_request_or_a_decode_error(name: str, fields: dict[str, Json]) -> None:
     try:
         value = from_tagged({**fields, "type": name}, REQUESTS)

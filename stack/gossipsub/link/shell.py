@@ -7,11 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream
 
-from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, StackError, TransportError
 from stack.gossipsub.decoding import decode_rpc
+from stack.gossipsub.events import Connect
 from stack.gossipsub.messages import PROTOCOLS, RPC_BYTES_MAX, Rpc
 from stack.gossipsub.outbox import Kind, Outbox
+from stack.gossipsub.params import GossipsubParams
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource, Scope
@@ -28,6 +32,8 @@ OPEN_SECONDS = 30.0
 """For opening a stream, negotiation included."""
 WRITE_SECONDS = 30.0
 """For one write; a peer that reads nothing for so long is given up (go-libp2p-pubsub's figure)."""
+CLOSE_SECONDS = 1.0
+"""For closing a stream politely."""
 RETRY_SECONDS = (0.1, 1.0, 5.0, 10.0)
 """Before each new attempt to open a stream that has failed, while the connection stands; then nothing is tried any more."""
 STEADY_SECONDS = 60.0
@@ -74,6 +80,7 @@ class Link:
         self._stream_scope = anyio.CancelScope()
         """Of the present stream; cancelled when the peer has let too much pile up."""
         self._moved_at = -math.inf
+        self._writing = False
 
     def __repr__(self) -> str:
         return f"<Link to {self.peer}: {self._outbox.size} bytes wait>"
@@ -94,6 +101,10 @@ class Link:
         if outbox.overflown:
             self._stream_scope.cancel()
         return whole
+
+    def is_writing(self, now: float) -> bool:
+        """Something waits for the peer, and it is taking it."""
+        return (bool(self._outbox) or self._writing) and now - self._moved_at < STALLED_SECONDS
 
     def is_full(self, now: float) -> bool:
         """Much waits for the peer, and it is taking it: one does well to wait."""
@@ -122,6 +133,7 @@ class Link:
             return False
         except (LimitExceeded, TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return True
+        broken = False
         try:
             self._hub.link_opened(self, stream.protocol)
             self.opened.set()
@@ -130,10 +142,17 @@ class Link:
                 tasks.start_soon(self._watch, stream)
                 await self._write(stream)
                 tasks.cancel_scope.cancel()
+            broken = True
         finally:
-            stream.reset()
+            if broken:
+                stream.reset()
+            else:
+                # We are closing: what has been written is still to arrive.
+                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await stream.aclose()
             self.opened = anyio.Event()
             self._outbox = Outbox()
+            self._writing = False
             self._held.release()
             self._hub.link_closed(self)
         return True
@@ -147,11 +166,13 @@ class Link:
                 self._wake = anyio.Event()
                 await self._wake.wait()
                 continue
+            self._writing = True
             try:
                 with anyio.fail_after(WRITE_SECONDS):
                     await stream.send(data)
             except (TimeoutError, RemoteProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
+            self._writing = False
             self._moved_at = anyio.current_time()
             self._hub.link_drained()
 
@@ -165,6 +186,38 @@ class Link:
             return
         except (NegotiationError, RemoteProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._stream_scope.cancel()
+
+
+class Dials:
+    """Dials peers, a few at a time; what is too many is forgotten, since more will be named."""
+
+    def __init__(self, host: Host, params: GossipsubParams, tasks: TaskGroup) -> None:
+        self._host = host
+        self._timeout = params.connection_timeout
+        self._send, receive = anyio.create_memory_object_stream[Connect](params.max_pending_connections)
+        for _ in range(params.connectors):
+            tasks.start_soon(self._run, receive.clone())
+        receive.close()
+
+    def push(self, connect: Connect) -> None:
+        """A peer to dial, unless too many wait."""
+        try:
+            self._send.send_nowait(connect)
+        except (anyio.WouldBlock, anyio.ClosedResourceError):
+            pass
+
+    def close(self) -> None:
+        """Nobody is dialled any more."""
+        self._send.close()
+
+    async def _run(self, connects: MemoryObjectReceiveStream[Connect]) -> None:
+        with connects:
+            async for connect in connects:
+                try:
+                    with anyio.fail_after(self._timeout):
+                        await self._host.connect(connect.peer, connect.addresses)
+                except (StackError, TimeoutError):
+                    pass  # the host has told its trace
 
 
 async def receive_rpcs(stream: Stream, budget: Scope, receive: Callable[[Rpc, int], Awaitable[None]]) -> None:

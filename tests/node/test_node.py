@@ -1,0 +1,239 @@
+"""The node as programs use it, and the handlers behind every request; asyncio and trio."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stack import Cid, Config, Node
+from stack.control.server import REQUESTS
+from stack.errors import DecodeError, LimitExceeded, NoProvider, Refused
+from stack.files.events import FetchFinished, FetchStarted
+from stack.node.api import (
+    Add,
+    Added,
+    AddPin,
+    BlockGet,
+    BlockPut,
+    BlockStat,
+    CarExport,
+    CarImport,
+    Cat,
+    CollectGarbage,
+    Connect,
+    Disconnect,
+    Fetch,
+    GetIdentity,
+    GetPresence,
+    GetReach,
+    GetRepoStat,
+    ListDirectory,
+    ListJobs,
+    ListPeers,
+    ListPins,
+    ListShares,
+    Perf,
+    Ping,
+    RemoveJob,
+    RemovePin,
+    RemoveShare,
+    Share,
+    Shared,
+    VerifyRepo,
+)
+from stack.node.handlers import ASKS, READS, WATCHES, WRITES
+
+pytestmark = pytest.mark.anyio
+
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+
+
+def at(path: Path) -> Config:
+    """A node with a home there."""
+    return Config(home=path, listen=LOOPBACK)
+
+
+class Pieces:
+    """A stream of bytes that may be left half-way."""
+
+    def __init__(self, *data: bytes) -> None:
+        self._data = iter(data)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._data:
+            return piece
+        raise StopAsyncIteration
+
+
+def test_every_request_has_exactly_one_handler() -> None:
+    tables = (ASKS, WATCHES, READS, WRITES)
+    handled = [kind.__name__ for table in tables for kind in table]
+    assert sorted(handled) == sorted(REQUESTS)
+
+
+async def test_a_file_goes_from_node_to_node_and_is_counted(tmp_path: Path) -> None:
+    data = os.urandom(5_000_000)
+    (tmp_path / "f.bin").write_bytes(data)
+    async with Node.open(at(tmp_path / "a")) as one, Node.open(at(tmp_path / "b")) as two:
+        ticket = await one.share(tmp_path / "f.bin")
+        path = await two.get(ticket, tmp_path / "out")
+        assert path.read_bytes() == data
+        (row,) = await one.ask(ListShares())
+        assert (row.state, row.copies, row.peers) == ("serving", 1, (str(two.peer_id),))
+        assert row.bytes_sent == len(data)
+        (job,) = await two.ask(ListJobs())
+        assert (job.state, job.bytes_done) == ("done", len(data))
+        assert (await two.ask(RemoveJob(id=job.id))).count == 1
+        (peer,) = {peer.peer_id for peer in await two.ask(ListPeers())}
+        assert peer == str(one.peer_id)
+        presence = await two.ask(GetPresence(cid=row.cid))
+        assert int(presence.bitmap, 16)
+        assert (await one.ask(RemoveShare(target=str(tmp_path / "f.bin")))).count == 1
+        assert await one.ask(ListShares()) == ()
+        assert (await one.ask(RemoveShare(target=str(tmp_path / "f.bin")))).count == 0
+
+
+async def test_what_was_fetched_is_served_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / "f.bin").write_bytes(os.urandom(3_000_000))
+    async with Node.open(at(tmp_path / "b")) as two:
+        async with Node.open(at(tmp_path / "a")) as one:
+            cid = await one.add(tmp_path / "f.bin")
+            await two.get(str(cid), tmp_path / "out", providers=one.addresses())
+        async with Node.open() as three:
+            path = await three.get(str(cid), tmp_path / "again", providers=two.addresses())
+            assert path.read_bytes() == (tmp_path / "f.bin").read_bytes()
+
+
+async def test_a_fetch_tells_of_itself_and_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "f.bin").write_bytes(os.urandom(3_000_000))
+    async with Node.open(at(tmp_path / "a")) as one, Node.open(at(tmp_path / "b")) as two:
+        ticket = await one.share(tmp_path / "f.bin")
+        async with two.fetch(ticket, tmp_path) as events:
+            with pytest.raises(Refused, match="other content") as refused:
+                (tmp_path / "f.bin").write_bytes(b"something else")
+                async for _ in events:
+                    pass
+        assert "f.bin" in str(refused.value)
+        (tmp_path / "f.bin").unlink()
+    (tmp_path / "f.bin").write_bytes(os.urandom(3_000_000))
+    async with Node.open(at(tmp_path / "a")) as one, Node.open(at(tmp_path / "b")) as two:
+        ticket = await one.share(tmp_path / "f.bin")
+        async with two.fetch(ticket, tmp_path / "o") as events:
+            told = [event async for event in events]
+        assert isinstance(told[-1], FetchFinished)
+        assert any(isinstance(event, FetchStarted) for event in told)
+        async with two.fetch(ticket, tmp_path / "o") as events:
+            (last,) = [event async for event in events if isinstance(event, FetchFinished)]
+        assert last.already_complete
+
+
+async def test_directories_are_listed_and_read(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "below").mkdir(parents=True)
+    (tree / "a.txt").write_text("a\n")
+    (tree / "below" / "b.txt").write_text("b\n")
+    async with Node.open(at(tmp_path / "a")) as one, Node.open() as two:
+        cid = await one.add(tree)
+        providers = one.addresses()
+        async with two.watch(ListDirectory(source=str(cid), providers=providers)) as entries:
+            assert [(entry.name, entry.type) async for entry in entries] == [("a.txt", "file"), ("below", "directory")]
+        async with two.read(Cat(source=f"{cid}/below/b.txt", providers=providers)) as read:
+            assert b"".join([piece async for piece in read]) == b"b\n"
+        assert await one.cat(f"{cid}/a.txt", offset=1) == b"\n"
+        with pytest.raises(DecodeError, match="no file"):
+            await one.cat(cid)
+
+
+async def test_blocks_and_cars(tmp_path: Path) -> None:
+    async with Node.open(at(tmp_path / "a")) as one, Node.open(at(tmp_path / "b")) as two:
+        info = await one.write(BlockPut(), Pieces(b"he", b"llo"))
+        assert info.cid == Cid.of(b"hello")
+        assert await one.ask(BlockStat(cid=info.cid)) == info
+        async with one.read(CarExport(cid=info.cid)) as read:
+            car = b"".join([piece async for piece in read])
+        report = await two.write(CarImport(), Pieces(car[:10], car[10:]))
+        assert (report.roots, report.blocks) == ((info.cid,), 1)
+        async with two.read(BlockGet(cid=info.cid)) as read:
+            assert [piece async for piece in read] == [b"hello"]
+        assert [pin.kind for pin in await two.ask(ListPins())] == ["pin"]
+        with pytest.raises(DecodeError):
+            await two.write(CarImport(), Pieces(car[:-1]))
+        with pytest.raises(LimitExceeded):
+            await two.write(BlockPut(), Pieces(bytes(3 << 20)))
+
+
+async def test_pins_keep_and_garbage_goes(tmp_path: Path) -> None:
+    async with Node.open(at(tmp_path / "a")) as one, Node.open(at(tmp_path / "b")) as two:
+        cid = (await one.write(BlockPut(), Pieces(b"keep"))).cid
+        await two.connect(one.addresses()[0])
+        assert (await two.ask(AddPin(cid=cid, name="n"))).count == 1
+        loose = (await two.write(BlockPut(), Pieces(b"loose"))).cid
+        assert (await two.ask(CollectGarbage(dry_run=True))).blocks == 1
+        assert (await two.ask(CollectGarbage())).blocks == 1
+        assert await two.blocks.has([cid, loose]) == [True, False]
+        assert (await two.ask(RemovePin(cid=cid))).count == 1
+        assert (await two.ask(RemovePin(cid=cid))).count == 0
+        assert (await two.ask(GetRepoStat())).blocks >= 1
+        async with two.watch(VerifyRepo()) as events:
+            assert [event.problem async for event in events] == [None]
+
+
+async def test_peers_are_connected_measured_and_disconnected() -> None:
+    async with Node.open() as one, Node.open() as two:
+        address = one.addresses()[0]
+        assert (await two.ask(Connect(address=address))).peer_id == str(one.peer_id)
+        async with two.watch(Ping(target=str(one.peer_id), count=2)) as replies:
+            assert [reply.sequence async for reply in replies] == [0, 1]
+        result = await two.ask(Perf(address=address, upload=100_000, download=100_000))
+        assert result.upload_secs > 0
+        assert result.download_secs > 0
+        assert (await two.ask(GetIdentity())).peer_id == str(two.peer_id)
+        assert (await two.ask(GetReach())).scope == "computer"
+        assert (await two.ask(Disconnect(peer_id=str(one.peer_id)))).count == 1
+        assert (await two.ask(Disconnect(peer_id=str(one.peer_id)))).count == 0
+
+
+async def test_only_hash_keeps_nothing_and_copy_keeps_all(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"content")
+    async with Node.open(at(tmp_path / "a")) as node:
+        async with node.watch(Add(paths=(tmp_path / "f",), only_hash=True)) as events:
+            (added,) = [event async for event in events if isinstance(event, Added)]
+        assert await node.blocks.has([added.cid]) == [False]
+        assert await node.add(tmp_path / "f", copy=True) == added.cid
+        (tmp_path / "f").unlink()
+        assert await node.cat(added.cid) == b"content"
+
+
+async def test_sharing_several_paths_makes_one_directory(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    async with Node.open(at(tmp_path / "home")) as node:
+        async with node.watch(Share(paths=(tmp_path / "a", tmp_path / "b"))) as events:
+            (shared,) = [event async for event in events if isinstance(event, Shared)]
+        async with node.watch(ListDirectory(source=str(shared.cid))) as entries:
+            assert [entry.name async for entry in entries] == ["a", "b"]
+
+
+async def test_nobody_who_has_it_is_an_error_within_the_time(tmp_path: Path) -> None:
+    async with Node.open() as node:
+        with pytest.raises(NoProvider):
+            async with node.watch(Fetch(source=str(Cid.of(b"x")), directory=tmp_path, timeout=0.5)) as events:
+                async for _ in events:
+                    pass
+        with pytest.raises(NoProvider):
+            async with node.read(Cat(source=str(Cid.of(b"x")), timeout=0.5)) as read:
+                async for _ in read:
+                    pass
+
+
+async def test_B12_a_home_is_held_by_one_node_at_a_time(tmp_path: Path) -> None:
+    async with Node.open(at(tmp_path)):
+        with pytest.raises(Refused, match="another process holds"):
+            async with Node.open(at(tmp_path)):
+                raise AssertionError
+    async with Node.open(at(tmp_path)) as node:
+        assert node.control is not None
