@@ -1,9 +1,7 @@
 """The block exchange on a host and a store: sessions that fetch, an engine that serves, one link a peer."""
 
-import os
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -14,17 +12,19 @@ from anyio.abc import TaskGroup
 from stack.bitswap.effects import Ask, Connect, PeerDropped, Withdraw
 from stack.bitswap.engine import Engine, LookUp, SendBlocks
 from stack.bitswap.events import BlockReceived, PeerCut, SessionPeerDropped, UnwantedBlock
+from stack.bitswap.intake.shell import Intake
 from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
 from stack.bitswap.link.shell import Link
-from stack.bitswap.messages import PROTOCOLS, Message, Payload, WantKind
+from stack.bitswap.messages import PROTOCOLS, Message, WantKind
+from stack.bitswap.offences import Offences
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell import FetchSession
-from stack.bitswap.verify import Verdict, verify
+from stack.bitswap.verify import Verdict
 from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
 from stack.bitswap.wire.shell import Loan, Receiver
 from stack.blocks.interfaces import BlockStore
-from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StackError, StoreError, TransportError
+from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StoreError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
@@ -33,25 +33,11 @@ from stack.trace import TraceEvent
 
 MIB = 1024 * 1024
 
-VERIFY_BYTES = 2 * MIB
-"""Blocks hashed in one worker call: a call costs about 0.2 ms, a MiB about 0.7 ms."""
-
-VERIFIERS_MAX = 4
-"""Worker calls at a time, at most one a processor: one hashes 1.5 GB/s."""
-
 TICK_SECONDS = 0.1
 """How late a time-out may come while something is being fetched."""
 
 DIAL_SECONDS = 30.0
 """For a connection to a provider."""
-
-UNWANTED_BLOCKS_MAX = 32
-UNWANTED_BYTES_MAX = 8 * MIB
-"""Never wanted, of one peer: it is cut then (A49). Late copies of what was wanted do not count."""
-
-CUT_SECONDS = 600.0
-CUT_PEERS_MAX = 1024
-"""How long a peer that was cut is refused, and how many such peers are remembered."""
 
 
 class Bitswap:
@@ -62,8 +48,6 @@ class Bitswap:
         self.store = store
         self.engine = Engine()
         self.wanted = WantedBlocks()
-        verifiers = min(VERIFIERS_MAX, os.cpu_count() or 1)
-        self.limiter = anyio.CapacityLimiter(verifiers)
         self._tasks = tasks
         self._swarm = swarm
         self._sources: tuple[ProviderSource, ...] = ()
@@ -73,13 +57,10 @@ class Bitswap:
         self._waiter_id = 0
         self._links: dict[PeerId, Link] = {}
         self._receiver = Receiver(host, receive=self._receive, progress=self._progress, asked=self._is_asked)
-        self._to_verify: deque[tuple[PeerId, tuple[Payload, ...], Loan | None]] = deque()
-        self._verify_event = anyio.Event()
+        self._intake = Intake(tasks, self.wanted, self._handle_verdicts)
+        self.limiter = self._intake.limiter
         self._tick_event = anyio.Event()
-        self._offences: dict[PeerId, tuple[int, int]] = {}
-        self._cut: dict[PeerId, float] = {}
-        for _ in range(verifiers):
-            tasks.start_soon(self._run_verifier)
+        self._offences = Offences()
         tasks.start_soon(self._run_ticker)
 
     def __repr__(self) -> str:
@@ -147,7 +128,7 @@ class Bitswap:
         self._sessions[session.id] = session
         for peer in {connection.peer: None for connection in self.host.connections()}:
             machine.peer_connected(peer)
-        leave: Callable[[], None] = self._swarm.join(root, session) if self._swarm is not None else _nothing
+        leave = self._swarm.join(root, session) if self._swarm is not None else lambda: None
         for provider in providers:
             session.add_provider(provider)
         ended = anyio.Event()
@@ -192,7 +173,7 @@ class Bitswap:
     def peer_disconnected(self, peer: PeerId) -> None:
         """See PeerListener."""
         self.engine.peer_disconnected(peer)
-        self._offences.pop(peer, None)
+        self._offences.peer_disconnected(peer)
         link = self._links.pop(peer, None)
         if link is not None:
             link.close()
@@ -255,8 +236,7 @@ class Bitswap:
     # receiving
 
     async def _serve(self, stream: Stream) -> None:
-        until = self._cut.get(stream.remote_peer)
-        if until is not None and anyio.current_time() < until:
+        if self._offences.is_cut(stream.remote_peer, anyio.current_time()):
             await self.host.disconnect(stream.remote_peer)
             raise RemoteProtocolError("peer has been cut")
         await self._receiver.serve(stream)
@@ -285,36 +265,16 @@ class Bitswap:
             for session in self._sessions.values():
                 self.drain(session)
         if message.blocks:
-            self._to_verify.append((peer, message.blocks, loan))
-            self._verify_event.set()
+            self._intake.add(peer, message.blocks, loan)
         elif loan is not None:
             loan.release()
 
-    async def _run_verifier(self) -> None:
-        while True:
-            while not self._to_verify:
-                event = self._verify_event
-                await event.wait()
-                if event is self._verify_event:
-                    self._verify_event = anyio.Event()
-            batch = [self._to_verify.popleft()]
-            size = sum(len(payload.data) for payload in batch[0][1])
-            while self._to_verify and size < VERIFY_BYTES:
-                batch.append(self._to_verify.popleft())
-                size += sum(len(payload.data) for payload in batch[-1][1])
-            payloads = [payload for _, blocks, _ in batch for payload in blocks]
-            try:
-                verdicts = await anyio.to_thread.run_sync(verify, payloads, self.wanted, limiter=self.limiter)
-            finally:
-                for _, _, loan in batch:
-                    if loan is not None:
-                        loan.release()
-            peers = [peer for peer, blocks, _ in batch for _ in blocks]
-            for peer, verdict in zip(peers, verdicts, strict=True):
-                self._handle_verdict(peer, verdict)
-            for session in self._sessions.values():
-                self.drain(session)
-            self.pump()
+    def _handle_verdicts(self, verdicts: Sequence[tuple[PeerId, Verdict]]) -> None:
+        for peer, verdict in verdicts:
+            self._handle_verdict(peer, verdict)
+        for session in self._sessions.values():
+            self.drain(session)
+        self.pump()
 
     def _handle_verdict(self, peer: PeerId, verdict: Verdict) -> None:
         multihash = verdict.multihash
@@ -354,13 +314,8 @@ class Bitswap:
                 session.machine.receive_wrong_block(peer, now)
         if late:
             return
-        blocks, size = self._offences.get(peer, (0, 0))
-        blocks, size = blocks + 1, size + verdict.size
-        self._offences[peer] = (blocks, size)
-        if (blocks > UNWANTED_BLOCKS_MAX or size > UNWANTED_BYTES_MAX) and peer not in self._cut:
-            if len(self._cut) >= CUT_PEERS_MAX:
-                del self._cut[next(iter(self._cut))]
-            self._cut[peer] = now + CUT_SECONDS
+        if self._offences.unwanted(peer, verdict.size, now):
+            blocks, size = self._offences.of(peer)
             self._trace(PeerCut(peer=peer, blocks=blocks, bytes=size))
             self._tasks.start_soon(self.host.disconnect, peer)
 
@@ -417,16 +372,9 @@ class Bitswap:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(session.keep_blocks)
                     for source in self._sources:
-                        tasks.start_soon(self._find_providers, session, source)
+                        tasks.start_soon(session.find_providers, source)
         finally:
             ended.set()
-
-    async def _find_providers(self, session: FetchSession, source: ProviderSource) -> None:
-        try:
-            async for provider in source.find_providers(session.root):
-                session.add_provider(provider)
-        except StackError:
-            pass  # this source finds no more; others, and the providers that are known, go on
 
     async def _run_ticker(self) -> None:
         while True:
@@ -447,7 +395,3 @@ class Bitswap:
     def _trace(self, event: TraceEvent) -> None:
         if self.host.trace is not None:
             self.host.trace(event)
-
-
-def _nothing() -> None:
-    """No swarm to leave."""

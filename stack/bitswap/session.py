@@ -11,6 +11,7 @@ from itertools import islice
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
+from stack.bitswap.neighbours import Neighbours
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, expected_size
 from stack.bitswap.session_pool import WantPool
 from stack.identity.peer_id import PeerId
@@ -43,9 +44,7 @@ class SessionMachine:
         self._pool = WantPool(order, self._parameters.look_ahead)
         self._sequence = 0
         self._peers: dict[PeerId, SessionPeer] = {}
-        self._neighbours: dict[PeerId, bool] = {}
-        """Connected peers and whether they have been asked by broadcast."""
-        self._broadcast_to: dict[bytes, list[PeerId]] = {}
+        self._neighbours = Neighbours(self._parameters.broadcast_peers)
         self._average: float | None = None
         self._effects: deque[Effect] = deque()
         self._withdrawals: dict[PeerId, list[Cid]] = {}
@@ -61,8 +60,6 @@ class SessionMachine:
     def __repr__(self) -> str:
         return f"<SessionMachine {len(self._wants)} wants, {len(self._peers)} peers>"
 
-    # getters
-
     @property
     def wanted(self) -> int:
         """How many blocks are still needed."""
@@ -76,8 +73,6 @@ class SessionMachine:
     def reports(self) -> list[PeerReport]:
         """What each peer has done so far."""
         return [peer.report() for peer in self._peers.values()]
-
-    # commands
 
     def want(self, cids: Iterable[Cid], leaves: Sequence[int] | None = None) -> None:
         """Fetch these blocks; `leaves` are their numbers among the leaves of the root, where known."""
@@ -126,7 +121,7 @@ class SessionMachine:
 
     def peer_connected(self, peer: PeerId) -> None:
         """A connection to this peer is ready; told of all peers, not only those of the session."""
-        self._neighbours.setdefault(peer, False)
+        self._neighbours.connected(peer)
         known = self._peers.get(peer)
         if known is not None and known.state is not PeerState.DROPPED:
             known.state = PeerState.READY
@@ -135,7 +130,7 @@ class SessionMachine:
 
     def peer_disconnected(self, peer: PeerId, now: float) -> None:
         """The last connection to this peer is gone."""
-        self._neighbours.pop(peer, None)
+        self._neighbours.disconnected(peer)
         self._peer_lost(peer, now)
 
     def peer_unreachable(self, peer: PeerId, now: float, *, reason: str | None = None) -> None:
@@ -273,16 +268,7 @@ class SessionMachine:
                 self._effects.append(Connect(peer=peer.peer))
                 dialling += 1
         if self._broadcast and not self.providers:
-            self._ask_neighbours()
-
-    def _ask_neighbours(self) -> None:
-        room = self._parameters.broadcast_peers - sum(self._neighbours.values())
-        wants = list(islice(self._wants.values(), self._parameters.broadcast_wants))
-        for peer in [peer for peer, asked in self._neighbours.items() if not asked][: max(room, 0)]:
-            self._neighbours[peer] = True
-            for want in wants:
-                self._broadcast_to.setdefault(want.multihash, []).append(peer)
-            self._effects.append(Ask(peer=peer, cids=tuple(want.cid for want in wants), have=True))
+            self._effects += self._neighbours.ask(list(islice(self._wants.values(), self._parameters.broadcast_wants)))
 
     def _assign(self, now: float) -> None:
         if self._paused or not self._wants:
@@ -295,6 +281,8 @@ class SessionMachine:
         idle = []
         # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
         for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
+            if not peer.full:
+                self._probe(peer)
             room, count = peer.room(now)
             if room <= 0 or count <= 0:
                 continue
@@ -317,6 +305,17 @@ class SessionMachine:
         for want in wants:
             peer.ask(want, size, now)
         self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants)))
+
+    def _probe(self, peer: SessionPeer) -> None:
+        """Ask a peer that has parts whether it has what ranges do not tell: wants that are no numbered leaves. It says HAVE
+        now, or when the block has come to it."""
+        room = self._parameters.probes - len(peer.probes)
+        wants = self._pool.pick_probes(peer, room) if 2 * room >= self._parameters.probes else []
+        if wants:
+            peer.probes.update(wants)
+            for want in wants:
+                want.told[peer] = None
+            self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants), have=True))
 
     def _size(self) -> int:
         return expected_size(self._average, self._parameters.size_guess)
@@ -348,6 +347,7 @@ class SessionMachine:
         if known is None or known.state is PeerState.DROPPED:
             return
         known.state = PeerState.KNOWN
+        known.forget_probes()
         known.take_rest(now)
         self._release_all(known, now)
         self._dirty = True
@@ -387,9 +387,10 @@ class SessionMachine:
         self._pool.discard(want)
         for peer in want.told:
             peer.release(want)
+            peer.probes.discard(want)
             if peer is not sender and peer.state is PeerState.READY:
                 self._withdrawals.setdefault(peer.peer, []).append(want.cid)
-        for neighbour in self._broadcast_to.pop(want.multihash, ()):
+        for neighbour in self._neighbours.finished(want.multihash):
             if sender is None or neighbour != sender.peer:
                 self._withdrawals.setdefault(neighbour, []).append(want.cid)
         self._dirty = True

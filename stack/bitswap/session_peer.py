@@ -27,6 +27,8 @@ class SessionParameters:
     """Most wants at one peer: half of what a server keeps, so that two sessions fit (A46)."""
     size_guess: int = 256 * 1024
     """Size of a block before any has been seen: Kubo's default leaf."""
+    probes: int = 64
+    """Wants for which a peer with unknown parts is asked for HAVE at a time."""
     look_ahead: int = 1024
     """Wants among which the order is free. More spreads better between receivers, and leaves more holes in a file."""
     stall_min: float = 2.0
@@ -111,6 +113,8 @@ class SessionPeer:
         "outstanding_bytes",
         "parameters",
         "peer",
+        "probed",
+        "probes",
         "progress_at",
         "ranges",
         "rate",
@@ -141,6 +145,10 @@ class SessionPeer:
         self.stalled = False
         self.rest = 0.0
         self.rest_until = 0.0
+        self.probes: set[SessionWant] = set()
+        """Wants for which it has been asked for HAVE, whatever it has said."""
+        self.probed = -1
+        """Version of the pool in which nothing was left to probe."""
         self.searched = -1
         """Version of the pool in which nothing was found for this peer."""
         self.blocks = 0
@@ -198,6 +206,13 @@ class SessionPeer:
         self.outstanding_bytes -= entry[1]
         want.askers.discard(self)
         return entry[0]
+
+    def forget_probes(self) -> None:
+        """The connection is gone, and with it what it was asked."""
+        for want in self.probes:
+            want.told.pop(self, None)
+        self.probes.clear()
+        self.probed = -1
 
     def progress(self, now: float) -> None:
         """Something came from it."""

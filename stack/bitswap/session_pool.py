@@ -9,7 +9,8 @@ from stack.protocols.providers.ranges import LeafRanges
 
 
 class WantPool:
-    """Getters: `open`, `queued`, `nothing_for`. Commands: `add`, `reopen`, `discard`, `fill`, `rank`, `open_up`. Outputs: `pick`."""
+    """Getters: `open`, `queued`, `nothing_for`. Commands: `add`, `reopen`, `discard`, `fill`, `rank`, `open_up`.
+    Outputs: `pick`, `pick_probes`."""
 
     __slots__ = ("_look_ahead", "_order", "_queue", "_version", "open")
 
@@ -71,7 +72,8 @@ class WantPool:
             return
         ranges = tuple(known)
         for want in self.open:
-            want.rarity = 0 if want.leaf is None else sum(want.leaf in each for each in ranges)
+            known_at = want.holders if want.leaf is None else [each for each in ranges if want.leaf in each]
+            want.rarity = len(known_at)
         self.open.sort(key=lambda want: (-want.rarity, -want.rank))
 
     def pick(self, peer: SessionPeer, room: int, count: int, size: int) -> list[SessionWant]:
@@ -91,3 +93,16 @@ class WantPool:
             position += step
         peer.searched = self._version
         return picked
+
+    def pick_probes(self, peer: SessionPeer, count: int) -> list[SessionWant]:
+        """Wants of which neither ranges nor the peer itself have told whether it has them; they stay in the pool."""
+        if peer.probed == self._version:
+            return []
+        unknown = [
+            want
+            for want in reversed(self.open)
+            if (want.leaf is None or peer.ranges is None) and peer not in want.told and not peer.may_have(want)
+        ]
+        if len(unknown) <= count:
+            peer.probed = self._version
+        return unknown[:count]

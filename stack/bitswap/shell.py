@@ -6,7 +6,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.interfaces import BlockSink, PeerReport, Provider
+from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderSource
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
@@ -170,6 +170,14 @@ class FetchSession:
         """See SwarmListener."""
         self.machine.receive_ranges(peer, ranges)
         self._hub.drain(self)
+
+    async def find_providers(self, source: ProviderSource) -> None:
+        """Take all that this source finds. Runs as long as the session, or until the source ends."""
+        try:
+            async for provider in source.find_providers(self.root):
+                self.add_provider(provider)
+        except StackError:
+            pass  # this source finds no more; others, and the providers that are known, go on
 
     async def keep_blocks(self) -> None:
         """Put what has come into the store, many blocks at a time. Runs as long as the session."""

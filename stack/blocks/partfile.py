@@ -304,8 +304,9 @@ def _go_on(index: Index, locations: Locations, known: Segment, size: int) -> tup
         empty = known.stamp is None and status.st_size == 0
         if not stat.S_ISREG(status.st_mode) or (status.st_size != size and not empty):
             raise Refused(f"{part} exists with {status.st_size} bytes, and is no unfinished file of {size} bytes")
-        with disk.translated(f"going on with {part}"):
-            _stretch(fd, part, size)
+        if status.st_size != size:
+            with disk.translated(f"going on with {part}"):
+                _stretch(fd, part, size)
         with index.database.writing() as connection:
             index.set_stamp(connection, known.id, None)
     except BaseException:

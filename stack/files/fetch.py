@@ -174,7 +174,7 @@ class Fetch:
         names = path_names(request.path)
         target = await self._choose_target(names[-1] if names else request.name)
         await anyio.to_thread.run_sync(targets.make_parents, target)
-        tracker = LeafTracker(fetcher.book, request.root) if fetcher.book is not None and not names else None
+        tracker = self._track(names)
         session_context = fetcher.exchange.session(
             request.root, providers=request.providers, broadcast=request.broadcast
         )
@@ -209,6 +209,14 @@ class Fetch:
             already_complete=not work.files_written,
             skipped=work.skipped,
         )
+
+    def _track(self, names: list[str]) -> LeafTracker | None:
+        """Tell others what is here while it comes; not of a part of a root, nor of what is here as a whole already."""
+        book = self._fetcher.book
+        if book is None or names:
+            return None
+        known = book.ranges(self.request.root)
+        return None if known is not None and known.complete else LeafTracker(book, self.request.root)
 
     async def _choose_target(self, name: str) -> Path:
         """Decide where it goes, and write down that it goes there."""

@@ -60,6 +60,7 @@ class Gatherer:
         self._batches: set[_Batch] = set()
         self._error: Exception | None = None
         self._local = anyio.Semaphore(LOCAL_READERS)
+        self._buffers: list[memoryview] = []
         self.received = 0
         """Bytes of blocks that came from peers."""
 
@@ -149,9 +150,13 @@ class Gatherer:
         """Read some blocks and hand them over; those that the store cannot give after all are added to `absent`."""
         try:
             if self._direct is not None:
-                buffer = memoryview(bytearray(total))
+                # Used again and again: fresh memory costs as much as the reading, in page faults.
+                buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(LOCAL_BYTES))
+                if total > len(buffer):
+                    buffer = memoryview(bytearray(total))
                 sizes = await self._direct.read_into(cids, buffer)
                 await anyio.to_thread.run_sync(self._hand_over_all, cids, sizes, buffer)
+                self._buffers.append(buffer)
                 absent += [cid for cid, size in zip(cids, sizes, strict=True) if size is None]
                 return
             for cid in cids:

@@ -154,8 +154,10 @@ class _Reading:
         return children(node, part.offset, depth=part.depth, start=self._start, stop=self._stop)[::-1]
 
     def _cut(self, payload: memoryview, offset: int) -> bytes:
-        """What of a payload at `offset` is asked for."""
-        return bytes(payload[max(self._start - offset, 0) : max(self._stop - offset, 0)])
+        """What of a payload at `offset` is asked for; without a copy when that is a whole block."""
+        piece = payload[max(self._start - offset, 0) : max(self._stop - offset, 0)]
+        whole = payload.obj
+        return whole if isinstance(whole, bytes) and len(whole) == len(piece) else bytes(piece)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

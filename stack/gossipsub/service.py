@@ -317,10 +317,11 @@ class PubSub:
                     if direct and peer not in self._direct:
                         self._direct[peer] = self._host.protect(peer, "gossipsub direct")
                     self._dials.push(effect)
-                case Protect(peer=peer, keep=True):
-                    self._protected[peer] = self._host.protect(peer, "gossipsub mesh")
-                case Protect(peer=peer):
-                    self._protected.pop(peer)()
+                case Protect(peer=peer, keep=keep):
+                    if keep:
+                        self._protected[peer] = self._host.protect(peer, "gossipsub mesh")
+                    else:
+                        self._protected.pop(peer)()
         return receivers
 
     def _push(self, link: Link, rpc: Rpc) -> Kind:

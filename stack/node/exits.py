@@ -2,6 +2,7 @@
 
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, SourceChanged
 from stack.dag.model import EncodeError
+from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import (
     ConfigError,
     CorruptStore,
@@ -46,6 +47,7 @@ EXIT_CODES: dict[type[StackError], int] = {
     EncodeError: WRONG_BYTES,
     FetchError: NOT_FOUND,
     LimitExceeded: REFUSED,
+    LinkNotFound: NOT_FOUND,
     ListenError: REFUSED,
     NegotiationError: NOT_FOUND,
     NoProvider: NOT_FOUND,

@@ -249,6 +249,7 @@ class SimSwarm:
         receivers: int,
         upload: float,
         seeder_upload: float | None = None,
+        numbered: bool = True,
     ) -> None:
         self.net = net
         self.cids = cids
@@ -265,7 +266,7 @@ class SimSwarm:
         for receiver in self.receivers:
             own = self.ranges[receiver.peer]
             receiver.on_block = lambda multihash, own=own: own.add(number[multihash], number[multihash] + 1)
-            session = receiver.fetch(cids, leaves=range(len(cids)))
+            session = receiver.fetch(cids, leaves=range(len(cids)) if numbered else None)
             for seeder in self.seeders:
                 session.add_peer(seeder.peer)
             for other in self.receivers:
@@ -273,7 +274,8 @@ class SimSwarm:
                     session.add_peer(other.peer, full=False)
         for receiver in self.receivers:
             receiver.drain()
-        self._tell_ranges()
+        if numbered:
+            self._tell_ranges()
 
     @property
     def done(self) -> bool:

@@ -18,7 +18,7 @@ from stack.bitswap.messages import (
     WantKind,
     decode_message,
 )
-from stack.bitswap.service import UNWANTED_BLOCKS_MAX
+from stack.bitswap.offences import UNWANTED_BLOCKS_MAX
 from stack.bitswap.wire import shell as wire
 from stack.errors import RemoteProtocolError
 from stack.multiformats import multihash, varint

@@ -147,11 +147,12 @@ def test_A46_where_all_is_held_absent_wants_are_not_remembered() -> None:
 
 def test_A45_the_order_does_not_grow_with_wants_that_are_repeated() -> None:
     ledger = Ledger()
-    for turn in range(50):
-        ledger.hold([held(index, priority=turn) for index in range(100)])
+    ledger.hold([held(200, priority=7), held(201, priority=-5), held(202, priority=9)])
+    for _ in range(50):
+        ledger.hold([held(index, priority=1) for index in range(100)])
         assert len(ledger._order) <= 2 * WANTS_MAX
-    assert ledger.held == 100
-    assert drain(ledger) == list(range(100))
+    assert ledger.held == 103
+    assert drain(ledger) == [202, 200, *range(100), 201]
 
 
 def test_clearing_forgets_all_wants_and_keeps_the_counts() -> None:

@@ -1,20 +1,26 @@
 """Exchanges on real hosts over an in-memory transport."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import anyio
 import pytest
 
+from stack.bitswap import shell as session_shell
 from stack.bitswap.events import BlockReceived, BlockSent
 from stack.bitswap.interfaces import Exchange, Order, Provider, ProviderSource
+from stack.bitswap.link.shell import Link
 from stack.bitswap.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_1_2, PROTOCOL_UNVERSIONED, PROTOCOLS
 from stack.bitswap.service import Bitswap
-from stack.blocks.interfaces import BlockMismatch
-from stack.errors import LocalProtocolError, NoSpace
+from stack.blocks.interfaces import Block, BlockMismatch
+from stack.blocks.memory import MemoryStore
+from stack.errors import CorruptStore, LocalProtocolError, NoSpace
+from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
+from stack.streams.interfaces import Stream
 from tests.bitswap.exchanges import nodes, some_blocks
+from tests.bitswap.simulation import peer_named
 from tests.net.hosts import connect, hosts, settled
 
 pytestmark = pytest.mark.anyio
@@ -281,16 +287,10 @@ async def test_connected_peers_are_asked_only_when_that_was_allowed() -> None:
 async def test_a_provider_that_cannot_be_reached_is_tried_again_while_others_give() -> None:
     blocks = some_blocks(2)
     async with nodes([], blocks) as [here, there]:
-        absent = Provider(some_peer(), there.provider.addresses, "ticket")
+        absent = Provider(peer_named("nobody"), there.provider.addresses, "ticket")
         async with here.exchange.session(blocks[0][0], providers=[absent, there.provider]) as session:
             await session.fetch([cid for cid, _ in blocks])
             assert [report.blocks for report in session.reports()] == [0, 2]
-
-
-def some_peer():  # type: ignore[no-untyped-def]
-    from tests.bitswap.simulation import peer_named
-
-    return peer_named("nobody")
 
 
 @pytest.mark.parametrize("protocol", [PROTOCOL_1_2, PROTOCOL_1_1])
@@ -349,8 +349,6 @@ async def test_a_fetch_goes_on_after_the_connection_was_lost() -> None:
 async def test_closing_the_exchange_leaves_nothing_behind() -> None:
     blocks = some_blocks(10, 50_000)
     async with hosts(2, identify=False) as [a, b]:
-        from stack.blocks.memory import MemoryStore
-
         store = MemoryStore()
         await store.put(blocks)
         async with Bitswap.open(a, MemoryStore()) as here, Bitswap.open(b, store):
@@ -361,3 +359,130 @@ async def test_closing_the_exchange_leaves_nothing_behind() -> None:
             assert here._receiver.used == 0
             assert here._calls == {} and here._sessions == {}
         assert not set(PROTOCOLS) & set(a.supported())
+
+
+class PlainStore:
+    """A store that can do no more than a store must."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.has, self.sizes, self.put, self.delete = store.has, store.sizes, store.put, store.delete
+        self.cids, self.aclose = store.cids, store.aclose
+        self._store = store
+        self.damaged: set[Cid] = set()
+
+    async def get(self, cid: Cid) -> bytes:
+        if cid in self.damaged:
+            raise BlockMismatch(cid, "disk")
+        return await self._store.get(cid)
+
+
+async def test_a_store_without_direct_reads_is_served_from_too() -> None:
+    blocks = some_blocks(10)
+    async with nodes([], blocks) as [here, there]:
+        plain = PlainStore(there.store)
+        plain.damaged = {blocks[3][0]}
+        there.exchange.store = plain
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            await session.fetch([cid for cid, _ in blocks[:3]])
+            with anyio.move_on_after(0.3) as scope:
+                await session.fetch([cid for cid, _ in blocks[3:]])
+            assert scope.cancelled_caught
+        assert await here.store.has([cid for cid, _ in blocks]) == [True] * 3 + [False] + [True] * 6
+
+
+async def test_a_block_damaged_at_the_provider_is_told_and_fetched_elsewhere() -> None:
+    blocks = some_blocks(1, 5000)
+    async with nodes([], blocks, blocks) as [here, damaged, good]:
+
+        async def read_into(cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+            return [None for _ in cids]
+
+        damaged.store.read_into = read_into  # type: ignore[method-assign]
+        async with here.exchange.session(blocks[0][0], providers=[damaged.provider]) as session:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.get, blocks[0][0])
+                await settled(lambda: damaged.exchange.engine._sending == {} and bool(damaged.exchange._links))
+                session.add_provider(good.provider)
+            assert [report.blocks for report in session.reports()] == [0, 1]
+
+
+async def test_what_comes_faster_than_it_can_be_kept_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_shell, "KEEP_HIGH", 50_000)
+    monkeypatch.setattr(session_shell, "KEEP_LOW", 20_000)
+    blocks = some_blocks(100, 20_000)
+    async with nodes([], blocks) as [here, there]:
+        put = here.store.put
+
+        async def slow_put(batch: Sequence[Block]) -> None:
+            await anyio.sleep(0.01)
+            await put(batch)
+
+        here.store.put = slow_put  # type: ignore[method-assign]
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            await session.fetch([cid for cid, _ in blocks])
+        assert all(await here.store.has([cid for cid, _ in blocks]))
+
+
+async def test_what_get_brought_is_in_the_store_when_the_session_has_ended() -> None:
+    blocks = some_blocks(3)
+    async with nodes([], blocks) as [here, there]:
+        put = here.store.put
+
+        async def slow_put(batch: Sequence[Block]) -> None:
+            await anyio.sleep(0.1)
+            await put(batch)
+
+        here.store.put = slow_put  # type: ignore[method-assign]
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            await session.get(blocks[0][0])
+            assert await here.store.has([blocks[0][0]]) == [False]
+        assert await here.store.has([blocks[0][0]]) == [True]
+
+
+async def test_a_peer_that_takes_no_streams_is_tried_a_few_times_and_later_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocks = some_blocks(1)
+    async with nodes([], blocks) as [here, there]:
+        tries = 0
+        open_stream = here.host.open_stream
+
+        async def refuse(peer: PeerId, *protocols: str) -> Stream:
+            nonlocal tries
+            tries += 1
+            if tries < 6:
+                raise anyio.BrokenResourceError
+            return await open_stream(peer, *protocols)
+
+        here.host.open_stream = refuse  # type: ignore[method-assign]
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            with anyio.fail_after(20):
+                assert await session.get(blocks[0][0]) == blocks[0][1]
+        assert tries >= 6
+
+
+async def test_an_index_that_fails_is_like_one_that_has_nothing() -> None:
+    blocks = some_blocks(1)
+    async with nodes([], blocks) as [here, there]:
+
+        async def fail(cids: Sequence[Cid]) -> list[int | None]:
+            raise CorruptStore("the index is damaged")
+
+        there.store.sizes = fail  # type: ignore[method-assign]
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            with anyio.move_on_after(0.3) as scope:
+                await session.get(blocks[0][0])
+            assert scope.cancelled_caught
+            assert not session.reports()[0].stalled
+        assert there.host.is_connected(here.host.peer_id)
+
+
+async def test_what_the_exchange_is_can_be_read() -> None:
+    async with (
+        nodes([], []) as [here, there],
+        here.exchange.session(some_blocks(1)[0][0], providers=[there.provider]) as session,
+    ):
+        assert repr(here.exchange) == f"<Bitswap {here.host.peer_id}: 1 sessions, 0 links>"
+        assert repr(session).startswith("<FetchSession 1 of baf")
+        here.exchange.peer_identified(there.host.peer_id, frozenset())
+        assert repr(Link(here.exchange, there.host.peer_id)).endswith(": 0 wants>")

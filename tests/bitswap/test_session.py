@@ -325,13 +325,13 @@ def test_peers_that_have_parts_take_before_those_that_have_all() -> None:
 
 
 def test_rarity_does_not_disturb_the_order_of_the_file() -> None:
-    fetch = Fetch(10, ALICE, leaves=True, window_min=4 * SIZE)
+    fetch = Fetch(10, ALICE, leaves=True, window_min=SIZE)
     fetch.machine.pause()
     fetch.machine.peer_connected(BOB)
     fetch.machine.add_peer(BOB, full=False)
-    fetch.ranges(BOB, 10, (5, 6))
+    fetch.ranges(BOB, 10, (0, 2))
     fetch.machine.resume()
-    assert fetch.asked() == {BOB: [5], ALICE: [0, 1, 2, 3]}
+    assert fetch.asked() == {BOB: [0], ALICE: [1]}
 
 
 def test_ranks_are_counted_four_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,6 +551,7 @@ def test_a_peer_that_stalled_is_not_told_and_what_it_sends_after_all_counts() ->
     fetch.block(ALICE, 0)
     assert fetch.machine.wanted == 1
     assert not fetch.machine.reports()[0].stalled
+    assert fetch.asked() == {ALICE: [1]}  # and not what has come
 
 
 def test_patience_is_twenty_times_the_delay_and_two_seconds_at_least() -> None:
@@ -1008,7 +1009,7 @@ def test_strangers_that_were_asked_are_told_when_it_is_over() -> None:
     fetch.drain()
     fetch.block(BOB, 0)
     assert fetch.withdrawn() == {ALICE: [0]}
-    assert fetch.machine._broadcast_to == {}
+    assert fetch.machine._neighbours._asked == {}
 
 
 def test_strangers_are_told_when_what_was_sought_is_cancelled() -> None:
@@ -1042,6 +1043,83 @@ def test_have_from_a_stranger_is_not_believed_without_broadcast() -> None:
     fetch.machine.peer_connected(ALICE)
     fetch.have(ALICE, 0)
     assert fetch.machine.providers == 0
+
+
+# probes
+
+
+def test_a_partial_peer_without_ranges_is_asked_for_have_and_then_for_what_it_has() -> None:
+    fetch = Fetch(100, probes=8)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    assert fetch.drain() == [Ask(peer=BOB, cids=tuple(CIDS[:8]), have=True)]
+    fetch.refuse(BOB, 0)
+    fetch.have(BOB, 1)
+    assert fetch.drain() == [Ask(peer=BOB, cids=(CIDS[1],))]
+    fetch.have(BOB, 0)  # it has come there since
+    assert fetch.asked() == {BOB: [0]}
+    assert not fetch.machine._peers[BOB].misses
+
+
+def test_probes_go_in_batches_of_half_their_number() -> None:
+    fetch = Fetch(100, probes=8)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.drain()
+    for number in range(3):
+        fetch.block(CAROL, number)
+    assert fetch.withdrawn() == {BOB: [0, 1, 2]}
+    fetch.block(CAROL, 3)
+    assert [effect for effect in fetch.drain() if isinstance(effect, Ask)] == [
+        Ask(peer=BOB, cids=tuple(CIDS[8:12]), have=True)
+    ]
+
+
+def test_a_peer_is_probed_once_for_a_want_and_again_after_a_new_connection() -> None:
+    fetch = Fetch(2)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    assert len(fetch.drain()) == 1
+    fetch.machine.resume()
+    assert fetch.drain() == []
+    fetch.machine.peer_disconnected(BOB, fetch.now)
+    fetch.drain()
+    fetch.machine.peer_connected(BOB)
+    assert fetch.drain() == [Ask(peer=BOB, cids=tuple(CIDS[:2]), have=True)]
+    fetch.machine.want(CIDS[2:3])
+    assert fetch.drain() == [Ask(peer=BOB, cids=tuple(CIDS[2:3]), have=True)]
+
+
+def test_what_ranges_tell_is_not_probed() -> None:
+    fetch = Fetch(4, leaves=True)
+    fetch.machine.want(CIDS[4:5])
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 4, (1, 2))
+    effects = fetch.drain()
+    assert Ask(peer=BOB, cids=(CIDS[4],), have=True) in effects
+    assert Ask(peer=BOB, cids=(CIDS[1],)) in effects
+    assert len(effects) == 2
+
+
+def test_who_has_all_is_not_probed() -> None:
+    fetch = Fetch(2, ALICE)
+    assert fetch.drain() == [Ask(peer=ALICE, cids=tuple(CIDS[:2]))]
+
+
+def test_what_few_are_known_to_have_goes_first_where_leaves_have_no_numbers() -> None:
+    fetch = Fetch(40, ALICE, order=Order.SPREAD, window_min=20 * SIZE, look_ahead=40)
+    fetch.machine.pause()
+    for peer in (BOB, CAROL):
+        fetch.machine.peer_connected(peer)
+        fetch.machine.add_peer(peer, full=False)
+        for number in range(20):
+            fetch.have(peer, number)
+    for peer in (BOB, CAROL):
+        fetch.machine._peers[peer].misses = 100  # only Alice is asked
+        fetch.machine._peers[peer].rest_until = 1e9
+    fetch.machine.resume()
+    assert sorted(fetch.asked()[ALICE]) == list(range(20, 40))
 
 
 # any order of facts

@@ -227,6 +227,17 @@ def test_receivers_trade_so_that_the_seeder_sends_little_more_than_one_copy() ->
     assert net.run(lambda: swarm.done, seconds=100)
 
 
+def test_receivers_trade_where_leaves_have_no_numbers_too() -> None:
+    net = make_net(latency=0.002)
+    cids = [cid_of(index) for index in range(512)]
+    swarm = SimSwarm(net, cids, MIB, receivers=4, upload=50 * MIB, seeder_upload=100 * MIB, numbered=False)
+    assert net.run(lambda: swarm.union_complete, seconds=100)
+    assert net.bytes_sent[swarm.seeders[0].peer] < 2 * 512 * MIB
+    for receiver in swarm.receivers:
+        receiver.disconnect(swarm.seeders[0])
+    assert net.run(lambda: swarm.done, seconds=100)
+
+
 @pytest.mark.parametrize("receivers", [1, 3, 5])
 def test_more_receivers_take_hardly_longer_than_one(receivers: int) -> None:
     net = make_net(latency=0.002)

@@ -24,6 +24,9 @@ from tests.blocks.support import Events, flip, noise, packs, stamp
 
 pytestmark = pytest.mark.anyio
 
+FULL = 2
+"""SQLite syncs its log at each commit."""
+
 
 async def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     async with DiskStore.open(tmp_path):
@@ -47,7 +50,7 @@ async def test_a_put_is_synced_before_its_rows_and_both_before_it_returns(
     monkeypatch.setattr(disk, "sync_data", watch)
     async with DiskStore.open(tmp_path) as store:
         index = sqlite3.connect(tmp_path / "blocks" / "index.sqlite")
-        assert index.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert store._core.database._writer.execute("PRAGMA synchronous").fetchone() == (FULL,)
         for number in range(5):
             await store.put([block(number)])
             [pack] = packs(tmp_path)
@@ -457,3 +460,16 @@ async def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest
     with path.open("w+b") as file:
         disk.write_at(file.fileno(), parts, 4)
     assert path.read_bytes() == bytes(4) + b"".join(parts)
+
+
+async def test_a_put_that_was_cancelled_in_line_is_not_written(tmp_path: Path) -> None:
+    one, two = block(1), block(2)
+    async with DiskStore.open(tmp_path) as store:
+        async with store._putting, anyio.create_task_group() as tasks:
+            tasks.start_soon(store.put, [one])
+            with anyio.fail_after(10):
+                while not store._core.commits._line._waiting:
+                    await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        await store.put([two])
+        assert await store.has([one[0], two[0]]) == [False, True]

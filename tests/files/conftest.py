@@ -12,7 +12,6 @@ import pytest
 from stack.bitswap.interfaces import BlockSink, Order, PeerReport, Provider
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
-from stack.errors import StackError
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -113,6 +112,3 @@ async def open_store(kind: str, home: Path) -> AsyncIterator[MemoryStore | DiskS
     home.mkdir(exist_ok=True)
     async with DiskStore.open(home) as store:
         yield store
-
-
-__all__ = ["ME", "FakeExchange", "FakeSession", "StackError", "blocks_of", "content", "open_store"]

@@ -17,7 +17,7 @@ from stack.errors import ConfigError, Refused
 from stack.files import add as add_module
 from stack.files import add_file as add_file_module
 from stack.files.add import Adder, AddEvent, AddProgress, EntryAdded
-from stack.files.cutting import PIECE_BYTES, CutLeaf
+from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
 from stack.files.events import EntrySkipped
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
@@ -431,3 +431,32 @@ async def test_nodes_go_to_the_store_in_batches(tmp_path: Path, monkeypatch: pyt
     async with open_store("disk", tmp_path / "home") as store:
         added = await Adder(store, options).add([path])
         assert await whole_dag(store, added.cid) == 62
+
+
+@pytest.mark.anyio
+async def test_a_small_file_that_shrinks_while_it_is_read_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1000))
+    real = add_file_module.cut_small_file
+    shrunk: list[int] = []
+
+    def shrink_once(file: OpenFile) -> list[CutLeaf]:
+        if not shrunk:
+            shrunk.append(1)
+            os.truncate(path, 10)
+        return real(file)
+
+    monkeypatch.setattr(add_file_module, "cut_small_file", shrink_once)
+    added = await Adder(None, profile()).add([path])
+    assert added.size == 10 and added.cid == Cid.of(bytes(10))
+
+
+@pytest.mark.anyio
+async def test_a_large_file_cut_by_content_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content("a", PIECE_BYTES + 1000))
+    options = import_options("unixfs-v1-2025", {"chunker": "rabin-262144-524288-1048576"})
+    added = await Adder(None, options).add([path])
+    assert added.size == PIECE_BYTES + 1000

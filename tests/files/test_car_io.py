@@ -95,7 +95,8 @@ async def test_blocks_come_depth_first_parents_before_children(tmp_path: Path, e
 async def test_what_is_read_ahead_is_bounded(
     tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(car_io, "AHEAD_BYTES", 5000)
+    monkeypatch.setattr(car_io, "AHEAD_BYTES", 0)
+    monkeypatch.setattr(car_io, "BATCH_BLOCKS", 2)
     (tmp_path / "film").write_bytes(content("film", 90_000))
     options = import_options("unixfs-v1-2025", {"chunker": "size-1000", "max-file-links": 5})
     root = await shared(tmp_path / "film", exchange, options)

@@ -9,10 +9,12 @@ import pytest
 
 from stack.blocks.interfaces import BlockNotFound, Leaf
 from stack.blocks.memory import MemoryStore
-from stack.errors import NoSpace, Refused, StoreError
+from stack.dag.unixfs.reader import FilePart
+from stack.errors import DecodeError, NoSpace, Refused, StoreError
 from stack.files import storage
 from stack.files.events import WAITING_EVENTS_MAX, EventQueue, FetchProgress, FileFinished
 from stack.files.gather import Gatherer, Want
+from stack.files.parts import is_in_place, place_leaf
 from stack.files.ranges import LeafTracker, leaf_count, whole_ranges
 from stack.files.storage import PlainWriter, create_file, direct, hold, in_place, pins
 from stack.files.tasks import task_group
@@ -323,3 +325,54 @@ async def test_what_a_receiver_raises_ends_all_that_wait(exchange: FakeExchange)
         await gatherer.fetch([Want(CIDS[0], refuse)])
     with pytest.raises(NoSpace, match="full"):
         await gatherer.fetch([])
+
+
+@pytest.mark.anyio
+async def test_what_the_session_raises_and_a_large_block_from_the_store(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = MemoryStore()
+    large = bytes(5 * 1024 * 1024)
+    await memory.put([(Cid.of(large), large)])
+    gatherer = await gatherer_of(exchange, memory)
+    assert await gatherer.get(Cid.of(large)) == large
+    with pytest.raises(KeyError):  # the peer does not have it
+        await gatherer.get(CIDS[0])
+
+
+@pytest.mark.anyio
+async def test_the_first_error_of_several_receivers_counts(exchange: FakeExchange) -> None:
+    exchange.blocks.update((cid.multihash, block) for cid, block in zip(CIDS, BLOCKS, strict=True))
+    gatherer = await gatherer_of(exchange, MemoryStore())
+
+    def refuse(block: object) -> None:
+        raise NoSpace("first")
+
+    with pytest.raises(NoSpace, match="first"):
+        await gatherer.fetch([Want(CIDS[0], refuse)])
+
+    def refuse_again(block: object) -> None:
+        raise NoSpace("second")
+
+    with pytest.raises(NoSpace, match="first"):
+        await gatherer.fetch([Want(CIDS[1], refuse_again)])
+
+
+def test_whether_a_part_is_in_place_can_be_told_only_of_leaves(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"hello")
+    fd = os.open(tmp_path / "x", os.O_RDONLY)
+    try:
+        assert is_in_place(fd, FilePart(Cid.of(b"hello"), 0, 5)) is True
+        assert is_in_place(fd, FilePart(Cid.of(b"hallo"), 0, 5)) is False
+        assert is_in_place(fd, FilePart(Cid.of(b"hello"), 1, 5)) is False
+        assert is_in_place(fd, FilePart(Cid.of(b"hello"), 0, 2**40)) is None
+        assert is_in_place(fd, FilePart(Cid.of(b"hello", codec=0x71), 0, 5)) is None
+        assert is_in_place(fd, FilePart(Cid.of(b"hello", codec=0x70), 0, 5)) is None
+        assert is_in_place(fd, FilePart(Cid.v1(0x55, b"\x00\x05hello"), 0, 5)) is True
+    finally:
+        os.close(fd)
+
+
+def test_a_leaf_of_another_codec_is_no_leaf() -> None:
+    with pytest.raises(DecodeError, match="not UnixFS"):
+        place_leaf(FilePart(Cid.of(b"hello", codec=0x71), 0, 5), b"hello", lambda leaf, payload: None)

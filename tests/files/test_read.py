@@ -19,7 +19,7 @@ from stack.files.paths import split_source
 from stack.files.read import ListedEntry, list_entries, open_content
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
-from tests.files.conftest import FakeExchange, FakeSession, blocks_of, content, open_store
+from tests.files.conftest import FakeExchange, FakeSession, content, open_store
 from tests.files.test_fetch import LAYOUTS, RAW_LEAF, node, offer, shared
 
 
@@ -181,6 +181,3 @@ def test_B01_a_source_is_a_cid_with_a_path() -> None:
     for text in ("", "nonsense", "/", "a" * 10_000_000):
         with pytest.raises(DecodeError):
             split_source(text)
-
-
-__all__ = ["blocks_of"]

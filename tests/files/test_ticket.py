@@ -1,5 +1,7 @@
 """Tickets against docs/ticket.md and its vectors, and against every kind of damage."""
 
+import base64
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -108,9 +110,6 @@ def test_B01_any_text_is_refused_with_a_decode_error(text: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_B01_any_bytes_behind_a_good_checksum_are_a_ticket_or_refused(data: bytes) -> None:
-    import base64
-    import hashlib
-
     body = b"\x01" + data
     sealed = body + hashlib.sha256(body).digest()[:4]
     text = "stack:" + base64.b32encode(sealed).decode().lower().rstrip("=")

@@ -3,6 +3,8 @@
 import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stack.gossipsub.events import (
     Deliver,
@@ -83,6 +85,20 @@ def test_what_somebody_else_has_signed_or_nobody_is_not_authentic(kind: str) -> 
 
 def test_an_author_whose_id_holds_no_key_is_not_believed_without_one() -> None:
     assert not is_authentic(resigned(KEYS["rsa"], key=None))
+
+
+any_bytes = st.none() | st.binary(max_size=80)
+
+
+@given(any_bytes, any_bytes, any_bytes, st.sampled_from(["ed25519", "secp256k1", "ecdsa", "rsa"]), st.integers(0, 200))
+def test_whatever_is_sent_for_keys_and_signatures_is_merely_not_authentic(
+    author: bytes | None, signature: bytes | None, key: bytes | None, kind: str, cut: int
+) -> None:
+    true = Author.of(KEYS[kind]).write(TOPIC, b"data", 1)
+    whole = KEYS[kind].public.encode()
+    assert not is_authentic(Message(TOPIC, b"data", author, bytes(8), signature, key))
+    assert not is_authentic(Message(TOPIC, b"data", true.author, bytes(8), signature, whole[:cut] + (key or b"")))
+    assert not is_authentic(Message(TOPIC, b"data", true.author, bytes(8), signature, whole))
 
 
 def test_a_message_waits_for_its_signature_and_is_then_delivered_and_forwarded() -> None:

@@ -190,7 +190,7 @@ async def test_many_messages_arrive_all_and_in_order() -> None:
             tasks.start_soon(read)
             for number in range(500):
                 await pb.publish(TOPIC, number.to_bytes(2, "big") * 500)
-        assert sorted(got) == [number.to_bytes(2, "big") * 500 for number in range(500)]
+        assert got == [number.to_bytes(2, "big") * 500 for number in range(500)]
         assert messages.dropped == 0
 
 
@@ -244,6 +244,14 @@ async def test_a_waiting_subscriber_is_woken_by_the_end() -> None:
 
         tasks.start_soon(read)
         await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_subscription_may_outlive_the_service() -> None:
+    async with hosts(1) as [host], AsyncExitStack() as outer:
+        async with PubSub.open(host, host._key) as pubsub:
+            messages = await outer.enter_async_context(pubsub.subscribe(TOPIC))
+            await pubsub.publish(TOPIC, b"data")
+        assert [message.data async for message in messages] == [b"data"]
 
 
 async def test_a_slow_subscriber_misses_messages_and_knows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,6 +479,7 @@ async def test_a_peer_that_closes_its_side_of_our_stream_still_gets_everything()
     async with node_and_raw() as (pubsub, raw), pubsub.subscribe(TOPIC):
         await send(await raw.open(), JOIN)
         await meshed(pubsub)
+        await settled(lambda: bool(raw.inbound))
         await raw.inbound[0].send_eof()
         await anyio.wait_all_tasks_blocked()
         await pubsub.publish(TOPIC, b"data")
@@ -729,6 +738,7 @@ async def test_a_peer_whose_budget_is_used_up_gets_no_more_messages() -> None:
     async with node_and_raw(reading=False, trace=events.append) as (pubsub, raw), pubsub.subscribe(TOPIC):
         await send(await raw.open(), JOIN)
         await meshed(pubsub)
+        await anyio.wait_all_tasks_blocked()
         budget = raw.node.peer_budget(raw.host.peer_id)
         limit = budget.limit(Resource.BYTES)
         assert limit is not None

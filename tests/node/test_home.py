@@ -97,7 +97,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_key_is_named(tmp_path: Path) -> None:
     write_whole(tmp_path / "identity.key", b"garbage")
-    with pytest.raises(ConfigError, match="identity.key is damaged"):
+    with pytest.raises(ConfigError, match=r"identity\.key is damaged"):
         load_or_create(tmp_path, "ed25519")
 
 

@@ -47,6 +47,15 @@ class _Queue:
         self.running = 0
 
 
+class _Batch:
+    """Messages whose signatures are verified together."""
+
+    def __init__(self, validates: Sequence[Validate]) -> None:
+        self.validates = validates
+        self.authentic: list[bool] | None = None
+        """Once it is known."""
+
+
 class Judge:
     """Commands: `submit`, `set_validator`, `set_async_validator`, `wait_for_room`, `close`. Its tasks are the owner's."""
 
@@ -56,6 +65,7 @@ class Judge:
         self._validators: dict[str, Validator] = {}
         self._queues: dict[str, _Queue] = {}
         self._unverified: deque[Validate] = deque()
+        self._under_way: deque[_Batch] = deque()
         self._work = anyio.Event()
         self._room = anyio.Event()
         self._closed = False
@@ -97,20 +107,26 @@ class Judge:
             while not self._unverified:
                 self._work = anyio.Event()
                 await self._work.wait()
-            batch = [self._unverified.popleft() for _ in range(min(BATCH, len(self._unverified)))]
-            if sum(validate.verify for validate in batch) <= INLINE:
-                authentic = _check(batch)
+            batch = _Batch([self._unverified.popleft() for _ in range(min(BATCH, len(self._unverified)))])
+            self._under_way.append(batch)
+            if sum(validate.verify for validate in batch.validates) <= INLINE:
+                batch.authentic = _check(batch.validates)
             else:
-                authentic = await anyio.to_thread.run_sync(_check, batch, limiter=self._limiter)
+                batch.authentic = await anyio.to_thread.run_sync(_check, batch.validates, limiter=self._limiter)
             if len(self._unverified) <= WAITING_MAX:
                 self._room.set()
-            verdicts: list[tuple[int, Verdict]] = []
-            for validate, is_good in zip(batch, authentic, strict=True):
-                verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
-                if verdict is not None:
-                    verdicts.append((validate.token, verdict))
-            self._result(verdicts)
+            # In the order in which they came: Kubo ignores messages of an author that arrive after a later one.
+            while self._under_way and self._under_way[0].authentic is not None:
+                self._finish(self._under_way.popleft())
             await anyio.lowlevel.checkpoint()
+
+    def _finish(self, batch: "_Batch") -> None:
+        verdicts: list[tuple[int, Verdict]] = []
+        for validate, is_good in zip(batch.validates, batch.authentic or (), strict=True):
+            verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
+            if verdict is not None:
+                verdicts.append((validate.token, verdict))
+        self._result(verdicts)
 
     def _judge(self, validate: Validate) -> Verdict | None:
         """The verdict on a message whose signature is good, None when it comes later."""

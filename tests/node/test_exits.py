@@ -1,0 +1,26 @@
+"""Each of our errors has an exit code."""
+
+import importlib
+import pkgutil
+
+import stack
+from stack.errors import StackError
+from stack.node.exits import BUG, EXIT_CODES, exit_code
+
+
+def all_errors(kind: type[StackError] = StackError) -> set[type[StackError]]:
+    """Every class below StackError that is loaded."""
+    return {kind}.union(*(all_errors(below) for below in kind.__subclasses__()))
+
+
+def test_every_error_of_the_package_has_an_exit_code_of_its_own() -> None:
+    for module in pkgutil.walk_packages(stack.__path__, "stack."):
+        if not module.name.startswith(("stack.testing", "stack.__main__")):
+            importlib.import_module(module.name)
+    ours = {kind for kind in all_errors() if kind.__module__.startswith("stack.") and kind is not StackError}
+    without = {kind.__qualname__ for kind in ours if not any(base in EXIT_CODES for base in kind.__mro__)}
+    assert without <= {"NodeError", "NodeUnreachable"}, without
+
+
+def test_an_error_of_unknown_kind_is_a_bug() -> None:
+    assert exit_code(StackError("x")) == BUG
