@@ -1,0 +1,1 @@
+"""The block exchange: sessions that fetch from many peers, an engine that serves. Spoken as IPFS does."""

@@ -202,6 +202,11 @@ def id_size(message_id: bytes) -> int:
     return len(message_id) + ID_OVERHEAD_BYTES
 
 
+def ihave_size(entry: IHave) -> int:
+    """Bytes that an IHAVE takes, at most."""
+    return topic_size(entry.topic) + OVERHEAD_BYTES + sum(map(id_size, entry.message_ids))
+
+
 def message_size(message: Message) -> int:
     """Bytes that a message takes, at most."""
     return message.size

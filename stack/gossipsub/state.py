@@ -13,6 +13,7 @@ from stack.gossipsub.messages import (
     Prune,
     Rpc,
     id_size,
+    ihave_size,
     message_size,
     pack,
     prune_size,
@@ -28,8 +29,8 @@ from stack.trace import Trace
 Members = dict[Peer, None]
 """Peers in the order they came: the order of a set would differ from run to run."""
 
-ENTRY_BYTES = TOPIC_BYTES_MAX + 4 * OVERHEAD_BYTES
-"""What is around the ids of an IHAVE, at most."""
+ENTRY_BYTES_MAX = 4 * TOPIC_BYTES_MAX + 2 * OVERHEAD_BYTES
+"""What `ihave_size` adds to the ids of an IHAVE, at most."""
 
 
 class Draft:
@@ -94,10 +95,14 @@ class State:
             self.send(peer, Rpc(control=Control(prune=prunes)))
 
     def send_gossip(self, peer: Peer, ihave: Sequence[IHave] = (), iwant: Sequence[bytes] = ()) -> None:
-        """IHAVE and IWANT to one peer."""
-        limit = self.params.rpc_bytes - ENTRY_BYTES
-        for entry in ihave:
-            for ids in pack(entry.message_ids, id_size, limit):
-                self.send(peer, Rpc(control=Control(ihave=(IHave(entry.topic, ids),))))
-        for ids in pack(iwant, id_size, limit):
+        """IHAVE and IWANT to one peer, of several topics together: others count RPCs, not ids."""
+        limit = self.params.rpc_bytes
+        parts = [
+            IHave(entry.topic, ids)
+            for entry in ihave
+            for ids in pack(entry.message_ids, id_size, limit - ENTRY_BYTES_MAX)
+        ]
+        for entries in pack(parts, ihave_size, limit):
+            self.send(peer, Rpc(control=Control(ihave=entries)))
+        for ids in pack(iwant, id_size, limit - ENTRY_BYTES_MAX):
             self.send(peer, Rpc(control=Control(iwant=ids)))

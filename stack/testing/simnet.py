@@ -38,7 +38,8 @@ class _Node:
 
 
 class SimNet(Generic[Peer]):
-    """Commands: `add`, `remove`, `link`, `send`, `call_at`, `call_later`, `freeze`, `thaw`. Getters: `now`, `line_free`. `run` lets time pass."""
+    """Commands: `add`, `remove`, `link`, `send`, `call_at`, `call_later`, `freeze`, `thaw`. Getters: `now`, `line_free`.
+    `run` lets time pass."""
 
     def __init__(self, seed: int = 0, *, default: Link | None = None) -> None:
         self.now = 0.0

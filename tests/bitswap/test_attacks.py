@@ -32,10 +32,10 @@ MIB = 1024 * 1024
 
 
 async def honest_fetch(server: Node, client: Node) -> None:
-    """An honest peer is served within a second or so, whatever else goes on."""
+    """An honest peer is served, whatever else goes on: in well under a second where the machine is not busy otherwise."""
     blocks = some_blocks(3, 2000, seed=99)
     await server.store.put(blocks)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with client.exchange.session(blocks[0][0], providers=[server.provider]) as session:
             await session.fetch([cid for cid, _ in blocks])
 
@@ -141,7 +141,7 @@ async def test_A46_the_few_blocks_that_are_here_come_out_of_a_wantlist_of_eight_
         raw = Raw(greedy.host)
         await connect(greedy.host, here.host)
         wants = [Want(cid_of(index)) for index in range(7990)] + [Want(cid) for cid, _ in blocks]
-        with anyio.fail_after(2):
+        with anyio.fail_after(10):  # 0.2 s where the machine is not busy otherwise
             await raw.send(here.host, OutgoingMessage(wants=wants[:4000]))
             await raw.send(here.host, OutgoingMessage(wants=wants[4000:]))
             while len(raw.blocks) < 10:

@@ -165,8 +165,8 @@ def test_clearing_forgets_all_wants_and_keeps_the_counts() -> None:
     ledger.count_received(1, 7)
     assert ledger.clear() == [CIDS[1].multihash]
     assert len(ledger) == 0
-    assert ledger.pop() is None
     assert ledger._order == []
+    assert ledger.pop() is None
     assert (ledger.blocks_sent, ledger.bytes_sent) == (3, 550)
     assert (ledger.blocks_received, ledger.bytes_received) == (4, 707)
 

@@ -85,6 +85,19 @@ def test_long_lists_are_cut_into_rpcs_that_everybody_takes() -> None:
     assert len(iwants(asked, number)) == 3000
 
 
+def test_gossip_of_many_topics_travels_together() -> None:
+    lab = Lab()
+    topics = [f"topic {number}" for number in range(50)]
+    for topic in topics:
+        lab.machine.subscribe(topic, 0)
+    lab.connect(*range(1, 8), topics=topics)
+    lab.publish(1, *(message(number, topic=topic) for number, topic in enumerate(topics)))
+    effects = lab.beat()
+    told = [to(effects, number) for number in range(1, 8)]
+    assert sum(len(ihaves(effects, number)) for number in range(1, 8)) == 50 * 2
+    assert max(map(len, told)) == 1
+
+
 def test_what_a_peer_has_and_we_have_not_is_asked_for_once() -> None:
     lab = Lab()
     lab.connect(1, 2)

@@ -11,7 +11,7 @@ from stack.gossipsub.events import (
     Pruned,
     PruneReason,
 )
-from stack.gossipsub.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_FLOODSUB, IHave, Prune, Rpc
+from stack.gossipsub.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_FLOODSUB, IHave, Prune, Rpc, encode_rpc
 from stack.gossipsub.params import GossipsubParams
 from tests.gossipsub.lab import SCORED, TOPIC, Lab, grafts, of_kind, peer_id, prunes, to
 
@@ -302,6 +302,19 @@ def test_peers_are_told_what_we_are_in_when_they_connect() -> None:
     lab.drain()
     lab.machine.peer_connected(peer_id(1), PROTOCOL_1_1, False, None, 0)
     assert to(lab.drain(), 1) == [Rpc(subscriptions=((True, TOPIC), (True, "other")))]
+
+
+def test_many_topics_are_told_in_rpcs_that_everybody_takes() -> None:
+    lab = Lab()
+    names = [f"{number:03}" + "ü" * 400 for number in range(200)]
+    for name in names:
+        lab.machine.subscribe(name, 0)
+    lab.drain()
+    lab.machine.peer_connected(peer_id(1), PROTOCOL_1_1, False, None, 0)
+    told = to(lab.drain(), 1)
+    assert [topic for rpc in told for _, topic in rpc.subscriptions] == [TOPIC, *names]
+    assert len(told) > 1
+    assert all(len(encode_rpc(rpc)) <= 64 * 1024 for rpc in told)
 
 
 def test_broken_promises_are_not_counted_without_scores() -> None:

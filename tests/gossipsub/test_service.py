@@ -120,7 +120,7 @@ async def node_and_raw(
         other.handle(protocol, raw.serve)
         async with PubSub.open(host, host._key, **options) as pubsub:
             await connect(host, other)
-            await settled(lambda: bool(pubsub.peers()))
+            await settled(lambda: bool(pubsub.peers()) and bool(raw.inbound))
             yield pubsub, raw
 
 
@@ -320,7 +320,7 @@ async def test_a_validator_can_be_taken_away() -> None:
 
 async def test_an_asynchronous_validator_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_module, "CALLS", 2)
-    monkeypatch.setattr(judge_module, "CALL_SECONDS", 0.01)
+    monkeypatch.setattr(judge_module, "CALL_SECONDS", 0.3)
     running = most = 0
 
     async def validator(peer: PeerId, message: Message) -> Verdict:
@@ -479,7 +479,6 @@ async def test_a_peer_that_closes_its_side_of_our_stream_still_gets_everything()
     async with node_and_raw() as (pubsub, raw), pubsub.subscribe(TOPIC):
         await send(await raw.open(), JOIN)
         await meshed(pubsub)
-        await settled(lambda: bool(raw.inbound))
         await raw.inbound[0].send_eof()
         await anyio.wait_all_tasks_blocked()
         await pubsub.publish(TOPIC, b"data")
@@ -749,9 +748,7 @@ async def test_a_peer_whose_budget_is_used_up_gets_no_more_messages() -> None:
             pubsub._pump()
 
 
-async def test_a_publisher_waits_for_a_peer_that_reads_and_not_for_one_that_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_publisher_does_not_wait_for_a_peer_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "STALLED_SECONDS", 0.05)
     monkeypatch.setattr(service_module, "PATIENCE_SECONDS", 0.02)
     async with node_and_raw(reading=False) as (pubsub, raw), pubsub.subscribe(TOPIC):
@@ -760,6 +757,9 @@ async def test_a_publisher_waits_for_a_peer_that_reads_and_not_for_one_that_does
         with anyio.fail_after(10):
             for _ in range(20):
                 await pubsub.publish(TOPIC, bytes(100_000))
+
+
+async def test_a_publisher_waits_for_a_peer_that_reads_and_nothing_is_lost() -> None:
     async with nodes(2) as [(_, pa), (_, pb)], pa.subscribe(TOPIC) as messages, pb.subscribe(TOPIC):
         await meshed(pa, pb)
         for _ in range(40):

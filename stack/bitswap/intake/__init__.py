@@ -1,0 +1,1 @@
+"""Received blocks on their way through worker threads."""
