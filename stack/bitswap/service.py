@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import anyio
@@ -51,6 +51,7 @@ class Bitswap:
         self._tasks = tasks
         self._swarm = swarm
         self._sources: tuple[ProviderSource, ...] = ()
+        self._serving = True
         self._sessions: dict[SessionId, FetchSession] = {}
         self._session_id = 0
         self._calls: dict[WaiterId, FetchSession] = {}
@@ -75,15 +76,18 @@ class Bitswap:
         *,
         sources: Sequence[ProviderSource] = (),
         swarm: Swarm | None = None,
+        serve: bool = True,
     ) -> AsyncIterator["Bitswap"]:
         """Serve the store's blocks to every peer of `host`, and fetch what sessions want, until the context is left.
 
-        `sources` are asked for providers of each session's root, `swarm` for the other peers of it.
+        `sources` are asked for providers of each session's root, `swarm` for the other peers of it. Without `serve` others
+        are told that nothing is here.
         """
         error: BaseException | None = None
         async with anyio.create_task_group() as tasks:
             exchange = cls(host, store, tasks, swarm=swarm)
             exchange._sources = tuple(sources)
+            exchange._serving = serve
             for protocol in PROTOCOLS:
                 host.handle(protocol, exchange._serve)
             stop_listening = host.listen_to_peers(exchange)
@@ -155,8 +159,9 @@ class Bitswap:
 
     def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
         """Blocks have come into the store, from wherever: peers that wait for them get them."""
-        self.engine.blocks_added(cids, sizes)
-        self.pump()
+        if self._serving:
+            self.engine.blocks_added(cids, sizes)
+            self.pump()
 
     # PeerListener
 
@@ -270,21 +275,21 @@ class Bitswap:
             loan.release()
 
     def _handle_verdicts(self, verdicts: Sequence[tuple[PeerId, Verdict]]) -> None:
+        now = anyio.current_time()
         for peer, verdict in verdicts:
-            self._handle_verdict(peer, verdict)
+            self._handle_verdict(peer, verdict, now)
         for session in self._sessions.values():
             self.drain(session)
         self.pump()
 
-    def _handle_verdict(self, peer: PeerId, verdict: Verdict) -> None:
+    def _handle_verdict(self, peer: PeerId, verdict: Verdict, now: float) -> None:
         multihash = verdict.multihash
         link = self._links.get(peer)
         if multihash is not None and link is not None:
             link.wants.received(multihash)
         if not verdict.claim or multihash is None:
-            self._handle_unwanted(peer, verdict)
+            self._handle_unwanted(peer, verdict, now)
             return
-        now = anyio.current_time()
         self.wanted.delivered(multihash)
         failures = dict(verdict.failures)
         cid = verdict.claim[0][1]
@@ -298,13 +303,12 @@ class Bitswap:
                 waiting.fail(failures[waiter])
             else:
                 waiting.block_arrived(waiter, name, verdict.data if sink is None else None)
-        if verdict.data is None and not failures:
+        if verdict.data is None and not failures and self._serving:
             self.engine.blocks_added([cid], [verdict.size])
         self.engine.count_received(peer, 1, verdict.size)
         self._trace(BlockReceived(peer=peer, cid=cid, size=verdict.size))
 
-    def _handle_unwanted(self, peer: PeerId, verdict: Verdict) -> None:
-        now = anyio.current_time()
+    def _handle_unwanted(self, peer: PeerId, verdict: Verdict, now: float) -> None:
         late = verdict.multihash is not None and self.wanted.was_wanted(verdict.multihash)
         self._trace(UnwantedBlock(peer=peer, size=verdict.size, late=late))
         for session in self._sessions.values():
@@ -334,10 +338,10 @@ class Bitswap:
                     self._link(effect.peer).wake()
 
     async def _look_up(self, effect: LookUp) -> None:
-        try:
-            sizes = await self.store.sizes(effect.cids)
-        except StoreError:
-            sizes = [None] * len(effect.cids)
+        sizes: list[int | None] = [None] * len(effect.cids)
+        with suppress(StoreError):
+            if self._serving:
+                sizes = await self.store.sizes(effect.cids)
         self.engine.looked_up(effect.peer, effect.cids, sizes)
         self.pump()
 

@@ -24,7 +24,7 @@ BUSY_MS = 5_000
 """Wait for another process that looks into the file (an sqlite3 shell); a second store is kept out by a lock of its own."""
 
 REBUILD_HINT = (
-    "The blocks themselves are in the packs beside it: `DiskStore.rebuild_index()` makes a new index from them;"
+    "The blocks themselves are in the packs beside it: `stack repo rebuild` makes a new index from them;"
     " files shared in place are then to be shared again."
 )
 

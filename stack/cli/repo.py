@@ -6,8 +6,10 @@ from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
+from stack.errors import Refused
 from stack.node.api import CollectGarbage, GetRepoStat, VerifyEvent, VerifyRepo
 from stack.node.exits import WRONG_BYTES
+from stack.node.home import Home
 
 
 @click.command()
@@ -82,3 +84,27 @@ def verify(as_json: bool) -> int:
         return WRONG_BYTES if problems else 0
 
     return run_async(work)
+
+
+@repo.command()
+@json_option
+def rebuild(as_json: bool) -> None:
+    """Make a new index from the packs when the old one is damaged; it is kept beside the new one.
+
+    Files shared in place are to be shared again afterwards.
+    """
+    from stack.blocks.store import DiskStore
+
+    settings = config("command")
+    assert settings.home is not None
+    home = Home(settings.home)
+    if not home.acquire():
+        raise Refused("a node of this home is running; stop it first")
+    try:
+        blocks = run_async(lambda: DiskStore.rebuild_index(home.path))
+    finally:
+        home.release()
+    if as_json:
+        output.json_line({"blocks": blocks})
+    else:
+        output.data(f"a new index of {output.count(blocks, 'block')}; share your files again")

@@ -132,8 +132,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             if service != "providers":  # that one also takes the book, below
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
         book = RangeBook()
-        swarm = await stack.enter_async_context(ProvidersService.open(host, book))
-        exchange = await stack.enter_async_context(Bitswap.open(host, blocks, swarm=swarm))
+        swarm = await stack.enter_async_context(ProvidersService.open(host, book if config.serve else None))
+        exchange = await stack.enter_async_context(Bitswap.open(host, blocks, swarm=swarm, serve=config.serve))
         notices: list[str] = []
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)

@@ -746,6 +746,18 @@ def test_duplicates_go_only_to_peers_that_may_have_the_block() -> None:
     assert fetch.wait(4.0) == {BOB: [1]}
 
 
+def test_the_end_comes_for_each_peer_when_nothing_is_left_for_it() -> None:
+    fetch = Fetch(3, leaves=True)
+    for peer, runs in ((ALICE, (0, 2)), (BOB, (1, 2))):
+        fetch.machine.peer_connected(peer)
+        fetch.machine.add_peer(peer, full=False)
+        fetch.ranges(peer, 3, runs)
+        fetch.drain()
+    # leaf 2 waits for somebody who has it; Alice owes 0 and 1, Bob could help with 1
+    assert sorted(fetch.owed[ALICE]) == [0, 1]
+    assert fetch.wait(2.0) == {BOB: [1]}
+
+
 def test_the_end_asks_for_no_more_than_the_window_and_looks_ten_times_a_second() -> None:
     fetch = Fetch(16, ALICE, endgame_least=0.0)
     fetch.drain()

@@ -8,7 +8,8 @@ from stack.blocks import STORES
 from stack.blocks.flat import FlatStore
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
-from stack.testing.conformance.stores import DirectReadsSuite, InPlaceSuite, PinSuite, StoreSuite
+from stack.testing.conformance.stores import DirectReadsSuite, PinSuite, StoreSuite
+from stack.testing.conformance.stores_in_place import InPlaceSuite
 
 
 @pytest.mark.anyio

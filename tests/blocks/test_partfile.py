@@ -554,3 +554,11 @@ def test_a_block_of_two_fetches_stays_when_one_is_given_up(core: StoreCore, part
     part.checkpoint()
     core.abandon_part(part, remove=True)
     assert core.reader.get(LEAVES[0].cid) == payload(LEAVES[0])
+
+
+def test_what_was_let_go_of_cannot_be_sealed(core: StoreCore, part: PartFile, tmp_path: Path) -> None:
+    core.abandon_part(part, remove=False)
+    with pytest.raises(StoreError, match="no longer"):
+        core.seal_part(part, tmp_path / "film", None, None)
+    assert part.segment.path.exists()
+    assert not (tmp_path / "film").exists()

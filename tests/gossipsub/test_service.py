@@ -682,6 +682,7 @@ async def test_what_a_peer_sends_is_drawn_from_its_budget() -> None:
     async with node_and_raw() as (_, raw):
         stream = await raw.open()
         await send(stream, JOIN)
+        await anyio.wait_all_tasks_blocked()
         budget = raw.node.peer_budget(raw.host.peer_id)
         limit = budget.limit(Resource.BYTES)
         assert limit is not None

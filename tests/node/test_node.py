@@ -230,6 +230,19 @@ async def test_nobody_who_has_it_is_an_error_within_the_time(tmp_path: Path) -> 
                     pass
 
 
+async def test_a_node_that_does_not_serve_fetches_and_gives_nothing(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(os.urandom(2_000_000))
+    metered = Config(home=tmp_path / "b", listen=LOOPBACK, serve=False)
+    async with Node.open(at(tmp_path / "a")) as one, Node.open(metered) as two, Node.open() as three:
+        cid = await one.add(tmp_path / "f")
+        assert (await two.get(str(cid), tmp_path / "out", providers=one.addresses())).exists()
+        with pytest.raises(NoProvider):
+            source = Fetch(source=str(cid), directory=tmp_path / "x", providers=two.addresses(), timeout=1)
+            async with three.watch(source) as events:
+                async for _ in events:
+                    pass
+
+
 async def test_B12_a_home_is_held_by_one_node_at_a_time(tmp_path: Path) -> None:
     async with Node.open(at(tmp_path)):
         with pytest.raises(Refused, match="another process holds"):

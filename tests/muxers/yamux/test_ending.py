@@ -261,3 +261,20 @@ def test_every_state_and_input_is_a_legal_step_or_an_error_of_whoever_caused_it(
         with pytest.raises(LocalProtocolError if input.name.startswith("SEND") else RemoteProtocolError):
             stream.move(input)
         assert stream.state is state
+
+
+def test_a_stream_that_is_reset_hands_no_credit_back() -> None:
+    end, stream = raw_listener()
+    feed(end, data(1, bytes(WINDOW)))
+    read(end, stream, WINDOW // 2)
+    end.reset(stream)
+    assert headers(drain(end)) == [(WINDOW_UPDATE, RST, 1, 0)]
+
+
+def test_a_reset_by_the_peer_leaves_nothing_unwritten_even_if_there_is_still_something_to_read() -> None:
+    end, stream = raw_listener()
+    end.send(stream, b"unsent")
+    feed(end, data(1, b"complete", FIN) + frame(WINDOW_UPDATE, RST, 1, 0))
+    assert end.waiting(stream) == 8
+    assert end.unwritten(stream) == 0
+    assert drain(end) == b""
