@@ -78,10 +78,8 @@ class Bitswap:
         swarm: Swarm | None = None,
         serve: bool = True,
     ) -> AsyncIterator["Bitswap"]:
-        """Serve the store's blocks to every peer of `host`, and fetch what sessions want, until the context is left.
-
-        `sources` are asked for providers of each session's root, `swarm` for the other peers of it. Without `serve` others
-        are told that nothing is here.
+        """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what
+        sessions want, until the context is left. `sources` and `swarm` find providers of a session's root.
         """
         error: BaseException | None = None
         async with anyio.create_task_group() as tasks:

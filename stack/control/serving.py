@@ -12,6 +12,7 @@ from anyio.abc import ByteStream, SocketListener
 
 from stack.control.server import ControlServer
 from stack.errors import Refused
+from stack.files.tasks import task_group
 from stack.node.api import Api
 from stack.node.home import ControlAddress, Home, new_token
 from stack.protocols.identify.service import AGENT_VERSION
@@ -53,7 +54,7 @@ async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
     """Listen, and tell other commands where. Raises Refused when no socket can be made."""
     listener, address = await _listen(home)
     control = ControlSocket(ControlServer(api, AGENT_VERSION, address.token or None))
-    async with listener, anyio.create_task_group() as tasks:
+    async with listener, task_group() as tasks:
         tasks.start_soon(listener.serve, control.serve)
         home.announce_address(address)
         try:

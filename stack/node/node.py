@@ -12,6 +12,7 @@ from stack.bitswap.interfaces import Order, Provider, Session
 from stack.blocks.interfaces import Block, BlockStore
 from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished
+from stack.files.tasks import task_group
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -74,7 +75,7 @@ class Node:
                     f"another process holds {config.home}: ask it over its control socket, or use another home"
                 )
         try:
-            async with build(config) as parts, anyio.create_task_group() as tasks:
+            async with build(config) as parts, task_group() as tasks:
                 node = cls(config, parts, tasks)
                 await node.shares.restore()
                 tasks.start_soon(node.shares.run)

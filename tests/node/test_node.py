@@ -8,7 +8,7 @@ import pytest
 
 from stack import Cid, Config, Node
 from stack.control.server import REQUESTS
-from stack.errors import DecodeError, LimitExceeded, NoProvider, Refused
+from stack.errors import DecodeError, FetchError, LimitExceeded, NoProvider, Refused
 from stack.files.events import FetchFinished, FetchStarted
 from stack.node.api import (
     Add,
@@ -236,11 +236,17 @@ async def test_a_node_that_does_not_serve_fetches_and_gives_nothing(tmp_path: Pa
     async with Node.open(at(tmp_path / "a")) as one, Node.open(metered) as two, Node.open() as three:
         cid = await one.add(tmp_path / "f")
         assert (await two.get(str(cid), tmp_path / "out", providers=one.addresses())).exists()
-        with pytest.raises(NoProvider):
+        with pytest.raises(FetchError):
             source = Fetch(source=str(cid), directory=tmp_path / "x", providers=two.addresses(), timeout=1)
             async with three.watch(source) as events:
                 async for _ in events:
                     pass
+
+
+async def test_what_is_raised_inside_comes_out_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        async with Node.open(at(tmp_path)):
+            raise KeyError("mine")
 
 
 async def test_B12_a_home_is_held_by_one_node_at_a_time(tmp_path: Path) -> None:
