@@ -20,7 +20,8 @@ LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/tcp/0/
 SECONDS = 300
 
 VERSIONS = {"v0": ("--cid-version", "0"), "v1": ("--cid-version", "1", "--raw-leaves")}
-"""The same flags for both programs."""
+"""The same flags for both programs, on top of Kubo's own default profile."""
+OURS = ("--profile", "default")
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """A folder for all tests of this file."""
-    with tempfile.TemporaryDirectory(prefix="stack-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stack-kit-") as folder:
         yield Path(folder)
 
 
@@ -95,7 +96,7 @@ def kubo_is_fresh(kubo: Kubo, root: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubo_gets_a_file_from_our_daemon(place: Path, kubo: Kubo, ours: Machine, file: Path, version: str) -> None:
-    root = good(ours.run("add", "-q", *VERSIONS[version], file, timeout=SECONDS)).out.strip()
+    root = good(ours.run("add", "-q", *OURS, *VERSIONS[version], file, timeout=SECONDS)).out.strip()
     assert root == kubo.run("add", "-Q", "--only-hash", *VERSIONS[version], str(file)).decode().strip()
     kubo_is_fresh(kubo, root)
     kubo.run("swarm", "connect", addresses(ours)["tcp"])
@@ -107,7 +108,7 @@ def test_kubo_gets_a_file_from_our_daemon(place: Path, kubo: Kubo, ours: Machine
 def test_kubo_gets_a_tree_with_a_shard_from_our_daemon(
     place: Path, kubo: Kubo, ours: Machine, tree: Path, version: str
 ) -> None:
-    root = good(ours.run("add", "-q", *VERSIONS[version], tree, timeout=SECONDS)).out.strip()
+    root = good(ours.run("add", "-q", *OURS, *VERSIONS[version], tree, timeout=SECONDS)).out.strip()
     kubo_is_fresh(kubo, root)
     kubo.run("swarm", "connect", addresses(ours)["tcp"])
     kubo.run("get", "-o", str(place / f"kubo-{version}"), root, timeout=SECONDS)

@@ -165,5 +165,5 @@ def disk_usage(root: Path) -> int:
 @contextmanager
 def temporary_place() -> Iterator[Path]:
     """A folder with a short path, so that control sockets fit, that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="stack-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stack-kit-") as folder:
         yield Path(folder)

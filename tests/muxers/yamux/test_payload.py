@@ -3,6 +3,7 @@
 import pytest
 
 from stack.errors import LocalProtocolError
+from stack.muxers.yamux.connection import YamuxMachine
 from stack.muxers.yamux.events import (
     StreamReadable,
     StreamWritten,
@@ -15,6 +16,7 @@ from tests.muxers.yamux.support import (
     DATA,
     FIN,
     PING,
+    SYN,
     WINDOW_UPDATE,
     Ends,
     data,
@@ -251,3 +253,37 @@ def test_each_wait_is_told_once_that_there_is_something() -> None:
         feed(end, data(1, b"four"))
         assert events(end) == []
         assert read(end, stream) == b"wothreefour"
+
+
+def test_every_kind_of_frame_is_pending_by_itself_and_fits_exactly_into_its_own_size() -> None:
+    def ping(end: YamuxMachine, stream: StreamId) -> None:
+        end.ping(0.0)
+
+    def pong(end: YamuxMachine, stream: StreamId) -> None:
+        feed(end, frame(PING, SYN, 0, 7))
+
+    def credit(end: YamuxMachine, stream: StreamId) -> None:
+        feed(end, data(1, bytes(WINDOW)))
+        read(end, stream)
+
+    def finish(end: YamuxMachine, stream: StreamId) -> None:
+        end.finish(stream)
+
+    for cause in (ping, pong, credit, finish):
+        end, stream = raw_listener()
+        assert not end.pending
+        cause(end, stream)
+        assert end.pending
+        assert end.write_to(memoryview(bytearray(11))) == 0
+        assert end.write_to(memoryview(bytearray(12))) == 12
+        assert not end.pending
+
+
+def test_each_byte_is_counted_once_out_and_once_or_twice_in() -> None:
+    ends = Ends()
+    ends.dialler.send(ends.stream, bytes(100_000))
+    ends.quiet()
+    assert (ends.dialler.counters.sent, ends.dialler.counters.copied_out) == (100_000, 100_000)
+    assert (ends.listener.counters.received, ends.listener.counters.copied_in) == (100_000, 100_000)
+    read(ends.listener, ends.stream)
+    assert ends.listener.counters.copied_in == 200_000
