@@ -253,6 +253,10 @@ class Host:
 
     # --- for services: identify tells what it learns
 
+    def best_connection(self, peer: PeerId) -> Connection | None:
+        """The connection that would carry a new stream; None when there is none, and nobody is dialled for it."""
+        return self._swarm.best(peer)
+
     def start(self, task: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run `task` until the host closes; it contains its own errors."""
         self._tasks.start_soon(task)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.interfaces import Order
 from stack.bitswap.session import SessionMachine
-from stack.bitswap.session_peer import PeerState, SessionParameters
+from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
 from stack.bitswap.session_pool import WantPool
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.identity.peer_id import PeerId
@@ -444,6 +444,28 @@ def test_what_all_refused_is_offered_to_all_again_after_a_while() -> None:
     assert sum(map(len, fetch.wait(0.2).values())) == 1
 
 
+def test_later_refusals_do_not_put_off_the_next_offer() -> None:
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.refuse(ALICE, 0)
+    fetch.drain()
+    fetch.now += 4.0
+    fetch.machine.receive_progress(ALICE, fetch.now)
+    fetch.refuse(ALICE, 1)
+    fetch.drain()
+    assert sorted(fetch.wait(1.1)[ALICE]) == [0, 1]
+
+
+def test_a_partial_peer_that_takes_back_what_it_said_is_not_asked_again() -> None:
+    fetch = Fetch(1)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.have(BOB, 0)
+    assert fetch.asked() == {BOB: [0]}
+    fetch.refuse(BOB, 0)
+    assert fetch.wait(60.0) == {}
+
+
 def test_a_refused_want_that_stalls_elsewhere_is_offered_again_too() -> None:
     fetch = Fetch(1, ALICE)
     fetch.drain()
@@ -552,6 +574,33 @@ def test_a_peer_that_stalled_is_not_told_and_what_it_sends_after_all_counts() ->
     assert fetch.machine.wanted == 1
     assert not fetch.machine.reports()[0].stalled
     assert fetch.asked() == {ALICE: [1]}  # and not what has come
+
+
+def test_asking_for_more_is_no_sign_of_life() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.now += 4.0
+    fetch.machine.want(CIDS[1:2])
+    assert fetch.asked() == {ALICE: [1]}
+    fetch.wait(0.6)
+    assert fetch.machine.reports()[0].stalled
+
+
+def test_how_long_a_peer_will_take_is_reckoned_from_its_rate_delay_and_queue() -> None:
+    parameters = SessionParameters()
+    peer = SessionPeer(ALICE, parameters, full=True)
+    assert peer.time_for(MIB) == parameters.time_guess
+    want = SessionWant(CIDS[0], None, 0.0)
+    peer.ask(want, 2 * MIB, 10.0)
+    assert peer.time_left(want, 13.0) == 3.0  # as long again as it has been silent
+    peer.rate = float(MIB)
+    assert peer.time_for(MIB) == 3.0
+    peer.delay = 0.5
+    assert peer.time_for(MIB) == 3.5
+    assert peer.time_left(want, 11.0) == 2.0
+    assert peer.time_left(want, 15.0) == 5.0
+    peer.progress(14.0)
+    assert peer.time_left(want, 15.0) == 2.0
 
 
 def test_patience_is_twenty_times_the_delay_and_two_seconds_at_least() -> None:
@@ -768,6 +817,10 @@ def test_the_end_asks_for_no_more_than_the_window_and_looks_ten_times_a_second()
     fetch.machine.handle_timeout(fetch.now)
     assert len(fetch.asked()[BOB]) == 3
     assert fetch.machine.next_timeout() == pytest.approx(fetch.now + 0.1)
+    fetch.machine.peer_connected(CAROL)
+    fetch.machine.add_peer(CAROL)
+    assert fetch.asked() == {}
+    assert list(fetch.wait(0.11)) == [CAROL]
 
 
 # blocks, copies, wrong ones
@@ -943,6 +996,15 @@ def test_a_peer_that_returns_is_asked_again() -> None:
     assert sorted(fetch.asked()[ALICE]) == [0, 1]
 
 
+def test_a_stranger_that_left_is_connected_when_it_turns_out_to_be_a_provider() -> None:
+    fetch = Fetch(1, broadcast=True)
+    fetch.machine.peer_connected(ALICE)
+    fetch.machine.peer_disconnected(ALICE, fetch.now)
+    assert fetch.drain() == []
+    fetch.machine.add_peer(ALICE)
+    assert fetch.drain() == [Connect(peer=ALICE)]
+
+
 def test_losing_a_stranger_changes_nothing() -> None:
     fetch = Fetch(1, ALICE)
     fetch.drain()
@@ -1088,7 +1150,7 @@ def test_probes_go_in_batches_of_half_their_number() -> None:
 
 
 def test_a_peer_is_probed_once_for_a_want_and_again_after_a_new_connection() -> None:
-    fetch = Fetch(2)
+    fetch = Fetch(2, probes=3)
     fetch.machine.peer_connected(BOB)
     fetch.machine.add_peer(BOB, full=False)
     assert len(fetch.drain()) == 1
@@ -1098,8 +1160,9 @@ def test_a_peer_is_probed_once_for_a_want_and_again_after_a_new_connection() -> 
     fetch.drain()
     fetch.machine.peer_connected(BOB)
     assert fetch.drain() == [Ask(peer=BOB, cids=tuple(CIDS[:2]), have=True)]
+    fetch.block(CAROL, 0)
     fetch.machine.want(CIDS[2:3])
-    assert fetch.drain() == [Ask(peer=BOB, cids=tuple(CIDS[2:3]), have=True)]
+    assert Ask(peer=BOB, cids=tuple(CIDS[2:3]), have=True) in fetch.drain()
 
 
 def test_what_ranges_tell_is_not_probed() -> None:

@@ -126,23 +126,26 @@ class IdentifyService:
         """Tell every peer that listens to pushes what we say of ourselves now; returns how many there are."""
         slots = anyio.CapacityLimiter(PUSHES_AT_ONCE)
 
-        async def tell(peer: PeerId, address: Multiaddr) -> None:
+        async def tell(peer: PeerId) -> None:
             async with slots:
+                connection = self._host.best_connection(peer)
+                if connection is None:
+                    return  # it has just left, and is not dialled for this
                 try:
                     with anyio.fail_after(EXCHANGE_SECONDS):
-                        stream = await self._host.open_stream(peer, PUSH)
+                        stream = await connection.open_stream([PUSH], frozenset({PUSH}))
                         try:
-                            await stream.send(b"".join(self.message(address).encode_pieces()))
+                            await stream.send(b"".join(self.message(connection.address).encode_pieces()))
                         finally:
                             await stream.aclose()
                 except (StackError, TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
                     _log.debug("push to %s failed: %r", peer, error)
 
-        connected = {info.peer: info.address for info in self._host.connections()}
+        connected = dict.fromkeys(info.peer for info in self._host.connections())
         listening = [peer for peer in connected if PUSH in (self._host.protocols(peer) or ())]
         async with anyio.create_task_group() as pushes:
             for peer in listening:
-                pushes.start_soon(tell, peer, connected[peer])
+                pushes.start_soon(tell, peer)
         return len(listening)
 
 

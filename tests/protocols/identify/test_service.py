@@ -191,8 +191,19 @@ async def test_a_push_to_a_peer_that_breaks_off_is_nobodys_error(monkeypatch: py
         async def refuse(*arguments: object) -> Stream:
             raise StackError("broken")
 
-        monkeypatch.setattr(a, "open_stream", refuse)
-        await service.push()
+        monkeypatch.setattr(a.best_connection(b.peer_id), "open_stream", refuse)
+        assert await service.push() == 1
+
+
+async def test_a_push_dials_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hosts(2) as [a, b]:
+        service = IdentifyService(a)
+        await identified(a, b)
+        monkeypatch.setattr(a, "best_connection", lambda peer: None)
+        assert await service.push() == 1
+        await a.disconnect(b.peer_id)
+        assert await service.push() == 0
+        assert a.connections() == []
 
 
 async def test_A33_observed_addresses_are_believed_only_from_many_and_never_dialled() -> None:
