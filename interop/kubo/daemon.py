@@ -24,7 +24,10 @@ def binary() -> Path:
         CACHE.mkdir(exist_ok=True)
         part = built.with_suffix(".part")
         subprocess.run(
-            ["go", "build", "-mod=mod", "-o", str(part), "github.com/ipfs/kubo/cmd/ipfs"], cwd=HERE, check=True, timeout=1500
+            ["go", "build", "-mod=mod", "-o", str(part), "github.com/ipfs/kubo/cmd/ipfs"],
+            cwd=HERE,
+            check=True,
+            timeout=1500,
         )
         part.rename(built)
     return built

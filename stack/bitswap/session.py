@@ -12,14 +12,14 @@ from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
-from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, expected_size
+from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, SizeEstimate
 from stack.bitswap.session_pool import WantPool
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
 from stack.sansio.interfaces import Randomness
 
-RANK_INTERVAL = 0.25
+RANK_INTERVAL = 0.1
 """Seconds between two rankings by rarity: as often as ranges are told. One costs about 1 ms for 20 peers."""
 
 
@@ -45,7 +45,7 @@ class SessionMachine:
         self._sequence = 0
         self._peers: dict[PeerId, SessionPeer] = {}
         self._neighbours = Neighbours(self._parameters.broadcast_peers)
-        self._average: float | None = None
+        self._sizes = SizeEstimate(self._parameters.size_guess)
         self._effects: deque[Effect] = deque()
         self._withdrawals: dict[PeerId, list[Cid]] = {}
         self._dirty = False
@@ -146,7 +146,7 @@ class SessionMachine:
         if want is None:
             self.receive_late_block(peer, size, now)
             return
-        self._average = float(size) if self._average is None else 0.9 * self._average + 0.1 * size
+        self._sizes.count(size)
         if known is not None:
             known.count_block(size, known.release(want), now)
         self._finish(want, known)
@@ -286,14 +286,15 @@ class SessionMachine:
             room, count = peer.room(now)
             if room <= 0 or count <= 0:
                 continue
+            spared = self._order is Order.SPREAD and peer.may_be_spared(self._ready())
             if not self._pool.nothing_for(peer):
-                self._ask(peer, self._pool.pick(peer, room, count, self._size()), now)
-            if self._pool.nothing_for(peer) and not peer.poor:
+                self._ask(peer, self._pool.pick(peer, room, count, self._sizes.expected, rare_only=spared), now)
+            if self._pool.nothing_for(peer) and not peer.poor and not (spared and self._pool.open):
                 idle.append(peer)
         if self._endgame and not self._pool.queued:
             self._endgame = False
             for peer in idle:
-                self._ask(peer, wants_to_duplicate(peer, self._peers.values(), self._size(), now), now)
+                self._ask(peer, wants_to_duplicate(peer, self._peers.values(), self._sizes.expected, now), now)
 
     def _ready(self) -> Iterator[SessionPeer]:
         return (peer for peer in self._peers.values() if peer.state is PeerState.READY)
@@ -301,7 +302,7 @@ class SessionMachine:
     def _ask(self, peer: SessionPeer, wants: list[SessionWant], now: float) -> None:
         if not wants:
             return
-        size = self._size()
+        size = self._sizes.expected
         for want in wants:
             peer.ask(want, size, now)
         self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants)))
@@ -316,9 +317,6 @@ class SessionMachine:
             for want in wants:
                 want.told[peer] = None
             self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants), have=True))
-
-    def _size(self) -> int:
-        return expected_size(self._average, self._parameters.size_guess)
 
     def _refused(self, peer: SessionPeer, want: SessionWant, now: float) -> None:
         """It does not have it, or does not answer: at once to the next."""

@@ -1,5 +1,6 @@
 """One peer as one session sees it: how fast, how trustworthy, what it has, what it owes. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,6 +11,9 @@ from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
 
 MIB = 1024 * 1024
+
+SPARING_PART = 0.5
+"""Of a full peer's rate; what peers with parts must bring together so that it is spared."""
 
 SAMPLE_SECONDS = 0.2
 """A rate is measured over this long: blocks come in lumps of a message."""
@@ -176,6 +180,16 @@ class SessionPeer:
             return want.leaf in self.ranges
         return self.full or self in want.holders
 
+    def may_be_spared(self, others: Iterable["SessionPeer"]) -> bool:
+        """Whether a peer that has everything need bring only what nobody else has: those who have parts are fast enough.
+
+        So a sharer sends little more than one copy to a swarm that trades, and still brings what is rare.
+        """
+        parts = sum(
+            other.rate or 0.0 for other in others if other.ranges is not None and not other.full and not other.poor
+        )
+        return self.full and self.rate is not None and parts >= SPARING_PART * self.rate
+
     def room(self, now: float) -> tuple[int, int]:
         """(bytes, wants) that may be asked for now; (0, 0) until a quarter of the window is free, so that wants go in batches."""
         if self.poor:
@@ -285,6 +299,22 @@ class SessionPeer:
         )
 
 
-def expected_size(average: float | None, guess: int) -> int:
-    """What to reckon a block with."""
-    return guess if average is None else max(1, min(int(average), BLOCK_SIZE_MAX))
+class SizeEstimate:
+    """What to reckon a block with: up at once, down slowly.
+
+    A DAG starts with small nodes; leaves reckoned as such would all be asked for at once, from the first peer that is there.
+    """
+
+    __slots__ = ("_average",)
+
+    def __init__(self, guess: int) -> None:
+        self._average = float(guess)
+
+    def count(self, size: int) -> None:
+        """A block came."""
+        self._average = max(float(size), 0.9 * self._average + 0.1 * size)
+
+    @property
+    def expected(self) -> int:
+        """Bytes of the next one, at most what a block may have."""
+        return max(1, min(int(self._average), BLOCK_SIZE_MAX))

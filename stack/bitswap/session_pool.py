@@ -75,15 +75,21 @@ class WantPool:
             known_at = want.holders if want.leaf is None else [each for each in ranges if want.leaf in each]
             want.rarity = len(known_at)
         self.open.sort(key=lambda want: (-want.rarity, -want.rank))
+        self._version += 1
 
-    def pick(self, peer: SessionPeer, room: int, count: int, size: int) -> list[SessionWant]:
-        """Take what this peer may have, up to `room` bytes at `size` each; a poor peer gets what is least urgent."""
+    def pick(
+        self, peer: SessionPeer, room: int, count: int, size: int, *, rare_only: bool = False
+    ) -> list[SessionWant]:
+        """Take what this peer may have, up to `room` bytes at `size` each; a poor peer gets what is least urgent.
+
+        With `rare_only` only what no other peer is known to have.
+        """
         picked: list[SessionWant] = []
         position = 0 if peer.poor else len(self.open) - 1
         step = 1 if peer.poor else -1
         while 0 <= position < len(self.open):
             want = self.open[position]
-            if peer.may_have(want):
+            if peer.may_have(want) and not (rare_only and want.rarity):
                 del self.open[position]
                 want.open = False
                 picked.append(want)

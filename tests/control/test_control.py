@@ -180,7 +180,8 @@ async def test_a_wrong_token_gets_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\xff" * 100, b"\x05hello", Frame(call=Call(request=b"{")).SerializeToString(), b"\xff\xff\xff\xff\x7f"]
+    "garbage",
+    [b"\xff" * 100, b"\x05hello", Frame(call=Call(request=b"{")).SerializeToString(), b"\xff\xff\xff\xff\x7f"],
 )
 async def test_garbage_on_the_socket_harms_nobody(tmp_path: Path, garbage: bytes) -> None:
     async with control(tmp_path / "s") as (client, _):
@@ -197,5 +198,3 @@ async def test_a_request_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
         await frames.send(Frame(hello=Hello(version=1)))
         await frames.send(Frame(call=Call(request=b'["x"]')))
         assert (await frames.receive()).failed.exit_code == 2
-
-
