@@ -280,10 +280,11 @@ class SessionMachine:
             self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
         idle = []
         # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
+        least = self._parameters.window_together // max(1, sum(not peer.poor for peer in self._ready()))
         for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
             if not peer.full:
                 self._probe(peer)
-            room, count = peer.room(now)
+            room, count = peer.room(now, least)
             if room <= 0 or count <= 0:
                 continue
             spared = self._order is Order.SPREAD and peer.may_be_spared(self._ready())

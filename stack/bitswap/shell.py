@@ -14,7 +14,7 @@ from stack.errors import LocalProtocolError, StackError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.multiformats.multihash import IDENTITY
+from stack.multiformats.multihash import IDENTITY, digest
 from stack.protocols.providers.ranges import LeafRanges
 
 MIB = 1024 * 1024
@@ -25,6 +25,11 @@ KEEP_LOW = 8 * MIB
 
 FLUSH_SECONDS = 30.0
 """At the end of a session, for what is still to be put into the store."""
+
+
+EMPTY_BLOCKS = frozenset(digest(name, b"") for name in ("sha2-256", "sha2-512", "blake2b-256", "blake3"))
+"""Multihashes of no bytes at all, such as an empty file's. boxo says HAVE when asked for one and never sends it
+(decision/engine.go: `isWantBlock := blockSize != 0 && ...`), so nobody is asked."""
 
 
 class Hub(Protocol):
@@ -116,8 +121,9 @@ class FetchSession:
 
     async def get(self, cid: Cid) -> bytes:
         """See Session."""
-        if cid.hash_code == IDENTITY:
-            return cid.digest
+        known = _known(cid)
+        if known is not None:
+            return known
         try:
             return await self._hub.store.get(cid)
         except (BlockNotFound, BlockMismatch, SourceChanged):
@@ -133,10 +139,12 @@ class FetchSession:
         """See Session."""
         self._check()
         numbers: dict[Cid, int] = dict(zip(cids, leaves, strict=True)) if leaves is not None else {}
-        unique = list({cid.multihash: cid for cid in cids if cid.hash_code != IDENTITY}.values())
-        inline = [cid for cid in cids if cid.hash_code == IDENTITY]
-        if inline and sink is not None:
-            await self._hand_over(sink, [(cid, memoryview(cid.digest)) for cid in inline])
+        unique = list({cid.multihash: cid for cid in cids if _known(cid) is None}.values())
+        known = [(cid, data) for cid in cids if (data := _known(cid)) is not None]
+        if known and sink is not None:
+            await self._hand_over(sink, [(cid, memoryview(data)) for cid, data in known])
+        elif known:
+            await self._hub.store.put([(cid, data) for cid, data in known if cid.hash_code != IDENTITY])
         absent = await self._from_store(unique, sink) if unique else []
         if absent:
             await self._from_peers(absent, [numbers[cid] for cid in absent] if leaves is not None else None, sink)
@@ -286,3 +294,10 @@ class FetchSession:
         if self._keep_bytes > KEEP_HIGH:
             self.machine.pause()
         self._keep.set()
+
+
+def _known(cid: Cid) -> bytes | None:
+    """The bytes of a block whose CID alone tells them."""
+    if cid.hash_code == IDENTITY:
+        return cid.digest
+    return b"" if cid.multihash in EMPTY_BLOCKS else None

@@ -99,7 +99,10 @@ class SimPeer:
         parameters: SessionParameters | None = None,
     ) -> SessionMachine:
         self.session = SessionMachine(
-            Random(bytes(self.peer)), order=order, broadcast=broadcast, parameters=parameters or SessionParameters()
+            Random(bytes(self.peer)),
+            order=order,
+            broadcast=broadcast,
+            parameters=parameters or SessionParameters(window_together=0),
         )
         for peer in self.others:
             self.session.peer_connected(peer)

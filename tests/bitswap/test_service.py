@@ -128,6 +128,18 @@ async def test_identity_cids_are_answered_from_themselves() -> None:
         assert sink.blocks == {cid: b"inline"}
 
 
+async def test_nobody_is_asked_for_the_empty_block_because_kubo_never_sends_it() -> None:
+    cid = Cid.of(b"")
+    sink = Sink()
+    async with nodes([]) as [here], here.exchange.session(cid) as session:
+        with anyio.fail_after(5):
+            assert await session.get(cid) == b""
+            await session.fetch([cid], sink)
+            await session.fetch([cid])
+        assert sink.blocks == {cid: b""}
+        assert await here.store.get(cid) == b""
+
+
 async def test_several_calls_may_want_the_same_block() -> None:
     blocks = some_blocks(20)
     sinks = [Sink(), Sink()]

@@ -47,7 +47,7 @@ class Fetch:
             Random(5),
             order=order,
             broadcast=broadcast,
-            parameters=SessionParameters(**parameters),  # type: ignore[arg-type]
+            parameters=SessionParameters(**{"window_together": 0, **parameters}),  # type: ignore[arg-type]
         )
         self.now = 100.0
         self.owed: dict[PeerId, dict[int, None]] = defaultdict(dict)
@@ -213,6 +213,13 @@ def test_the_small_nodes_at_the_top_of_a_dag_do_not_open_the_flood() -> None:
     fetch.block(ALICE, 1, MIB, after=0.001)
     asked = fetch.asked().get(ALICE, [])
     assert len(asked) <= 5
+
+
+def test_one_peer_alone_is_asked_for_what_several_are_asked_for_together() -> None:
+    alone = Fetch(3000, ALICE, window_min=4 * MIB, window_together=16 * MIB)
+    assert len(alone.asked()[ALICE]) == 64
+    both = Fetch(3000, ALICE, BOB, window_min=4 * MIB, window_together=16 * MIB)
+    assert {peer: len(asked) for peer, asked in both.asked().items()} == {ALICE: 32, BOB: 32}
 
 
 def test_who_has_everything_is_spared_what_others_bring_fast_enough() -> None:
