@@ -85,6 +85,8 @@ class Kubo:
             finally:
                 self.process.terminate()
                 self.process.wait(30)
+                if self.process.stdout is not None:
+                    self.process.stdout.close()
 
     def ask(self, path: str, **arguments: str) -> dict[str, object]:
         """A call of its RPC."""

@@ -63,7 +63,8 @@ def cli() -> None:
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. Every StackError becomes one line on stderr and its exit code."""
     try:
-        result = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        words = list(arguments) if arguments is not None else None
+        result = cli.main(args=words, prog_name="stack", standalone_mode=False)
         code = result if isinstance(result, int) else OK
     except click.exceptions.Exit as error:
         code = error.exit_code

@@ -36,7 +36,7 @@ class Recorder:
 
     def _clean(self, text: str) -> str:
         """Folders of this run are called as a person's would be."""
-        for name in ("anna", "ben"):
+        for name in ("anna", "ben", "cleo"):
             text = text.replace(str(self._place / name / "folder"), f"/home/{name}")
             text = text.replace(str(self._place / name / "home"), f"/home/{name}/.local/share/stack")
         return text
@@ -71,6 +71,7 @@ def record(place: Path) -> str:
     with Wire(MBIT) as wire:
         anna = Person("anna", place, wire.prefix(wire.left))
         ben = Person("ben", place, wire.prefix(wire.right))
+        cleo = Person("cleo", place, wire.prefix(wire.right))
         film = make_file(anna.machine.folder / "film.mkv", FILM_SIZE)
         notes.say(
             "# A session\n\nAnna has a film, Ben wants it. Their computers are on one network. What follows is what both saw, "
@@ -84,7 +85,7 @@ def record(place: Path) -> str:
             _fetch_and_resume(notes, ben, ticket)
             assert sha256(ben.machine.folder / "film.mkv") == sha256(film)
             _lists(notes, anna, ben, ticket)
-            _stalled(notes, sharing, ben, ticket)
+            _stalled(notes, sharing, cleo, ticket)
             _typo(notes, ben, ticket)
             sharing.send(signal.SIGINT)
             sharing.end()
@@ -125,18 +126,19 @@ def _lists(notes: Recorder, anna: Person, ben: Person, ticket: str) -> None:
         notes.show(screen)
 
 
-def _stalled(notes: Recorder, sharing: Terminal, ben: Person, ticket: str) -> None:
+def _stalled(notes: Recorder, sharing: Terminal, cleo: Person, ticket: str) -> None:
     notes.say(
-        "## When the other end stands still\n\nAnna closes her laptop in the middle. Without `--timeout` Ben's command would wait for "
+        "## When the other end stands still\n\nCleo uses the same ticket, and Anna closes her laptop in the middle. Without `--timeout` Cleo's "
+        "command would wait for "
         "her; with it, it ends after so long without progress, and keeps what came:"
     )
     typed = f"stack get {short(ticket)} -o copy.mkv --timeout 10"
-    with ben.type("get", ticket, "-o", "copy.mkv", "--timeout", "10") as fetch:
+    with cleo.type("get", ticket, "-o", "copy.mkv", "--timeout", "10") as fetch:
         fetch.see(r"[3-9][0-9]\.[0-9]/240\.0 MiB")
         sharing.send(signal.SIGSTOP)
         code, end = fetch.end(120)
     assert code == 4, end
-    notes.show(("ben", typed, end), ("ben", "echo $?", str(code)))
+    notes.show(("cleo", typed, end), ("cleo", "echo $?", str(code)))
     sharing.send(signal.SIGCONT)
 
 
