@@ -128,9 +128,8 @@ def _lists(notes: Recorder, anna: Person, ben: Person, ticket: str) -> None:
 
 def _stalled(notes: Recorder, sharing: Terminal, cleo: Person, ticket: str) -> None:
     notes.say(
-        "## When the other end stands still\n\nCleo uses the same ticket, and Anna closes her laptop in the middle. Without `--timeout` Cleo's "
-        "command would wait for "
-        "her; with it, it ends after so long without progress, and keeps what came:"
+        "## When the other end stands still\n\nCleo uses the same ticket, and Anna closes her laptop in the middle. Without "
+        "`--timeout` Cleo's command would wait for her; with it, it ends after so long without progress, and keeps what came:"
     )
     typed = f"stack get {short(ticket)} -o copy.mkv --timeout 10"
     with cleo.type("get", ticket, "-o", "copy.mkv", "--timeout", "10") as fetch:
