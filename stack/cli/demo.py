@@ -65,7 +65,7 @@ class RoundResult:
 @click.argument("file", required=False)
 @click.option("--peers", type=click.IntRange(1, 20), default=5, show_default=True, help="How many fetch at once.")
 @click.option(
-    "--size", type=SIZE, default=64 << 20, show_default="64MiB", help="Size of the file made when none is given."
+    "--size", type=SIZE, default=256 << 20, show_default="256MiB", help="Size of the file made when none is given."
 )
 @json_option
 def demo(file: str | None, peers: int, size: int, as_json: bool) -> None:
