@@ -19,6 +19,9 @@ from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
 from stack.sansio.interfaces import Randomness
 
+WINDOW_PART = 64
+"""Of all that is wanted, so much is asked for ahead of one provider that is alone: receivers of one file need pieces to trade."""
+
 RANK_INTERVAL = 0.1
 """Seconds between two rankings by rarity: as often as ranges are told. One costs about 1 ms for 20 peers."""
 
@@ -280,7 +283,8 @@ class SessionMachine:
             self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
         idle = []
         # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
-        least = self._parameters.window_together // max(1, sum(not peer.poor for peer in self._ready()))
+        ahead = min(self._parameters.window_together, self._sizes.expected * self._sequence // WINDOW_PART)
+        least = ahead // max(1, sum(not peer.poor for peer in self._ready()))
         for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
             if not peer.full:
                 self._probe(peer)

@@ -216,10 +216,15 @@ def test_the_small_nodes_at_the_top_of_a_dag_do_not_open_the_flood() -> None:
 
 
 def test_one_peer_alone_is_asked_for_what_several_are_asked_for_together() -> None:
-    alone = Fetch(3000, ALICE, window_min=4 * MIB, window_together=16 * MIB)
-    assert len(alone.asked()[ALICE]) == 64
-    both = Fetch(3000, ALICE, BOB, window_min=4 * MIB, window_together=16 * MIB)
-    assert {peer: len(asked) for peer, asked in both.asked().items()} == {ALICE: 32, BOB: 32}
+    alone = Fetch(3000, ALICE, window_min=4 * MIB, window_together=8 * MIB)
+    assert len(alone.asked()[ALICE]) == 32
+    both = Fetch(3000, ALICE, BOB, window_min=KIB, window_together=8 * MIB)
+    assert {peer: len(asked) for peer, asked in both.asked().items()} == {ALICE: 16, BOB: 16}
+
+
+def test_of_a_small_dag_a_part_is_asked_ahead_so_that_receivers_can_trade() -> None:
+    little = Fetch(1600, ALICE, window_min=KIB, window_together=16 * MIB)
+    assert len(little.asked()[ALICE]) == 25
 
 
 def test_who_has_everything_is_spared_what_others_bring_fast_enough() -> None:
