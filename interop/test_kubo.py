@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from interop.kubo.daemon import Kubo
+from stack.dag.unixfs.data import NodeKind
+from stack.dag.unixfs.reader import decode_node
+from stack.multiformats.cid import Cid
 from tests.acceptance.kit import MIB, Json, Machine, good, make_file, sha256, snapshot
 
 SIZE = int(os.environ.get("STACK_INTEROP_MIB", "32")) * MIB
@@ -138,6 +141,8 @@ def test_we_get_a_tree_with_a_shard_from_kubo(
     receiver = fresh(place, request)
     good(receiver.run("get", root, "--from", kubo_addresses(kubo)["tcp"], "-o", "got", timeout=SECONDS))
     assert snapshot(receiver.folder / "got") == snapshot(tree)
+    shard = Cid.parse(kubo.run("resolve", f"/ipfs/{root}/shard").decode().strip().removeprefix("/ipfs/"))
+    assert decode_node(shard, kubo.run("block", "get", str(shard))).kind is NodeKind.HAMT_SHARD
     entry = good(receiver.run("cat", f"{root}/shard/{SHARD_NAME}00777"))
     assert entry.stdout == b"777"
 
