@@ -260,3 +260,9 @@ def test_repr_shows_state_in_one_line() -> None:
     assert repr(end) == "<YamuxMachine 1 streams, going away>"
     record = end._table.get(1)
     assert repr(record) == "<Stream 1 inbound open, 0 unread, 0 unwritten>"
+
+
+def test_pings_are_answered_in_their_order() -> None:
+    end = machine(outbound=False)
+    feed(end, b"".join(frame(PING, SYN, 0, number) for number in (7, 8, 9)))
+    assert headers(drain(end)) == [(PING, ACK, 0, 7), (PING, ACK, 0, 8), (PING, ACK, 0, 9)]
