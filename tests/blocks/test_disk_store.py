@@ -272,7 +272,7 @@ async def test_b14_a_corrupt_index_is_told_and_can_be_rebuilt(tmp_path: Path, da
     else:
         data[4096 * 6 : 4096 * 20] = b"\xa5" * len(data[4096 * 6 : 4096 * 20])
     path.write_bytes(data)
-    with pytest.raises(CorruptStore, match="rebuild_index"):
+    with pytest.raises(CorruptStore, match="stack repo rebuild"):
         async with DiskStore.open(tmp_path) as store:
             async for _ in store.cids():
                 pass
