@@ -73,16 +73,17 @@ class Commits:
         try:
             with self._index.database.writing() as connection:
                 fresh: dict[bytes, Buffer] = {}
-                replaced: list[tuple[bytes, SegmentId]] = []
+                checked: list[tuple[bytes, SegmentId]] = []
                 for multihash, data in entries:
                     where = self._index.packed(connection, multihash)
                     if where is None:
                         fresh[multihash] = data
-                    elif self._locations.is_damaged(multihash, where[0]):
+                    elif not self._packs.holds(where[0], where[1], data):
                         self._index.remove(connection, multihash, where[0])
-                        replaced.append((multihash, where[0]))
+                        checked.append((multihash, where[0]))
                         fresh[multihash] = data
                     else:
+                        checked.append((multihash, where[0]))
                         self._holds.put_again(multihash)
                 if fresh:
                     self._packs.append(connection, list(fresh.items()))
@@ -93,5 +94,5 @@ class Commits:
                 self._packs.close()
             raise
         self._packs.recorded()
-        for multihash, segment in replaced:
+        for multihash, segment in checked:
             self._locations.found_good(multihash, segment)

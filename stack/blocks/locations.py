@@ -60,12 +60,8 @@ class Locations:
         self._damaged.add((multihash, segment))
 
     def found_good(self, multihash: bytes, segment: SegmentId) -> None:
-        """The block has been written anew."""
+        """The block is there as it should be, or has been written anew elsewhere."""
         self._damaged.discard((multihash, segment))
-
-    def is_damaged(self, multihash: bytes, segment: SegmentId) -> bool:
-        """Whether a read has found wrong bytes there."""
-        return (multihash, segment) in self._damaged
 
     def candidates(self, connection: Connection, multihash: bytes) -> Iterator[Location]:
         """One location after the other, at most one a segment, until the caller is content.

@@ -123,7 +123,7 @@ class Pack:
 
 class Packs:
     """The packs of a store, one of which grows. Commands: `append`, `recorded`, `taken_back`, `roll`, `close`.
-    Getters: `position`, `is_growing`. Facts: `made`."""
+    Getters: `position`, `is_growing`, `holds`. Facts: `made`."""
 
     def __init__(self, index: Index, directory: Path, quota: int | None) -> None:
         self.directory = directory
@@ -145,6 +145,21 @@ class Packs:
     def is_growing(self, number: SegmentId) -> bool:
         """Whether this is the pack that is appended to."""
         return self._pack is not None and self._pack.number == number
+
+    def holds(self, number: SegmentId, offset: int, data: Buffer) -> bool:
+        """Whether a block is still in its pack as it was written: what is on record is not believed when it is put again."""
+        try:
+            fd, _ = disk.open_regular(pack_path(self.directory, number))
+        except OSError as error:
+            if error.errno in disk.OUT_OF_HANDLES:
+                raise
+            return False
+        try:
+            return os.pread(fd, len(data), offset) == data
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
 
     def made(self, number: SegmentId) -> None:
         """There is such a pack; all to come have higher numbers."""

@@ -126,6 +126,24 @@ async def test_damage_in_a_pack_is_told_once_and_healed_by_a_put(tmp_path: Path)
     assert events.names() == ["BlockDamaged"]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+async def test_damage_that_nobody_has_read_yet_is_healed_by_a_put(tmp_path: Path, cut: bool) -> None:
+    cid, data = block(1)
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([(cid, data)])
+    [pack] = packs(tmp_path)
+    if cut:
+        pack.unlink()
+    else:
+        flip(pack, pack.stat().st_size - 1)
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([(cid, data)])
+        assert await store.get(cid) == data
+    async with DiskStore.open(tmp_path) as store:
+        assert await store.get(cid) == data
+        assert (await store.verify()).problem_count == 0
+
+
 async def test_damage_is_never_read_into_a_buffer(tmp_path: Path) -> None:
     one, two = block(1), block(2)
     async with DiskStore.open(tmp_path) as store:

@@ -204,3 +204,5 @@ def test_B14_a_corrupt_pack_is_found_and_never_served(sharer: Machine, receiver:
     complaint(fetched, fetched.code)
     assert fetched.code in (3, 4), str(fetched)
     assert not (receiver.folder / "got.mkv").exists()
+    assert good(sharer.run("add", "-q", "--copy", source)).out.strip() == cid
+    assert good(sharer.run("cat", cid)).stdout == source.read_bytes()
