@@ -1,5 +1,6 @@
 """The `stack` command: one file a command, loaded when it is used, so that `stack --version` stays fast."""
 
+import gc
 import signal
 import sys
 
@@ -31,6 +32,10 @@ COMMANDS: dict[str, str] = {
 }
 """In the order of `stack --help`."""
 
+GC_THRESHOLD = 20_000
+"""Container objects made before the youngest are searched for cycles, where Python's default is 700: loading the modules of a
+command makes 100,000 that all stay, and searching them took 40 of 310 ms of `stack id`."""
+
 
 def main() -> None:
     """Entry point of the scripts `stack` and `p2p-stack`."""
@@ -39,6 +44,7 @@ def main() -> None:
 
         print(f"stack {__version__}")
         return
+    gc.set_threshold(GC_THRESHOLD)
     try:
         from stack.cli.app import run
 

@@ -20,10 +20,9 @@ from stack.dag.unixfs.names import printable
 from stack.dag.unixfs.options import ImportOptions
 from stack.errors import Refused
 from stack.files.add_file import FileAdder, Keeper
-from stack.files.events import EntrySkipped
+from stack.files.events import Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
-from stack.multiformats.cid import Cid
 
 FILES_AT_ONCE = 8
 """Files in work at a time: while one waits for the index, others are read."""
@@ -33,45 +32,6 @@ HIDDEN = "hidden"
 DENIED = "permission denied"
 VANISHED = "it vanished while it was added"
 NOT_A_FILE = "not a file"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddProgress:
-    """How far an import is, told some times a second."""
-
-    path: str
-    bytes_done: int
-    bytes_total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryAdded:
-    """A file, link or directory has its CID."""
-
-    cid: Cid
-    path: str
-    size: int
-    """Content bytes; of a directory the bytes of all blocks below."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """What was imported."""
-
-    cid: Cid
-    name: str
-    size: int
-    """Content bytes of all files."""
-    files: int
-    """Files and symbolic links."""
-    skipped: int
-    """Entries left out because they could not be read or are no files; those that are hidden are not counted."""
-    hidden: int
-    leaf_size: int
-    """Of a single file cut into pieces of one size, that size; else 0. What leaves are numbered by."""
-
-
-AddEvent = AddProgress | EntryAdded | EntrySkipped
 
 
 @dataclass(slots=True)

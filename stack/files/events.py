@@ -1,4 +1,4 @@
-"""What a fetch tells while it runs: the same events for `--jsonl`, for the control protocol and for the library.
+"""What a fetch, and an import, tell while they run: the same events for `--jsonl`, for the control protocol and for the library.
 
 Frozen and complete; fields are of the types that `node/schema.py` knows. Sizes are bytes, rates bytes a second.
 """
@@ -117,6 +117,45 @@ FetchEvent = (
     | EntrySkipped
     | FetchFinished
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddProgress:
+    """How far an import is, told some times a second."""
+
+    path: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryAdded:
+    """A file, link or directory has its CID."""
+
+    cid: Cid
+    path: str
+    size: int
+    """Content bytes; of a directory the bytes of all blocks below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What was imported."""
+
+    cid: Cid
+    name: str
+    size: int
+    """Content bytes of all files."""
+    files: int
+    """Files and symbolic links."""
+    skipped: int
+    """Entries left out because they could not be read or are no files; those that are hidden are not counted."""
+    hidden: int
+    leaf_size: int
+    """Of a single file cut into pieces of one size, that size; else 0. What leaves are numbered by."""
+
+
+AddEvent = AddProgress | EntryAdded | EntrySkipped
 
 
 class EventQueue:

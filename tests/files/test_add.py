@@ -16,9 +16,9 @@ from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.errors import ConfigError, Refused
 from stack.files import add as add_module
 from stack.files import add_file as add_file_module
-from stack.files.add import Adder, AddEvent, AddProgress, EntryAdded
+from stack.files.add import Adder
 from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
-from stack.files.events import EntrySkipped
+from stack.files.events import AddEvent, AddProgress, EntryAdded, EntrySkipped
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 from tests.files.conftest import blocks_of, content, open_store

@@ -5,8 +5,7 @@ A request names its own answer in its type. To add one: a frozen dataclass in a 
 may be of the types that `node/schema.py` lists; the same schema is what `--json` prints.
 """
 
-from stack.files.add import Added, AddProgress, EntryAdded
-from stack.files.events import EntrySkipped
+from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped
 from stack.node.api.files import (
     Add,
     AddEvent,

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stack.files.add import Added, AddProgress, EntryAdded
-from stack.files.events import EntrySkipped, FetchEvent
+from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped, FetchEvent
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Done, Read, Watch

@@ -17,8 +17,7 @@ from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchError, Refused
-from stack.files import add as imports
-from stack.files.events import EntrySkipped, FetchEvent, FetchStarted
+from stack.files.events import FetchEvent, FetchStarted
 from stack.files.fetch import FetchRequest
 from stack.files.jobs import Job
 from stack.files.tasks import task_group
@@ -29,9 +28,11 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
     Add,
+    Added,
     AddEvent,
     AddProgress,
     Done,
+    EntrySkipped,
     Fetch,
     GetPresence,
     ImportFlags,
@@ -54,6 +55,7 @@ from stack.node.handlers.streaming import streaming
 from stack.node.shares import is_below
 
 if TYPE_CHECKING:
+    from stack.files.add import Adder
     from stack.node.node import Node
 
 NOT_FOR_IMPORT = ("profile",)
@@ -69,13 +71,13 @@ def options_of(flags: ImportFlags, default_profile: str) -> ImportOptions:
 
 @asynccontextmanager
 async def run_import(
-    adder: Callable[[Callable[[imports.AddEvent], None]], imports.Adder], paths: Sequence[Path]
+    adder: Callable[[Callable[[AddEvent], None]], "Adder"], paths: Sequence[Path]
 ) -> AsyncIterator[AsyncIterator[AddEvent]]:
     """An import and its events, the result last. Leaving the context stops it; what it raises comes out of the iteration."""
     send, receive = anyio.create_memory_object_stream[AddEvent](inf)
     failure: list[Exception] = []
 
-    def tell(event: imports.AddEvent) -> None:
+    def tell(event: AddEvent) -> None:
         # The importer does not wait for whoever reads: progress that is late is dropped, entries are kept.
         if not isinstance(event, AddProgress) or not send.statistics().current_buffer_used:
             send.send_nowait(event)
@@ -107,12 +109,14 @@ async def add(node: "Node", request: Add) -> AsyncIterator[AsyncIterator[AddEven
 
     async def pinned(events: AsyncIterator[AddEvent]) -> AsyncGenerator[AddEvent, None]:
         async for event in events:
-            if isinstance(event, imports.Added) and isinstance(store, DiskStore):
+            if isinstance(event, Added) and isinstance(store, DiskStore):
                 await store.add_pin(event.cid, event.name)
             yield event
 
-    def adder(tell: Callable[[imports.AddEvent], None]) -> imports.Adder:
-        return imports.Adder(store, options, copy=request.copy, tell=tell)
+    def adder(tell: Callable[[AddEvent], None]) -> "Adder":
+        from stack.files.add import Adder  # here: a command that adds nothing starts without it
+
+        return Adder(store, options, copy=request.copy, tell=tell)
 
     async with run_import(adder, request.paths) as events, aclosing(pinned(events)) as told:
         yield told
@@ -128,7 +132,7 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
         async for event in events:
             if isinstance(event, AddProgress | EntrySkipped):
                 yield event
-            elif isinstance(event, imports.Added):
+            elif isinstance(event, Added):
                 paths = tuple(path.absolute() for path in request.paths)
                 await node.shares.add(event.cid, event.name, paths, event.size)
                 yield Shared(
@@ -140,8 +144,10 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
                     addrs=node.addresses(),
                 )
 
-    def adder(tell: Callable[[imports.AddEvent], None]) -> imports.Adder:
-        return imports.Adder(node.blocks, options, tell=tell)
+    def adder(tell: Callable[[AddEvent], None]) -> "Adder":
+        from stack.files.add import Adder  # as above
+
+        return Adder(node.blocks, options, tell=tell)
 
     async with run_import(adder, request.paths) as events, aclosing(shared(events)) as told:
         yield told
