@@ -283,12 +283,14 @@ class SessionMachine:
             self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
         idle = []
         # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
+        # Those few are asked for more ahead than others: what is new to the swarm comes in faster than it goes around, so that it
+        # is complete without its sharer while each of its peers still lacks a quarter.
         ahead = min(self._parameters.window_together, self._sizes.expected * self._sequence // WINDOW_PART)
-        least = ahead // max(1, sum(not peer.poor for peer in self._ready()))
+        least = ahead // max(1, sum(peer.full and not peer.poor for peer in self._ready()))
         for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
             if not peer.full:
                 self._probe(peer)
-            room, count = peer.room(now, least)
+            room, count = peer.room(now, least if peer.full else 0)
             if room <= 0 or count <= 0:
                 continue
             spared = self._order is Order.SPREAD and peer.may_be_spared(self._ready())
