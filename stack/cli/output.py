@@ -63,6 +63,9 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+LABEL_LENGTH_MAX = 40
+
+
 class Progress:
     """A progress bar on stderr when that is a terminal, else silence."""
 
@@ -74,6 +77,11 @@ class Progress:
         """Where it stands; `text` goes to the right of the bar."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, text=printable(text))
+
+    def name(self, label: str) -> None:
+        """What stands to the left of the bar from now on."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=printable(label)[:LABEL_LENGTH_MAX])
 
     def say(self, line: str) -> None:
         """A line above the bar, or on stderr."""
@@ -102,4 +110,4 @@ def progress(label: str, *, wanted: bool = True) -> Iterator[Progress]:
         TextColumn("{task.fields[text]}", markup=False),
     )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Progress(bar, bar.add_task(printable(label)[:40], total=None, text=""))
+        yield Progress(bar, bar.add_task(printable(label)[:LABEL_LENGTH_MAX], total=None, text=""))
