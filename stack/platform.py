@@ -3,10 +3,52 @@
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-_IFADDRS = struct.Struct("@PPIP")
-"""`struct ifaddrs` as far as it is needed: next, name, flags, address."""
-_FLAG_UP = 1
+_IFADDRS = struct.Struct("@PPIPP")
+"""`struct ifaddrs` as far as it is needed: next, name, flags, address, netmask."""
+_FLAG_UP = 0x1
+_FLAG_LOOPBACK = 0x8
+_FLAG_POINT_TO_POINT = 0x10
+_FLAG_MULTICAST = 0x1000 if sys.platform == "linux" else 0x8000
+
+_IN_SOCKADDR = {socket.AF_INET: (4, 4), socket.AF_INET6: (8, 16)}
+"""Where in a socket address the IP address lies, and how long it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface that is up."""
+
+    name: str
+    index: int
+    """0 when the system does not tell."""
+    networks: tuple[str, ...]
+    """Its IP addresses with the length of their network's prefix: `192.168.1.5/24`."""
+    loopback: bool
+    multicast: bool
+    """Several machines share its link and can be spoken to at once; False for a tunnel to one other end."""
+
+
+def interfaces() -> list[Interface]:
+    """Every interface that is up, in the order the system names them; none where getifaddrs(3) is missing (Windows)."""
+    found: dict[str, tuple[int, list[str]]] = {}
+    for name, flags, family, address, mask in _entries() or ():
+        networks = found.setdefault(name, (flags, []))[1]
+        if address:
+            prefix = int.from_bytes(mask, "big").bit_count()
+            networks.append(f"{socket.inet_ntop(family, address)}/{prefix}")
+    return [
+        Interface(
+            name=name,
+            index=_index(name),
+            networks=tuple(dict.fromkeys(networks)),
+            loopback=bool(flags & _FLAG_LOOPBACK),
+            multicast=bool(flags & _FLAG_MULTICAST) and not flags & _FLAG_POINT_TO_POINT,
+        )
+        for name, (flags, networks) in found.items()
+    ]
 
 
 def interface_addresses() -> list[str]:
@@ -14,31 +56,63 @@ def interface_addresses() -> list[str]:
 
     By getifaddrs(3); where that is missing (Windows), what the host name resolves to.
     """
+    entries = _entries()
+    if entries is None:
+        return _addresses_of_host_name()
+    return list(dict.fromkeys(socket.inet_ntop(family, address) for _, _, family, address, _ in entries if address))
+
+
+def _entries() -> list[tuple[str, int, int, bytes, bytes]] | None:
+    """Name, flags, family, address and netmask (empty for families other than IP) of each entry; None where it cannot be had."""
     import ctypes  # costs milliseconds, and most commands never come here
 
     try:
         libc = ctypes.CDLL(None)
         first = ctypes.c_void_p()
         if libc.getifaddrs(ctypes.byref(first)) != 0:
-            return _addresses_of_host_name()
+            return None
     except (AttributeError, OSError, TypeError):
-        return _addresses_of_host_name()
+        return None
     try:
-        found = []
-        entry = first.value
-        while entry:
-            entry, _, flags, address = _IFADDRS.unpack(ctypes.string_at(entry, _IFADDRS.size))
-            if flags & _FLAG_UP and address:
-                head = ctypes.string_at(address, 2)
-                # BSD systems have a length byte before a one-byte family
-                family = struct.unpack("=H", head)[0] if sys.platform == "linux" else head[1]
-                if family == socket.AF_INET:
-                    found.append(socket.inet_ntop(family, ctypes.string_at(address + 4, 4)))
-                elif family == socket.AF_INET6:
-                    found.append(socket.inet_ntop(family, ctypes.string_at(address + 8, 16)))
-        return list(dict.fromkeys(found))
+        return list(_walk(first.value))
     finally:
         libc.freeifaddrs(first)
+
+
+def _walk(entry: int | None) -> Iterator[tuple[str, int, int, bytes, bytes]]:
+    import ctypes
+
+    while entry:
+        entry, name, flags, address, mask = _IFADDRS.unpack(ctypes.string_at(entry, _IFADDRS.size))
+        if flags & _FLAG_UP:
+            text = ctypes.string_at(name).decode(errors="replace")
+            family = _family(ctypes.string_at(address, 2)) if address else 0
+            if family in _IN_SOCKADDR:
+                offset, size = _IN_SOCKADDR[socket.AddressFamily(family)]
+                ip = ctypes.string_at(address + offset, size)
+                yield text, flags, family, ip, _mask(ctypes.string_at(mask, 2), mask, offset, size) if mask else b""
+            else:
+                yield text, flags, family, b"", b""
+
+
+def _family(head: bytes) -> int:
+    # BSD systems have a length byte before a one-byte family
+    return int(struct.unpack("=H", head)[0]) if sys.platform == "linux" else head[1]
+
+
+def _mask(head: bytes, mask: int, offset: int, size: int) -> bytes:
+    import ctypes
+
+    # BSD systems leave out the zero bytes at the end
+    there = size if sys.platform == "linux" else max(0, min(size, head[0] - offset))
+    return ctypes.string_at(mask + offset, there)
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0  # it has gone meanwhile
 
 
 def _addresses_of_host_name() -> list[str]:

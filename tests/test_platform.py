@@ -35,3 +35,20 @@ def test_a_machine_that_does_not_know_its_name_has_loopback(monkeypatch: pytest.
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert platform._addresses_of_host_name() == ["127.0.0.1"]
+
+
+def test_interfaces_have_networks_and_an_index() -> None:
+    loopback = next(each for each in platform.interfaces() if each.loopback)
+    assert "127.0.0.1/8" in loopback.networks
+    assert loopback.index == socket.if_nametoindex(loopback.name)
+    addresses = [network.partition("/")[0] for each in platform.interfaces() for network in each.networks]
+    assert set(addresses) == set(interface_addresses())
+
+
+def test_an_interface_that_has_gone_meanwhile_has_no_index() -> None:
+    assert platform._index("no such interface") == 0
+
+
+def test_a_system_without_getifaddrs_has_no_interfaces_to_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert platform.interfaces() == []

@@ -5,7 +5,7 @@ import os
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,10 +36,16 @@ def binary() -> Path:
 class Kubo:
     """A repository, and the daemon of it while `running` is entered."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(
+        self, repository: Path, *, settings: Mapping[str, object] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        """`settings` are set on top of ours; `prefix` is put in front of each command: in which namespace it runs."""
         self.repository = repository
+        self._program = [*prefix, str(binary())]
         self.environment = {**os.environ, "IPFS_PATH": str(repository), "IPFS_TELEMETRY": "off"}
         self.address = ""
+        self.output = b""
+        """What the daemon said until it was ready."""
         self.process: subprocess.Popen[bytes] | None = None
         self.run("init", "--profile", "test", "--algorithm", "ed25519")
         self.run("bootstrap", "rm", "--all")
@@ -53,13 +59,14 @@ class Kubo:
             "Swarm.DisableNatPortMap": True,
             "Swarm.RelayClient.Enabled": False,
             "Provide.Enabled": False,
+            **(settings or {}),
         }.items():
             self.run("config", "--json", key, json.dumps(value))
 
     def run(self, *arguments: str, timeout: float = 300, data: bytes | None = None) -> bytes:
         """`ipfs ARGUMENTS`, its stdout. Raises CalledProcessError with what it said on stderr."""
         done = subprocess.run(
-            [str(binary()), *arguments], env=self.environment, capture_output=True, timeout=timeout, input=data
+            [*self._program, *arguments], env=self.environment, capture_output=True, timeout=timeout, input=data
         )
         if done.returncode:
             raise RuntimeError(f"ipfs {' '.join(arguments)}: {done.stderr.decode()[-2000:]}")
@@ -70,11 +77,16 @@ class Kubo:
         """The daemon, for as long as the context lasts."""
         with (self.repository / "daemon.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [str(binary()), "daemon", "--enable-gc=false"], env=self.environment, stdout=subprocess.PIPE, stderr=log
+                [*self._program, "daemon", "--enable-gc=false"],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
             try:
                 assert self.process.stdout is not None
+                self.output = b""
                 for line in self.process.stdout:
+                    self.output += line
                     if b"Daemon is ready" in line:
                         break
                 else:

@@ -18,6 +18,9 @@ from stack.multiformats.cid import Cid
 KIB = 1024
 MIB = 1024 * 1024
 
+RATE_OF_ONE = 8 * KIB
+"""Bytes a second that a peer gets when it is its turn. With less it would take us for stalled: 16 KiB in 2 s show that we are not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParameters:
@@ -40,6 +43,19 @@ class EngineParameters:
     """Wants of all peers together that wait for the index; more are not taken."""
     presences: int = 2 * WANTS_PER_MESSAGE_MAX
     """HAVE and DONT_HAVE that wait for one peer to read them; more are not said."""
+    peers_at_once: int | None = None
+    """Peers to whom blocks are on their way at a time; the others have their turn after them."""
+
+    @classmethod
+    def limited(cls, rate: int) -> "EngineParameters":
+        """For an upload of at most `rate` bytes a second: short messages, and little on its way that cannot be withdrawn."""
+        outstanding = min(max(rate // 4, 256 * KIB), 4 * MIB)
+        return cls(
+            message=min(max(rate // 10, 1), MIB),
+            outstanding_start=min(outstanding, MIB),
+            outstanding_most=outstanding,
+            peers_at_once=max(rate // RATE_OF_ONE, 1),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +284,11 @@ class Engine:
         """The least served of those who want blocks and have room."""
         best: PeerId | None = None
         least = 0
+        most = self._parameters.peers_at_once
+        busy = most is not None and sum(bool(served.active) for served in self._peers.values()) >= most
         for peer, served in self._peers.items():
+            if busy and not served.active:
+                continue
             if served.ledger.held and (best is None or served.served < least) and self._has_room(served):
                 best, least = peer, served.served
         return best

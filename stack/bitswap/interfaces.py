@@ -62,6 +62,8 @@ class PeerReport:
     peer: PeerId
     blocks: int
     bytes: int
+    arriving: int = 0
+    """Bytes of messages that are not whole yet."""
     duplicate_bytes: int
     wrong_blocks: int
     rate: float

@@ -10,7 +10,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from stack.bitswap.effects import Ask, Connect, PeerDropped, Withdraw
-from stack.bitswap.engine import Engine, LookUp, SendBlocks
+from stack.bitswap.engine import Engine, EngineParameters, LookUp, SendBlocks
 from stack.bitswap.events import BlockReceived, PeerCut, SessionPeerDropped, UnwantedBlock
 from stack.bitswap.intake.shell import Intake
 from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
@@ -19,10 +19,11 @@ from stack.bitswap.link.shell import Link
 from stack.bitswap.messages import PROTOCOLS, Message, WantKind
 from stack.bitswap.offences import Offences
 from stack.bitswap.session import SessionMachine
+from stack.bitswap.session_peer import SessionParameters
 from stack.bitswap.shell import FetchSession
 from stack.bitswap.verify import Verdict
 from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
-from stack.bitswap.wire.shell import Loan, Receiver
+from stack.bitswap.wire.shell import Loan, Receiver, Throttle
 from stack.blocks.interfaces import BlockStore
 from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StoreError, TransportError
 from stack.identity.peer_id import PeerId
@@ -43,10 +44,14 @@ DIAL_SECONDS = 30.0
 class Bitswap:
     """Implements `Exchange`. Made by `Bitswap.open`, a context that owns all its tasks."""
 
-    def __init__(self, host: Host, store: BlockStore, tasks: TaskGroup, *, swarm: Swarm | None) -> None:
+    def __init__(
+        self, host: Host, store: BlockStore, tasks: TaskGroup, *, swarm: Swarm | None, upload: int, download: int
+    ) -> None:
         self.host = host
         self.store = store
-        self.engine = Engine()
+        self.engine = Engine(EngineParameters.limited(upload) if upload else None)
+        self.throttle = Throttle(upload) if upload else None
+        self._parameters = SessionParameters.limited(download) if download else None
         self.wanted = WantedBlocks()
         self._tasks = tasks
         self._swarm = swarm
@@ -57,7 +62,10 @@ class Bitswap:
         self._calls: dict[WaiterId, FetchSession] = {}
         self._waiter_id = 0
         self._links: dict[PeerId, Link] = {}
-        self._receiver = Receiver(host, receive=self._receive, progress=self._progress, asked=self._is_asked)
+        throttle = Throttle(download) if download else None
+        self._receiver = Receiver(
+            host, receive=self._receive, progress=self._progress, asked=self._is_asked, throttle=throttle
+        )
         self._intake = Intake(tasks, self.wanted, self._handle_verdicts)
         self.limiter = self._intake.limiter
         self._tick_event = anyio.Event()
@@ -77,13 +85,16 @@ class Bitswap:
         sources: Sequence[ProviderSource] = (),
         swarm: Swarm | None = None,
         serve: bool = True,
+        upload: int = 0,
+        download: int = 0,
     ) -> AsyncIterator["Bitswap"]:
         """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what
-        sessions want, until the context is left. `sources` and `swarm` find providers of a session's root.
+        sessions want, until the context is left. `sources` and `swarm` find providers of a session's root. `upload` and
+        `download` bound the blocks of all peers together, in bytes a second; 0 is no bound.
         """
         error: BaseException | None = None
         async with anyio.create_task_group() as tasks:
-            exchange = cls(host, store, tasks, swarm=swarm)
+            exchange = cls(host, store, tasks, swarm=swarm, upload=upload, download=download)
             exchange._sources = tuple(sources)
             exchange._serving = serve
             for protocol in PROTOCOLS:
@@ -117,9 +128,8 @@ class Bitswap:
         """See Exchange."""
         self._session_id += 1
         # The order of a session differs from peer to peer, so that receivers of one root have different pieces to trade.
-        machine = SessionMachine(
-            random.Random(bytes(self.host.peer_id) + bytes(root)), order=order, broadcast=broadcast
-        )
+        seeded = random.Random(bytes(self.host.peer_id) + bytes(root))
+        machine = SessionMachine(seeded, order=order, broadcast=broadcast, parameters=self._parameters)
         session = FetchSession(
             self,
             SessionId(self._session_id),
@@ -135,7 +145,7 @@ class Bitswap:
             session.add_provider(provider)
         ended = anyio.Event()
         scope = anyio.CancelScope()
-        self._tasks.start_soon(self._run_session, session, scope, ended)
+        self._tasks.start_soon(session.run, self._sources, scope, ended)
         self._tick_event.set()
         try:
             yield session
@@ -248,10 +258,10 @@ class Bitswap:
         link = self._links.get(peer)
         return link is not None and len(link.wants) > 0
 
-    def _progress(self, peer: PeerId) -> None:
+    def _progress(self, peer: PeerId, size: int) -> None:
         now = anyio.current_time()
         for session in self._sessions.values():
-            session.machine.receive_progress(peer, now)
+            session.machine.receive_progress(peer, now, size)
 
     def _receive(self, peer: PeerId, message: Message, loan: Loan | None) -> None:
         now = anyio.current_time()
@@ -367,16 +377,6 @@ class Bitswap:
         session.machine.peer_connected(peer)
         if self._swarm is not None and peer in session.addresses:
             self._swarm.ask(session.root, peer)
-
-    async def _run_session(self, session: FetchSession, scope: anyio.CancelScope, ended: anyio.Event) -> None:
-        try:
-            with scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(session.keep_blocks)
-                    for source in self._sources:
-                        tasks.start_soon(session.find_providers, source)
-        finally:
-            ended.set()
 
     async def _run_ticker(self) -> None:
         while True:

@@ -13,17 +13,11 @@ from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, SizeEstimate
-from stack.bitswap.session_pool import WantPool
+from stack.bitswap.session_pool import RANK_INTERVAL, WINDOW_PART, WantPool
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
 from stack.sansio.interfaces import Randomness
-
-WINDOW_PART = 64
-"""Of all that is wanted, so much is asked for ahead of one provider that is alone: receivers of one file need pieces to trade."""
-
-RANK_INTERVAL = 0.1
-"""Seconds between two rankings by rarity: as often as ranges are told. One costs about 1 ms for 20 peers."""
 
 
 class SessionMachine:
@@ -152,6 +146,8 @@ class SessionMachine:
         self._sizes.count(size)
         if known is not None:
             known.count_block(size, known.release(want), now)
+        elif self._broadcast:
+            self.add_peer(peer)  # a small block came in place of HAVE
         self._finish(want, known)
 
     def receive_late_block(self, peer: PeerId, size: int, now: float) -> None:
@@ -159,6 +155,7 @@ class SessionMachine:
         known = self._peers.get(peer)
         if known is not None:
             known.duplicate_bytes += size
+            known.count_arrived(size)
             known.progress(now)
 
     def receive_wrong_block(self, peer: PeerId, now: float) -> None:
@@ -186,11 +183,11 @@ class SessionMachine:
         else:
             self._refused(known, want, now)
 
-    def receive_progress(self, peer: PeerId, now: float) -> None:
-        """Bytes came from this peer, not yet a whole message."""
+    def receive_progress(self, peer: PeerId, now: float, size: int = 0) -> None:
+        """So many bytes came from this peer, not yet a whole message."""
         known = self._peers.get(peer)
         if known is not None:
-            known.progress(now)
+            known.progress(now, size)
 
     def receive_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
         """Which leaves this peer has, None for all; the object may change later, and this is to be called again then."""
@@ -276,26 +273,27 @@ class SessionMachine:
     def _assign(self, now: float) -> None:
         if self._paused or not self._wants:
             return
-        filled = self._pool.fill()
-        if filled or (self._ranges_changed and now >= self._rank_at):
+        if self._pool.fill() or (self._ranges_changed and now >= self._rank_at):
             self._ranges_changed = False
             self._rank_at = now + RANK_INTERVAL
             self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
         idle = []
         # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
-        # Those few are asked for more ahead than others: what is new to the swarm comes in faster than it goes around, so that it
-        # is complete without its sharer while each of its peers still lacks a quarter.
+        # Those few are asked for more ahead: a swarm is then complete without them while each in it still lacks a quarter.
         ahead = min(self._parameters.window_together, self._sizes.expected * self._sequence // WINDOW_PART)
         least = ahead // max(1, sum(peer.full and not peer.poor for peer in self._ready()))
+        together = self._parameters.together_max - sum(peer.outstanding_bytes for peer in self._peers.values())
         for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
             if not peer.full:
                 self._probe(peer)
             room, count = peer.room(now, least if peer.full else 0)
+            room = min(room, together)
             if room <= 0 or count <= 0:
                 continue
             spared = self._order is Order.SPREAD and peer.may_be_spared(self._ready())
             if not self._pool.nothing_for(peer):
-                self._ask(peer, self._pool.pick(peer, room, count, self._sizes.expected, rare_only=spared), now)
+                picked = self._pool.pick(peer, room, count, self._sizes.expected, rare_only=spared)
+                together -= self._ask(peer, picked, now)
             if self._pool.nothing_for(peer) and not peer.poor and not (spared and self._pool.open):
                 idle.append(peer)
         if self._endgame and not self._pool.queued:
@@ -306,13 +304,14 @@ class SessionMachine:
     def _ready(self) -> Iterator[SessionPeer]:
         return (peer for peer in self._peers.values() if peer.state is PeerState.READY)
 
-    def _ask(self, peer: SessionPeer, wants: list[SessionWant], now: float) -> None:
-        if not wants:
-            return
+    def _ask(self, peer: SessionPeer, wants: list[SessionWant], now: float) -> int:
+        """Returns with how many bytes they are reckoned."""
         size = self._sizes.expected
         for want in wants:
             peer.ask(want, size, now)
-        self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants)))
+        if wants:
+            self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants)))
+        return size * len(wants)
 
     def _probe(self, peer: SessionPeer) -> None:
         """Ask a peer that has parts whether it has what ranges do not tell: wants that are no numbered leaves. It says HAVE

@@ -15,6 +15,9 @@ MIB = 1024 * 1024
 SPARING_PART = 0.5
 """Of a full peer's rate; what peers with parts must bring together so that it is spared."""
 
+TOGETHER_SECONDS = 2.0
+"""Of a limited download's rate: what is asked for ahead. More than any round trip, less than anybody's patience."""
+
 SAMPLE_SECONDS = 0.2
 """A rate is measured over this long: blocks come in lumps of a message."""
 
@@ -30,6 +33,9 @@ class SessionParameters:
     210, 32 MiB no more; event loops and disks stop for longer than any round trip."""
     window_max: int = 32 * MIB
     """Most: 1 Gbit/s over 250 ms. What arrives is bounded by receive buffers, not by this."""
+    together_max: int = 64 * 32 * MIB
+    """Most that all peers together are asked for ahead; a limited download asks for little, so that what it asks for comes
+    before its senders give up. At least one want is asked for."""
     wants_max: int = 512
     """Most wants at one peer: half of what a server keeps, so that two sessions fit (A46)."""
     size_guess: int = 256 * 1024
@@ -47,6 +53,8 @@ class SessionParameters:
     overdue_min: float = 10.0
     overdue_max: float = 30.0
     """A single want that a lively peer does not answer for 3 times what its queue should take, between the two, is moved."""
+    overdue_slow: float = 300.0
+    """The later one while a block is on its way from it: 1 MiB from one of eight receivers of 32 KiB/s takes so long."""
     rest_min: float = 0.25
     rest_max: float = 30.0
     """A peer that is of no use is tried again with one want after a rest that doubles between these."""
@@ -67,6 +75,11 @@ class SessionParameters:
     broadcast_peers: int = 32
     broadcast_wants: int = 4
     """To whom, and for how many wants, WANT_HAVE is sent while no provider is known."""
+
+    @classmethod
+    def limited(cls, rate: int) -> "SessionParameters":
+        """For a download of at most `rate` bytes a second."""
+        return cls(together_max=max(int(rate * TOGETHER_SECONDS), 1))
 
 
 class PeerState(Enum):
@@ -107,10 +120,13 @@ class SessionPeer:
 
     __slots__ = (
         "_measured",
+        "_pace",
         "_sample_bytes",
         "_sample_start",
+        "arriving",
         "blocks",
         "bytes",
+        "creeps",
         "delay",
         "dropped",
         "duplicate_bytes",
@@ -158,6 +174,10 @@ class SessionPeer:
         """Version of the pool in which nothing was left to probe."""
         self.searched = -1
         """Version of the pool in which nothing was found for this peer."""
+        self.arriving = 0
+        """Bytes of messages that are not whole yet."""
+        self.creeps = False
+        """Its last block came slowly, and was seen to come."""
         self.blocks = 0
         self.bytes = 0
         self.duplicate_bytes = 0
@@ -166,6 +186,8 @@ class SessionPeer:
         self._sample_bytes = 0
         self._sample_start = 0.0
         self._measured = False
+        self._pace: float | None = None
+        """Bytes a second while a block is on its way; of a slow peer known long before the block is here."""
 
     def __repr__(self) -> str:
         return f"<SessionPeer {self.peer} {self.state.value}, owes {len(self.outstanding)}>"
@@ -212,6 +234,7 @@ class SessionPeer:
             # Time in which it owed nothing does not count for its rate.
             self._sample_start += now - max(self.progress_at, self._sample_start)
             self.progress_at = now
+            self.arriving = 0
         self.outstanding[want] = (now, size)
         self.outstanding_bytes += size
         want.askers.add(self)
@@ -232,11 +255,16 @@ class SessionPeer:
             want.told.pop(self, None)
         self.probes.clear()
         self.probed = -1
+        self.arriving = 0
 
-    def progress(self, now: float) -> None:
-        """Something came from it."""
+    def progress(self, now: float, arrived: int = 0) -> None:
+        """Something came from it, `arrived` bytes of it part of a message that is not whole yet."""
         self.progress_at = now
         self.stalled = False
+        self.arriving += arrived
+        elapsed = now - self._sample_start
+        if arrived and elapsed >= SAMPLE_SECONDS:
+            self._pace = (self._sample_bytes + self.arriving) / elapsed
 
     def take_rest(self, now: float) -> None:
         """Leave it alone for a while, twice as long as the last time."""
@@ -249,6 +277,7 @@ class SessionPeer:
         self.bytes += size
         self.misses = 0
         self.rest = self.rest_until = 0.0
+        self.count_arrived(size)
         self.progress(now)
         self._sample_bytes += size
         if asked_at is not None:
@@ -269,6 +298,19 @@ class SessionPeer:
         wish = int(2 * max(self.rate, sample) * (self.delay or 0.0))
         self.window = min(max(wish, self.parameters.window_min), self.parameters.window_max)
 
+    def count_arrived(self, size: int) -> None:
+        """A whole block is here, wanted or not: it is no longer arriving."""
+        self.creeps = self._pace is not None and size > self._pace * self.parameters.stall_min
+        self.arriving = max(self.arriving - size, 0)
+        self._pace = None
+
+    @property
+    def speed(self) -> float | None:
+        """Bytes a second as far as is known: the rate of what came, or of what is coming where that is slower."""
+        if self._pace is None:
+            return self.rate
+        return min(self.rate, self._pace) if self.rate else self._pace
+
     def stall_at(self) -> float:
         """When it will have stalled if nothing comes from it."""
         patience = 20 * self.delay if self.delay is not None else self.parameters.stall_max
@@ -276,8 +318,12 @@ class SessionPeer:
 
     def overdue_at(self, asked_at: float) -> float:
         """When a want asked then is to be moved although the peer is lively."""
-        queue = 3 * self.outstanding_bytes / self.rate if self.rate else 0.0
-        return asked_at + min(max(queue, self.parameters.overdue_min), self.parameters.overdue_max)
+        speed, most = self.speed, self.parameters.overdue_max
+        if self.arriving or self.creeps:
+            # Its next block is coming before our eyes, however slowly: asking another for it would bring it twice.
+            most = self.parameters.overdue_slow
+        queue = 3 * self.outstanding_bytes / speed if speed else 0.0
+        return asked_at + min(max(queue, self.parameters.overdue_min), most)
 
     def time_for(self, extra: int) -> float:
         """Seconds until it has sent all it owes and `extra` bytes more; a guess while its rate is unknown."""
@@ -288,7 +334,8 @@ class SessionPeer:
     def time_left(self, want: SessionWant, now: float) -> float:
         """Seconds until it sends a want it owes; one that has been silent for long is expected to be so as long again."""
         silent = now - max(self.progress_at, self.outstanding[want][0])
-        return max(silent, self.outstanding_bytes / self.rate if self.rate else 0.0)
+        speed = self.speed
+        return max(silent, max(self.outstanding_bytes - self.arriving, 0) / speed if speed else 0.0)
 
     def report(self) -> PeerReport:
         """For progress lines."""
@@ -296,6 +343,7 @@ class SessionPeer:
             peer=self.peer,
             blocks=self.blocks,
             bytes=self.bytes,
+            arriving=self.arriving,
             duplicate_bytes=self.duplicate_bytes,
             wrong_blocks=self.wrong_blocks,
             rate=self.rate or 0.0,

@@ -7,6 +7,12 @@ from stack.bitswap.interfaces import Order
 from stack.bitswap.session_peer import SessionPeer, SessionWant
 from stack.protocols.providers.ranges import LeafRanges
 
+WINDOW_PART = 64
+"""Of all that is wanted, so much is asked for ahead of those who have it all: receivers of one file need pieces to trade."""
+
+RANK_INTERVAL = 0.1
+"""Seconds between two rankings by rarity: as often as ranges are told. One costs about 1 ms for 20 peers."""
+
 
 class WantPool:
     """Getters: `open`, `queued`, `nothing_for`. Commands: `add`, `reopen`, `discard`, `fill`, `rank`, `open_up`.

@@ -179,6 +179,17 @@ class FetchSession:
         self.machine.receive_ranges(peer, ranges)
         self._hub.drain(self)
 
+    async def run(self, sources: Sequence[ProviderSource], scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        """Keep blocks and look for providers until `scope` is cancelled; `ended` tells that it is over."""
+        try:
+            with scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.keep_blocks)
+                    for source in sources:
+                        tasks.start_soon(self.find_providers, source)
+        finally:
+            ended.set()
+
     async def find_providers(self, source: ProviderSource) -> None:
         """Take all that this source finds. Runs as long as the session, or until the source ends."""
         try:

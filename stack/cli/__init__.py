@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "connect": "stack.cli.peers:connect",
     "disconnect": "stack.cli.peers:disconnect",
     "ping": "stack.cli.peers:ping",
+    "pubsub": "stack.cli.pubsub:pubsub",
     "pin": "stack.cli.pin:pin",
     "gc": "stack.cli.repo:gc",
     "repo": "stack.cli.repo:repo",

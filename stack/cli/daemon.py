@@ -7,7 +7,16 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
-from stack.cli.types import config, listen_option
+from stack.cli.types import (
+    bootstrap_option,
+    config,
+    discovery_flags,
+    down_option,
+    limit_flags,
+    listen_option,
+    mdns_option,
+    up_option,
+)
 from stack.errors import Refused
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import GetIdentity
@@ -16,9 +25,22 @@ from stack.node.home import Home
 
 @click.command()
 @listen_option
-def daemon(listen: tuple[Multiaddr, ...]) -> None:
+@bootstrap_option
+@mdns_option
+@up_option
+@down_option
+@click.option("--perf", is_flag=True, help="Serve measurements (`stack bench perf`) to whoever asks.")
+def daemon(
+    listen: tuple[Multiaddr, ...],
+    bootstrap: tuple[Multiaddr, ...],
+    no_mdns: bool,
+    up: int | None,
+    down: int | None,
+    perf: bool,
+) -> None:
     """Run a node: serve what is shared, and do what other commands of this home ask."""
-    settings = config("daemon", listen=tuple(str(address) for address in listen) or None)
+    flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down), "perf": perf or None}
+    settings = config("daemon", listen=tuple(str(address) for address in listen) or None, **flags)
 
     async def work() -> None:
         from stack.node.node import Node

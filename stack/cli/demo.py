@@ -126,7 +126,7 @@ class _Round:
     async def _process(self, name: str, *arguments: str) -> AsyncIterator[anyio.abc.Process]:
         home = self._place / name
         home.mkdir(parents=True)
-        environment = {**os.environ, "STACK_HOME": str(home), "STACK_LISTEN": "/ip4/127.0.0.1/tcp/0"}
+        environment = {**os.environ, "STACK_HOME": str(home), "STACK_LISTEN": "/ip4/127.0.0.1/tcp/0", "STACK_MDNS": "0"}
         command = [sys.executable, "-m", "stack", *arguments]
         async with await anyio.open_process(
             command, env=environment, stdin=None, stderr=subprocess.DEVNULL, cwd=home

@@ -15,11 +15,13 @@ from stack.cli.app import run_async
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
 from stack.errors import StackError
-from stack.node.api import GetIdentity, GetReach, GetRepoStat
+from stack.node.api import DiscoveryFact, GetDiscovery, GetIdentity, GetReach, GetRepoStat
 from stack.node.config import Config
 from stack.node.exits import PARTIAL
 
 LOW_SPACE = 1 << 30
+DISCOVERY_SECONDS = 3.0
+"""For neighbours to answer, and for bootstrap peers to be tried."""
 OLDEST_CLOCK = 1_700_000_000
 """A clock before 2023 is wrong; records with dates would be refused by others."""
 
@@ -41,7 +43,7 @@ def doctor(quick: bool, as_json: bool) -> int:
     findings = list(_machine())
     settings: Config | None = None
     try:
-        settings = config("command")
+        settings = config("doctor")
         findings.append(Finding("settings", "ok", str(settings.home)))
     except StackError as error:
         findings.append(Finding("settings", "problem", str(error)))
@@ -84,6 +86,11 @@ def _bind(family: int, host: str) -> None:
         probe.bind((host, 0))
 
 
+def _of_discovery(fact: DiscoveryFact) -> Finding:
+    about = f"{fact.what} {fact.subject}".strip()
+    return Finding(about, "warning" if fact.ok is False else "ok", fact.detail)
+
+
 async def _node(settings: Config) -> list[Finding]:
     findings = []
     assert settings.home is not None
@@ -103,6 +110,8 @@ async def _node(settings: Config) -> list[Finding]:
                 findings.append(
                     Finding("reach", "ok", "start `stack daemon` or `stack share` to learn who can reach it")
                 )
+            facts = await api.ask(GetDiscovery(seconds=DISCOVERY_SECONDS))
+            findings += [_of_discovery(fact) for fact in facts]
     except StackError as error:
         findings.append(Finding("node", "problem", str(error)))
     free = shutil.disk_usage(settings.home if settings.home.exists() else settings.home.anchor).free

@@ -9,8 +9,20 @@ import click
 
 from stack.cli import output
 from stack.cli.app import complain, run_async
-from stack.cli.session import open_api
-from stack.cli.types import SOURCE, config, from_option, json_option, timeout_option
+from stack.cli.session import note_limits, open_api
+from stack.cli.types import (
+    SOURCE,
+    bootstrap_option,
+    config,
+    discovery_flags,
+    down_option,
+    from_option,
+    json_option,
+    limit_flags,
+    mdns_option,
+    timeout_option,
+    up_option,
+)
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.files.events import (
@@ -34,6 +46,10 @@ from stack.node.exits import INTERRUPTED, PARTIAL
 @click.argument("source", type=SOURCE)
 @click.option("-o", "--output", "target", metavar="OUT", help="File or directory to write (default: the shared name).")
 @from_option
+@bootstrap_option
+@mdns_option
+@up_option
+@down_option
 @timeout_option
 @click.option("--deadline", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Give up after so long in all.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only these files of a directory; may be repeated.")
@@ -46,6 +62,10 @@ def get(
     source: str,
     target: str | None,
     providers: tuple[Multiaddr, ...],
+    bootstrap: tuple[Multiaddr, ...],
+    no_mdns: bool,
+    up: int | None,
+    down: int | None,
     timeout: float | None,
     deadline: float | None,
     include: tuple[str, ...],
@@ -72,10 +92,11 @@ def get(
         serve=not no_serve,
         detach=detach,
     )
-    settings = config("get", serve=not no_serve)
+    settings = config("get", serve=not no_serve, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down))
 
     async def work() -> int:
         async with open_api(settings) as api:
+            note_limits(api, up, down)
             finished = await _fetch(api, request, quiet=as_json or as_lines, lines=as_lines)
             if finished is None:
                 return 0
@@ -131,6 +152,7 @@ class _Screen:
             case FetchStarted():
                 files = f", {output.count(event.files, 'file')}" if event.files > 1 else ""
                 bar.say(f"{event.name or event.root}: {output.size(event.size)}{files} -> {event.target}")
+                bar.name(event.name or str(event.root))
             case FetchResumed():
                 bar.say(f"resuming: {output.size(event.bytes_present)} are here already")
             case FetchProgress():

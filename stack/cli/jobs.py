@@ -42,7 +42,7 @@ def jobs(ctx: click.Context, as_json: bool) -> None:
 @click.argument("id_", metavar="ID", type=int)
 @json_option
 def remove(id_: int, as_json: bool) -> int:
-    """Cancel a job and forget it; its part file stays."""
+    """Cancel a job and forget it; what it fetched so far stays on the disk, and is said."""
 
     async def work() -> int:
         async with open_api(config("command")) as api:
@@ -51,6 +51,10 @@ def remove(id_: int, as_json: bool) -> int:
             output.json_line(done)
         elif done.count:
             output.data(f"job {id_} is forgotten")
+            if done.kept is not None:
+                output.note(
+                    f"what it fetched stays in {done.kept}: delete it, or `stack get` it again to go on from there"
+                )
         else:
             output.note(f"there is no job {id_}")
         return 0 if done.count else NOT_FOUND

@@ -38,6 +38,14 @@ async def open_api(config: Config) -> AsyncIterator[Api]:
         home.release()
 
 
+def note_limits(api: Api, up: int | None, down: int | None) -> None:
+    """Say so when limits were typed that the node does not keep, because it runs already with its own."""
+    if isinstance(api, ControlClient) and (up is not None or down is not None):
+        note(
+            "--up and --down do nothing here: the node runs already; `stack config set upload_limit RATE` and start it again"
+        )
+
+
 async def _running(home: Home) -> ControlClient | None:
     """The node that holds this home, or None when this process now holds it."""
     with anyio.move_on_after(WAIT_SECONDS):

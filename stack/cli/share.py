@@ -8,8 +8,19 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
-from stack.cli.session import open_api
-from stack.cli.types import config, existing, json_option, listen_option
+from stack.cli.session import note_limits, open_api
+from stack.cli.types import (
+    bootstrap_option,
+    config,
+    discovery_flags,
+    down_option,
+    existing,
+    json_option,
+    limit_flags,
+    listen_option,
+    mdns_option,
+    up_option,
+)
 from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
@@ -33,20 +44,35 @@ LASTING_ROLES = ("daemon", "share")
 @click.option("--once", is_flag=True, help="End after one complete copy has gone out.")
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
 @listen_option
+@bootstrap_option
+@mdns_option
+@up_option
+@down_option
 @click.option("--no-qr", is_flag=True, help="No QR code.")
 @json_option
 def share(
-    paths: tuple[str, ...], once: bool, hidden: bool, listen: tuple[Multiaddr, ...], no_qr: bool, as_json: bool
+    paths: tuple[str, ...],
+    once: bool,
+    hidden: bool,
+    listen: tuple[Multiaddr, ...],
+    bootstrap: tuple[Multiaddr, ...],
+    no_mdns: bool,
+    up: int | None,
+    down: int | None,
+    no_qr: bool,
+    as_json: bool,
 ) -> None:
     """Share files or directories where they lie; prints a ticket for others to `stack get`.
 
     Nothing is copied and nothing is published: only who has the ticket can fetch. Several paths become one directory.
     """
     sources = tuple(existing(path) for path in paths)
-    settings = config("share", listen=tuple(str(address) for address in listen) or None)
+    flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
+    settings = config("share", listen=tuple(str(address) for address in listen) or None, **flags)
 
     async def work() -> None:
         async with open_api(settings) as api:
+            note_limits(api, up, down)
             shared = await _import(api, sources, hidden, quiet=as_json)
             if as_json:
                 output.json_line(shared)

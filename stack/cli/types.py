@@ -10,7 +10,7 @@ from stack.errors import DecodeError
 from stack.files.ticket import decode_ticket, is_ticket
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.config import Config, load
+from stack.node.config import Config, load, read_rate
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -106,12 +106,26 @@ class SizeType(click.ParamType[int]):
         return int(number)
 
 
+class RateType(click.ParamType[int]):
+    """Bytes a second, with an optional unit: `4M`, `500K`, `4MB/s`; 0 is no limit."""
+
+    name = "RATE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raises click's usage error."""
+        try:
+            return value if isinstance(value, int) else read_rate(str(value))
+        except ValueError:
+            self.fail(f"{_shown(value)} is not a rate such as 500K or 4MB/s", param, ctx)
+
+
 CID = CidType()
 MULTIADDR = MultiaddrType()
 SOURCE = SourceType()
 DAG_PATH = SourceType(tickets=False)
 PEER = PeerType()
 SIZE = SizeType()
+RATE = RateType()
 
 
 def _shown(value: object) -> str:
@@ -143,17 +157,49 @@ listen_option = click.option(
     "--listen", type=MULTIADDR, multiple=True, help="Listen here instead of on the stored port of all interfaces."
 )
 
+bootstrap_option = click.option(
+    "--bootstrap",
+    type=MULTIADDR,
+    multiple=True,
+    help="Find others through this peer, and stay connected to it; may be given several times.",
+)
+mdns_option = click.option(
+    "--no-mdns", is_flag=True, help="Do not look for peers on the local network, nor be found there."
+)
+
+
+def discovery_flags(bootstrap: tuple[Multiaddr, ...], no_mdns: bool) -> dict[str, object]:
+    """What `bootstrap_option` and `mdns_option` gave, as settings."""
+    return {"bootstrap": tuple(map(str, bootstrap)) or None, "mdns": False if no_mdns else None}
+
+
+up_option = click.option("--up", type=RATE, help="Send at most so many bytes a second, as 500K or 4M; 0 is no limit.")
+down_option = click.option("--down", type=RATE, help="Receive at most so many bytes a second.")
+
+
+def limit_flags(up: int | None, down: int | None) -> dict[str, object]:
+    """What `up_option` and `down_option` gave, as settings."""
+    return {"upload_limit": up, "download_limit": down}
+
+
 __all__ = [
     "CID",
     "DAG_PATH",
     "MULTIADDR",
     "PEER",
+    "RATE",
     "SIZE",
     "SOURCE",
+    "bootstrap_option",
     "config",
+    "discovery_flags",
+    "down_option",
     "existing",
     "from_option",
     "json_option",
+    "limit_flags",
     "listen_option",
+    "mdns_option",
     "timeout_option",
+    "up_option",
 ]

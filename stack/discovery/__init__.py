@@ -1,0 +1,1 @@
+"""How peers are found: mDNS on the local network, a bootstrap list, and those of earlier runs."""

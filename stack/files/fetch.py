@@ -16,7 +16,7 @@ from stack.bitswap.interfaces import Exchange, Provider, ProviderSource, Session
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
-from stack.errors import DecodeError, FetchError, NoSpace, StackError
+from stack.errors import DecodeError, FetchError, NoSpace, Refused, StackError
 from stack.files import target as targets
 from stack.files.events import EventQueue, FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch_file import fetch_file
@@ -222,7 +222,8 @@ class Fetch:
         """Decide where it goes, and write down that it goes there."""
         request, jobs = self.request, self._fetcher.jobs
         known = await jobs.jobs() if jobs is not None else []
-        earlier = [job.target for job in known if (job.root, job.path) == (request.root, request.path)]
+        same = [job for job in known if (job.root, job.path) == (request.root, request.path)]
+        earlier = [job.target for job in same]
         target = await anyio.to_thread.run_sync(
             partial(
                 targets.choose_target,
@@ -234,6 +235,9 @@ class Fetch:
                 earlier=earlier,
             )
         )
+        running = [job for job in same if job.state is JobState.RUNNING and job.target == target]
+        if running:
+            raise Refused(f"{target} is being fetched already: it is job {running[0].id}")
         self.target = target
         if jobs is not None:
             job = await jobs.start_job(request.root, request.path, target, name=target.name, options=request.options)
@@ -274,6 +278,7 @@ class Fetch:
         work.progress.total = total
         there = await anyio.to_thread.run_sync(targets.bytes_there, target)
         await anyio.to_thread.run_sync(targets.check_space, target, max(total - there, 0))
+        await self._record()
         self._events.put(
             FetchStarted(
                 root=self.request.root,

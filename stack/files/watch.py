@@ -71,6 +71,7 @@ class _Watcher:
         self._began = began
         self._moved_at = began
         self._figures = (0, 0)
+        self._came = 0
         self._told: FetchProgress | None = None
         self._told_quiet_at = began
         self._samples: deque[tuple[float, int]] = deque([(began, 0)])
@@ -81,8 +82,9 @@ class _Watcher:
     def look(self, reports: list[PeerReport], now: float) -> None:
         """Tell what has changed. Raises NoProvider, Stalled, DeadlinePassed."""
         figures = (self._work.progress.done, self._work.gatherer.received)
-        if figures != self._figures:
-            self._figures = figures
+        came = sum(report.bytes + report.arriving for report in reports)
+        if (figures, came) != (self._figures, self._came):
+            self._figures, self._came = figures, came
             self._moved_at = now
         lively = self._look_at_peers(reports)
         self._tell_progress(len(lively), now)
@@ -101,7 +103,7 @@ class _Watcher:
             if report.dropped is not None and report.peer not in self._dropped:
                 self._dropped.add(report.peer)
                 self._work.tell(PeerDropped(peer=report.peer, reason=report.dropped))
-        return [report for report in reports if report.bytes and self._is_lively(report)]
+        return [report for report in reports if (report.bytes or report.arriving) and self._is_lively(report)]
 
     def _is_lively(self, report: PeerReport) -> bool:
         connected = self._is_connected is None or self._is_connected(report.peer)

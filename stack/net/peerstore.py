@@ -61,7 +61,7 @@ class _Entry:
 
 class Peerstore:
     """Facts: `add_addresses`, `replace_addresses`, `dialled`, `add_record`, `identified`, `peer_connected`, `peer_disconnected`, `forget`.
-    Getters: `addresses`, `record`, `protocols`, `agent`, `peers`. `export` and `load` carry it over a restart."""
+    Getters: `addresses`, `was_dialled`, `record`, `protocols`, `agent`, `peers`. `export` and `load` carry it over a restart."""
 
     def __init__(self, *, peers_max: int = PEERS_MAX, records_max: int = RECORDS_MAX) -> None:
         self._peers: OrderedDict[PeerId, _Entry] = OrderedDict()
@@ -158,6 +158,11 @@ class Peerstore:
         entry.dialled = {address: expiry for address, expiry in entry.dialled.items() if expiry > now}
         told = sorted(entry.told, key=lambda a: (a not in entry.certified, -entry.told[a]))
         return unique([*sorted(entry.dialled, key=lambda a: -entry.dialled[a]), *told])
+
+    def was_dialled(self, peer: PeerId, now: float) -> bool:
+        """Whether an address that has not expired has led to the peer."""
+        entry = self._peers.get(peer)
+        return entry is not None and any(expiry > now for expiry in entry.dialled.values())
 
     def record(self, peer: PeerId) -> bytes | None:
         """The newest signed record of a peer, as it was received."""

@@ -21,9 +21,11 @@ from stack.sansio.budget import Reservation, Resource, Scope
 from stack.streams.interfaces import RawStream, StreamHandler
 from stack.trace import Trace
 from stack.transports.interfaces import Incoming, Listener, ListenError, Transport
+from stack.transports.late import protectable
 
 _log = logging.getLogger(__name__)
 
+CANNOT_BE_PRIVATE = "this transport cannot carry a private network"
 IDLE_SCOPES_MAX = 4096
 """Scopes of peers that hold nothing, kept before they are swept."""
 ACCEPT_PAUSE_SECONDS = 0.1
@@ -117,6 +119,8 @@ class Swarm:
         """See `Host.listen`."""
         for transport in self._transports:
             if transport.can_listen(address):
+                if self._upgrader.private and not protectable(transport, address):
+                    raise ListenError(address, CANNOT_BE_PRIVATE)
                 listener = await transport.listen(address)
                 self._listeners.append(listener)
                 self._tasks.start_soon(self._accept, listener)
@@ -126,6 +130,8 @@ class Swarm:
     async def establish(self, peer: PeerId | None, address: Multiaddr) -> Connection:
         """Dial one address. Raises TransportError, SecurityError, NegotiationError, LimitExceeded."""
         transport = next(transport for transport in self._transports if transport.can_dial(address))
+        if self._upgrader.private and not protectable(transport, address):
+            raise TransportError(CANNOT_BE_PRIVATE)
         room = self._transient.reserve(Resource.CONNECTIONS_OUT)
         try:
             stream = await transport.dial(address)

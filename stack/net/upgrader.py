@@ -15,7 +15,7 @@ from stack.muxers.interfaces import Muxer
 from stack.net.negotiate import select_one, serve
 from stack.sansio.budget import Scope
 from stack.security import SECURITY
-from stack.security.interfaces import Security
+from stack.security.interfaces import Protector, Security
 from stack.streams.interfaces import MuxedConnection, RawStream, SecureChannel
 from stack.streams.sealed import SealedStream
 
@@ -28,22 +28,32 @@ PHASE_SECONDS = 10.0
 class Upgrader:
     """Agrees on security and a muxer, in that order, at either end."""
 
-    def __init__(self, security: Mapping[str, Security], muxers: Mapping[str, Muxer]) -> None:
-        """Both by protocol id, preferred first."""
+    def __init__(
+        self, security: Mapping[str, Security], muxers: Mapping[str, Muxer], protector: Protector | None = None
+    ) -> None:
+        """Both by protocol id, preferred first; a `protector` stands in front of everything."""
+        self._protector = protector
         self._security = security
         self._muxers = muxers
 
+    @property
+    def private(self) -> bool:
+        """Only members of a private network get through."""
+        return self._protector is not None
+
     @staticmethod
-    def of(key: PrivateKey) -> "Upgrader":
+    def of(key: PrivateKey, protector: Protector | None = None) -> "Upgrader":
         """With every row of `SECURITY` and `MUXERS`."""
         security = _Rows(SECURITY, lambda make: cast(Security, make(key)))
-        return Upgrader(security, _Rows(MUXERS, lambda make: cast(Muxer, make())))
+        return Upgrader(security, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
 
     async def secure(self, stream: RawStream, *, outbound: bool, expected: PeerId | None) -> SecureChannel:
         """The first phase: who is there. Closes `stream` when it fails.
 
         Raises SecurityError (PeerIdMismatch), NegotiationError, TransportError (it broke, or took too long).
         """
+        if self._protector is not None:
+            stream = self._protector.protect(stream, outbound=outbound)
         async with _phase("security handshake", stream):
             if outbound:
                 name = await select_one(stream, list(self._security))

@@ -15,8 +15,11 @@ from stack.files.jobs import Jobs
 from stack.identity.keys import PrivateKey, generate
 from stack.net.host import Host, default_transports
 from stack.net.limits import NetLimits
+from stack.net.resolver import Resolver
+from stack.net.upgrader import Upgrader
 from stack.node.api import Api
 from stack.node.config import Config
+from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
 from stack.node.keystore import load_or_create
 from stack.node.listen import listen
@@ -31,6 +34,10 @@ from stack.transports.late import LateTransport
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
+    from stack.discovery.service import Discovery
+    from stack.gossipsub.service import PubSub
+    from stack.security.pnet.shell import PrivateNetwork
+
 
 def entry_points(group: str, name: str | None = None) -> "EntryPoints":
     """What other packages offer. Imported here: it costs 20 ms that most commands need not pay."""
@@ -40,7 +47,7 @@ def entry_points(group: str, name: str | None = None) -> "EntryPoints":
     return found if name is None else found.select(name=name)
 
 
-LISTENING_ROLES = frozenset({"daemon", "share", "get", "library"})
+LISTENING_ROLES = frozenset({"daemon", "share", "get", "library", "pubsub"})
 """Other commands open the home for a moment and need no port."""
 
 
@@ -74,6 +81,9 @@ class Parts:
     jobs: Jobs
     fetcher: Fetcher
     notices: tuple[str, ...]
+    pubsub: "PubSub | None"
+    discovery: "Discovery | None"
+    private: "PrivateNetwork | None"
 
 
 def resolve(table: dict[str, str], group: str, name: str) -> object:
@@ -98,7 +108,8 @@ def transports() -> list[Transport]:
 def service_names(config: Config) -> list[str]:
     """Our services, and those of other packages where the node serves anybody: to look for them costs 30 ms."""
     found = entry_points(group="stack.services") if config.role in LISTENING_ROLES else ()
-    return [*SERVICES, *(entry.name for entry in found if entry.name not in SERVICES)]
+    ours = [name for name in SERVICES if name != "perf" or config.perf]
+    return [*ours, *(entry.name for entry in found if entry.name not in SERVICES)]
 
 
 @asynccontextmanager
@@ -113,9 +124,24 @@ async def control_socket(api: Api, home: Home | None) -> AsyncIterator[ControlSo
 
 
 @asynccontextmanager
+async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator["PubSub | None"]:
+    """gossipsub with scores and peer exchange, where the node serves anybody. Loaded here: it costs 50 ms of 300."""
+    if not config.pubsub or config.role not in LISTENING_ROLES:
+        yield None
+        return
+    from stack.gossipsub.params import GossipsubParams, PeerScoreParams
+    from stack.gossipsub.service import PubSub
+
+    params = GossipsubParams(score=PeerScoreParams(), do_px=True)
+    async with PubSub.open(host, key, params=params, record_of=host.peerstore.record) as pubsub:
+        yield pubsub
+
+
+@asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Parts]:
     """Everything running, in the order in which one thing needs another; left in the opposite order."""
     key = load_or_create(config.home, config.key_type) if config.home else generate(config.key_type)
+    private = private_network(config)
     trace = TraceFan()
     system = {**NetLimits().system, Resource.BYTES: config.memory_limit}
     limits = NetLimits(low_water=config.low_water, high_water=config.high_water, system=system)
@@ -126,17 +152,37 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         blocks = cast(BlockStore, await stack.enter_async_context(opened))
         jobs = await Jobs.open(config.home / "jobs.sqlite" if config.home else None)
         stack.push_async_callback(jobs.aclose)
-        host = await stack.enter_async_context(Host(key, transports=transports(), limits=limits, trace=trace))
+        host = await stack.enter_async_context(
+            Host(
+                key,
+                transports=transports(),
+                upgrader=Upgrader.of(key, private),
+                resolver=Resolver(lookup_text=lookup_text),
+                limits=limits,
+                trace=trace,
+            )
+        )
         for service in service_names(config):
             row = resolve(SERVICES, "stack.services", service)
             if service != "providers":  # that one also takes the book, below
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
         book = RangeBook()
         swarm = await stack.enter_async_context(ProvidersService.open(host, book if config.serve else None))
-        exchange = await stack.enter_async_context(Bitswap.open(host, blocks, swarm=swarm, serve=config.serve))
+        exchange = await stack.enter_async_context(
+            Bitswap.open(
+                host,
+                blocks,
+                swarm=swarm,
+                serve=config.serve,
+                upload=config.upload_limit or 0,
+                download=config.download_limit or 0,
+            )
+        )
+        pubsub = await stack.enter_async_context(_pubsub(host, key, config))
         notices: list[str] = []
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)
+        discovery = await stack.enter_async_context(discovering(host, config, private))
         yield Parts(
             key=key,
             trace=trace,
@@ -147,4 +193,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             jobs=jobs,
             fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs),
             notices=tuple(notices),
+            pubsub=pubsub,
+            discovery=discovery,
+            private=private,
         )

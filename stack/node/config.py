@@ -14,6 +14,11 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.node.home import default_home
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+BOOTSTRAP_MAX = 64
+"""Addresses in the list; each is a connection that is never trimmed."""
+
+RATE_MIN = 16 * 1024
+"""Bytes a second: other nodes grant a block so much, and some seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +29,26 @@ class Config:
     """Folder of the node; None keeps everything in memory."""
     role: str = "library"
     """What the process was started as; shown by `stack id`."""
+    mdns: bool = False
+    """Find peers on the local network, and be found. Commands do unless told otherwise, programs when they ask for it."""
+    bootstrap: tuple[str, ...] = ()
+    """Multiaddrs of peers that are dialled at the start and kept; others are found through them."""
+    swarm_key: Path | None = None
+    """The pre-shared key of a private network, as Kubo writes it. Unset: `swarm.key` in the home, if it is there."""
+    remember_peers: bool = False
+    """Keep a list of peers in the home, and dial some of them at the start. Commands do, programs when they ask for it."""
     listen: tuple[str, ...] = ()
     """Multiaddrs to listen on. Empty: the stored port on all interfaces with a home, a free port on loopback without."""
     serve: bool = True
     """Answer what others ask for; False on metered lines."""
+    upload_limit: int | None = None
+    """Most bytes of blocks a second that go to all peers together; None or 0 is no limit."""
+    download_limit: int | None = None
+    """The same of what comes."""
+    pubsub: bool = True
+    """Speak gossipsub (`node.pubsub`)."""
+    perf: bool = False
+    """Serve `/perf/1.0.0`: whoever asks gets as many bytes as it wants, so the specification advises to serve it only while measuring."""
     store: str = ""
     """Where blocks are kept: a name of `stack.blocks.STORES`, or of another package. Empty: `disk` with a home, else `memory`."""
     key_type: str = "ed25519"
@@ -46,13 +67,21 @@ class Config:
     def __post_init__(self) -> None:
         if not 1 <= self.low_water <= self.high_water:
             raise ConfigError("low_water must be at least 1 and at most high_water")
+        for name, rate in (("upload_limit", self.upload_limit), ("download_limit", self.download_limit)):
+            if rate and rate < RATE_MIN:
+                raise ConfigError(
+                    f"{name}: at least 16K bytes a second, or others give up on a block before it is there"
+                )
         if self.key_type not in ("ed25519", "secp256k1", "ecdsa", "rsa"):
             raise ConfigError(f"key_type: {self.key_type!r} is not one of ed25519, secp256k1, ecdsa, rsa")
-        for text in self.listen:
-            try:
-                Multiaddr.parse(text)
-            except DecodeError as error:
-                raise ConfigError(f"listen: {error}") from error
+        if len(self.bootstrap) > BOOTSTRAP_MAX:
+            raise ConfigError(f"bootstrap: more than {BOOTSTRAP_MAX} addresses")
+        for name, texts in (("listen", self.listen), ("bootstrap", self.bootstrap)):
+            for text in texts:
+                try:
+                    Multiaddr.parse(text)
+                except DecodeError as error:
+                    raise ConfigError(f"{name}: {error}") from error
 
 
 def _size(text: str) -> int | None:
@@ -61,7 +90,28 @@ def _size(text: str) -> int | None:
     if plain in ("", "none", "off"):
         return None
     scale = units.get(plain[-1], 1)
-    return int(float(plain[:-1] if plain[-1] in units else plain) * scale)
+    size = float(plain[:-1] if plain[-1] in units else plain) * scale
+    if not 0 <= size < 1 << 63:
+        raise ValueError(text)
+    return int(size)
+
+
+def read_rate(text: str) -> int:
+    """Bytes a second of `4M`, `500K`, `4MB/s`; 0 for no limit. Raises ValueError."""
+    return _size(text.strip().lower().removesuffix("/s")) or 0
+
+
+def _switch(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser().absolute() if text.strip() not in ("", "none") else None
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -70,6 +120,14 @@ def _list(text: str) -> tuple[str, ...]:
 
 SETTINGS: dict[str, Callable[[str], object]] = {
     "listen": _list,
+    "mdns": _switch,
+    "bootstrap": _list,
+    "swarm_key": _path,
+    "remember_peers": _switch,
+    "upload_limit": read_rate,
+    "download_limit": read_rate,
+    "pubsub": _switch,
+    "perf": _switch,
     "store": str,
     "key_type": str,
     "profile": str,
@@ -123,4 +181,4 @@ def load(
     wrong = sorted(set(values) - known)
     if wrong:
         raise ConfigError(f"{wrong[0]} is no setting")
-    return replace(Config(home=folder), **values)  # type: ignore[arg-type] # names and types were checked above
+    return replace(Config(home=folder, mdns=True, remember_peers=True), **values)  # type: ignore[arg-type] # names and types were checked above

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 import anyio.abc
@@ -27,13 +27,17 @@ from stack.node.shares import Shares
 from stack.node.traffic import Traffic
 from stack.trace import TraceFan
 
+if TYPE_CHECKING:
+    from stack.gossipsub.service import PubSub
+
 A = TypeVar("A")
 
 
 class Node:
     """A running node. Made by `Node.open`, a context; leaving it stops everything.
 
-    For programs: `add`, `share`, `get`, `fetch`, `cat`, `session`, `blocks`, `host`. For commands: `ask`, `watch`, `read`, `write`.
+    For programs: `add`, `share`, `get`, `fetch`, `cat`, `session`, `pubsub`, `blocks`, `host`. For commands: `ask`, `watch`,
+    `read`, `write`.
     """
 
     def __init__(self, config: Config, parts: Parts, tasks: anyio.abc.TaskGroup) -> None:
@@ -46,12 +50,17 @@ class Node:
         self.book = parts.book
         self.trace: TraceFan = parts.trace
         self.notices = parts.notices
+        self._pubsub = parts.pubsub
+        self.private = parts.private
+        """The private network this node is in; None for the public one."""
+        self.discovery = parts.discovery
+        """How peers are found; None where nobody is looked for."""
         self.shares = Shares(parts.blocks, parts.jobs, parts.book, parts.trace)
         self.traffic = Traffic()
         self.trace.add(self.traffic)
         self.tasks = tasks
-        self.running: dict[int, anyio.CancelScope] = {}
-        """Fetches of this process, by the number of their job."""
+        self.running: dict[int, tuple[anyio.CancelScope, anyio.Event]] = {}
+        """Fetches of this process, by the number of their job: what cancels each, and what tells that it has ended."""
         self.control: ControlSocket | None = None
         """Where other commands of this home are served; None without a home."""
 
@@ -94,6 +103,15 @@ class Node:
     def peer_id(self) -> PeerId:
         """Who this node is."""
         return self.host.peer_id
+
+    @property
+    def pubsub(self) -> "PubSub":
+        """Topics: `subscribe`, `publish`, `topics`, `peers`, validators. Raises Refused where it is off."""
+        if self._pubsub is None:
+            raise Refused(
+                "this node does not speak gossipsub: its setting `pubsub` is off, or it runs for one command only"
+            )
+        return self._pubsub
 
     def addresses(self) -> tuple[Multiaddr, ...]:
         """Where others can dial this node, each with `/p2p/`."""

@@ -57,7 +57,7 @@ class PatientSession:
         quiet_since = anyio.current_time()
         while True:
             await anyio.sleep(POLL_SECONDS)
-            delivered = sum(report.bytes for report in self._session.reports())
+            delivered = sum(report.bytes + report.arriving for report in self._session.reports())
             if delivered != self._delivered:
                 self._delivered, quiet_since = delivered, anyio.current_time()
             quiet = anyio.current_time() - quiet_since

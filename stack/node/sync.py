@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -13,6 +14,9 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import ImportFlags
 from stack.node.config import Config
 from stack.node.node import Node
+
+if TYPE_CHECKING:
+    from stack.gossipsub.shell import ReceivedMessage
 
 
 class SyncNode:
@@ -74,6 +78,32 @@ class SyncNode:
                         return
 
             yield each()
+
+    def publish(self, topic: str, data: bytes) -> bytes:
+        """See `PubSub.publish`."""
+        return self._portal.call(lambda: self._node.pubsub.publish(topic, data))
+
+    @contextmanager
+    def subscribe(self, topic: str) -> "Iterator[Iterator[ReceivedMessage]]":
+        """See `PubSub.subscribe`; each message is waited for."""
+        with self._portal.wrap_async_context_manager(self._node.pubsub.subscribe(topic)) as messages:
+
+            def each() -> "Iterator[ReceivedMessage]":
+                while True:
+                    try:
+                        yield self._portal.call(messages.__anext__)
+                    except StopAsyncIteration:
+                        return
+
+            yield each()
+
+    def topics(self) -> tuple[str, ...]:
+        """See `PubSub.topics`."""
+        return self._portal.call(lambda: self._node.pubsub.topics())
+
+    def topic_peers(self, topic: str | None = None) -> tuple[PeerId, ...]:
+        """See `PubSub.peers`."""
+        return self._portal.call(lambda: self._node.pubsub.peers(topic))
 
     def cat(self, source: str | Cid, *, offset: int = 0, length: int | None = None) -> bytes:
         """See `Node.cat`."""

@@ -7,6 +7,15 @@ from stack.identity.peer_id import PeerId
 from stack.streams.interfaces import RawStream, SecureChannel
 
 
+class Protector(Protocol):
+    """Stands in front of all security protocols: a private network's key, around every raw stream."""
+
+    def protect(self, stream: RawStream, *, outbound: bool) -> RawStream:
+        """A stream that only members of the network can use, in place of `stream`; closing it closes both. Its reads raise
+        SecurityError when the other end is no member."""
+        ...
+
+
 class Security(Protocol):
     """A row of `SECURITY`; constructed with our private key."""
 

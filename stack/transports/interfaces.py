@@ -52,7 +52,11 @@ class Listener(Protocol):
 
 
 class Transport(Protocol):
-    """Dials and listens on the addresses it understands; `/p2p` is not part of them."""
+    """Dials and listens on the addresses it understands; `/p2p` is not part of them.
+
+    A transport that gives plain streams of bytes says so by an attribute `protectable = True`: a private network's key can be
+    laid around them. One that encrypts and multiplexes by itself (QUIC) cannot carry a private network, and lacks it.
+    """
 
     def can_dial(self, address: Multiaddr) -> bool: ...
 

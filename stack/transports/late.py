@@ -16,6 +16,12 @@ def of_row(row: str) -> list[Transport]:
     return [cast(Transport, getattr(import_module(home), attribute)())]
 
 
+def protectable(transport: Transport, address: Multiaddr) -> bool:
+    """Whether a private network's key can be laid around the streams that `transport` gives for `address`."""
+    behind = transport.behind(address) if isinstance(transport, LateTransport) else transport
+    return getattr(behind, "protectable", False) is True
+
+
 class LateTransport:
     """Stands for the transports that `load` gives; comes last in the list of a host."""
 
@@ -27,6 +33,10 @@ class LateTransport:
         if self._transports is None:
             self._transports = self._load()
         return self._transports
+
+    def behind(self, address: Multiaddr) -> Transport | None:
+        """The one that understands an address."""
+        return next((each for each in self._all() if each.can_dial(address) or each.can_listen(address)), None)
 
     def can_dial(self, address: Multiaddr) -> bool:
         """See `Transport.can_dial`."""

@@ -34,6 +34,8 @@ _PROCESS = MemoryNetwork()
 class MemoryTransport:
     """A `Transport` for `/memory/<number>`."""
 
+    protectable = True
+
     def __init__(self, network: MemoryNetwork = _PROCESS) -> None:
         self._network = network
 

@@ -29,6 +29,8 @@ _FORMS = (("ip4", "tcp"), ("ip6", "tcp"), ("ip6zone", "ip6", "tcp"))
 class TcpTransport:
     """A `Transport` for plain TCP."""
 
+    protectable = True
+
     def can_dial(self, address: Multiaddr) -> bool:
         """True for an IP address with a TCP port and nothing behind it."""
         return address.protocols in _FORMS

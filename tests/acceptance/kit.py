@@ -62,6 +62,8 @@ class Machine:
             "XDG_RUNTIME_DIR": str(place),
             "STACK_HOME": str(self.home),
             "STACK_LISTEN": listen,
+            "STACK_MDNS": "0",
+            "STACK_REMEMBER_PEERS": "0",
             "PYTHONPATH": str(Path(stack.__file__).parent.parent),
             **(settings or {}),
         }

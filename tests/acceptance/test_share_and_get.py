@@ -183,7 +183,7 @@ def test_the_daemon_says_who_it_is_and_ends_cleanly_when_told(sharer: Machine) -
 
 
 def test_peers_see_ping_and_measure_each_other(sharer: Machine, receiver: Machine) -> None:
-    with sharer.daemon(), receiver.daemon():
+    with sharer.daemon("--perf"), receiver.daemon():
         address = sharer.address()
         peer_id = address.rpartition("/")[2]
         assert good(receiver.run("connect", address, "--json")).json["peer_id"] == peer_id

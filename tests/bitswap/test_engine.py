@@ -430,3 +430,28 @@ def test_A48_identity_cids_and_weak_hashes_are_passed_over() -> None:
     server.wants(ALICE, Want(Cid.of(b"x", hash="identity"), send_dont_have=True), Want(weak, send_dont_have=True))
     assert server.engine.wants == 0
     assert server.effects() == []
+
+
+def test_a_limited_upload_serves_so_many_peers_at_a_time_and_the_others_after_them() -> None:
+    server = Server(EngineParameters(peers_at_once=2, message=100, outstanding_start=100, outstanding_least=100))
+    server.sizes = dict.fromkeys(CIDS, 100)
+    for peer in (ALICE, BOB, CAROL):
+        server.wants(peer, Want(CIDS[0]), Want(CIDS[1]))
+    first = server.sends()
+    assert [message.peer for message in first] == [ALICE, BOB]
+    server.sent(first[0])
+    (second,) = server.sends()
+    assert second.peer == CAROL  # the least served is next, not who has just had its turn
+    server.sent(first[1])
+    assert [message.peer for message in server.sends()] == [ALICE]
+
+
+def test_a_limited_upload_has_short_messages_and_little_on_its_way() -> None:
+    slow, fast = EngineParameters.limited(100_000), EngineParameters.limited(400 * MIB)
+    assert (slow.message, slow.outstanding_most, slow.peers_at_once) == (10_000, 256 * KIB, 12)
+    assert (fast.message, fast.outstanding_most) == (MIB, 4 * MIB)
+    assert EngineParameters.limited(1).peers_at_once == 1
+    server = Server(slow)
+    server.sizes = dict.fromkeys(CIDS, 256 * KIB)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:8]))
+    assert [len(message.cids) for message in server.sends()] == [1]

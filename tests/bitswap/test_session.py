@@ -400,6 +400,15 @@ def test_peers_that_have_parts_take_before_those_that_have_all() -> None:
     assert sorted(asked[ALICE]) == [4, 5, 6, 7, 8, 9]
 
 
+def test_peers_that_have_all_are_asked_for_more_ahead_than_those_with_parts() -> None:
+    fetch = Fetch(2000, ALICE, order=Order.SPREAD, leaves=True, window_min=4 * SIZE, window_together=16 * SIZE)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 2000, (0, 1000))
+    asked = fetch.asked()
+    assert (len(asked[ALICE]), len(asked[BOB])) == (16, 4)
+
+
 def test_rarity_does_not_disturb_the_order_of_the_file() -> None:
     fetch = Fetch(10, ALICE, leaves=True, window_min=SIZE)
     fetch.machine.pause()
@@ -1186,6 +1195,22 @@ def test_a_known_provider_makes_a_broadcast_needless() -> None:
     assert fetch.drain() == [Connect(peer=ALICE)]
     fetch.machine.peer_unreachable(ALICE, fetch.now, reason="gone for good")
     assert Ask(peer=BOB, cids=(CIDS[0],), have=True) in fetch.drain()
+
+
+def test_a_stranger_that_sends_the_block_in_place_of_have_is_a_provider() -> None:
+    # Kubo does so with blocks of up to 1 KiB, the root of most files among them
+    fetch = Fetch(10, broadcast=True)
+    fetch.machine.peer_connected(ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0, 500)
+    assert fetch.asked() == {ALICE: list(range(1, 10))}
+
+
+def test_a_block_from_a_stranger_makes_no_provider_without_broadcast() -> None:
+    fetch = Fetch(2)
+    fetch.machine.peer_connected(ALICE)
+    fetch.block(ALICE, 0)
+    assert fetch.machine.providers == 0
 
 
 def test_have_from_a_stranger_is_not_believed_without_broadcast() -> None:

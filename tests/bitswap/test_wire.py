@@ -15,11 +15,12 @@ from stack.bitswap.messages import (
 from stack.bitswap.session_peer import SessionParameters, SessionPeer
 from stack.bitswap.wire import shell as wire
 from stack.bitswap.wire.buffers import KEPT_BYTES_MAX, SIZES, MessageBuffers, buffer_size
-from stack.bitswap.wire.shell import RECEIVE_PEER_MAX, Lane, Loan, Receiver, seconds_for
+from stack.bitswap.wire.shell import RECEIVE_PEER_MAX, Lane, Loan, Receiver, Throttle, pieces_of, seconds_for
 from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.net.host import Host
 from stack.sansio.budget import Resource
+from stack.sansio.interfaces import Buffer
 from tests.bitswap.exchanges import some_blocks
 from tests.bitswap.simulation import cid_of, peer_named
 from tests.net.hosts import connect, hosts, settled
@@ -71,18 +72,20 @@ def test_a_session_peer_shows_its_state() -> None:
 class Inbox:
     """What a receiver hands over."""
 
-    def __init__(self, host: Host, *, asked: bool = True) -> None:
+    def __init__(self, host: Host, *, asked: bool = True, throttle: Throttle | None = None) -> None:
         self.messages: list[tuple[Message, Loan | None]] = []
         self.progress = 0
-        self.receiver = Receiver(host, receive=self._receive, progress=self._progress, asked=lambda peer: asked)
+        self.receiver = Receiver(
+            host, receive=self._receive, progress=self._progress, asked=lambda peer: asked, throttle=throttle
+        )
         self.errors: list[Exception] = []
         host.handle(PROTOCOL_1_2, self.receiver.serve)
 
     def _receive(self, peer: PeerId, message: Message, loan: Loan | None) -> None:
         self.messages.append((message, loan))
 
-    def _progress(self, peer: PeerId) -> None:
-        self.progress += 1
+    def _progress(self, peer: PeerId, size: int) -> None:
+        self.progress += size
 
 
 @pytest.mark.anyio
@@ -296,3 +299,60 @@ async def test_a_send_that_is_not_taken_ends_in_time(monkeypatch: pytest.MonkeyP
 
 def test_limits_are_errors_of_a_send() -> None:
     assert LimitExceeded in wire.SEND_ERRORS
+
+
+def test_pieces_are_the_same_bytes_without_copies() -> None:
+    buffers: list[Buffer] = [b"abc", bytearray(b"defgh"), b"", memoryview(b"ijklmnopqrst"), b"u"]
+    pieces = [b"".join(piece) for piece in pieces_of(buffers, 5)]
+    assert pieces == [b"abcde", b"fghij", b"klmno", b"pqrst", b"u"]
+    assert list(pieces_of([], 5)) == []
+    assert [b"".join(piece) for piece in pieces_of([b"12345"], 5)] == [b"12345"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("upload", [True, False])
+async def test_a_throttle_bounds_all_streams_together_and_shares_the_rate(upload: bool) -> None:
+    rate, size = 2_000_000, 200_000
+    (block,) = some_blocks(1, size)
+    async with hosts(4, identify=False) as [here, *others]:
+        throttle = Throttle(rate)
+        began = anyio.current_time()
+        ends: list[float] = []
+        inboxes = [Inbox(host) for host in others] if upload else [Inbox(here, throttle=throttle)]
+
+        async def move(other: Host) -> None:
+            lane = Lane(here, other.peer_id, throttle) if upload else Lane(other, here.peer_id)
+            await lane.send(lambda protocol: encode_message(OutgoingMessage(blocks=[block]), protocol=protocol))
+            ends.append(anyio.current_time() - began)
+
+        for other in others:
+            await connect(here, other)
+        async with anyio.create_task_group() as tasks:
+            for other in others:
+                tasks.start_soon(move, other)
+        await settled(lambda: sum(len(inbox.messages) for inbox in inboxes) == 3)
+        took = anyio.current_time() - began
+        assert took >= 3 * size / rate - 0.1 - 0.01  # all but the burst of a tenth of a second
+        if upload:
+            assert min(ends) > 0.5 * max(ends)
+        for inbox in inboxes:
+            for _, loan in inbox.messages:
+                assert loan is not None
+                loan.release()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("upload", [True, False])
+async def test_waiting_for_a_throttle_is_not_counted_against_the_peer(
+    upload: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "seconds_for", lambda size: 0.1)
+    monkeypatch.setattr(wire, "ASKED_PATIENCE", 100 if upload else 1)
+    (block,) = some_blocks(1, 200_000)
+    async with hosts(2, identify=False) as [here, there]:
+        inbox = Inbox(here, throttle=None if upload else Throttle(400_000))
+        await connect(there, here)
+        lane = Lane(there, here.peer_id, Throttle(400_000) if upload else None)
+        await lane.send(lambda protocol: encode_message(OutgoingMessage(blocks=[block]), protocol=protocol))
+        await settled(lambda: len(inbox.messages) == 1)
+        assert inbox.progress > 180_000

@@ -9,7 +9,31 @@ from stack.node.config import Config, load, read_setting
 
 
 def test_defaults_hold_when_nothing_is_set(tmp_path: Path) -> None:
-    assert load({}, home=tmp_path, environment={}) == Config(home=tmp_path)
+    assert load({}, home=tmp_path, environment={}) == Config(home=tmp_path, mdns=True, remember_peers=True)
+
+
+def test_programs_speak_on_no_network_unless_they_ask_for_it(tmp_path: Path) -> None:
+    for config in (Config(), Config(home=tmp_path)):
+        assert not config.mdns
+        assert not config.remember_peers
+        assert config.bootstrap == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", True), ("Yes", True), ("on", True), ("0", False), ("false", False)]
+)
+def test_switches_are_read_as_people_write_them(tmp_path: Path, text: str, expected: bool) -> None:
+    assert load({}, home=tmp_path, environment={"STACK_MDNS": text}).mdns is expected
+
+
+def test_the_bootstrap_list_comes_from_the_file_and_the_flag(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('bootstrap = ["/dnsaddr/example.com", "/ip4/1.2.3.4/tcp/1"]\nmdns = false\n')
+    settings = load({}, home=tmp_path, environment={})
+    assert settings.bootstrap == ("/dnsaddr/example.com", "/ip4/1.2.3.4/tcp/1")
+    assert not settings.mdns
+    assert load({"bootstrap": ("/ip4/5.6.7.8/tcp/1",)}, home=tmp_path, environment={}).bootstrap == (
+        "/ip4/5.6.7.8/tcp/1",
+    )
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
@@ -37,6 +61,9 @@ def test_sizes_have_units(text: str, size: int | None) -> None:
         ("low_water = 9\nhigh_water = 3", "high_water"),
         ('key_type = "dsa"', "key_type"),
         ('listen = ["nowhere"]', "listen"),
+        ('bootstrap = ["nowhere"]', "bootstrap"),
+        (f"bootstrap = {['/ip4/1.2.3.4/tcp/1'] * 65}", "bootstrap: more than"),
+        ("mdns = 7", "mdns"),
         ("listen = [", "config.toml"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from stack import Cid, Config, Node
 from stack.control.server import REQUESTS
-from stack.errors import DecodeError, FetchError, LimitExceeded, NoProvider, Refused
+from stack.errors import DecodeError, FetchError, LimitExceeded, NegotiationError, NoProvider, Refused
 from stack.files.events import FetchFinished, FetchStarted
 from stack.node.api import (
     Add,
@@ -182,8 +182,15 @@ async def test_pins_keep_and_garbage_goes(tmp_path: Path) -> None:
             assert [event.problem async for event in events] == [None]
 
 
-async def test_peers_are_connected_measured_and_disconnected() -> None:
+async def test_perf_is_off_unless_asked_for() -> None:
     async with Node.open() as one, Node.open() as two:
+        assert "/perf/1.0.0" not in (await one.ask(GetIdentity())).protocols
+        with pytest.raises(NegotiationError, match="stack daemon --perf"):
+            await two.ask(Perf(address=one.addresses()[0], upload=1, download=1))
+
+
+async def test_peers_are_connected_measured_and_disconnected() -> None:
+    async with Node.open(Config(perf=True)) as one, Node.open() as two:
         address = one.addresses()[0]
         assert (await two.ask(Connect(address=address))).peer_id == str(one.peer_id)
         async with two.watch(Ping(target=str(one.peer_id), count=2)) as replies:

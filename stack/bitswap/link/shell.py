@@ -17,7 +17,7 @@ from stack.bitswap.messages import (
 )
 from stack.bitswap.wants import PeerWants
 from stack.bitswap.wire.buffers import MessageBuffers
-from stack.bitswap.wire.shell import SEND_ERRORS, Lane
+from stack.bitswap.wire.shell import SEND_ERRORS, Lane, Throttle
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, DirectReads, SourceChanged
 from stack.errors import NegotiationError, StoreError
 from stack.identity.peer_id import PeerId
@@ -46,6 +46,8 @@ class LinkOwner(Protocol):
     def store(self) -> BlockStore: ...
     @property
     def engine(self) -> Engine: ...
+    @property
+    def throttle(self) -> Throttle | None: ...
 
     def peer_unreachable(self, peer: PeerId, reason: str | None) -> None: ...
     def pump(self) -> None: ...
@@ -59,7 +61,7 @@ class Link:
         self._owner = owner
         self._peer = peer
         self._control = Lane(owner.host, peer)
-        self._blocks = Lane(owner.host, peer)
+        self._blocks = Lane(owner.host, peer, owner.throttle)
         self._event = anyio.Event()
         self._scope = anyio.CancelScope()
 

@@ -1,6 +1,6 @@
 """Messages on streams: receiving whole ones into budgeted buffers, sending them on one stream a lane."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -12,6 +12,7 @@ from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host
 from stack.sansio.budget import Reservation, Resource
 from stack.sansio.interfaces import Buffer
+from stack.sansio.pace import Pace
 from stack.streams.interfaces import Stream
 
 MIB = 1024 * 1024
@@ -35,6 +36,9 @@ MESSAGE_SECONDS = 10.0
 MESSAGE_BYTES_PER_SECOND = 16 * 1024
 """A message must be there, or gone, after 10 s and a second for each 16 KiB (boxo: 10 s and 12 KiB/s)."""
 
+ASKED_PATIENCE = 4
+"""What we asked for has so many times as long: a sharer that limits its upload serves many at a time, each slowly."""
+
 OPEN_SECONDS = 30.0
 """For a new stream, a dial included."""
 
@@ -56,6 +60,21 @@ SEND_ERRORS = (
 def seconds_for(size: int) -> float:
     """The time limit of one message."""
     return MESSAGE_SECONDS + size / MESSAGE_BYTES_PER_SECOND
+
+
+class Throttle:
+    """The limit of all payload in one direction. Streams move a `piece` at a time and `pause` for each."""
+
+    def __init__(self, rate: int) -> None:
+        self._pace = Pace(rate, anyio.current_time())
+        self.piece = self._pace.piece
+
+    async def pause(self, size: int, limit: anyio.CancelScope) -> None:
+        """Wait until `size` bytes may move, or may be reckoned as moved; the time is not the peer's: `limit` moves with it."""
+        delay = self._pace.take(size, anyio.current_time())
+        if delay:
+            limit.deadline += delay
+            await anyio.sleep(delay)
 
 
 class Loan:
@@ -90,7 +109,8 @@ class Loan:
 
 class Receiver:
     """Reads inbound streams. `receive(peer, message, loan)` gets each message and must release the loan, if there is one,
-    when it is done with the blocks; `progress(peer)` is called while a long one comes; `asked(peer)` says whether we expect blocks.
+    when it is done with the blocks; `progress(peer, size)` tells while a long one comes that so much more has; `asked(peer)` says
+    whether we expect blocks. Those are read no faster than `throttle` allows.
     """
 
     def __init__(
@@ -98,10 +118,12 @@ class Receiver:
         host: Host,
         *,
         receive: Callable[[PeerId, Message, Loan | None], None],
-        progress: Callable[[PeerId], None],
+        progress: Callable[[PeerId, int], None],
         asked: Callable[[PeerId], bool],
+        throttle: Throttle | None = None,
     ) -> None:
         self._host = host
+        self._throttle = throttle
         self._receive = receive
         self._progress = progress
         self._asked = asked
@@ -173,15 +195,20 @@ class Receiver:
         view = loan.view
         size = len(view)
         told = have
-        with _time_limit(seconds_for(size)):
+        throttle = self._throttle if not loan.unasked else None
+        most = throttle.piece if throttle is not None else size
+        with _time_limit(seconds_for(size) * (1 if loan.unasked else ASKED_PATIENCE)) as limit:
             while have < size:
                 try:
-                    have += await stream.receive_into(view[have:])
+                    count = await stream.receive_into(view[have : have + most])
                 except anyio.EndOfStream:
                     raise RemoteProtocolError("stream ended inside of a message") from None
+                have += count
                 if have - told >= PROGRESS_BYTES:
+                    self._progress(loan.peer, have - told)
                     told = have
-                    self._progress(loan.peer)
+                if throttle is not None:
+                    await throttle.pause(count, limit)
 
     async def _borrow(self, peer: PeerId, size: int, *, unasked: bool) -> Loan:
         """A buffer, when the peer's share and the node's allow it; waiting here is what slows a peer down."""
@@ -214,12 +241,16 @@ class Receiver:
 
 
 class Lane:
-    """One outbound stream to a peer, opened when first needed, kept, and opened once more when it turns out to be gone."""
+    """One outbound stream to a peer, opened when first needed, kept, and opened once more when it turns out to be gone.
 
-    __slots__ = ("_host", "_lock", "_peer", "_stream")
+    It is written to no faster than `throttle` allows.
+    """
 
-    def __init__(self, host: Host, peer: PeerId) -> None:
+    __slots__ = ("_host", "_lock", "_peer", "_stream", "_throttle")
+
+    def __init__(self, host: Host, peer: PeerId, throttle: Throttle | None = None) -> None:
         self._host = host
+        self._throttle = throttle
         self._peer = peer
         self._stream: Stream | None = None
         self._lock = anyio.Lock()
@@ -262,20 +293,41 @@ class Lane:
         stream = await self._open()
         buffers = encode(stream.protocol)
         try:
-            with anyio.fail_after(seconds_for(sum(map(len, buffers)))):
-                await stream.send_buffers(*buffers)
+            with anyio.fail_after(seconds_for(sum(map(len, buffers)))) as limit:
+                if self._throttle is None:
+                    await stream.send_buffers(*buffers)
+                    return
+                for piece in pieces_of(buffers, self._throttle.piece):
+                    await self._throttle.pause(sum(map(len, piece)), limit)
+                    await stream.send_buffers(*piece)
         except BaseException:
             # Half a message may be on its way: nothing can follow it.
             self.reset()
             raise
 
 
+def pieces_of(buffers: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
+    """The same bytes in lists of at most `size`, all but the last of just that; nothing is copied."""
+    piece: list[memoryview] = []
+    room = size
+    for buffer in buffers:
+        view = memoryview(buffer)
+        while len(view):
+            piece.append(view[:room])
+            view, room = view[room:], room - len(piece[-1])
+            if not room:
+                yield piece
+                piece, room = [], size
+    if piece:
+        yield piece
+
+
 @contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
+def _time_limit(seconds: float | None) -> Iterator[anyio.CancelScope]:
     """A deadline whose passing is the peer's fault."""
     try:
-        with anyio.fail_after(seconds):
-            yield
+        with anyio.fail_after(seconds) as limit:
+            yield limit
     except TimeoutError:
         raise RemoteProtocolError("a message did not arrive in time") from None
 

@@ -5,6 +5,7 @@ A request names its own answer in its type. To add one: a frozen dataclass in a 
 may be of the types that `node/schema.py` lists; the same schema is what `--json` prints.
 """
 
+from stack.discovery.interfaces import DiscoveryFact
 from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped
 from stack.node.api.files import (
     Add,
@@ -15,6 +16,7 @@ from stack.node.api.files import (
     GetPresence,
     ImportFlags,
     JobInfo,
+    JobRemoved,
     ListDirectory,
     ListJobs,
     ListShares,
@@ -41,6 +43,7 @@ from stack.node.api.interfaces import (
 from stack.node.api.peers import (
     Connect,
     Disconnect,
+    GetDiscovery,
     GetIdentity,
     GetReach,
     ListPeers,
@@ -52,6 +55,18 @@ from stack.node.api.peers import (
     Ping,
     PingReply,
     Reach,
+)
+from stack.node.api.pubsub import (
+    ListTopicPeers,
+    ListTopics,
+    Publish,
+    Published,
+    Subscribe,
+    Subscribed,
+    TopicEvent,
+    TopicInfo,
+    TopicMessage,
+    TopicPeer,
 )
 from stack.node.api.store import (
     AddPin,
@@ -93,22 +108,27 @@ __all__ = [
     "Connect",
     "DirectoryEntry",
     "Disconnect",
+    "DiscoveryFact",
     "Done",
     "EntryAdded",
     "EntrySkipped",
     "Fetch",
     "GarbageReport",
+    "GetDiscovery",
     "GetIdentity",
     "GetPresence",
     "GetReach",
     "GetRepoStat",
     "ImportFlags",
     "JobInfo",
+    "JobRemoved",
     "ListDirectory",
     "ListJobs",
     "ListPeers",
     "ListPins",
     "ListShares",
+    "ListTopicPeers",
+    "ListTopics",
     "NodeInfo",
     "PeerAnswer",
     "PeerInfo",
@@ -118,6 +138,8 @@ __all__ = [
     "Ping",
     "PingReply",
     "Presence",
+    "Publish",
+    "Published",
     "Reach",
     "Read",
     "RemoveJob",
@@ -131,6 +153,12 @@ __all__ = [
     "ShareProgress",
     "Shared",
     "SourceLost",
+    "Subscribe",
+    "Subscribed",
+    "TopicEvent",
+    "TopicInfo",
+    "TopicMessage",
+    "TopicPeer",
     "VerifyEvent",
     "VerifyRepo",
     "Watch",

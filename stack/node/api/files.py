@@ -172,8 +172,18 @@ class ListJobs(Ask[tuple[JobInfo, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveJob(Ask[Done]):
-    """`stack jobs rm ID`: cancel it if it runs, forget it; the part file stays."""
+class JobRemoved:
+    """A job is forgotten; `count` 0 when there was none."""
+
+    count: int = 0
+    kept: Path | None = None
+    """What an unfinished fetch leaves: the part file, or the folder that was being filled. The same fetch goes on from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveJob(Ask[JobRemoved]):
+    """`stack jobs rm ID`: cancel it if it runs, forget it, and no longer keep its root from garbage collection unless it is
+    complete. Files stay."""
 
     id: int
 

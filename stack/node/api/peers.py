@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stack.discovery.interfaces import DiscoveryFact
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Done, Watch
 
@@ -100,6 +101,13 @@ class Perf(Ask[PerfResult]):
     address: Multiaddr
     upload: int
     download: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetDiscovery(Ask[tuple[DiscoveryFact, ...]]):
+    """How this node looks for peers, and what came of it; `seconds` is how long to wait for first results."""
+
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from stack.node import api
-from stack.node.handlers import files, peers, reading, store
+from stack.node.handlers import files, peers, pubsub, reading, store
 
 if TYPE_CHECKING:
     from stack.node.node import Node
@@ -19,10 +19,13 @@ WriteHandler = Callable[["Node", Any, AsyncIterator[bytes]], Awaitable[object]]
 ASKS: dict[type, AskHandler] = {
     api.GetIdentity: peers.get_identity,
     api.GetReach: peers.get_reach,
+    api.GetDiscovery: peers.get_discovery,
     api.ListPeers: peers.list_peers,
     api.Connect: peers.connect,
     api.Disconnect: peers.disconnect,
     api.Perf: peers.perf,
+    api.ListTopics: pubsub.list_topics,
+    api.ListTopicPeers: pubsub.list_topic_peers,
     api.ListShares: files.list_shares,
     api.RemoveShare: files.remove_share,
     api.GetPresence: files.get_presence,
@@ -38,6 +41,7 @@ ASKS: dict[type, AskHandler] = {
 
 WATCHES: dict[type, WatchHandler] = {
     api.Ping: peers.ping,
+    api.Subscribe: pubsub.subscribe,
     api.Add: files.add,
     api.Share: files.share,
     api.WatchShare: files.watch_share,
@@ -53,6 +57,7 @@ READS: dict[type, ReadHandler] = {
 }
 
 WRITES: dict[type, WriteHandler] = {
+    api.Publish: pubsub.publish,
     api.BlockPut: store.block_put,
     api.CarImport: store.car_import,
 }

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stack.bitswap.interfaces import Provider
-from stack.blocks.interfaces import SegmentState
+from stack.blocks.interfaces import PinKind, SegmentState
 from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchError, Refused
 from stack.files.events import FetchEvent, FetchStarted
 from stack.files.fetch import FetchRequest
-from stack.files.jobs import Job
+from stack.files.jobs import Job, JobState
+from stack.files.target import part_path
 from stack.files.tasks import task_group
 from stack.files.ticket import decode_ticket, is_ticket
 from stack.files.watch import Patience
@@ -37,6 +38,7 @@ from stack.node.api import (
     GetPresence,
     ImportFlags,
     JobInfo,
+    JobRemoved,
     ListJobs,
     ListShares,
     Presence,
@@ -268,21 +270,25 @@ async def fetch(node: "Node", request: Fetch) -> AsyncIterator[AsyncIterator[Fet
 @asynccontextmanager
 async def _attached(node: "Node", wanted: FetchRequest) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """A fetch that ends with its request; `stack jobs rm` may end it too."""
-    with anyio.CancelScope() as scope:
-        async with node.fetcher.open(wanted) as running:
+    ended = anyio.Event()
+    try:
+        with anyio.CancelScope() as scope:
+            async with node.fetcher.open(wanted) as running:
 
-            async def events() -> AsyncGenerator[FetchEvent, None]:
-                async for event in running:
+                async def events() -> AsyncGenerator[FetchEvent, None]:
+                    async for event in running:
+                        if running.job is not None:
+                            node.running[running.job] = scope, ended
+                        yield event
+
+                try:
+                    async with aclosing(events()) as told:
+                        yield told
+                finally:
                     if running.job is not None:
-                        node.running[running.job] = scope
-                    yield event
-
-            try:
-                async with aclosing(events()) as told:
-                    yield told
-            finally:
-                if running.job is not None:
-                    node.running.pop(running.job, None)
+                        node.running.pop(running.job, None)
+    finally:
+        ended.set()
     if scope.cancelled_caught:
         raise FetchError("the job was removed")
 
@@ -349,9 +355,21 @@ def resume_command(job: Job) -> str:
     return shlex.join(words)
 
 
-async def remove_job(node: "Node", request: RemoveJob) -> Done:
-    """Cancel a job if it runs here, and forget it."""
-    scope = node.running.pop(request.id, None)
-    if scope is not None:
+async def remove_job(node: "Node", request: RemoveJob) -> JobRemoved:
+    """Cancel a job if it runs here, forget it, and let go of what it kept."""
+    running = node.running.pop(request.id, None)
+    if running is not None:
+        scope, ended = running
         scope.cancel()
-    return Done(count=int(await node.jobs.remove_job(request.id)))
+        await ended.wait()
+    jobs = await node.jobs.jobs()
+    job = next((job for job in jobs if job.id == request.id), None)
+    if job is None or not await node.jobs.remove_job(job.id):
+        return JobRemoved()
+    if job.state is JobState.DONE:
+        return JobRemoved(count=1)
+    needed = [other.root for other in jobs if other.id != job.id] + [share.root for share in await node.jobs.shares()]
+    if job.root not in needed and isinstance(node.blocks, DiskStore):
+        await node.blocks.remove_pin(job.root, kind=PinKind.SHARE)
+    left = [path for path in (part_path(job.target), job.target) if path.exists()]
+    return JobRemoved(count=1, kept=left[0] if left else None)

@@ -5,14 +5,16 @@ import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from stack.errors import DecodeError
+from stack.errors import DecodeError, NegotiationError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.interfaces import DialError
 from stack.node.api import (
     Connect,
     Disconnect,
+    DiscoveryFact,
     Done,
+    GetDiscovery,
     GetIdentity,
     GetReach,
     ListPeers,
@@ -28,7 +30,7 @@ from stack.node.api import (
 from stack.node.handlers.streaming import streaming
 from stack.node.reach import reach_of
 from stack.protocols.identify.service import AGENT_VERSION
-from stack.protocols.perf.service import run_perf
+from stack.protocols.perf.service import PERF, run_perf
 from stack.protocols.ping.service import Pinger
 
 if TYPE_CHECKING:
@@ -51,6 +53,22 @@ async def get_identity(node: "Node", request: GetIdentity) -> NodeInfo:
 async def get_reach(node: "Node", request: GetReach) -> Reach:
     """Who can reach this node."""
     return reach_of(node.addresses(), node.notices)
+
+
+DISCOVERY_SECONDS_MAX = 30.0
+"""The longest wait for first results."""
+
+
+async def get_discovery(node: "Node", request: GetDiscovery) -> tuple[DiscoveryFact, ...]:
+    """How this node looks for peers; nothing when it does not."""
+    facts = []
+    if node.private is not None:
+        detail = f"fingerprint {node.private.fingerprint.hex()}; only who has the key can connect"
+        facts.append(DiscoveryFact(what="private network", subject="", ok=True, detail=detail))
+    if node.discovery is not None:
+        await node.discovery.settled(min(request.seconds, DISCOVERY_SECONDS_MAX))
+        facts += node.discovery.facts()
+    return tuple(facts)
 
 
 async def list_peers(node: "Node", request: ListPeers) -> tuple[PeerInfo, ...]:
@@ -107,5 +125,10 @@ async def ping(node: "Node", request: Ping) -> AsyncGenerator[PingReply, None]:
 async def perf(node: "Node", request: Perf) -> PerfResult:
     """Bytes to and from a peer."""
     peer = await node.host.connect(None, [request.address])
-    upload, download = await run_perf(node.host, peer, request.upload, request.download)
+    try:
+        upload, download = await run_perf(node.host, peer, request.upload, request.download)
+    except NegotiationError as error:
+        raise NegotiationError(
+            f"{peer} does not serve {PERF}; it is off unless asked for (`stack daemon --perf`)"
+        ) from error
     return PerfResult(upload_secs=upload, download_secs=download)

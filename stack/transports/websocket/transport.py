@@ -24,6 +24,8 @@ class WebSocketTransport:
     our certificate and is needed to listen on `/tls/ws`.
     """
 
+    protectable = True
+
     def __init__(self, *, client_tls: ssl.SSLContext | None = None, server_tls: ssl.SSLContext | None = None) -> None:
         self._client_tls = client_tls
         self._server_tls = server_tls

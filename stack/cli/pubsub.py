@@ -1,0 +1,147 @@
+"""`stack pubsub pub|sub|ls|peers`: messages to everybody who is in a topic."""
+
+import sys
+from io import BytesIO
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.car import open_input, pieces_of
+from stack.cli.session import open_api
+from stack.cli.types import MULTIADDR, config, json_option
+from stack.dag.unixfs.names import printable
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import ListTopicPeers, ListTopics, Publish, Subscribe, Subscribed, TopicMessage
+
+TOPIC_BYTES_MAX = 1024
+"""Longer names are ignored by our nodes."""
+
+
+class TopicType(click.ParamType[str]):
+    """The name of a topic."""
+
+    name = "TOPIC"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises click's usage error."""
+        size = len(str(value).encode(errors="surrogateescape"))
+        if not 1 <= size <= TOPIC_BYTES_MAX:
+            self.fail(f"the name of a topic has 1 to {TOPIC_BYTES_MAX} bytes, this one {size}", param, ctx)
+        return str(value)
+
+
+TOPIC = TopicType()
+
+connect_option = click.option(
+    "--connect", type=MULTIADDR, multiple=True, help="Connect to this peer first; may be given several times."
+)
+
+
+@click.group()
+def pubsub() -> None:
+    """Messages to everybody who is in a topic."""
+
+
+@pubsub.command("pub")
+@click.argument("topic", type=TOPIC)
+@click.argument("data", required=False)
+@connect_option
+@json_option
+def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: bool) -> None:
+    """Send a message: DATA, or all of standard input without DATA or for `-`. At most 1020 KiB."""
+    source = open_input("-") if data is None or data == "-" else BytesIO(data.encode(errors="surrogateescape"))
+
+    async def work() -> None:
+        async with open_api(config("pubsub")) as api:
+            published = await api.write(Publish(topic=topic, connect=connect), pieces_of(source))
+        if as_json:
+            output.json_line(published)
+        elif published.peers:
+            output.note(f"sent to {output.count(published.peers, 'peer')} of the topic, who pass it on")
+        else:
+            output.note("nobody is known who is in this topic: nobody heard it")
+
+    run_async(work)
+
+
+@pubsub.command("sub")
+@click.argument("topic", type=TOPIC)
+@connect_option
+@click.option("--jsonl", "as_lines", is_flag=True, help="Print every message as a line of JSON.")
+def sub(topic: str, connect: tuple[Multiaddr, ...], as_lines: bool) -> None:
+    """Print the messages of a topic, one a line, until Ctrl-C."""
+
+    async def work() -> None:
+        dropped = 0
+        async with open_api(config("pubsub")) as api, api.watch(Subscribe(topic=topic, connect=connect)) as events:
+            async for event in events:
+                if isinstance(event, Subscribed):
+                    output.note(f"in topic {event.topic}; Ctrl-C ends it")
+                    continue
+                if event.dropped > dropped:
+                    lost, dropped = event.dropped - dropped, event.dropped
+                    output.note(f"{output.count(lost, 'message')} were lost: they came faster than they were read")
+                if as_lines:
+                    _print_json(event)
+                else:
+                    _print(event.payload)
+
+    run_async(work)
+
+
+def _print_json(message: TopicMessage) -> None:
+    try:
+        text, encoding = message.payload.decode(), "text"
+    except UnicodeDecodeError:
+        text, encoding = message.data, "base64"
+    fields = {"topic": message.topic, "from": message.author, "seqno": message.seqno, "id": message.id}
+    output.json_line({**fields, "data": text, "encoding": encoding})
+
+
+def _print(data: bytes) -> None:
+    """Bytes as they are, but never what a terminal would obey."""
+    if sys.stdout.isatty():
+        output.data(printable(data.decode(errors="replace")))
+        return
+    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@pubsub.command("ls")
+@json_option
+def list_topics(as_json: bool) -> None:
+    """Topics that the running node is in."""
+
+    async def work() -> None:
+        async with open_api(config("pubsub")) as api:
+            rows = await api.ask(ListTopics())
+        if as_json:
+            output.json_line(rows)
+            return
+        for row in rows:
+            output.data(f"{printable(row.topic)}  {output.count(row.peers, 'peer')}, {row.mesh} in the mesh")
+        if not rows:
+            output.note("in no topic")
+
+    run_async(work)
+
+
+@pubsub.command("peers")
+@click.argument("topic", type=TOPIC, required=False)
+@json_option
+def peers(topic: str | None, as_json: bool) -> None:
+    """Peers that speak gossipsub, or those of them that are in TOPIC."""
+
+    async def work() -> None:
+        async with open_api(config("pubsub")) as api:
+            rows = await api.ask(ListTopicPeers(topic=topic))
+        if as_json:
+            output.json_line(rows)
+            return
+        for row in rows:
+            output.data(f"{row.peer_id}  {'mesh' if row.mesh else '-'}  score {row.score:.1f}")
+        if not rows:
+            output.note("no peers")
+
+    run_async(work)

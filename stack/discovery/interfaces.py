@@ -1,0 +1,16 @@
+"""What discovery tells of itself."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryFact:
+    """One thing that was tried, for `stack doctor`."""
+
+    what: str
+    """`mdns`, `bootstrap`, `neighbour` or `saved peers`."""
+    subject: str
+    """The interface, the address, the peer; empty for the whole."""
+    ok: bool | None
+    """None: nothing to say yet, which is no fault."""
+    detail: str
