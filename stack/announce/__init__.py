@@ -1,0 +1,1 @@
+"""The announcement layer: who has what, without server and without DHT (docs/announce.md)."""

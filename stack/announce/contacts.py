@@ -1,0 +1,171 @@
+"""Members one knows: those connected, and for each shard a few that can be dialled. Source: docs/announce.md, "Members"."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from stack.announce.keyspace import WHOLE, Home, Shard, common_bits, home_of_peer, level_of, shard_at
+from stack.announce.records import Record
+from stack.announce.reputation import Reputation
+from stack.identity.peer_id import PeerId
+from stack.sansio.interfaces import Randomness
+
+OWN_SHARD_MAX = 32
+"""Members of our own shard that are remembered: a mesh has a dozen."""
+OTHER_SHARD_MAX = 3
+"""Members of each other shard: two are asked, one may be gone."""
+SHARDS_MAX = 4096
+"""Shards of which any are remembered: 12,288 records of 250 bytes are 3 MB."""
+CONTACT_BYTES_MAX = 2048
+"""The longest record that is told to others as a contact: all of an answer's fit one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A member that may be asked."""
+
+    peer: PeerId
+    home: Home
+    record: Record | None
+    """Its signed record; None: we are connected, and know no more."""
+    group: str | None
+    connected: bool
+
+
+class Contacts:
+    """Facts: `connected`, `disconnected`, `learn`, `forget`. Commands: `move`. Getters: `nearest`, `closer`, `in_shard`, `missing`.
+
+    `now` is wall-clock seconds."""
+
+    __slots__ = ("_connected", "_known", "_level", "_own", "_random", "_reputation", "_shard")
+
+    def __init__(self, own: PeerId, reputation: Reputation, random: Randomness) -> None:
+        self._own = own
+        self._reputation = reputation
+        self._random = random
+        self._connected: dict[PeerId, tuple[Home, str | None]] = {}
+        self._known: dict[Shard, list[Record]] = {}
+        self._level = 0
+        self._shard = WHOLE
+
+    def __repr__(self) -> str:
+        return f"<Contacts: {len(self._connected)} connected, {len(self)} known>"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._known.values()))
+
+    # Getters
+
+    def is_connected(self, peer: PeerId) -> bool:
+        """It can be asked without a dial."""
+        return peer in self._connected
+
+    def connected_in(self, shard: Shard) -> list[PeerId]:
+        """Connected members whose home is in a shard."""
+        level = level_of(shard)
+        return [peer for peer, (home, _) in self._connected.items() if shard_at(home, level) == shard]
+
+    def connected_peers(self) -> tuple[PeerId, ...]:
+        """All connected members."""
+        return tuple(self._connected)
+
+    def in_shard(self, shard: Shard, now: float) -> list[Record]:
+        """Known members of a shard, at the level we keep contacts by."""
+        return [record for record in self._known.get(shard, ()) if record.expires > now]
+
+    def missing(self) -> list[Shard]:
+        """Shards of which no member is known."""
+        every = map(Shard, range(1 << self._level, 2 << self._level))
+        return [shard for shard in every if shard not in self._known and shard != self._shard]
+
+    def nearest(self, place: Home, skip: Callable[[PeerId], bool], now: float) -> list[Candidate]:
+        """Who may be asked about a place, the most likely to keep it first; connected ones and proven ones before others."""
+        level = self._level
+        found: dict[PeerId, Candidate] = {}
+        for peer, (home, group) in self._connected.items():
+            if not skip(peer):
+                found[peer] = Candidate(peer, home, None, group, True)
+        for record in self._around(place):
+            peer = record.author
+            if peer not in found and record.expires > now and not skip(peer):
+                found[peer] = Candidate(peer, record.home, record, record.group, False)
+        candidates = list(found.values())
+        self._random.shuffle(candidates)
+        candidates.sort(
+            key=lambda c: (-min(common_bits(place, c.home), level), -self._reputation.score(c.peer), not c.connected)
+        )
+        return candidates
+
+    def closer(self, place: Home, count: int, now: float) -> list[bytes]:
+        """Records of members near a place, to tell somebody else."""
+        records = [r for r in self._around(place) if r.expires > now and len(r.data) <= CONTACT_BYTES_MAX]
+        records.sort(key=lambda record: (-common_bits(place, record.home), -self._reputation.score(record.author)))
+        return [record.data for record in records[:count] if self._reputation.score(record.author) >= 0]
+
+    # Facts
+
+    def connected(self, peer: PeerId, group: str | None) -> None:
+        """A member can be asked without a dial."""
+        self._connected[peer] = (home_of_peer(peer), group)
+
+    def disconnected(self, peer: PeerId) -> None:
+        """It cannot any more."""
+        self._connected.pop(peer, None)
+
+    def learn(self, record: Record) -> bool:
+        """Somebody may be a member, and can be dialled by what it has signed. True when it is new to us."""
+        if not (record.member or record.is_presence) or not record.addresses or record.author == self._own:
+            return False
+        known = self._known
+        shard = shard_at(record.home, self._level)
+        others = known.get(shard)
+        if others is None:
+            if len(known) >= SHARDS_MAX:
+                return False
+            others = known[shard] = []
+        for index, other in enumerate(others):
+            if other.author == record.author:
+                if record.sequence > other.sequence and len(record.data) <= max(CONTACT_BYTES_MAX, len(other.data)):
+                    others[index] = record
+                return False
+        if len(others) >= (OWN_SHARD_MAX if shard == self._shard else OTHER_SHARD_MAX):
+            worst = min(others, key=lambda other: (self._reputation.score(other.author), other.issued))
+            if self._reputation.score(worst.author) >= 0 and worst.expires > record.issued:
+                return False
+            others.remove(worst)
+        others.append(record)
+        return True
+
+    def forget(self, peer: PeerId) -> None:
+        """It could not be reached."""
+        shard = shard_at(home_of_peer(peer), self._level)
+        left = [record for record in self._known.pop(shard, ()) if record.author != peer]
+        if left:
+            self._known[shard] = left
+
+    # Commands
+
+    def move(self, shard: Shard) -> None:
+        """We keep another shard: contacts are kept by its level."""
+        before = [record for records in self._known.values() for record in records]
+        self._shard = shard
+        self._level = level_of(shard)
+        self._known = {}
+        for record in before:
+            self.learn(record)
+
+    # Inside
+
+    def _around(self, place: Home) -> Iterator[Record]:
+        """Members of the shard at a place, then of ever larger shards around it, until there are a few."""
+        count = 0
+        for up in range(self._level + 1):
+            half = shard_at(place, self._level - max(up - 1, 0))
+            # Step by step the half that was not looked at yet.
+            fresh = half if up == 0 else half ^ 1
+            depth = max(up - 1, 0)
+            for shard in range(fresh << depth, (fresh + 1) << depth):
+                records = self._known.get(Shard(shard), ())
+                count += len(records)
+                yield from records
+            if count >= OTHER_SHARD_MAX:
+                return

@@ -1,0 +1,1 @@
+"""Carries out what the announcement machine wants done."""

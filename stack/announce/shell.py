@@ -1,0 +1,205 @@
+"""`/stack/announce/1.0.0` on streams: questions of ours, and those of others. The machine decides what is asked and answered."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import anyio
+
+from stack.announce.events import Ask, Found
+from stack.announce.messages import (
+    PROTOCOL,
+    REQUEST_BYTES_MAX,
+    RESPONSE_BYTES_MAX,
+    Request,
+    Response,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
+from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.net.interfaces import Host
+from stack.sansio.budget import Resource, Scope
+from stack.sansio.delimited import DelimitedReader, encode_delimited
+from stack.streams.interfaces import Stream
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 10.0
+"""For a dial, a question and its answer."""
+REQUEST_SECONDS = 10.0
+"""For a question to come, whole."""
+SEND_SECONDS = 30.0
+"""For an answer to be taken."""
+READ_BYTES = 16 * 1024
+WAITING_MAX = 32
+"""Records that wait for an asker to read; more are dropped, since it will ask again."""
+
+ERRORS = (
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    TimeoutError,
+    TransportError,
+    NegotiationError,
+    SecurityError,
+    LimitExceeded,
+    RemoteProtocolError,
+)
+"""What a question may end with because of the peer."""
+
+
+class Inbox:
+    """Messages of one stream, each at most `limit` bytes; what is not whole yet is drawn from the peer's budget."""
+
+    def __init__(self, stream: Stream, limit: int, budget: Scope) -> None:
+        self._stream = stream
+        self._reader = DelimitedReader(limit, backlog=limit + READ_BYTES + 16)
+        self._held = budget.reserve(Resource.BYTES, 0)
+
+    async def next_message(self) -> bytes:
+        """The next one. Raises ERRORS; EndOfStream when there is none."""
+        while (message := self._reader.next_message()) is None:
+            data = await self._stream.receive(READ_BYTES)
+            self._held.grow(len(data))
+            self._reader.receive_data(data)
+        self._held.shrink(len(message) + 4)
+        return message
+
+    def close(self) -> None:
+        """Give back what is held."""
+        self._held.release()
+
+
+async def ask(
+    host: Host, effect: Ask, answered: Callable[[Response | None, bool], None], limiter: anyio.CapacityLimiter
+) -> None:
+    """Ask a member. `answered` is called once with its answer, or None, and True; then with what follows, and False.
+
+    `limiter` bounds how many wait for an answer; the machine has a deadline of its own.
+    """
+    stream: Stream | None = None
+    inbox: Inbox | None = None
+    first = True
+    try:
+        async with limiter:
+            with anyio.fail_after(ANSWER_SECONDS):
+                if effect.addresses:
+                    await host.connect(effect.peer, effect.addresses)
+                stream = await host.open_stream(effect.peer, PROTOCOL)
+                inbox = Inbox(stream, RESPONSE_BYTES_MAX, host.peer_budget(effect.peer))
+                await stream.send(encode_delimited(encode_request(effect.request)))
+                response = decode_response(await inbox.next_message())
+        first = False
+        answered(response, True)
+        while effect.request.keep:
+            answered(decode_response(await inbox.next_message()), False)
+    except ERRORS:
+        if first:
+            answered(None, True)
+    finally:
+        if inbox is not None:
+            inbox.close()
+        if stream is not None:
+            stream.reset()
+
+
+class Served:
+    """A stream on which somebody has asked, and may be told more."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._wake = anyio.Event()
+        self._ended = False
+
+    def push(self, data: bytes) -> None:
+        """A record for the asker."""
+        if len(self._waiting) < WAITING_MAX:
+            self._waiting.append(data)
+            self._wake.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._wake.set()
+
+    async def run(self, stream: Stream) -> None:
+        """Send what comes until either side has enough. Raises ERRORS."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, stream, tasks.cancel_scope)
+            while not self._ended or self._waiting:
+                if not self._waiting:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+                    continue
+                await send(stream, Response(records=(self._waiting.popleft(),)))
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self, stream: Stream, scope: anyio.CancelScope) -> None:
+        """The asker says nothing more; that it has gone is seen here."""
+        try:
+            while True:
+                await stream.receive(READ_BYTES)
+        except ERRORS:
+            scope.cancel()
+
+
+async def receive_request(stream: Stream, budget: Scope) -> Request:
+    """What somebody asks. Raises ERRORS."""
+    inbox = Inbox(stream, REQUEST_BYTES_MAX, budget)
+    try:
+        with anyio.fail_after(REQUEST_SECONDS):
+            return decode_request(await inbox.next_message())
+    finally:
+        inbox.close()
+
+
+async def send(stream: Stream, response: Response) -> None:
+    """Raises ERRORS."""
+    with anyio.fail_after(SEND_SECONDS):
+        await stream.send(encode_delimited(encode_response(response)))
+
+
+class Finding(Generic[T]):
+    """What a lookup finds, as it comes: an async iterator. It is over when it is closed or nobody holds it any more."""
+
+    def __init__(self, convert: Callable[[Found], list[T]], close: Callable[[], None], *, goes_on: bool) -> None:
+        self._convert = convert
+        self._close = close
+        self._goes_on = goes_on
+        self._found: deque[T] = deque()
+        self._wake = anyio.Event()
+        self._ended = False
+
+    def __aiter__(self) -> "Finding[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        """The next; waits for it. May be cancelled."""
+        while not self._found:
+            if self._ended:
+                raise StopAsyncIteration
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        return self._found.popleft()
+
+    async def aclose(self) -> None:
+        """Stop asking; for `contextlib.aclosing`."""
+        self._end()
+        self._close()
+
+    def put(self, found: Found) -> None:
+        """For the service: something was found."""
+        self._found.extend(self._convert(found))
+        self._wake.set()
+
+    def round_ended(self, answers: int) -> None:
+        """For the service: all have been asked."""
+        if answers and not self._goes_on:
+            self._end()
+            self._close()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._wake.set()
