@@ -67,8 +67,7 @@ async def test_a_file_goes_through_a_private_network_and_no_outsider_gets_in(tmp
     async with Node.open(member(tmp_path / "a")) as one, Node.open(member(tmp_path / "b")) as two:
         ticket = await one.share(tmp_path / "f.bin")
         assert (await two.get(ticket, tmp_path / "out")).read_bytes() == data
-        (fact,) = await one.ask(GetDiscovery())
-        assert fact.what == "private network"
+        assert [fact.what for fact in await one.ask(GetDiscovery())] == ["private network", "mdns"]
         (at,) = one.addresses()
         async with Node.open(member(tmp_path / "c", OTHER)) as stranger:
             with pytest.raises(NotInNetwork):
@@ -139,7 +138,7 @@ async def test_a_file_of_peers_that_cannot_be_read_does_not_stop_the_node(tmp_pa
 async def test_nobody_is_looked_for_by_default_nor_by_commands_of_a_moment(tmp_path: Path) -> None:
     async with Node.open() as node:
         assert node.discovery is None
-        assert await node.ask(GetDiscovery()) == ()
+        assert [(fact.what, fact.detail) for fact in await node.ask(GetDiscovery())] == [("mdns", "switched off")]
     async with Node.open(member(tmp_path, None, role="command", remember_peers=True, mdns=True)) as node:
         assert node.discovery is None
 

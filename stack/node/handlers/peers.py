@@ -60,7 +60,7 @@ DISCOVERY_SECONDS_MAX = 30.0
 
 
 async def get_discovery(node: "Node", request: GetDiscovery) -> tuple[DiscoveryFact, ...]:
-    """How this node looks for peers; nothing when it does not."""
+    """How this node looks for peers, or that it does not."""
     facts = []
     if node.private is not None:
         detail = f"fingerprint {node.private.fingerprint.hex()}; only who has the key can connect"
@@ -68,6 +68,8 @@ async def get_discovery(node: "Node", request: GetDiscovery) -> tuple[DiscoveryF
     if node.discovery is not None:
         await node.discovery.settled(min(request.seconds, DISCOVERY_SECONDS_MAX))
         facts += node.discovery.facts()
+    else:
+        facts.append(DiscoveryFact(what="mdns", subject="", ok=None, detail="switched off"))
     return tuple(facts)
 
 
