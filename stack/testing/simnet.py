@@ -4,13 +4,14 @@ Time jumps to the next thing that happens and stands still when nothing is left 
 pair and boxo's testnet.
 """
 
-import heapq
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, TypeVarTuple
 
 Peer = TypeVar("Peer", bound=Hashable)
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +39,21 @@ class _Node:
 
 
 class SimNet(Generic[Peer]):
-    """Commands: `add`, `remove`, `link`, `send`, `call_at`, `call_later`, `freeze`, `thaw`. Getters: `now`, `line_free`.
-    `run` lets time pass."""
+    """Commands: `add`, `remove`, `link`, `partition`, `send`, `call_at`, `call_later`, `freeze`, `thaw`. Getters: `now`,
+    `line_free`. `run` lets time pass. `tap`, when set, is told of every message as it is sent, lost ones too."""
 
     def __init__(self, seed: int = 0, *, default: Link | None = None) -> None:
         self.now = 0.0
+        self.tap: Callable[[float, Peer, Peer, object], None] | None = None
         self.random = Random(seed)
         self._default = default if default is not None else Link()
         self._nodes: dict[Peer, _Node] = {}
         self._links: dict[tuple[Peer, Peer], Link] = {}
         self._link_free: dict[tuple[Peer, Peer], float] = {}
         self._last_arrival: dict[tuple[Peer, Peer], float] = {}
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._sides: dict[Peer, int] | None = None
+        # A message is one tuple here, not a closure: that is a third of what a message costs.
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._count = 0
         self.bytes_sent: dict[Peer, int] = {}
         """What each peer has put on the wire."""
@@ -79,42 +83,57 @@ class SimNet(Generic[Peer]):
         if both:
             self._links[receiver, sender] = link
 
+    def partition(self, sides: dict[Peer, int] | None) -> None:
+        """Peers of different sides do not reach each other, and what they send is lost; None: all do again. Who is not
+        named is on a side with all others that are not."""
+        self._sides = sides
+
     def send(self, sender: Peer, receiver: Peer, message: object, size: int) -> None:
         """A message of `size` bytes; it takes its time on both ends' lines and on the link between them."""
         here, there = self._nodes.get(sender), self._nodes.get(receiver)
         if here is None or there is None:
             return
         self.bytes_sent[sender] += size
+        if self.tap is not None:
+            self.tap(self.now, sender, receiver, message)
+        sides = self._sides
+        if sides is not None and sides.get(sender) != sides.get(receiver):
+            return
         pair = (sender, receiver)
         link = self._links.get(pair, self._default)
-        here.upload_free = max(self.now, here.upload_free) + _seconds(size, here.upload)
-        passed = max(here.upload_free, self._link_free.get(pair, 0.0)) + _seconds(size, link.bandwidth)
-        self._link_free[pair] = passed
-        arrival = passed + link.latency
+        arrival = self.now
+        if here.upload is not None:
+            arrival = here.upload_free = max(arrival, here.upload_free) + size / here.upload
+        if link.bandwidth is not None:
+            arrival = self._link_free[pair] = max(arrival, self._link_free.get(pair, 0.0)) + size / link.bandwidth
+        arrival += link.latency
         while link.loss and self.random.random() < link.loss:
             if not link.reliable:
                 return
             arrival += 2 * link.latency
-        arrival = max(arrival, there.download_free) + _seconds(size, there.download)
-        there.download_free = arrival if there.download is not None else 0.0
+        if there.download is not None:
+            arrival = there.download_free = max(arrival, there.download_free) + size / there.download
         if link.reliable:
-            arrival = max(arrival, self._last_arrival.get(pair, 0.0))
+            last = self._last_arrival.get(pair, 0.0)
+            if last > arrival:
+                arrival = last
             self._last_arrival[pair] = arrival
-        self.call_at(arrival, lambda: self._arrive(sender, receiver, message))
+        self._count += 1
+        heappush(self._agenda, (arrival, self._count, self._arrive, (sender, receiver, message)))
 
     def line_free(self, peer: Peer) -> float:
         """When all that this peer has sent will have left it."""
         node = self._nodes.get(peer)
         return self.now if node is None else max(self.now, node.upload_free)
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+    def call_at(self, when: float, callback: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         """Call back at this time; what is set for the same time happens in the order it was set."""
         self._count += 1
-        heapq.heappush(self._agenda, (max(when, self.now), self._count, callback))
+        heappush(self._agenda, (max(when, self.now), self._count, callback, arguments))
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, callback: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         """Call back after so many seconds."""
-        self.call_at(self.now + seconds, callback)
+        self.call_at(self.now + seconds, callback, *arguments)
 
     def freeze(self, peer: Peer) -> None:
         """The peer stops taking anything in (SIGSTOP); what arrives waits."""
@@ -137,8 +156,8 @@ class SimNet(Generic[Peer]):
             if not self._agenda or self._agenda[0][0] > deadline:
                 self.now = deadline if self._agenda else self.now
                 return until is None
-            self.now, _, callback = heapq.heappop(self._agenda)
-            callback()
+            self.now, _, callback, arguments = heappop(self._agenda)
+            callback(*arguments)
         return True
 
     def _arrive(self, sender: Peer, receiver: Peer, message: object) -> None:
@@ -149,7 +168,3 @@ class SimNet(Generic[Peer]):
             node.waiting.append((sender, message))
         else:
             node.receive(sender, message)
-
-
-def _seconds(size: int, rate: float | None) -> float:
-    return 0.0 if rate is None else size / rate

@@ -130,3 +130,21 @@ def test_things_set_for_the_same_time_happen_in_order_and_never_in_the_past() ->
     assert net.run()
     assert done == [1, 2, 3]
     assert net.now == 1.0
+
+
+def test_who_is_on_another_side_of_a_partition_is_not_reached_until_it_heals() -> None:
+    net: SimNet[str] = SimNet()
+    inbox(net, "a")
+    got, stranger = inbox(net, "b"), inbox(net, "c")
+    seen: list[object] = []
+    net.tap = lambda now, sender, receiver, message: seen.append(message)
+    net.partition({"a": 1, "b": 1})
+    net.call_at(0.0, net.send, "a", "b", 1, 1)
+    net.send("a", "c", 2, 1)
+    net.run()
+    net.partition(None)
+    net.send("a", "c", 3, 1)
+    net.run()
+    assert [message for _, _, message in got] == [1]
+    assert [message for _, _, message in stranger] == [3]
+    assert seen == [2, 1, 3]

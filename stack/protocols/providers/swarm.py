@@ -5,7 +5,7 @@ knows of others at first hand. What is heard of others is not told further: it w
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from stack.errors import DecodeError, RemoteProtocolError, SecurityError
 from stack.identity.peer_id import PeerId
@@ -39,14 +39,18 @@ STREAMS_PER_PEER_MAX = 32
 UPDATES_PER_SECOND = 100.0
 """Messages a stream may send us in the long run: 21 a tick, and slack."""
 
+OpenRecord = Callable[[bytes], PeerRecord]
+"""Reads and verifies a signed peer record; raises DecodeError, SecurityError. A simulation may hand in a stub."""
+
 
 class SwarmMachine:
     """Commands: `join`, `leave`, `subscribe`. Facts: `receive_update`, `stream_closed`, `sent`, `handle_timeout`.
     Getters: `knows`, `streams`. Outputs: `next_effect`, `next_timeout`.
     """
 
-    def __init__(self, source: RangeSource) -> None:
+    def __init__(self, source: RangeSource, *, open_record: OpenRecord = open_peer_record) -> None:
         self._source = source
+        self._open_record = open_record
         self._roots: dict[bytes, Root] = {}
         self._streams: dict[SubscriptionId, Subscription] = {}
         self._effects: deque[SwarmEffect] = deque()
@@ -188,7 +192,7 @@ class SwarmMachine:
             raise RemoteProtocolError(f"more than {UPDATES_PER_SECOND:.0f} updates a second")
 
     def _take_record(self, stream: Subscription, record: bytes) -> None:
-        opened = _open(record)
+        opened = self._open(record)
         if opened.peer_id != stream.peer:
             raise RemoteProtocolError(f"peer record of {opened.peer_id} from {stream.peer}")
         stream.record = record
@@ -219,7 +223,7 @@ class SwarmMachine:
                 raise RemoteProtocolError(f"more than {MEMBERS_MAX} members")
             stream.others[member.peer] = None
         if member.record:
-            opened = _open(member.record)
+            opened = self._open(member.record)
             if opened.peer_id != member.peer:
                 raise RemoteProtocolError(f"peer record of {opened.peer_id} for {member.peer}")
             self._effects.append(PeerFound(root=stream.root.cid, peer=member.peer, addresses=opened.addresses))
@@ -325,9 +329,8 @@ class SwarmMachine:
         if not root.streams and not root.joined:
             self._roots.pop(root.key, None)
 
-
-def _open(record: bytes) -> PeerRecord:
-    try:
-        return open_peer_record(record)
-    except (DecodeError, SecurityError) as error:
-        raise RemoteProtocolError(f"peer record: {error}") from error
+    def _open(self, record: bytes) -> PeerRecord:
+        try:
+            return self._open_record(record)
+        except (DecodeError, SecurityError) as error:
+            raise RemoteProtocolError(f"peer record: {error}") from error

@@ -1,0 +1,95 @@
+"""The scenarios at their full sizes, for `tox -e sim`: `python -m tests.sim.long [short|long] [OUT]`, a JSON line for each run.
+
+`short` is what the page docs/simulation.md shows unless it says otherwise: some minutes on one core. `long` takes hours.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from time import process_time
+
+from tests.sim.scenarios import announcing, attacks, gossip, swarm
+from tests.sim.scenarios.attacks import FLOODING, Attack
+
+FIGURES = Path(__file__).parents[2] / "docs" / "simulation" / "figures.jsonl"
+
+Task = tuple[str, Callable[..., object], dict[str, object]]
+
+
+def short() -> Iterator[Task]:
+    """One seed of each, at a size that can be waited for."""
+    yield "steady", gossip.steady, {"nodes": 1000, "seed": 1, "seconds": 60}
+    yield "churn", gossip.churn, {"nodes": 500, "seed": 1, "seconds": 30}
+    yield "partition", gossip.partition, {"nodes": 500, "seed": 1}
+    for kind in Attack:
+        yield "attack", attacks.attack, {"kind": kind, "honest": 40, "seed": 1, "ratio": _ratio(kind), "seconds": 60}
+    for receivers in (1, 4, 8, 16, 32):
+        yield "crowd", swarm.flash_crowd, {"receivers": receivers, "seed": 1, "leaves": 64}
+    for seed in range(1, 6):
+        for honest in (1, 4, 16):
+            yield "liars", swarm.lying_providers, {"fetches": 10, "seed": seed, "honest_named": honest}
+    for nodes in (100, 300):
+        yield "lookups", announcing.lookups, {"nodes": nodes, "seed": 1, "seconds": 120}
+
+
+def long() -> Iterator[Task]:
+    """1,000 nodes and 20 seeds, 10,000 nodes and one."""
+    for seed in range(1, 21):
+        yield "steady", gossip.steady, {"nodes": 1000, "seed": seed, "seconds": 60}
+        yield "churn", gossip.churn, {"nodes": 1000, "seed": seed, "seconds": 60}
+        yield "partition", gossip.partition, {"nodes": 1000, "seed": seed}
+        for kind in Attack:
+            options = {"kind": kind, "honest": 200, "seed": seed, "ratio": _ratio(kind), "seconds": 60}
+            yield "attack", attacks.attack, options
+        for honest in (1, 4, 16):
+            yield "liars", swarm.lying_providers, {"fetches": 50, "seed": seed, "nodes": 1000, "honest_named": honest}
+        yield "lookups", announcing.lookups, {"nodes": 1000, "seed": seed}
+    yield "steady", gossip.steady, {"nodes": 10_000, "seed": 1, "seconds": 60}
+    yield "churn", gossip.churn, {"nodes": 10_000, "seed": 1, "seconds": 30}
+    for kind in (Attack.SYBIL, Attack.ECLIPSE, Attack.COLD_BOOT):
+        yield "attack", attacks.attack, {"kind": kind, "honest": 2000, "seed": 1, "seconds": 60}
+    yield "lookups", announcing.lookups, {"nodes": 10_000, "seed": 1}
+    for receivers in (1, 8, 32, 100, 500):
+        yield "crowd", swarm.flash_crowd, {"receivers": receivers, "seed": 1, "limit": 3600.0}
+    for _ in range(100):
+        yield "again", gossip.churn, {"nodes": 100, "seed": 1, "seconds": 10}
+
+
+def _ratio(kind: Attack) -> int:
+    return 1 if kind in FLOODING else 4
+
+
+def run(task: Task) -> dict[str, object]:
+    """One run: its figures, what it was asked, and how long the processor worked for it."""
+    name, scenario, options = task
+    began = process_time()
+    result = scenario(**options)
+    assert dataclasses.is_dataclass(result) and not isinstance(result, type)
+    return {"scenario": name, "cpu_seconds": round(process_time() - began, 1), **dataclasses.asdict(result)}
+
+
+def main(plan: str = "long", out: str = str(FIGURES)) -> None:
+    """Runs as many at a time as there are processors; lines are in the order of the plan."""
+    tasks = list({"short": short, "long": long}[plan]())
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    again: set[str] = set()
+    with (
+        ProcessPoolExecutor(int(os.environ.get("STACK_SIM_JOBS", os.cpu_count() or 1))) as pool,
+        open(out, "w") as file,
+    ):
+        for figures in pool.map(run, tasks):
+            file.write(json.dumps(figures) + "\n")
+            file.flush()
+            print(figures["scenario"], figures["cpu_seconds"], "s", file=sys.stderr)
+            if figures["scenario"] == "again":
+                again.add(str(figures["trace"]))
+    if len(again) > 1:
+        sys.exit("the same seed gave different traces")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
