@@ -13,6 +13,8 @@ class Ask:
     peer: PeerId
     cids: tuple[Cid, ...]
     have: bool = False
+    any_order: bool = False
+    """It may send them in the order that serves all best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,14 @@
 """The server's side: whose wants are answered next, and with what. Pure.
 
-Peers are served in turns by bytes, so that a greedy one waits while others catch up; within a peer by priority, then by age.
+Peers are served in turns by bytes, so that a greedy one waits while others catch up; within a peer by priority, then what was
+sent to the fewest (`copies.py`), then by age.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stack.bitswap.copies import Copies
 from stack.bitswap.ledger import Ledger, held_want, is_answered_by_block
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
@@ -137,6 +139,7 @@ class Engine:
         """Wants in `incoming` and `looking` of all peers."""
         self._total = 0
         self._total_unproven = 0
+        self._copies = Copies()
         self._clock = 0
         """`served` of whoever was served last: where a peer starts that has wanted nothing for a while."""
 
@@ -253,6 +256,7 @@ class Engine:
     def message_failed(self, id: int) -> None:
         """A SendBlocks could not be sent; the peer will ask again if it is still there."""
         message, served, _ = self._sending.pop(id)
+        self._copies.failed(message.cids)
         self._end(message, served)
 
     def count_received(self, peer: PeerId, blocks: int, size: int) -> None:
@@ -307,11 +311,13 @@ class Engine:
         cids: list[Cid] = []
         size = 0
         room = min(self._parameters.message, served.allowance - served.active_bytes)
-        while (want := served.ledger.peek()) is not None and (not cids or size + want.size <= room):
-            served.ledger.pop()
+        while (want := self._copies.least(served.ledger)) is not None and (not cids or size + want.size <= room):
+            served.ledger.take(want)
             cids.append(want.cid)
             size += want.size
             served.active.add(want.cid.multihash)
+            if len(self._peers) > 1:
+                self._copies.sent(want.cid)
         self._clock = max(self._clock, served.served)
         served.served += size
         served.active_bytes += size

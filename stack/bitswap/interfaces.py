@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -38,6 +38,19 @@ class ProviderSource(Protocol):
         ...
 
 
+@runtime_checkable
+class ProviderJudge(Protocol):
+    """A source that wants to know what came of those it named: one word for each, at most once in a session."""
+
+    def delivered(self, peer: PeerId) -> None:
+        """It sent a block."""
+        ...
+
+    def failed(self, peer: PeerId) -> None:
+        """It could not be reached, or had nothing of what it was named for."""
+        ...
+
+
 class Swarm(Protocol):
     """Knows the other peers of a root, and which leaves each has (`stack/protocols/providers`)."""
 
@@ -64,6 +77,8 @@ class PeerReport:
     bytes: int
     arriving: int = 0
     """Bytes of messages that are not whole yet."""
+    misses: int = 0
+    """Blocks that it was asked for and did not have, or did not send in time, since the last that it sent."""
     duplicate_bytes: int
     wrong_blocks: int
     rate: float
@@ -71,6 +86,8 @@ class PeerReport:
     stalled: bool
     dropped: str | None
     """Why the session no longer asks this peer, or None."""
+    source: str = "connected"
+    """Who named it first, see `Provider`; `connected`: nobody, it was asked because it was there."""
 
 
 class Session(Protocol):
@@ -111,7 +128,9 @@ class Exchange(Protocol):
         providers: Sequence[Provider] = (),
         order: Order = Order.SPREAD,
         broadcast: bool = False,
+        head_start: float = 0.0,
     ) -> AbstractAsyncContextManager[Session]:
-        """A session for the DAG below `root`. With `broadcast`, connected peers are asked (WANT_HAVE) while no provider
-        is known; that tells strangers what we seek, so it is off unless asked for."""
+        """A session for the DAG below `root`. With `broadcast`, the exchange's sources of providers are asked, and connected
+        peers (WANT_HAVE) while no provider is known; that tells strangers what we seek, so it is off unless asked for.
+        Connected peers, who hear the CID itself, are asked only after `head_start` seconds, if there are sources."""
         ...

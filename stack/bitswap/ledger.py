@@ -25,7 +25,7 @@ class Ledger:
     """One peer's wants, those whose block is here (held) and those whose is not (absent), and the byte counts.
 
     Getters: `held`, `len`, `bytes_*`, `blocks_*`. Facts: `hold`, `miss`, `cancel`, `clear`, `count_*`. Outputs: `peek`, `pop`,
-    `take_absent`.
+    `equals_of`, `take`, `take_absent`.
     """
 
     __slots__ = (
@@ -126,8 +126,16 @@ class Ledger:
         want = self.peek()
         if want is not None:
             heapq.heappop(self._order)
-            del self._held[want.cid.multihash]
+            self.take(want)
         return want
+
+    def equals_of(self, first: HeldWant, most: int) -> list[HeldWant]:
+        """Of the `most` oldest held wants those that have the priority of `first`."""
+        return [want for _, want in islice(self._held.values(), most) if want.priority == first.priority]
+
+    def take(self, want: HeldWant) -> None:
+        """Take this one, whether or not it is next."""
+        del self._held[want.cid.multihash]
 
     def _evict(self) -> list[bytes]:
         """Forget the oldest absent wants that are too many."""

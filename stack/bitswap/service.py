@@ -55,7 +55,7 @@ class Bitswap:
         self.wanted = WantedBlocks()
         self._tasks = tasks
         self._swarm = swarm
-        self._sources: tuple[ProviderSource, ...] = ()
+        self.sources: list[ProviderSource] = []
         self._serving = True
         self._sessions: dict[SessionId, FetchSession] = {}
         self._session_id = 0
@@ -88,14 +88,13 @@ class Bitswap:
         upload: int = 0,
         download: int = 0,
     ) -> AsyncIterator["Bitswap"]:
-        """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what
-        sessions want, until the context is left. `sources` and `swarm` find providers of a session's root. `upload` and
-        `download` bound the blocks of all peers together, in bytes a second; 0 is no bound.
-        """
+        """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what sessions
+        want, until the context is left. `sources` (of sessions with `broadcast`; may be added to) and `swarm` find providers.
+        `upload` and `download` bound the blocks of all peers together, in bytes a second; 0 is no bound."""
         error: BaseException | None = None
         async with anyio.create_task_group() as tasks:
             exchange = cls(host, store, tasks, swarm=swarm, upload=upload, download=download)
-            exchange._sources = tuple(sources)
+            exchange.sources += sources
             exchange._serving = serve
             for protocol in PROTOCOLS:
                 host.handle(protocol, exchange._serve)
@@ -124,12 +123,16 @@ class Bitswap:
         providers: Sequence[Provider] = (),
         order: Order = Order.SPREAD,
         broadcast: bool = False,
+        head_start: float = 0.0,
     ) -> AsyncIterator[FetchSession]:
         """See Exchange."""
         self._session_id += 1
         # The order of a session differs from peer to peer, so that receivers of one root have different pieces to trade.
         seeded = random.Random(bytes(self.host.peer_id) + bytes(root))
-        machine = SessionMachine(seeded, order=order, broadcast=broadcast, parameters=self._parameters)
+        ask_at = anyio.current_time() + head_start if head_start and self.sources else 0.0
+        machine = SessionMachine(
+            seeded, order=order, broadcast=ask_at if broadcast else None, parameters=self._parameters
+        )
         session = FetchSession(
             self,
             SessionId(self._session_id),
@@ -145,7 +148,7 @@ class Bitswap:
             session.add_provider(provider)
         ended = anyio.Event()
         scope = anyio.CancelScope()
-        self._tasks.start_soon(session.run, self._sources, scope, ended)
+        self._tasks.start_soon(session.run, self.sources if broadcast else (), scope, ended)
         self._tick_event.set()
         try:
             yield session
@@ -187,8 +190,7 @@ class Bitswap:
         """See PeerListener."""
         self.engine.peer_disconnected(peer)
         self._offences.peer_disconnected(peer)
-        link = self._links.pop(peer, None)
-        if link is not None:
+        if (link := self._links.pop(peer, None)) is not None:
             link.close()
         now = anyio.current_time()
         for session in self._sessions.values():
@@ -214,9 +216,9 @@ class Bitswap:
         now = anyio.current_time()
         while (effect := session.machine.next_effect(now)) is not None:
             match effect:
-                case Ask(peer=peer, cids=cids, have=have):
+                case Ask(peer=peer, cids=cids, have=have, any_order=any_order):
                     link = self._link(peer)
-                    link.wants.ask(session.id, cids, WantKind.HAVE if have else WantKind.BLOCK)
+                    link.wants.ask(session.id, cids, WantKind.HAVE if have else WantKind.BLOCK, any_order=any_order)
                     link.wake()
                 case Withdraw(peer=peer, cids=cids):
                     if peer in self._links:
@@ -243,7 +245,7 @@ class Bitswap:
         self._links.pop(peer, None)
         now = anyio.current_time()
         for session in self._sessions.values():
-            session.machine.peer_unreachable(peer, now, reason=reason)
+            session.peer_unreachable(peer, now, reason)
             self.drain(session)
 
     # receiving
@@ -302,7 +304,7 @@ class Bitswap:
         failures = dict(verdict.failures)
         cid = verdict.claim[0][1]
         for session in {self._calls[waiter]: None for waiter, _, _ in verdict.claim if waiter in self._calls}:
-            session.machine.receive_block(peer, multihash, verdict.size, now)
+            session.receive_block(peer, multihash, verdict.size, now)
         for waiter, name, sink in verdict.claim:
             waiting = self._calls.get(waiter)
             if waiting is None:
@@ -356,11 +358,10 @@ class Bitswap:
     # tasks
 
     def _link(self, peer: PeerId) -> Link:
-        link = self._links.get(peer)
-        if link is None:
-            link = self._links[peer] = Link(self, peer)
-            self._tasks.start_soon(link.run)
-        return link
+        if peer not in self._links:
+            self._links[peer] = Link(self, peer)
+            self._tasks.start_soon(self._links[peer].run)
+        return self._links[peer]
 
     async def _connect(self, session: FetchSession, peer: PeerId) -> None:
         try:
@@ -368,7 +369,7 @@ class Bitswap:
                 await self.host.connect(peer, session.addresses.get(peer, ()))
         except (TransportError, SecurityError, LimitExceeded, TimeoutError, anyio.BrokenResourceError) as error:
             permanent = str(error) if isinstance(error, SecurityError) else None
-            session.machine.peer_unreachable(peer, anyio.current_time(), reason=permanent)
+            session.peer_unreachable(peer, anyio.current_time(), permanent)
         else:
             self._connected(session, peer)
         self.drain(session)

@@ -5,7 +5,7 @@ to be asked for in any order, and each peer with room in its window takes from t
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
@@ -13,6 +13,7 @@ from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, SizeEstimate
+from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import RANK_INTERVAL, WINDOW_PART, WantPool
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -30,9 +31,10 @@ class SessionMachine:
         random: Randomness,
         *,
         order: Order = Order.SPREAD,
-        broadcast: bool = False,
+        broadcast: float | None = None,
         parameters: SessionParameters | None = None,
     ) -> None:
+        """From `broadcast` on (0: at once, None: never) neighbours are asked while no peer gives hope."""
         self._parameters = parameters if parameters is not None else SessionParameters()
         self._random = random
         self._order = order
@@ -40,7 +42,7 @@ class SessionMachine:
         self._wants: dict[bytes, SessionWant] = {}
         self._pool = WantPool(order, self._parameters.look_ahead)
         self._sequence = 0
-        self._peers: dict[PeerId, SessionPeer] = {}
+        self._peers = SessionPeers(self._parameters)
         self._neighbours = Neighbours(self._parameters.broadcast_peers)
         self._sizes = SizeEstimate(self._parameters.size_guess)
         self._effects: deque[Effect] = deque()
@@ -65,7 +67,7 @@ class SessionMachine:
     @property
     def providers(self) -> int:
         """Peers that have not been dropped."""
-        return sum(peer.state is not PeerState.DROPPED for peer in self._peers.values())
+        return self._peers.providers
 
     def reports(self) -> list[PeerReport]:
         """What each peer has done so far."""
@@ -97,11 +99,11 @@ class SessionMachine:
             known.full |= full
             self._may_have_more(known)
             return known.state is not PeerState.DROPPED
-        if not self._make_place():
+        added = self._peers.add(peer, full=full)
+        if added is None:
             return False
-        self._peers[peer] = SessionPeer(peer, self._parameters, full=full)
         if peer in self._neighbours:
-            self._peers[peer].state = PeerState.READY
+            added.state = PeerState.READY
         self._dirty = True
         return True
 
@@ -146,7 +148,7 @@ class SessionMachine:
         self._sizes.count(size)
         if known is not None:
             known.count_block(size, known.release(want), now)
-        elif self._broadcast:
+        elif self._broadcast is not None:
             self.add_peer(peer)  # a small block came in place of HAVE
         self._finish(want, known)
 
@@ -170,7 +172,7 @@ class SessionMachine:
         want = self._wants.get(multihash)
         if want is None:
             return
-        if have and self._broadcast:
+        if have and self._broadcast is not None:
             self.add_peer(peer)
         known = self._peers.get(peer)
         if known is None:
@@ -215,6 +217,8 @@ class SessionMachine:
             for want in self._pool.open:
                 want.lacks.clear()
             self._pool.open_up()
+        if self._broadcast and now >= self._broadcast:
+            self._broadcast = 0.0
         if now >= self._endgame_at:
             self._endgame_at = now + self._parameters.endgame_step
             self._endgame = True
@@ -226,7 +230,7 @@ class SessionMachine:
         """When `handle_timeout` is due, or None. It may be called late; the bounds hold to within that lateness."""
         if not self._wants:
             return None
-        times = [] if self._retry_at is None else [self._retry_at]
+        times = [at for at in (self._retry_at, self._broadcast or None) if at is not None]
         busy = False
         for peer in self._peers.values():
             if peer.outstanding:
@@ -259,15 +263,8 @@ class SessionMachine:
     def _connect(self, now: float) -> None:
         if not self._wants:
             return
-        dialling = sum(peer.state is PeerState.DIALLING for peer in self._peers.values())
-        for peer in self._peers.values():
-            if dialling >= self._parameters.dials:
-                break
-            if peer.state is PeerState.KNOWN and now >= peer.rest_until:
-                peer.state = PeerState.DIALLING
-                self._effects.append(Connect(peer=peer.peer))
-                dialling += 1
-        if self._broadcast and not self.providers:
+        self._effects += [Connect(peer=peer) for peer in self._peers.dial(now)]
+        if self._broadcast == 0.0 and not any(peer.hopeful for peer in self._peers.values()):
             self._effects += self._neighbours.ask(list(islice(self._wants.values(), self._parameters.broadcast_wants)))
 
     def _assign(self, now: float) -> None:
@@ -276,21 +273,21 @@ class SessionMachine:
         if self._pool.fill() or (self._ranges_changed and now >= self._rank_at):
             self._ranges_changed = False
             self._rank_at = now + RANK_INTERVAL
-            self._pool.rank(peer.ranges for peer in self._ready() if peer.ranges is not None and not peer.poor)
+            self._rank(now)
         idle = []
         # Who has only parts takes first, so that the few who have all are left for what nobody else has; then the fastest.
         # Those few are asked for more ahead: a swarm is then complete without them while each in it still lacks a quarter.
         ahead = min(self._parameters.window_together, self._sizes.expected * self._sequence // WINDOW_PART)
-        least = ahead // max(1, sum(peer.full and not peer.poor for peer in self._ready()))
+        least = ahead // max(1, sum(peer.full and not peer.poor for peer in self._peers.ready()))
         together = self._parameters.together_max - sum(peer.outstanding_bytes for peer in self._peers.values())
-        for peer in sorted(self._ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
+        for peer in sorted(self._peers.ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
             if not peer.full:
                 self._probe(peer)
             room, count = peer.room(now, least if peer.full else 0)
             room = min(room, together)
             if room <= 0 or count <= 0:
                 continue
-            spared = self._order is Order.SPREAD and peer.may_be_spared(self._ready())
+            spared = self._order is Order.SPREAD and peer.may_be_spared(self._peers.ready())
             if not self._pool.nothing_for(peer):
                 picked = self._pool.pick(peer, room, count, self._sizes.expected, rare_only=spared)
                 together -= self._ask(peer, picked, now)
@@ -301,16 +298,26 @@ class SessionMachine:
             for peer in idle:
                 self._ask(peer, wants_to_duplicate(peer, self._peers.values(), self._sizes.expected, now), now)
 
-    def _ready(self) -> Iterator[SessionPeer]:
-        return (peer for peer in self._peers.values() if peer.state is PeerState.READY)
+    def _rank(self, now: float) -> None:
+        """What is rare goes first; what others can bring by now is not left with those who have everything."""
+        for peer, want in self._peers.to_leave_to_others() if self._order is Order.SPREAD else ():
+            peer.release(want)
+            want.told.pop(peer)
+            self._withdrawals.setdefault(peer.peer, []).append(want.cid)
+            self._reopen(want, now)
+        self._pool.rank(self._peers.ranges())
 
     def _ask(self, peer: SessionPeer, wants: list[SessionWant], now: float) -> int:
         """Returns with how many bytes they are reckoned."""
         size = self._sizes.expected
         for want in wants:
             peer.ask(want, size, now)
-        if wants:
-            self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants)))
+        # Nodes have leaves below them, and come in their order; of leaves that others fetch too, the server knows best.
+        free = self._order is Order.SPREAD
+        for any_order in (False, True):
+            cids = tuple(want.cid for want in wants if (free and want.leaf is not None) is any_order)
+            if cids:
+                self._effects.append(Ask(peer=peer.peer, cids=cids, any_order=any_order))
         return size * len(wants)
 
     def _probe(self, peer: SessionPeer) -> None:
@@ -374,16 +381,6 @@ class SessionMachine:
         if want.lacks and self._retry_at is None:
             self._retry_at = now + self._parameters.retry
         self._dirty = True
-
-    def _make_place(self) -> bool:
-        """Room for one more peer; one that could not be reached for long makes way."""
-        if self.providers < self._parameters.peers_max and len(self._peers) < 4 * self._parameters.peers_max:
-            return True
-        for peer in self._peers.values():
-            if peer.state is PeerState.KNOWN and peer.rest >= self._parameters.rest_max:
-                del self._peers[peer.peer]
-                return True
-        return False
 
     def _finish(self, want: SessionWant, sender: SessionPeer | None) -> None:
         """No longer needed: everybody else who was told is told."""

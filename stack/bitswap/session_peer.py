@@ -50,6 +50,8 @@ class SessionParameters:
     take over. The bound to keep is 5 s a stalled provider."""
     queue_max: float = 10.0
     """Seconds of its own rate a peer is asked for ahead at most: a slow one may not sit on 4 MiB that others could bring."""
+    queue_parts: float = 2.0
+    """The same of a peer that has parts: it is asked for what others will have soon too, and then whoever is free brings it."""
     overdue_min: float = 10.0
     overdue_max: float = 30.0
     """A single want that a lively peer does not answer for 3 times what its queue should take, between the two, is moved."""
@@ -197,6 +199,11 @@ class SessionPeer:
         """Stalled, or refused too often: asked for one want at a time, with rests, after all others."""
         return self.stalled or self.misses >= self.parameters.misses
 
+    @property
+    def hopeful(self) -> bool:
+        """It may still turn out to have something: not everything it was tried for has failed."""
+        return self.state is not PeerState.DROPPED and not self.rest and (self.blocks > 0 or not self.misses)
+
     def may_have(self, want: SessionWant) -> bool:
         """Whether it is worth asking."""
         if self in want.lacks:
@@ -210,10 +217,12 @@ class SessionPeer:
 
         So a sharer sends little more than one copy to a swarm that trades, and still brings what is rare.
         """
+        if not self.full or self.rate is None:
+            return False
         parts = sum(
             other.rate or 0.0 for other in others if other.ranges is not None and not other.full and not other.poor
         )
-        return self.full and self.rate is not None and parts >= SPARING_PART * self.rate
+        return parts >= SPARING_PART * self.rate
 
     def room(self, now: float, least: int = 0) -> tuple[int, int]:
         """(bytes, wants) that may be asked for now; (0, 0) until a quarter of the window is free, so that wants go in batches."""
@@ -221,7 +230,8 @@ class SessionPeer:
             return (1, 1) if not self.outstanding and now >= self.rest_until else (0, 0)
         window = max(self.window, least)
         if self.rate:
-            window = min(window, max(int(self.rate * self.parameters.queue_max), 1))
+            queue = self.parameters.queue_max if self.full else self.parameters.queue_parts
+            window = min(window, max(int(self.rate * queue), 1))
         free = window - self.outstanding_bytes
         count = self.parameters.wants_max - len(self.outstanding)
         if self.outstanding and (4 * free < window or 4 * count < self.parameters.wants_max):
@@ -345,6 +355,7 @@ class SessionPeer:
             bytes=self.bytes,
             arriving=self.arriving,
             duplicate_bytes=self.duplicate_bytes,
+            misses=self.misses,
             wrong_blocks=self.wrong_blocks,
             rate=self.rate or 0.0,
             stalled=self.stalled,

@@ -1,12 +1,13 @@
 """A session: calls that wait for blocks, on top of the machine that decides whom to ask."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderSource
+from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderJudge, ProviderSource
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
@@ -77,7 +78,8 @@ class _Call:
 
 
 class FetchSession:
-    """Implements `Session`. Facts from the exchange: `block_arrived`, `peer_found`, `peer_ranges`, `fail`."""
+    """Implements `Session`. Facts from the exchange: `receive_block`, `block_arrived`, `peer_unreachable`, `peer_found`,
+    `peer_ranges`, `fail`."""
 
     def __init__(
         self,
@@ -91,6 +93,9 @@ class FetchSession:
         self.root = root
         self.machine = machine
         self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
+        self._named_by: dict[PeerId, str] = {}
+        self._judges: dict[PeerId, ProviderJudge] = {}
+        """Who wants to know what comes of a peer, until it is known."""
         self._hub = hub
         self._protect = protect
         self._protected: dict[PeerId, Callable[[], None]] = {}
@@ -115,6 +120,7 @@ class FetchSession:
         fresh = tuple(address for address in provider.addresses if address not in known)
         if self.machine.add_peer(provider.peer, full=provider.source != "swarm"):
             self.addresses[provider.peer] = known + fresh
+            self._named_by.setdefault(provider.peer, provider.source)
             if provider.peer not in self._protected:
                 self._protected[provider.peer] = self._protect(provider.peer)
         self._hub.provider_added(self, provider.peer)
@@ -151,9 +157,24 @@ class FetchSession:
 
     def reports(self) -> list[PeerReport]:
         """See Session."""
-        return self.machine.reports()
+        return [
+            replace(report, source=self._named_by[report.peer]) if report.peer in self._named_by else report
+            for report in self.machine.reports()
+        ]
 
     # from the exchange
+
+    def receive_block(self, peer: PeerId, multihash: bytes, size: int, now: float) -> None:
+        """A peer has sent a block that this session waits for."""
+        self.machine.receive_block(peer, multihash, size, now)
+        if peer in self._judges:
+            self._judges.pop(peer).delivered(peer)
+
+    def peer_unreachable(self, peer: PeerId, now: float, reason: str | None) -> None:
+        """It could not be connected or asked; with a `reason` it never will be."""
+        self.machine.peer_unreachable(peer, now, reason=reason)
+        if peer in self._judges:
+            self._judges.pop(peer).failed(peer)
 
     def block_arrived(self, waiter: WaiterId, cid: Cid, data: bytes | None) -> None:
         """A block that a call waits for has come; with `data` it is to be kept, else its sink has had it."""
@@ -194,6 +215,8 @@ class FetchSession:
         """Take all that this source finds. Runs as long as the session, or until the source ends."""
         try:
             async for provider in source.find_providers(self.root):
+                if provider.peer not in self.addresses and isinstance(source, ProviderJudge):
+                    self._judges[provider.peer] = source
                 self.add_provider(provider)
         except StackError:
             pass  # this source finds no more; others, and the providers that are known, go on
@@ -235,6 +258,9 @@ class FetchSession:
         self._closed = True
         for unprotect in self._protected.values():
             unprotect()
+        for report in self.machine.reports():
+            if report.peer in self._judges and (report.misses or report.dropped is not None):
+                self._judges[report.peer].failed(report.peer)
         if self._calls:
             self.fail(LocalProtocolError("the session has ended"))
 

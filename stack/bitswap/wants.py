@@ -23,6 +23,9 @@ TOLD_MAX = 1_000
 
 PRIORITY_MAX = 2**31 - 1
 
+PRIORITY_ANY_ORDER = 1
+"""Of all that may come in any order: after what has its place, and equal, so that the server may choose."""
+
 Claim = tuple[tuple[WaiterId, Cid, BlockSink | None], ...]
 """Who waits for a block, by which CID, with which sink; None where the block goes to the store."""
 
@@ -85,11 +88,12 @@ class WantedBlocks:
 class _Entry:
     """One block of one peer's wantlist."""
 
-    __slots__ = ("answered", "cid", "kind", "sessions", "told")
+    __slots__ = ("answered", "any_order", "cid", "kind", "sessions", "told")
 
-    def __init__(self, cid: Cid, kind: WantKind) -> None:
+    def __init__(self, cid: Cid, kind: WantKind, *, any_order: bool) -> None:
         self.cid = cid
         self.kind = kind
+        self.any_order = any_order
         self.sessions: set[SessionId] = set()
         self.told = False
         self.answered = False
@@ -119,16 +123,20 @@ class PeerWants:
         """Whether `take` would give anything."""
         return bool(self._cancels) or (bool(self._queue) and self._open < TOLD_MAX)
 
-    def ask(self, session: SessionId, cids: Iterable[Cid], kind: WantKind) -> None:
-        """Tell the peer, once more if it knows already: whoever asks again has waited in vain."""
+    def ask(self, session: SessionId, cids: Iterable[Cid], kind: WantKind, *, any_order: bool = False) -> None:
+        """Tell the peer, once more if it knows already: whoever asks again has waited in vain.
+
+        With `any_order` it may choose which it sends first.
+        """
         for cid in cids:
             multihash = cid.multihash
             entry = self._entries.get(multihash)
             if entry is None:
-                entry = self._entries[multihash] = _Entry(cid, kind)
+                entry = self._entries[multihash] = _Entry(cid, kind, any_order=any_order)
             else:
                 self._close(entry)
                 entry.kind = min(entry.kind, kind)
+                entry.any_order &= any_order
             entry.sessions.add(session)
             self._queue[multihash] = None
             self._cancels.pop(multihash, None)
@@ -187,11 +195,16 @@ class PeerWants:
             entry.told = True
             entry.answered = False
             self._open += 1
-            # Falling priorities: servers answer the highest first, so blocks come in the order they were asked for.
-            self._priority = self._priority - 1 if self._priority > 1 else PRIORITY_MAX
-            wants.append(Want(entry.cid, entry.kind, self._priority, send_dont_have=True))
+            wants.append(Want(entry.cid, entry.kind, self._next_priority(entry), send_dont_have=True))
         full, self._full = self._full, False
         return tuple(wants), full
+
+    def _next_priority(self, entry: _Entry) -> int:
+        """Falling: servers answer the highest first, so blocks come in the order they were asked for."""
+        if entry.any_order:
+            return PRIORITY_ANY_ORDER
+        self._priority = self._priority - 1 if self._priority > PRIORITY_ANY_ORDER else PRIORITY_MAX
+        return self._priority
 
     def _close(self, entry: _Entry) -> None:
         """The peer owes no answer any more."""

@@ -1,7 +1,8 @@
 """The long forms of the acceptance tests, with their figures: `python -m tests.acceptance.long [NAME...]`.
 
 `kills`: `stack get` killed 20 times. `restart`: the sharer killed and back. `stopped`: either end stands still for 60 s.
-`address`: the receiver's address changes (root). `demo`: 1 GiB and 5 receivers.
+`address`: the receiver's address changes (root). `demo`: 1 GiB and 5 receivers. `swarm`: 64 MiB from a seed of 4 MB/s to 8
+receivers of 4 MB/s (root). `providers`: four providers of 8 MB/s; one of them stops, one of them lies (root).
 """
 
 import argparse
@@ -10,13 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.acceptance import scenarios
+from stack.cli.output import size as shown
+from tests.acceptance import scenarios, swarm
 from tests.acceptance.kit import MIB, temporary_place
-from tests.acceptance.namespaces import missing
+from tests.acceptance.namespaces import Star, missing
 
 COPIES_MAX = 1.5
 HELD_MAX = 0.9
 """What the demo promises for a file of 1 GiB and 5 receivers."""
+SWARM_RATE = 4_000_000
+PROVIDER_RATE = 8_000_000
+"""Bytes a second that each sends at most."""
 
 
 def kills(place: Path, options: argparse.Namespace) -> str:
@@ -71,12 +76,52 @@ def demo(place: Path, options: argparse.Namespace) -> str:
     return told
 
 
+def swarm_of_eight(place: Path, options: argparse.Namespace) -> str:
+    """One seed and eight receivers, each limited; the seed is killed as soon as they hold everything together."""
+    reason = missing()
+    if reason is not None:
+        return f"NOT TESTED: {reason}"
+    source = swarm.made(place, options.size // 16 * MIB)
+    with Star(9) as star:
+        alone = swarm.fetched_alone(star, place / "alone", source, SWARM_RATE)
+        report = swarm.swarm(star, place / "swarm", source, SWARM_RATE)
+    told = f"one alone {alone:.1f} s; eight {report.seconds / alone:.2f} times as long (at most {swarm.ALONE_MOST}): {report}"
+    assert report.seconds <= swarm.ALONE_MOST * alone, told
+    return told
+
+
+def providers(place: Path, options: argparse.Namespace) -> str:
+    """A fetch from four who are each limited; then one of them stops half-way; then one of them lies."""
+    reason = missing()
+    if reason is not None:
+        return f"NOT TESTED: {reason}"
+    size = options.size // 2 * MIB
+    source = swarm.made(place, size)
+    with Star(5) as star:
+        well = swarm.fetched_from_many(star, place / "well", source, rate=PROVIDER_RATE, count=4, stop=False)
+        stopped = swarm.fetched_from_many(star, place / "stop", source, rate=PROVIDER_RATE, count=4, stop=True)
+        seconds, liar, dropped = swarm.fetched_past_a_liar(star, place / "lie", source, rate=PROVIDER_RATE, count=4)
+    part = size / well / (4 * PROVIDER_RATE)
+    cost = stopped - well * swarm.one_less(4, True)
+    told = (
+        f"{shown(int(size / well))}/s, {part:.0%} of four times {shown(PROVIDER_RATE)}/s (at least {swarm.TOGETHER_LEAST:.0%}); "
+        f"one that stopped half-way cost {cost:.1f} s (at most {swarm.STALL_MOST:.0f}); one that sent wrong blocks was dropped, "
+        f"{dropped['peer'][-6:]} {dropped['reason']!r}, complete after {seconds:.1f} s"
+    )
+    assert part >= swarm.TOGETHER_LEAST, told
+    assert cost <= swarm.STALL_MOST, told
+    assert (dropped["peer"], dropped["reason"]) == (liar, "sent a wrong block"), told
+    return told
+
+
 SCENARIOS: dict[str, Callable[[Path, argparse.Namespace], str]] = {
     "kills": kills,
     "restart": restart,
     "stopped": stopped,
     "address": address,
     "demo": demo,
+    "swarm": swarm_of_eight,
+    "providers": providers,
 }
 
 

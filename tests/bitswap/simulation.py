@@ -101,7 +101,7 @@ class SimPeer:
         self.session = SessionMachine(
             Random(bytes(self.peer)),
             order=order,
-            broadcast=broadcast,
+            broadcast=0.0 if broadcast else None,
             parameters=parameters or SessionParameters(window_together=0),
         )
         for peer in self.others:
@@ -130,10 +130,10 @@ class SimPeer:
         assert self.session is not None
         while (effect := self.session.next_effect(self.net.now)) is not None:
             match effect:
-                case Ask(peer=peer, cids=cids, have=have):
+                case Ask(peer=peer, cids=cids, have=have, any_order=any_order):
                     self.asked += [(self.net.now, peer, cid) for cid in cids]
                     if peer in self.links:
-                        self.links[peer].ask(ONLY, cids, WantKind.HAVE if have else WantKind.BLOCK)
+                        self.links[peer].ask(ONLY, cids, WantKind.HAVE if have else WantKind.BLOCK, any_order=any_order)
                         self._tell(peer)
                 case Withdraw(peer=peer, cids=cids):
                     self.withdrawn += [(peer, cid) for cid in cids]

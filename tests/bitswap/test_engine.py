@@ -446,6 +446,34 @@ def test_a_limited_upload_serves_so_many_peers_at_a_time_and_the_others_after_th
     assert [message.peer for message in server.sends()] == [ALICE]
 
 
+def test_those_who_want_the_same_in_any_order_get_different_blocks_first() -> None:
+    server = Server(EngineParameters(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
+    server.sizes = dict.fromkeys(CIDS, 100)
+    for peer in (ALICE, BOB, CAROL):
+        server.wants(peer, *(Want(cid) for cid in CIDS[:3]))
+    sent: dict[PeerId, list[Cid]] = {ALICE: [], BOB: [], CAROL: []}
+    rounds = []
+    while messages := server.sends():
+        rounds.append({cid for message in messages for cid in message.cids})
+        for message in messages:
+            sent[message.peer] += message.cids
+            server.sent(message)
+    assert rounds[0] == set(CIDS[:3])
+    assert all(sorted(cids) == sorted(CIDS[:3]) for cids in sent.values())
+
+
+def test_a_block_that_did_not_reach_its_peer_is_sent_first_to_another() -> None:
+    server = Server(EngineParameters(message=100, outstanding_start=100, outstanding_least=100))
+    server.sizes = dict.fromkeys(CIDS, 100)
+    server.wants(ALICE, Want(CIDS[0]))
+    (lost,) = server.sends()
+    server.wants(CAROL, Want(CIDS[1]))
+    server.sends()
+    server.engine.message_failed(lost.id)
+    server.wants(BOB, Want(CIDS[1]), Want(CIDS[0]))
+    assert [message.cids for message in server.sends()] == [(CIDS[0],)]
+
+
 def test_a_limited_upload_has_short_messages_and_little_on_its_way() -> None:
     slow, fast = EngineParameters.limited(100_000), EngineParameters.limited(400 * MIB)
     assert (slow.message, slow.outstanding_most, slow.peers_at_once) == (10_000, 256 * KIB, 12)

@@ -72,6 +72,15 @@ def test_a_repeated_want_with_lower_priority_goes_later() -> None:
     assert drain(ledger) == [1, 0]
 
 
+def test_one_of_equals_can_be_taken_out_of_turn() -> None:
+    ledger = Ledger()
+    ledger.hold([held(0), held(1, priority=2), held(2), held(3)])
+    assert ledger.equals_of(held(9), 3) == [held(0), held(2)]
+    assert ledger.equals_of(held(9, priority=2), 10) == [held(1, priority=2)]
+    ledger.take(held(2))
+    assert drain(ledger) == [1, 0, 3]
+
+
 def test_cancelled_wants_are_not_sent() -> None:
     ledger = Ledger()
     ledger.hold([held(0), held(1)])

@@ -278,9 +278,62 @@ async def test_providers_are_found_by_sources() -> None:
                 yield there.provider
 
         sources: list[ProviderSource] = [Broken(), Source()]
-        here.exchange._sources = tuple(sources)
-        async with here.exchange.session(blocks[0][0]) as session:
+        here.exchange.sources += sources
+        async with here.exchange.session(blocks[0][0], broadcast=True) as session:
             assert await session.get(blocks[1][0]) == blocks[1][1]
+
+
+class Judge:
+    """A source that names some peers and hears what came of them."""
+
+    def __init__(self, *named: Provider) -> None:
+        self.named = named
+        self.asked = 0
+        self.heard: list[tuple[str, PeerId]] = []
+
+    async def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+        self.asked += 1
+        for provider in self.named:
+            yield provider
+
+    def delivered(self, peer: PeerId) -> None:
+        self.heard.append(("delivered", peer))
+
+    def failed(self, peer: PeerId) -> None:
+        self.heard.append(("failed", peer))
+
+
+async def test_a_source_hears_once_who_delivered_who_was_out_of_reach_and_who_had_nothing() -> None:
+    blocks = some_blocks(3)
+    async with nodes([], blocks, []) as [here, there, empty]:
+        absent = Provider(peer_named("nobody"), there.provider.addresses, "table")
+        judge = Judge(there.provider, absent, empty.provider)
+        here.exchange.sources.append(judge)
+        async with here.exchange.session(blocks[0][0], broadcast=True) as session:
+            await session.fetch([cid for cid, _ in blocks])
+            async with here.exchange.session(blocks[0][0], providers=[empty.provider]) as other:
+                with anyio.move_on_after(0.3):
+                    await other.get(Cid.of(b"nobody has this"))
+            await settled(lambda: len(judge.heard) >= 2)
+            with anyio.move_on_after(0.3):
+                await session.get(Cid.of(b"nor this"))
+            assert {report.source for report in session.reports()} == {"table", there.provider.source}
+        assert judge.asked == 1
+        assert sorted(judge.heard, key=str) == sorted(
+            [("delivered", there.host.peer_id), ("failed", absent.peer), ("failed", empty.host.peer_id)], key=str
+        )
+
+
+async def test_sources_have_a_head_start_before_connected_peers_are_told_what_is_sought() -> None:
+    blocks = some_blocks(1)
+    async with nodes([], blocks) as [here, there]:
+        await connect(here.host, there.host)
+        here.exchange.sources.append(Judge())
+        began = anyio.current_time()
+        async with here.exchange.session(blocks[0][0], broadcast=True, head_start=0.3) as session:
+            assert await session.get(blocks[0][0]) == blocks[0][1]
+            assert [report.source for report in session.reports()] == ["connected"]
+        assert anyio.current_time() - began >= 0.3
 
 
 async def test_connected_peers_are_asked_only_when_that_was_allowed() -> None:

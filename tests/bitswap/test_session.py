@@ -39,14 +39,14 @@ class Fetch:
         count: int,
         *ready: PeerId,
         order: Order = Order.FILE,
-        broadcast: bool = False,
+        broadcast: bool | float = False,
         leaves: bool = False,
         **parameters: float,
     ) -> None:
         self.machine = SessionMachine(
             Random(5),
             order=order,
-            broadcast=broadcast,
+            broadcast=None if broadcast is False else 0.0 if broadcast is True else broadcast,
             parameters=SessionParameters(**{"window_together": 0, **parameters}),  # type: ignore[arg-type]
         )
         self.now = 100.0
@@ -72,6 +72,12 @@ class Fetch:
                     self.owed[peer].clear()
         self.log += fresh
         return fresh
+
+    def peer(self, peer: PeerId) -> SessionPeer:
+        """What the session knows of one that it knows."""
+        known = self.machine._peers.get(peer)
+        assert known is not None
+        return known
 
     def asked(self) -> dict[PeerId, list[int]]:
         """Whom the session asks now, and for what."""
@@ -319,7 +325,7 @@ def test_the_window_grows_with_bandwidth_times_delay_up_to_its_bound() -> None:
     assert sizes[0] == 16
     assert sizes == sorted(sizes)
     assert sizes[-1] == 128  # 32 MiB
-    assert fetch.machine._peers[ALICE].window == 32 * MIB
+    assert fetch.peer(ALICE).window == 32 * MIB
 
 
 def test_a_slow_peer_is_asked_for_ten_seconds_of_its_rate_at_most() -> None:
@@ -329,6 +335,74 @@ def test_a_slow_peer_is_asked_for_ten_seconds_of_its_rate_at_most() -> None:
         fetch.block(ALICE, number, after=4.0)  # 64 KiB a second
         fetch.drain()
     assert len(fetch.owed[ALICE]) <= 3
+
+
+def test_a_peer_with_parts_is_asked_for_two_seconds_of_its_rate_at_most() -> None:
+    fetch = Fetch(100, leaves=True)
+    fetch.machine.peer_connected(ALICE)
+    fetch.machine.add_peer(ALICE, full=False)
+    fetch.ranges(ALICE, 100, (0, 99))
+    fetch.drain()
+    for number in range(16):
+        fetch.block(ALICE, number, after=0.5)  # 512 KiB a second
+        fetch.drain()
+    assert len(fetch.owed[ALICE]) <= 5
+
+
+def trading(order: Order = Order.SPREAD) -> Fetch:
+    """Alice has everything and owes four leaves of eight; Bob has none yet, and is known to be fast."""
+    fetch = Fetch(8, ALICE, order=order, leaves=True, window_min=4 * SIZE)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.add_peer(BOB, full=False)
+    fetch.ranges(BOB, 8)
+    fetch.drain()
+    fetch.peer(ALICE).rate = fetch.peer(BOB).rate = 100.0 * MIB
+    fetch.now += 1
+    return fetch
+
+
+def test_what_others_can_bring_by_now_is_withdrawn_from_who_has_everything() -> None:
+    fetch = trading()
+    number = next(iter(fetch.owed[ALICE]))
+    fetch.ranges(BOB, 8, (number, number + 1))
+    effects = fetch.drain()
+    assert Withdraw(peer=ALICE, cids=(CIDS[number],)) in effects
+    assert fetch.owed[BOB] == {number: None}
+    assert number not in fetch.owed[ALICE]
+    fetch.block(BOB, number)
+    assert fetch.withdrawn() == {}
+
+
+def test_who_watches_keeps_what_was_asked_where_it_was_asked() -> None:
+    fetch = trading(Order.FILE)
+    number = next(iter(fetch.owed[ALICE]))
+    fetch.ranges(BOB, 8, (number, number + 1))
+    assert fetch.withdrawn() == {}
+    assert number in fetch.owed[ALICE]
+
+
+def test_nothing_is_left_to_others_who_are_too_slow() -> None:
+    fetch = trading()
+    fetch.peer(BOB).rate = 49.0 * MIB
+    number = next(iter(fetch.owed[ALICE]))
+    fetch.ranges(BOB, 8, (number, number + 1))
+    assert fetch.withdrawn() == {}
+
+
+def test_numbered_leaves_may_come_in_any_order_and_nodes_may_not() -> None:
+    spread = Fetch(2, ALICE, order=Order.SPREAD, leaves=True)
+    assert [effect.any_order for effect in spread.drain() if isinstance(effect, Ask)] == [True]
+    nodes = Fetch(2, ALICE, order=Order.SPREAD)
+    assert [effect.any_order for effect in nodes.drain() if isinstance(effect, Ask)] == [False]
+    watched = Fetch(2, ALICE, leaves=True)
+    assert [effect.any_order for effect in watched.drain() if isinstance(effect, Ask)] == [False]
+
+
+def test_nodes_and_leaves_that_are_asked_together_are_told_apart() -> None:
+    fetch = Fetch(2, ALICE, order=Order.SPREAD, leaves=True)
+    fetch.machine.want(CIDS[2:4])
+    asks = [effect for effect in fetch.drain() if isinstance(effect, Ask)]
+    assert [(effect.any_order, set(effect.cids)) for effect in asks] == [(False, {*CIDS[2:4]}), (True, {*CIDS[:2]})]
 
 
 # orders
@@ -454,8 +528,8 @@ def test_a_peer_that_has_become_complete_is_asked_for_all() -> None:
     fetch.machine.peer_connected(BOB)
     fetch.machine.add_peer(BOB, full=False)
     fetch.ranges(BOB, 4, (0, 4))
-    assert fetch.machine._peers[BOB].full
-    assert fetch.machine._peers[BOB].ranges is None
+    assert fetch.peer(BOB).full
+    assert fetch.peer(BOB).ranges is None
     assert fetch.asked() == {BOB: [0, 1, 2, 3]}
 
 
@@ -569,14 +643,14 @@ def test_eight_refusals_in_a_row_cost_a_peer_its_rank() -> None:
     fetch.drain()
     for number in range(7):
         fetch.refuse(ALICE, number)
-        assert not fetch.machine._peers[ALICE].poor
+        assert not fetch.peer(ALICE).poor
     fetch.refuse(ALICE, 7)
-    assert fetch.machine._peers[ALICE].poor
+    assert fetch.peer(ALICE).poor
     fetch.drain()
     for number in range(8, 16):
         fetch.refuse(ALICE, number)
     assert fetch.asked() == {}
-    peer = fetch.machine._peers[ALICE]
+    peer = fetch.peer(ALICE)
     assert peer.misses == 16
     assert peer.rest == 30.0  # 0.25 s, doubled seven times, and bounded
 
@@ -589,11 +663,11 @@ def test_a_peer_without_rank_gets_one_want_at_a_time_the_least_urgent_with_rests
             fetch.block(ALICE, number, after=0.01)
         else:
             fetch.refuse(ALICE, number)
-    assert not fetch.machine._peers[ALICE].poor
+    assert not fetch.peer(ALICE).poor
     fetch.drain()
     for number in list(fetch.owed[ALICE]):
         fetch.refuse(ALICE, number)
-    peer = fetch.machine._peers[ALICE]
+    peer = fetch.peer(ALICE)
     assert peer.poor and peer.rest == 2.0  # eleven in a row
     assert fetch.wait(1.9) == {}
     assert [len(numbers) for numbers in fetch.wait(3.2).values()] == [1]
@@ -604,9 +678,9 @@ def test_a_block_gives_the_rank_back() -> None:
     fetch.drain()
     for number in range(15):
         fetch.refuse(ALICE, number)
-    assert fetch.machine._peers[ALICE].poor
+    assert fetch.peer(ALICE).poor
     fetch.block(ALICE, 15, after=0.1)
-    peer = fetch.machine._peers[ALICE]
+    peer = fetch.peer(ALICE)
     assert (peer.poor, peer.misses, peer.rest, peer.rest_until) == (False, 0, 0.0, 0.0)
     assert len(fetch.asked()[ALICE]) > 1
 
@@ -616,8 +690,8 @@ def test_a_refusal_of_what_was_not_asked_costs_no_rank() -> None:
     fetch.drain()
     for number in range(100, 200):
         fetch.refuse(ALICE, number)
-    assert not fetch.machine._peers[ALICE].poor
-    assert fetch.machine._peers[ALICE].misses == 0
+    assert not fetch.peer(ALICE).poor
+    assert fetch.peer(ALICE).misses == 0
 
 
 def test_A47_presences_of_what_is_not_wanted_leave_no_trace() -> None:
@@ -641,10 +715,10 @@ def test_B7_a_peer_that_sends_nothing_has_stalled_after_four_and_a_half_seconds(
     fetch.drain()
     fetch.machine.peer_connected(BOB)
     fetch.machine.add_peer(BOB)
-    fetch.machine._peers[BOB].misses = 100
-    fetch.machine._peers[BOB].rest_until = 1e9
+    fetch.peer(BOB).misses = 100
+    fetch.peer(BOB).rest_until = 1e9
     assert fetch.wait(4.4) == {}
-    fetch.machine._peers[BOB].misses = 0
+    fetch.peer(BOB).misses = 0
     assert sorted(fetch.wait(0.2)[BOB]) == [0, 1, 2, 3]
     report = fetch.machine.reports()[0]
     assert report.stalled and report.peer == ALICE
@@ -693,7 +767,7 @@ def test_patience_is_twenty_times_the_delay_and_two_seconds_at_least() -> None:
         fetch = Fetch(100, ALICE)
         fetch.drain()
         fetch.block(ALICE, 0, after=delay)
-        peer = fetch.machine._peers[ALICE]
+        peer = fetch.peer(ALICE)
         assert peer.stall_at() - fetch.now == pytest.approx(patience)
 
 
@@ -702,13 +776,13 @@ def test_the_delay_is_the_least_that_was_seen() -> None:
     fetch.drain()
     fetch.block(ALICE, 0, after=0.3)
     fetch.block(ALICE, 1, after=0.3)
-    assert fetch.machine._peers[ALICE].delay == pytest.approx(0.3)
+    assert fetch.peer(ALICE).delay == pytest.approx(0.3)
     fetch.drain()
     for number in range(2, 16):
         fetch.block(ALICE, number)
     fetch.drain()
     fetch.block(ALICE, 16, after=0.1)
-    assert fetch.machine._peers[ALICE].delay == pytest.approx(0.1)
+    assert fetch.peer(ALICE).delay == pytest.approx(0.1)
 
 
 def test_bytes_of_an_unfinished_message_are_a_sign_of_life() -> None:
@@ -778,7 +852,7 @@ def test_a_want_that_a_lively_peer_does_not_answer_is_moved_after_ten_seconds() 
 def test_a_want_is_overdue_after_three_times_its_queue_within_bounds() -> None:
     fetch = Fetch(100, ALICE)
     fetch.drain()
-    peer = fetch.machine._peers[ALICE]
+    peer = fetch.peer(ALICE)
     assert peer.overdue_at(100.0) == 110.0
     peer.rate = float(MIB)
     assert peer.overdue_at(100.0) == 112.0  # 4 MiB
@@ -835,8 +909,8 @@ def test_the_second_peer_that_was_asked_is_told_when_the_first_delivers() -> Non
     fetch.block(BOB, 0)
     assert fetch.withdrawn() == {ALICE: [0]}
     assert fetch.machine.wanted == 0
-    assert fetch.machine._peers[ALICE].outstanding == {}
-    assert fetch.machine._peers[ALICE].outstanding_bytes == 0
+    assert fetch.peer(ALICE).outstanding == {}
+    assert fetch.peer(ALICE).outstanding_bytes == 0
 
 
 def test_what_comes_soon_is_not_asked_for_twice() -> None:
@@ -867,7 +941,7 @@ def test_a_peer_without_rank_takes_no_part_in_the_end() -> None:
     fetch.drain()
     fetch.machine.peer_connected(BOB)
     fetch.machine.add_peer(BOB)
-    fetch.machine._peers[BOB].misses = 8
+    fetch.peer(BOB).misses = 8
     assert fetch.wait(4.0) == {}
 
 
@@ -898,7 +972,7 @@ def test_the_end_asks_for_no_more_than_the_window_and_looks_ten_times_a_second()
     fetch.now += 3.0
     fetch.machine.peer_connected(BOB)
     fetch.machine.add_peer(BOB)
-    fetch.machine._peers[BOB].window = 3 * SIZE
+    fetch.peer(BOB).window = 3 * SIZE
     fetch.machine.handle_timeout(fetch.now)
     assert len(fetch.asked()[BOB]) == 3
     assert fetch.machine.next_timeout() == pytest.approx(fetch.now + 0.1)
@@ -1049,7 +1123,7 @@ def test_a_lost_peer_is_connected_again_after_growing_rests() -> None:
     times = []
     for _ in range(1000):
         fetch.wait(0.1)
-        if fetch.machine._peers[ALICE].state is PeerState.DIALLING:
+        if fetch.peer(ALICE).state is PeerState.DIALLING:
             times.append(fetch.now)
             fetch.machine.peer_unreachable(ALICE, fetch.now)
     gaps = [round(later - earlier, 1) for earlier, later in pairwise(times)]
@@ -1197,6 +1271,33 @@ def test_a_known_provider_makes_a_broadcast_needless() -> None:
     assert Ask(peer=BOB, cids=(CIDS[0],), have=True) in fetch.drain()
 
 
+def test_strangers_are_asked_after_a_head_start_for_those_who_find_providers() -> None:
+    fetch = Fetch(1, broadcast=103.0)
+    fetch.machine.peer_connected(BOB)
+    assert fetch.drain() == []
+    assert fetch.machine.next_timeout() == 103.0
+    fetch.wait(2.9)
+    assert fetch.log == []
+    fetch.wait(0.2)
+    assert fetch.log == [Ask(peer=BOB, cids=(CIDS[0],), have=True)]
+    assert fetch.machine.next_timeout() is None
+
+
+def test_providers_of_whom_nothing_is_to_be_hoped_do_not_keep_strangers_from_being_asked() -> None:
+    fetch = Fetch(1, broadcast=True)
+    for peer in (ALICE, BOB, CAROL):
+        fetch.machine.add_peer(peer)
+    fetch.machine.peer_connected(DAVE)
+    fetch.machine.peer_connected(ALICE)
+    fetch.drain()
+    asked = Ask(peer=DAVE, cids=(CIDS[0],), have=True)
+    fetch.refuse(ALICE, 0)
+    fetch.machine.peer_unreachable(BOB, fetch.now)
+    assert asked not in fetch.drain()  # CAROL is being dialled
+    fetch.machine.peer_unreachable(CAROL, fetch.now)
+    assert asked in fetch.drain()
+
+
 def test_a_stranger_that_sends_the_block_in_place_of_have_is_a_provider() -> None:
     # Kubo does so with blocks of up to 1 KiB, the root of most files among them
     fetch = Fetch(10, broadcast=True)
@@ -1233,7 +1334,7 @@ def test_a_partial_peer_without_ranges_is_asked_for_have_and_then_for_what_it_ha
     assert fetch.drain() == [Ask(peer=BOB, cids=(CIDS[1],))]
     fetch.have(BOB, 0)  # it has come there since
     assert fetch.asked() == {BOB: [0]}
-    assert not fetch.machine._peers[BOB].misses
+    assert not fetch.peer(BOB).misses
 
 
 def test_probes_go_in_batches_of_half_their_number() -> None:
@@ -1292,8 +1393,8 @@ def test_what_few_are_known_to_have_goes_first_where_leaves_have_no_numbers() ->
         for number in range(20):
             fetch.have(peer, number)
     for peer in (BOB, CAROL):
-        fetch.machine._peers[peer].misses = 100  # only Alice is asked
-        fetch.machine._peers[peer].rest_until = 1e9
+        fetch.peer(peer).misses = 100  # only Alice is asked
+        fetch.peer(peer).rest_until = 1e9
     fetch.machine.resume()
     assert sorted(fetch.asked()[ALICE]) == list(range(20, 40))
 

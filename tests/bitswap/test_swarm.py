@@ -227,6 +227,18 @@ def test_receivers_trade_so_that_the_seeder_sends_little_more_than_one_copy() ->
     assert net.run(lambda: swarm.done, seconds=100)
 
 
+def test_eight_receivers_of_a_slow_seeder_take_little_longer_than_one() -> None:
+    net = make_net(latency=0.002)
+    cids = [cid_of(index) for index in range(64)]
+    swarm = SimSwarm(net, cids, MIB, receivers=8, upload=4_000_000)
+    assert net.run(lambda: swarm.union_complete, seconds=100)
+    assert net.bytes_sent[swarm.seeders[0].peer] < 1.3 * 64 * MIB
+    for receiver in swarm.receivers:
+        receiver.disconnect(swarm.seeders[0])
+    assert net.run(lambda: swarm.done, seconds=100)
+    assert net.now < 1.4 * 64 * MIB / 4_000_000
+
+
 def test_receivers_trade_where_leaves_have_no_numbers_too() -> None:
     net = make_net(latency=0.002)
     cids = [cid_of(index) for index in range(512)]

@@ -1,7 +1,16 @@
 """What we want, and what each peer has been told of it."""
 
 from stack.bitswap.messages import Want, WantKind
-from stack.bitswap.wants import PRIORITY_MAX, RECENT_MAX, TOLD_MAX, PeerWants, SessionId, WaiterId, WantedBlocks
+from stack.bitswap.wants import (
+    PRIORITY_ANY_ORDER,
+    PRIORITY_MAX,
+    RECENT_MAX,
+    TOLD_MAX,
+    PeerWants,
+    SessionId,
+    WaiterId,
+    WantedBlocks,
+)
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
 from tests.bitswap.simulation import cid_of
@@ -95,6 +104,19 @@ class TestPeerWants:
         wants._priority = 2
         wants.ask(ONE, [cid_of(index) for index in range(3)], WantKind.BLOCK)
         assert [want.priority for want in told(wants)] == [1, PRIORITY_MAX, PRIORITY_MAX - 1]
+
+    def test_what_may_come_in_any_order_is_equal_and_after_all_that_may_not(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A, B], WantKind.BLOCK, any_order=True)
+        wants.ask(ONE, [cid_of(3)], WantKind.BLOCK)
+        assert [want.priority for want in told(wants)] == [PRIORITY_ANY_ORDER, PRIORITY_ANY_ORDER, PRIORITY_MAX - 1]
+
+    def test_what_one_of_two_sessions_needs_in_its_order_keeps_its_place(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.BLOCK, any_order=True)
+        wants.ask(TWO, [A], WantKind.BLOCK)
+        wants.ask(ONE, [A], WantKind.BLOCK, any_order=True)
+        assert [want.priority for want in told(wants)] == [PRIORITY_MAX - 1]
 
     def test_a_message_has_no_more_entries_than_allowed(self) -> None:
         wants = PeerWants()
