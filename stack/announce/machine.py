@@ -38,8 +38,8 @@ from stack.trace import Trace
 class AnnounceMachine:
     """The announcement layer of one node. `now` is monotonic seconds, `wall` wall-clock seconds.
 
-    Getters: `table`, `reputation`, `shard`, `loaded`, `items`, `saved`, `waiting`. Facts: `peer_connected`, `peer_disconnected`,
-    `dial_failed`, `receive_gossip`, `receive_request`, `interest_dropped`, `answered`, `pushed`, `keys_fetched`,
+    Getters: `table`, `reputation`, `shard`, `loaded`, `items`, `directory`, `saved`, `waiting`. Facts: `peer_connected`,
+    `peer_disconnected`, `dial_failed`, `receive_gossip`, `receive_request`, `interest_dropped`, `answered`, `pushed`, `keys_fetched`,
     `addresses_changed`. Commands: `load`, `announce`, `withdraw`, `set_directory`, `find`, `search`, `stop`. Outputs:
     `next_effect`, `next_timeout`, `handle_timeout`.
     """
@@ -100,6 +100,11 @@ class AnnounceMachine:
     def items(self) -> tuple[Announcement, ...]:
         """What we announce."""
         return self._own.items
+
+    @property
+    def directory(self) -> Cid | None:
+        """The UnixFS directory of all our public names."""
+        return self._own.directory
 
     @property
     def waiting(self) -> int:

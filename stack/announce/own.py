@@ -95,8 +95,8 @@ class NewRecord:
 
 
 class OwnAnnouncements:
-    """Commands: `announce`, `withdraw`, `set_directory`, `load`. Facts: `addresses_changed`. Getters: `items`, `is_pending`, `saved`,
-    `next_timeout`. Outputs: `due`. `now` is monotonic, `wall` wall-clock seconds."""
+    """Commands: `announce`, `withdraw`, `set_directory`, `load`. Facts: `addresses_changed`. Getters: `items`, `directory`,
+    `is_pending`, `saved`, `next_timeout`. Outputs: `due`. `now` is monotonic, `wall` wall-clock seconds."""
 
     def __init__(
         self,
@@ -131,15 +131,19 @@ class OwnAnnouncements:
         return tuple(self._items.values())
 
     @property
+    def directory(self) -> Cid | None:
+        """What `set_directory` was told last."""
+        return self._directory
+
+    @property
     def is_pending(self) -> bool:
         """Something has changed that is not in a record yet."""
         return self._changed_at is not None
 
     def announce(self, announcement: Announcement, now: float) -> None:
         """Tell, from now on. Raises LocalProtocolError when the name or the root is too long, or there are too many."""
-        name = announcement.name
-        if name is not None and not (0 < len(name.encode()) <= NAME_BYTES_MAX and words_of(name)):
-            raise LocalProtocolError(f"a public name has 1 to {NAME_BYTES_MAX} bytes and a word of two characters")
+        if announcement.name is not None:
+            check_name(announcement.name)
         if len(bytes(announcement.root)) > CID_BYTES_MAX or not 0 <= announcement.size < 1 << 64:
             raise LocalProtocolError("this root, or its size, cannot be announced")
         if len(self._items) >= ANNOUNCEMENTS_MAX:
@@ -294,6 +298,18 @@ class OwnAnnouncements:
             member=self._is_member,
         )
         return NewRecord(shard, data, places)
+
+
+def check_name(name: str) -> None:
+    """Raises LocalProtocolError when this is no public name."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError("a public name is text") from error
+    if not (0 < size <= NAME_BYTES_MAX and words_of(name)):
+        raise LocalProtocolError(f"a public name has 1 to {NAME_BYTES_MAX} bytes and a word of two characters")
+    if "/" in name or "\0" in name:
+        raise LocalProtocolError("a public name is a name in a directory: it has no slash in it")
 
 
 def _fitting(names: Iterable[PublicName]) -> list[PublicName]:

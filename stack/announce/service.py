@@ -131,13 +131,18 @@ class Announcements:
         return self._machine.items
 
     @property
+    def directory(self) -> Cid | None:
+        """The UnixFS directory of all our public names."""
+        return self._machine.directory
+
+    @property
     def waiting(self) -> int:
         """Records of ours that nobody has taken yet: 0 means that we can be found."""
         return self._machine.waiting
 
     # What others have
 
-    def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+    def find_providers(self, root: Cid) -> Finding[Provider]:
         """See ProviderSource: goes on until it is closed or dropped."""
 
         def provider(found: Found) -> list[Provider]:
@@ -145,7 +150,7 @@ class Announcements:
 
         return self._look(self._machine.find(announce_key(root.multihash), *self._driver.now()), provider, goes_on=True)
 
-    def known_providers(self, root: Cid) -> AsyncIterator[KnownProvider]:
+    def known_providers(self, root: Cid) -> Finding[KnownProvider]:
         """Who says that it has it, by whom we know that, and since when; ends when those have answered who keep the key. As
         long as nobody has, it goes on trying."""
 
@@ -156,7 +161,7 @@ class Announcements:
 
         return self._look(self._machine.find(announce_key(root.multihash), *self._driver.now()), known, goes_on=False)
 
-    def search(self, words: str) -> AsyncIterator[FoundName]:
+    def search(self, words: str) -> Finding[FoundName]:
         """What has all these words in its public name; ends as `known_providers` does. Raises LocalProtocolError on no word."""
         wanted = frozenset(words_of(words))
 

@@ -1,7 +1,7 @@
 """`stack demo`: the whole idea on one computer, in real processes over real sockets.
 
-One peer shares; several fetch at once and give each other what they have; as soon as the receivers together hold everything the
-sharer is killed; all finish, and the hashes match.
+One peer shares and announces it; several fetch at once, knowing the CID and the address of a node that shares nothing; they give
+each other what they have; as soon as the receivers together hold everything the sharer is killed; all finish, and the hashes match.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from anyio.streams.text import TextReceiveStream
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.get import FOUND_BY
 from stack.cli.types import SIZE, existing, json_option
 from stack.control.client import ControlClient
 from stack.errors import FetchError, NoSpace, StackError, Stalled
 from stack.multiformats.cid import Cid
-from stack.node.api import GetIdentity, GetPresence, ListPeers, ListShares
+from stack.node.api import GetAnnouncements, GetIdentity, GetPresence, ListPeers, ListShares
 from stack.node.home import Home
 
 POLL_SECONDS = 0.02
@@ -47,6 +48,18 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Discovered:
+    """How a receiver found a peer that delivered."""
+
+    receiver: str
+    peer: str
+    source: str
+    """As in `ProviderFound`: `announced`, `swarm`."""
+    seconds: float
+    """Since the round began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
     """What one round showed."""
 
@@ -59,6 +72,7 @@ class RoundResult:
     """Largest share of the file that any receiver held when the sharer was killed."""
     hashes_match: bool
     transfers: tuple[Transfer, ...]
+    found: tuple[Discovered, ...]
 
 
 @click.command()
@@ -69,7 +83,7 @@ class RoundResult:
 )
 @json_option
 def demo(file: str | None, peers: int, size: int, as_json: bool) -> None:
-    """Show it: one shares, several fetch and help each other, the sharer is killed, all finish."""
+    """Show it: one shares, several find it by its CID, fetch and help each other, the sharer is killed, all finish."""
     source = existing(file) if file else None
     if source is not None and not source.is_file():
         raise click.BadParameter("the demo takes one file")
@@ -108,7 +122,7 @@ def _sha256(path: Path) -> str:
 
 
 class _Round:
-    """One sharer and its receivers, each a process with a home of its own."""
+    """A meeting point, one sharer and its receivers, each a process with a home of its own."""
 
     def __init__(self, place: Path, file: Path, digest: str, receivers: int, *, quiet: bool) -> None:
         self._place = place
@@ -117,6 +131,9 @@ class _Round:
         self._receivers = receivers
         self._quiet = quiet
         self._finished: dict[str, float] = {}
+        self._labels: dict[str, str] = {}
+        """Names of processes by their peer ids."""
+        self._found: list[Discovered] = []
 
     def _say(self, line: str) -> None:
         if not self._quiet:
@@ -146,22 +163,46 @@ class _Round:
     async def run(self) -> RoundResult:
         """Play it; raises Stalled when it takes far too long."""
         with anyio.move_on_after(ROUND_SECONDS):
-            async with self._process("sharer", "share", str(self._file), "--json", "--no-qr") as sharer:
-                line = await _first_line(sharer)
-                if not line:
-                    raise FetchError("the sharer ended before it had a ticket")
-                shared = json.loads(line)
-                self._say(f"sharer: {shared['ticket']}")
-                return await self._fetch(sharer, shared["ticket"], Cid.parse(shared["cid"]))
+            async with self._process("meeting", "daemon") as meeting:
+                address = await self._address("meeting", meeting)
+                self._say(f"meeting point, which shares nothing: {address}")
+                arguments = ("--announce", "--bootstrap", address, "--json", "--no-qr")
+                async with self._process("sharer", "share", str(self._file), *arguments) as sharer:
+                    async with aclosing(_lines(sharer)) as lines:
+                        shared = json.loads(await anext(lines, "null"))
+                    if shared is None:
+                        raise FetchError("the sharer ended before it had shared")
+                    self._labels[shared["peer_id"]] = "sharer"
+                    await self._announced()
+                    self._say(f"sharer: announced {shared['cid']}")
+                    self._say("the receivers know this CID and the address of the meeting point, nothing else")
+                    return await self._fetch(sharer, address, Cid.parse(shared["cid"]))
         raise Stalled(f"the demo was not done in {ROUND_SECONDS:.0f} s; this is a bug")
 
-    async def _fetch(self, sharer: anyio.abc.Process, ticket: str, root: Cid) -> RoundResult:
+    async def _address(self, name: str, process: anyio.abc.Process) -> str:
+        """Where a daemon can be dialled, once it is ready."""
+        async with aclosing(_lines(process)) as lines:
+            async for line in lines:
+                if line == "Daemon is ready":
+                    client = self._client(name)
+                    assert client is not None
+                    return str((await client.ask(GetIdentity())).addresses[0])
+        raise FetchError(f"the {name} ended before it was ready")
+
+    async def _announced(self) -> None:
+        """Wait until somebody has taken the sharer's announcement."""
+        client = self._client("sharer")
+        assert client is not None
+        while (await client.ask(GetAnnouncements())).waiting:
+            await anyio.sleep(POLL_SECONDS)
+
+    async def _fetch(self, sharer: anyio.abc.Process, address: str, root: Cid) -> RoundResult:
         names = [f"receiver{number + 1}" for number in range(self._receivers)]
         start = time.monotonic()
         result: RoundResult | None = None
         async with anyio.create_task_group() as tasks:
             for name in names:
-                tasks.start_soon(self._receive, name, ticket, start)
+                tasks.start_soon(self._receive, name, root, address, start)
             sent, held = await self._watch_union(root, names)
             sharer.kill()
             copies = sent / max(1, self._file.stat().st_size)
@@ -181,19 +222,39 @@ class _Round:
                 most_held=held,
                 hashes_match=match,
                 transfers=transfers,
+                found=tuple(self._found),
             )
         assert result is not None
         return result
 
-    async def _receive(self, name: str, ticket: str, start: float) -> None:
+    async def _receive(self, name: str, root: Cid, address: str, start: float) -> None:
         target = str(self._place / name / self._file.name)
-        async with self._process(name, "get", ticket, "-o", target, "--seed", "--json") as process:
-            line = await _first_line(process)
-            if not line:
-                raise FetchError(f"{name} ended without its file")
-            self._finished[name] = time.monotonic() - start
-            self._say(f"{name}: complete after {output.duration(self._finished[name])}")
-            await anyio.sleep_forever()
+        arguments = ("-o", target, "--bootstrap", address, "--seed", "--jsonl")
+        async with self._process(name, "get", str(root), *arguments) as process, aclosing(_lines(process)) as lines:
+            async for line in lines:
+                event = json.loads(line)
+                seconds = time.monotonic() - start
+                if event["event"] == "ProviderFound":
+                    peer = await self._label(event["peer"])
+                    discovered = Discovered(receiver=name, peer=peer, source=event["source"], seconds=seconds)
+                    if (name, discovered.source) not in [(each.receiver, each.source) for each in self._found]:
+                        how = FOUND_BY[discovered.source]
+                        self._say(f"{name}: gets from {peer} after {output.duration(seconds)}, {how}")
+                    self._found.append(discovered)
+                elif event["event"] == "FetchFinished":
+                    self._finished[name] = seconds
+                    self._say(f"{name}: complete after {output.duration(seconds)}")
+                    await anyio.sleep_forever()
+        raise FetchError(f"{name} ended without its file")
+
+    async def _label(self, peer: str) -> str:
+        """What a peer is called here."""
+        for number in range(self._receivers):
+            name = f"receiver{number + 1}"
+            client = self._client(name) if peer not in self._labels else None
+            if client is not None:
+                self._labels[(await client.ask(GetIdentity())).peer_id] = name
+        return self._labels[peer]
 
     async def _watch_union(self, root: Cid, names: list[str]) -> tuple[int, float]:
         """Wait until the receivers together have every leaf: what the sharer had sent then, and the most one held."""
@@ -226,29 +287,25 @@ class _Round:
         return all(_sha256(self._place / name / self._file.name) == self._digest for name in names)
 
     async def _transfers(self, names: list[str]) -> tuple[Transfer, ...]:
-        labels: dict[str, str] = {}
         rows: list[tuple[str, str, int]] = []
         for name in names:
             client = self._client(name)
             assert client is not None
-            labels[(await client.ask(GetIdentity())).peer_id] = name
             rows += [(peer.peer_id, name, peer.bytes_received) for peer in await client.ask(ListPeers())]
+        labelled = [(await self._label(giver), taker, count) for giver, taker, count in rows if count]
         return tuple(
-            Transfer(giver=labels[giver], taker=taker, bytes=count)
-            for giver, taker, count in rows
-            if giver in labels and count
+            Transfer(giver=giver, taker=taker, bytes=count) for giver, taker, count in labelled if giver in names
         )
 
 
-async def _first_line(process: anyio.abc.Process) -> str:
-    """The first line of a process's stdout; empty when it ended without one."""
+async def _lines(process: anyio.abc.Process) -> AsyncGenerator[str, None]:
+    """The lines of a process's stdout."""
     assert process.stdout is not None
     text = ""
     async for piece in TextReceiveStream(process.stdout):
-        text += piece
-        if "\n" in text:
-            return text.partition("\n")[0]
-    return ""
+        *lines, text = (text + piece).split("\n")
+        for line in lines:
+            yield line
 
 
 def _report(results: list[RoundResult], name: str, as_json: bool) -> None:

@@ -41,6 +41,15 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
 
+FOUND_BY = {
+    "ticket": "named by the ticket",
+    "user": "named by --from",
+    "announced": "found by its announcement",
+    "swarm": "named by others who have it",
+    "connected": "was connected already",
+}
+"""How a provider was found."""
+
 
 @click.command()
 @click.argument("source", type=SOURCE)
@@ -167,7 +176,7 @@ class _Screen:
                     bar.say(text)
                 self._waiting = True
             case ProviderFound():
-                bar.say(f"fetching from {event.peer}")
+                bar.say(f"fetching from {event.peer} ({FOUND_BY.get(event.source, event.source)})")
             case PeerDropped():
                 bar.say(f"no longer asking {event.peer}: {event.reason}")
             case EntrySkipped():

@@ -1,7 +1,6 @@
 """`stack share`: index in place, print the ticket, serve."""
 
 import sys
-from pathlib import Path
 
 import anyio
 import click
@@ -22,6 +21,7 @@ from stack.cli.types import (
     up_option,
 )
 from stack.control.client import ControlClient
+from stack.errors import LocalProtocolError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
     AddProgress,
@@ -43,6 +43,8 @@ LASTING_ROLES = ("daemon", "share")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--once", is_flag=True, help="End after one complete copy has gone out.")
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket.")
+@click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
 @listen_option
 @bootstrap_option
 @mdns_option
@@ -54,6 +56,8 @@ def share(
     paths: tuple[str, ...],
     once: bool,
     hidden: bool,
+    announce: bool,
+    public: str | None,
     listen: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
@@ -64,16 +68,20 @@ def share(
 ) -> None:
     """Share files or directories where they lie; prints a ticket for others to `stack get`.
 
-    Nothing is copied and nothing is published: only who has the ticket can fetch. Several paths become one directory.
+    Nothing is copied, and unless you say otherwise nothing is published: only who has the ticket can fetch. Several paths
+    become one directory.
     """
     sources = tuple(existing(path) for path in paths)
+    if public is not None:
+        _check_name(public)
     flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
     settings = config("share", listen=tuple(str(address) for address in listen) or None, **flags)
 
     async def work() -> None:
         async with open_api(settings) as api:
             note_limits(api, up, down)
-            shared = await _import(api, sources, hidden, quiet=as_json)
+            request = Share(paths=sources, hidden=hidden, announce=announce, public_name=public)
+            shared = await _import(api, request, quiet=as_json)
             if as_json:
                 output.json_line(shared)
             else:
@@ -88,10 +96,20 @@ def share(
     run_async(work)
 
 
-async def _import(api: Api, sources: tuple[Path, ...], hidden: bool, *, quiet: bool) -> Shared:
+def _check_name(name: str) -> None:
+    """Raises click's usage error, before anything is read."""
+    from stack.announce.own import check_name  # here: few shares have one
+
+    try:
+        check_name(name)
+    except LocalProtocolError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
     skipped: dict[str, int] = {}
-    async with api.watch(Share(paths=sources, hidden=hidden)) as events:
-        with output.progress(f"indexing {sources[0].name}", wanted=not quiet) as bar:
+    async with api.watch(request) as events:
+        with output.progress(f"indexing {request.paths[0].name}", wanted=not quiet) as bar:
             async for event in events:
                 match event:
                     case AddProgress():
@@ -116,6 +134,10 @@ async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
     output.note(
         f"Sharing {shared.name or shared.cid} ({output.size(shared.size)}). On the other computer: stack get TICKET"
     )
+    if shared.announced:
+        output.note(f"Announced: whoever knows the CID finds it by `stack get {shared.cid}`.")
+        if shared.public_name is not None:
+            output.note(f"Public: anybody finds it by `stack find {shared.public_name}`.")
     output.note(reach.advice)
 
 

@@ -51,7 +51,7 @@ def remove(target: str, as_json: bool) -> int:
     """Stop sharing; your files stay as they are."""
 
     async def work() -> int:
-        async with open_api(config("command")) as api:
+        async with open_api(config("announce")) as api:
             done = await api.ask(RemoveShare(target=target))
         if as_json:
             output.json_line(done)

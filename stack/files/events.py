@@ -64,6 +64,8 @@ class ProviderFound:
     """A peer delivers."""
 
     peer: PeerId
+    source: str = ""
+    """How it was found: `ticket`, `user`, `announced`, `swarm` (named by others who fetch it), `connected`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.interfaces import Exchange, Provider, ProviderSource, Session
+from stack.bitswap.interfaces import Exchange, Provider
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
@@ -32,6 +32,9 @@ from stack.files.work import Work
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.interfaces import RangeBook
+
+HEAD_START_SECONDS = 2.0
+"""For finding somebody by asking for a key that tells nothing, before connected peers are told the CID."""
 
 ENDING_SECONDS = 5.0
 """How long a cancelled fetch may take to write down that it was interrupted."""
@@ -57,7 +60,7 @@ class FetchRequest:
     providers: tuple[Provider, ...] = ()
     patience: Patience = field(default_factory=Patience)
     broadcast: bool = False
-    """Ask connected peers while no provider is known; it tells them what is sought."""
+    """Ask the exchange's sources for providers, and connected peers while none is known; it tells them what is sought."""
     options: str = "{}"
     """Kept with the job, for whoever starts it again."""
 
@@ -70,15 +73,13 @@ class Fetcher:
         store: BlockStore,
         exchange: Exchange,
         *,
-        sources: ProviderSource | None = None,
         is_connected: Callable[[PeerId], bool] | None = None,
         book: RangeBook | None = None,
         jobs: Jobs | None = None,
     ) -> None:
-        """`sources` finds providers beside those of a request; `book` is told which leaves are here; `jobs` lists fetches."""
+        """`book` is told which leaves are here; `jobs` lists fetches."""
         self.store = store
         self.exchange = exchange
-        self.sources = sources
         self.is_connected = is_connected
         self.book = book
         self.jobs = jobs
@@ -176,7 +177,10 @@ class Fetch:
         await anyio.to_thread.run_sync(targets.make_parents, target)
         tracker = self._track(names)
         session_context = fetcher.exchange.session(
-            request.root, providers=request.providers, broadcast=request.broadcast
+            request.root,
+            providers=request.providers,
+            broadcast=request.broadcast,
+            head_start=HEAD_START_SECONDS,
         )
         complete = False
         try:
@@ -190,7 +194,6 @@ class Fetch:
                     )
                     self._work = work
                     async with task_group() as group:
-                        group.start_soon(self._search, session)
                         group.start_soon(watch, work, session, request.patience, fetcher.is_connected, self._record)
                         await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
@@ -243,12 +246,6 @@ class Fetch:
             job = await jobs.start_job(request.root, request.path, target, name=target.name, options=request.options)
             self.job = job.id
         return target
-
-    async def _search(self, session: Session) -> None:
-        """Tell the session of providers as they are found."""
-        if self._fetcher.sources is not None:
-            async for provider in self._fetcher.sources.find_providers(self.request.root):
-                session.add_provider(provider)
 
     async def _record(self) -> None:
         """Write down how far it is."""

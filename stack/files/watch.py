@@ -48,15 +48,18 @@ async def watch(
     began = recorded_at = anyio.current_time()
     watcher = _Watcher(work, patience, is_connected, began)
     recorded = 0
-    while True:
-        await anyio.sleep(INTERVAL)
-        now = anyio.current_time()
-        if work.tracker is not None:
-            work.tracker.drain()
-        watcher.look(session.reports(), now)
-        if now - recorded_at >= RECORD_SECONDS and work.progress.done != recorded:
-            recorded_at, recorded = now, work.progress.done
-            await record()
+    try:
+        while True:
+            await anyio.sleep(INTERVAL)
+            now = anyio.current_time()
+            if work.tracker is not None:
+                work.tracker.drain()
+            watcher.look(session.reports(), now)
+            if now - recorded_at >= RECORD_SECONDS and work.progress.done != recorded:
+                recorded_at, recorded = now, work.progress.done
+                await record()
+    finally:
+        watcher.look_at_peers(session.reports())  # a fetch that was over sooner has had providers too
 
 
 class _Watcher:
@@ -86,7 +89,7 @@ class _Watcher:
         if (figures, came) != (self._figures, self._came):
             self._figures, self._came = figures, came
             self._moved_at = now
-        lively = self._look_at_peers(reports)
+        lively = self.look_at_peers(reports)
         self._tell_progress(len(lively), now)
         quiet = now - self._moved_at
         if quiet >= QUIET_SECONDS and not lively and now - self._told_quiet_at >= QUIET_SECONDS:
@@ -94,12 +97,13 @@ class _Watcher:
             self._work.tell(WaitingForProvider(seconds=quiet, tried=len(reports)))
         self._give_up(reports, quiet, now)
 
-    def _look_at_peers(self, reports: list[PeerReport]) -> list[PeerReport]:
+    def look_at_peers(self, reports: list[PeerReport]) -> list[PeerReport]:
+        """Tell who delivers and who is dropped; returns those that are at it."""
         for report in reports:
             if report.bytes and report.peer not in self._delivering:
                 self._delivering.add(report.peer)
                 self._had_provider = True
-                self._work.tell(ProviderFound(peer=report.peer))
+                self._work.tell(ProviderFound(peer=report.peer, source=report.source))
             if report.dropped is not None and report.peer not in self._dropped:
                 self._dropped.add(report.peer)
                 self._work.tell(PeerDropped(peer=report.peer, reason=report.dropped))

@@ -260,6 +260,8 @@ class RpcReceived(GossipsubEvent):
     """Bytes, without the length."""
     messages: int
     control: bool
+    unwanted: int
+    """Messages that the peer declines (IDONTWANT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +272,8 @@ class RpcSent(GossipsubEvent):
     size: int
     messages: int
     control: bool
+    unwanted: int
+    """Messages that we decline (IDONTWANT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

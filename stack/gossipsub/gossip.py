@@ -49,7 +49,7 @@ class Gossip:
         if params.score is not None:
             # One of them, by chance, is remembered: enough to find out liars, and bounded.
             self._promises.setdefault(ids[0], {}).setdefault(peer.id, now + params.iwant_followup_time)
-        state.send_gossip(peer, iwant=ids)
+        state.send_iwant(peer, ids)
 
     def receive_iwant(self, peer: Peer, message_ids: Sequence[bytes]) -> None:
         """A peer asks for messages: it gets what is in the cache, each a few times at most."""

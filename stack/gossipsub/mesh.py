@@ -8,6 +8,7 @@ from stack.gossipsub.backoff import Backoffs
 from stack.gossipsub.events import ControlIgnored, Grafted, IgnoreReason, Protect, Pruned, PruneReason
 from stack.gossipsub.exchange import Exchange
 from stack.gossipsub.messages import Prune
+from stack.gossipsub.params import GossipsubParams, MeshSize
 from stack.gossipsub.peers import Peer
 from stack.gossipsub.state import Drafts, Members, State
 
@@ -33,7 +34,7 @@ class Mesh:
         for peer in known:
             if eligible(peer):
                 self._add(peer, topic, now, by_peer=False)
-        for peer in state.candidates(topic, state.params.d - len(mesh), eligible):
+        for peer in state.candidates(topic, state.mesh_size(topic).d - len(mesh), eligible):
             self._add(peer, topic, now, by_peer=False)
         for peer in mesh:
             state.send_meshing(peer, graft=(topic,))
@@ -90,7 +91,7 @@ class Mesh:
             return IgnoreReason.BACKOFF
         if state.score(peer) < 0:
             return IgnoreReason.LOW_SCORE
-        if len(mesh) >= state.params.d_high and not peer.outbound:
+        if len(mesh) >= state.mesh_size(topic).d_high and not peer.outbound:
             # v1.1, "Outbound Mesh Quotas": sybils that dial us cannot push everybody else out.
             return IgnoreReason.FULL
         return None
@@ -116,7 +117,7 @@ class Mesh:
     def peer_joined(self, peer: Peer, topic: str, now: float) -> None:
         """A peer has subscribed: when our mesh has too few, it need not wait for the next heartbeat."""
         mesh = self._state.mesh.get(topic)
-        if mesh is None or len(mesh) >= self._state.params.d_low or not peer.takes_mesh:
+        if mesh is None or len(mesh) >= self._state.mesh_size(topic).d_low or not peer.takes_mesh:
             return
         if self._eligible(topic, mesh, now)(peer):
             self._add(peer, topic, now, by_peer=False)
@@ -147,30 +148,30 @@ class Mesh:
         for topic, mesh in self._state.mesh.items():
             for peer in [peer for peer in mesh if self._state.score(peer) < 0]:
                 drafts[peer].prune.append(self._pruned(peer, topic, PruneReason.NEGATIVE_SCORE, now))
-            if len(mesh) < params.d_low:
-                self._graft(topic, mesh, params.d - len(mesh), drafts, now)
-            if len(mesh) >= params.d_high:
-                for peer in self._excess(mesh):
+            size = self._state.mesh_size(topic)
+            if len(mesh) < size.d_low:
+                self._graft(topic, mesh, size.d - len(mesh), drafts, now)
+            if len(mesh) >= size.d_high:
+                for peer in self._excess(mesh, size):
                     drafts[peer].prune.append(self._pruned(peer, topic, PruneReason.OVERSUBSCRIBED, now))
-            if len(mesh) >= params.d_low:
-                missing = params.d_out - sum(peer.outbound for peer in mesh)
+            if len(mesh) >= size.d_low:
+                missing = size.d_out - sum(peer.outbound for peer in mesh)
                 if missing > 0:
                     self._graft(topic, mesh, missing, drafts, now, lambda peer: peer.outbound)
             if opportunistic and len(mesh) > 1:
                 self._graft_better(topic, mesh, drafts, now)
 
-    def _excess(self, mesh: Members) -> list[Peer]:
+    def _excess(self, mesh: Members, size: MeshSize | GossipsubParams) -> list[Peer]:
         """Who has to go: all but d; the best d_score stay, and d_out that we dialled, as far as there are any."""
         state = self._state
-        params = state.params
         ranked = list(mesh)
         state.random.shuffle(ranked)
         ranked.sort(key=state.score, reverse=True)
-        rest = ranked[params.d_score :]
+        rest = ranked[size.d_score :]
         state.random.shuffle(rest)
-        ranked[params.d_score :] = rest
-        kept, excess = ranked[: params.d], ranked[params.d :]
-        missing = params.d_out - sum(peer.outbound for peer in kept)
+        ranked[size.d_score :] = rest
+        kept, excess = ranked[: size.d], ranked[size.d :]
+        missing = size.d_out - sum(peer.outbound for peer in kept)
         for peer in [peer for peer in excess if peer.outbound][: max(missing, 0)]:
             # The last that we did not dial makes room: those in front have the better scores.
             last = max(index for index, other in enumerate(kept) if not other.outbound)

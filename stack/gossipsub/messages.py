@@ -54,8 +54,16 @@ class Message:
     @property
     def size(self) -> int:
         """About how many bytes it takes on the wire, never less."""
-        parts = (self.data, self.author, self.seqno, self.signature, self.key)
-        return 6 * OVERHEAD_BYTES + 4 * len(self.topic) + len(self.unknown) + sum(len(part) for part in parts if part)
+        return (
+            6 * OVERHEAD_BYTES
+            + 4 * len(self.topic)
+            + len(self.data or b"")
+            + len(self.author or b"")
+            + len(self.seqno or b"")
+            + len(self.signature or b"")
+            + len(self.key or b"")
+            + len(self.unknown)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,20 @@ class PeerScoreThresholds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSize:
+    """How many members the mesh of one topic has, where it is not that of all topics: names as in `GossipsubParams`."""
+
+    d: int
+    d_low: int
+    d_high: int
+    d_score: int
+    d_out: int
+
+    def __post_init__(self) -> None:
+        _check_mesh(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GossipsubParams:
     """Everything that can be set. The first half is the specification's, with go-libp2p-pubsub's defaults; then bounds."""
 
@@ -246,9 +260,7 @@ class GossipsubParams:
     def __post_init__(self) -> None:
         _require(1 <= self.mcache_gossip <= self.mcache_len, "1 <= mcache_gossip <= mcache_len")
         if (self.d, self.d_low, self.d_high, self.d_out) != (0, 0, 0, 0):
-            _require(0 < self.d_low <= self.d <= self.d_high, "0 < d_low <= d <= d_high")
-            _require(0 <= self.d_score <= self.d_high, "0 <= d_score <= d_high")
-            _require(0 <= self.d_out < self.d_low and self.d_out <= self.d // 2, "d_out < d_low and d_out <= d / 2")
+            _check_mesh(self)
         _require(0 <= self.gossip_factor <= 1, "gossip_factor is between 0 and 1")
         _require(self.heartbeat_interval > 0, "heartbeat_interval is above 0")
         _require(self.direct_connect_ticks > 0, "direct_connect_ticks is above 0")
@@ -256,3 +268,9 @@ class GossipsubParams:
         _require(0 <= self.prune_backoff <= self.backoff_max, "prune_backoff is at most backoff_max")
         _require(0 <= self.unsubscribe_backoff <= self.backoff_max, "unsubscribe_backoff is at most backoff_max")
         _require(self.rpc_bytes >= 8192, "rpc_bytes is at least 8192")
+
+
+def _check_mesh(size: "MeshSize | GossipsubParams") -> None:
+    _require(0 < size.d_low <= size.d <= size.d_high, "0 < d_low <= d <= d_high")
+    _require(0 <= size.d_score <= size.d_high, "0 <= d_score <= d_high")
+    _require(0 <= size.d_out < size.d_low and size.d_out <= size.d // 2, "d_out < d_low and d_out <= d / 2")

@@ -215,6 +215,8 @@ class Gossipsub:
     def set_rules(self, topic: str | None, rules: TopicRules) -> None:
         """How messages of a topic are signed and named; None: of all topics that have no rules of their own."""
         self._intake.set_rules(topic, rules)
+        if topic is not None and rules.mesh is not None:
+            self._state.mesh_sizes[topic] = rules.mesh
 
     def require_validation(self, topic: str, required: bool = True) -> None:
         """Messages of the topic are taken only when a `Validate` effect has been answered with ACCEPT."""
@@ -313,9 +315,15 @@ class Gossipsub:
             self._gossip.emit(topic, members, drafts)
         for topic, members in self._fanout:
             self._gossip.emit(topic, members, drafts)
+        written: dict[tuple[int, ...], tuple[Rpc, ...]] = {}
         for peer, draft in drafts.items():
             state.send_meshing(peer, draft.graft, draft.prune)
-            state.send_gossip(peer, draft.ihave)
+            # Most peers are told the same, and one RPC for several peers is one object: it is encoded once.
+            entries = tuple(map(id, draft.ihave))
+            if entries not in written:
+                written[entries] = state.write_ihave(draft.ihave)
+            for rpc in written[entries]:
+                state.send(peer, rpc)
         self._cache.shift()
         self._seen.expire(now)
 

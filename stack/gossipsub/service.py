@@ -178,7 +178,7 @@ class PubSub:
         if self._burst >= BURST:
             self._burst = 0
             await anyio.lowlevel.cancel_shielded_checkpoint()
-        while receivers and all(link.is_full(anyio.current_time()) for link in receivers):
+        while receivers and all(link.is_full() for link in receivers):
             self._drained = anyio.Event()
             with anyio.move_on_after(PATIENCE_SECONDS):
                 await self._drained.wait()
@@ -276,8 +276,15 @@ class PubSub:
         async def receive(rpc: Rpc, size: int) -> None:
             await self._wait_until_writable(peer)
             if self._host.trace is not None:
-                control = rpc.control is not None
-                self._host.trace(RpcReceived(peer=peer, size=size, messages=len(rpc.publish), control=control))
+                self._host.trace(
+                    RpcReceived(
+                        peer=peer,
+                        size=size,
+                        messages=len(rpc.publish),
+                        control=rpc.control is not None,
+                        unwanted=len(rpc.control.idontwant) if rpc.control is not None else 0,
+                    )
+                )
             self._machine.receive_rpc(peer, rpc, anyio.current_time())
             self._pump()
             await self._judge.wait_for_room()
@@ -331,8 +338,15 @@ class PubSub:
         whole = link.push(kind, data)
         trace = self._host.trace
         if trace is not None:
-            control = rpc.control is not None
-            trace(RpcSent(peer=link.peer, size=len(data), messages=len(rpc.publish), control=control))
+            trace(
+                RpcSent(
+                    peer=link.peer,
+                    size=len(data),
+                    messages=len(rpc.publish),
+                    control=rpc.control is not None,
+                    unwanted=len(rpc.control.idontwant) if rpc.control is not None else 0,
+                )
+            )
             if not whole:
                 trace(RpcDropped(peer=link.peer, size=len(data)))
         return kind

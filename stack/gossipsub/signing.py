@@ -11,6 +11,7 @@ from functools import lru_cache
 from stack.errors import StackError
 from stack.gossipsub.events import RejectReason
 from stack.gossipsub.messages import SEQNO_BYTES_MAX, Message, signed_fields
+from stack.gossipsub.params import MeshSize
 from stack.identity.keys import PrivateKey, PublicKey, decode_public
 from stack.identity.peer_id import PeerId
 
@@ -51,6 +52,8 @@ class TopicRules:
 
     policy: SignaturePolicy = SignaturePolicy.STRICT_SIGN
     message_id: MessageId = author_and_seqno
+    mesh: MeshSize | None = None
+    """A mesh of another size than those of other topics; each node decides that for itself."""
 
     def violation(self, message: Message) -> RejectReason | None:
         """What is wrong with the fields of a message, the signature itself aside."""

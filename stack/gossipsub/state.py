@@ -19,7 +19,7 @@ from stack.gossipsub.messages import (
     prune_size,
     topic_size,
 )
-from stack.gossipsub.params import GossipsubParams
+from stack.gossipsub.params import GossipsubParams, MeshSize
 from stack.gossipsub.peers import Peer
 from stack.gossipsub.scoring import PeerScores
 from stack.identity.peer_id import PeerId
@@ -50,7 +50,19 @@ Drafts = defaultdict[Peer, Draft]
 class State:
     """Who is there, who is in which topic and mesh, and what is to be sent."""
 
-    __slots__ = ("effects", "mesh", "params", "peer_id", "peers", "random", "scores", "ticks", "topics", "trace")
+    __slots__ = (
+        "effects",
+        "mesh",
+        "mesh_sizes",
+        "params",
+        "peer_id",
+        "peers",
+        "random",
+        "scores",
+        "ticks",
+        "topics",
+        "trace",
+    )
 
     def __init__(
         self, peer_id: PeerId, params: GossipsubParams, random: Randomness, scores: PeerScores, trace: Trace | None
@@ -65,9 +77,15 @@ class State:
         """Peers in each topic that any of them is in."""
         self.mesh: dict[str, Members] = {}
         """The mesh of each topic that we are in."""
+        self.mesh_sizes: dict[str, MeshSize] = {}
+        """Of topics with a size of their own."""
         self.effects: deque[Effect] = deque()
         self.ticks = 0
         """Heartbeats so far."""
+
+    def mesh_size(self, topic: str) -> MeshSize | GossipsubParams:
+        """How many members the mesh of a topic has."""
+        return self.mesh_sizes.get(topic, self.params)
 
     def score(self, peer: Peer) -> float:
         """What we think of a peer."""
@@ -94,15 +112,17 @@ class State:
         for prunes in pack(prune, prune_size, self.params.rpc_bytes):
             self.send(peer, Rpc(control=Control(prune=prunes)))
 
-    def send_gossip(self, peer: Peer, ihave: Sequence[IHave] = (), iwant: Sequence[bytes] = ()) -> None:
-        """IHAVE and IWANT to one peer, of several topics together: others count RPCs, not ids."""
+    def send_iwant(self, peer: Peer, message_ids: Sequence[bytes]) -> None:
+        """IWANT to one peer."""
+        for ids in pack(message_ids, id_size, self.params.rpc_bytes - ENTRY_BYTES_MAX):
+            self.send(peer, Rpc(control=Control(iwant=ids)))
+
+    def write_ihave(self, ihave: Sequence[IHave]) -> tuple[Rpc, ...]:
+        """IHAVE of several topics together, in RPCs of the size that everybody takes: others count RPCs, not ids."""
         limit = self.params.rpc_bytes
         parts = [
             IHave(entry.topic, ids)
             for entry in ihave
             for ids in pack(entry.message_ids, id_size, limit - ENTRY_BYTES_MAX)
         ]
-        for entries in pack(parts, ihave_size, limit):
-            self.send(peer, Rpc(control=Control(ihave=entries)))
-        for ids in pack(iwant, id_size, limit - ENTRY_BYTES_MAX):
-            self.send(peer, Rpc(control=Control(iwant=ids)))
+        return tuple(Rpc(control=Control(ihave=entries)) for entries in pack(parts, ihave_size, limit))

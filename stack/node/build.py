@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from stack.discovery.service import Discovery
     from stack.gossipsub.service import PubSub
+    from stack.node.announcing import Announcing
     from stack.security.pnet.shell import PrivateNetwork
 
 
@@ -49,6 +50,8 @@ def entry_points(group: str, name: str | None = None) -> "EntryPoints":
 
 LISTENING_ROLES = frozenset({"daemon", "share", "get", "library", "pubsub"})
 """Other commands open the home for a moment and need no port."""
+ANNOUNCING_ROLES = frozenset({"daemon", "share", "get", "library", "find", "providers", "announce"})
+"""`announce` only looks at, or changes, what the home announces: it looks for nobody."""
 
 
 SERVERS = {"control": "stack.control.serving:serve_control"}
@@ -82,6 +85,7 @@ class Parts:
     fetcher: Fetcher
     notices: tuple[str, ...]
     pubsub: "PubSub | None"
+    announcing: "Announcing | None"
     discovery: "Discovery | None"
     private: "PrivateNetwork | None"
 
@@ -126,7 +130,7 @@ async def control_socket(api: Api, home: Home | None) -> AsyncIterator[ControlSo
 @asynccontextmanager
 async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator["PubSub | None"]:
     """gossipsub with scores and peer exchange, where the node serves anybody. Loaded here: it costs 50 ms of 300."""
-    if not config.pubsub or config.role not in LISTENING_ROLES:
+    if not config.pubsub or config.role not in LISTENING_ROLES | ANNOUNCING_ROLES:
         yield None
         return
     from stack.gossipsub.params import GossipsubParams, PeerScoreParams
@@ -135,6 +139,20 @@ async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator[
     params = GossipsubParams(score=PeerScoreParams(), do_px=True)
     async with PubSub.open(host, key, params=params, record_of=host.peerstore.record) as pubsub:
         yield pubsub
+
+
+@asynccontextmanager
+async def _announcing(
+    host: Host, pubsub: "PubSub | None", key: PrivateKey, blocks: BlockStore, exchange: Bitswap, config: Config
+) -> AsyncIterator["Announcing | None"]:
+    """The announcement layer, where somebody may want it. Loaded here, as gossipsub is."""
+    if not config.announce or pubsub is None or config.role not in ANNOUNCING_ROLES:
+        yield None
+        return
+    from stack.node.announcing import announcing
+
+    async with announcing(host, pubsub, key, blocks, exchange, config) as layer:
+        yield layer
 
 
 @asynccontextmanager
@@ -182,6 +200,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         notices: list[str] = []
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)
+        announcing = await stack.enter_async_context(_announcing(host, pubsub, key, blocks, exchange, config))
         discovery = await stack.enter_async_context(discovering(host, config, private))
         yield Parts(
             key=key,
@@ -194,6 +213,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs),
             notices=tuple(notices),
             pubsub=pubsub,
+            announcing=announcing,
             discovery=discovery,
             private=private,
         )

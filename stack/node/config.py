@@ -47,6 +47,8 @@ class Config:
     """The same of what comes."""
     pubsub: bool = True
     """Speak gossipsub (`node.pubsub`)."""
+    announce: bool = True
+    """Take part in the announcement layer: find who has a CID, and be found for what is announced. Needs `pubsub`."""
     perf: bool = False
     """Serve `/perf/1.0.0`: whoever asks gets as many bytes as it wants, so the specification advises to serve it only while measuring."""
     store: str = ""
@@ -127,6 +129,7 @@ SETTINGS: dict[str, Callable[[str], object]] = {
     "upload_limit": read_rate,
     "download_limit": read_rate,
     "pubsub": _switch,
+    "announce": _switch,
     "perf": _switch,
     "store": str,
     "key_type": str,

@@ -23,7 +23,7 @@ PEERS_FILE = "peers.json"
 SWARM_KEY_FILE = "swarm.key"
 FORCE_PRIVATE = "LIBP2P_FORCE_PNET"
 """The environment variable by which every libp2p refuses to be in the public network."""
-DISCOVERING_ROLES = frozenset({"daemon", "share", "get", "doctor", "library", "pubsub"})
+DISCOVERING_ROLES = frozenset({"daemon", "share", "get", "find", "providers", "doctor", "library", "pubsub"})
 """Other commands open the home for a moment and need nobody."""
 
 
@@ -48,6 +48,11 @@ async def discovering(
     )
     async with Discovery.open(host, settings) as discovery:
         yield discovery
+
+
+def has_peers(home: Path) -> bool:
+    """Whether there are peers of earlier runs."""
+    return (home / PEERS_FILE).exists()
 
 
 def private_network(config: Config, environment: Mapping[str, str] = os.environ) -> "PrivateNetwork | None":

@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import anyio
 import anyio.abc
 
+from stack.announce.interfaces import FoundName, KnownProvider
 from stack.bitswap.interfaces import Order, Provider, Session
 from stack.blocks.interfaces import Block, BlockStore
 from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished
+from stack.files.fetch import HEAD_START_SECONDS
 from stack.files.tasks import task_group
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Add, Added, Ask, Cat, Fetch, ImportFlags, Read, Share, Shared, Watch, Write
+from stack.node.api import (
+    Add,
+    Added,
+    Ask,
+    Cat,
+    Fetch,
+    FindNames,
+    FindProviders,
+    ImportFlags,
+    Read,
+    Share,
+    Shared,
+    Watch,
+    Write,
+)
 from stack.node.build import ControlSocket, Parts, build, control_socket
 from stack.node.config import Config
 from stack.node.handlers import ASKS, READS, WATCHES, WRITES
@@ -29,6 +45,7 @@ from stack.trace import TraceFan
 
 if TYPE_CHECKING:
     from stack.gossipsub.service import PubSub
+    from stack.node.announcing import Announcing
 
 A = TypeVar("A")
 
@@ -36,8 +53,8 @@ A = TypeVar("A")
 class Node:
     """A running node. Made by `Node.open`, a context; leaving it stops everything.
 
-    For programs: `add`, `share`, `get`, `fetch`, `cat`, `session`, `pubsub`, `blocks`, `host`. For commands: `ask`, `watch`,
-    `read`, `write`.
+    For programs: `add`, `share`, `get`, `fetch`, `cat`, `announce`, `withdraw`, `find`, `providers`, `session`, `pubsub`, `blocks`,
+    `host`. For commands: `ask`, `watch`, `read`, `write`.
     """
 
     def __init__(self, config: Config, parts: Parts, tasks: anyio.abc.TaskGroup) -> None:
@@ -51,6 +68,7 @@ class Node:
         self.trace: TraceFan = parts.trace
         self.notices = parts.notices
         self._pubsub = parts.pubsub
+        self._announcing = parts.announcing
         self.private = parts.private
         """The private network this node is in; None for the public one."""
         self.discovery = parts.discovery
@@ -113,6 +131,20 @@ class Node:
             )
         return self._pubsub
 
+    @property
+    def announces(self) -> bool:
+        """Whether it takes part in the announcement layer."""
+        return self._announcing is not None
+
+    @property
+    def announcing(self) -> "Announcing":
+        """The announcement layer. Raises Refused where it is off."""
+        if self._announcing is None:
+            raise Refused(
+                "this node takes no part in announcements: its setting `announce` or `pubsub` is off, or it runs for one command only"
+            )
+        return self._announcing
+
     def addresses(self) -> tuple[Multiaddr, ...]:
         """Where others can dial this node, each with `/p2p/`."""
         return tuple(address.with_peer(str(self.peer_id)) for address in self.host.addresses())
@@ -153,9 +185,11 @@ class Node:
                     return event.cid
         raise AssertionError("an import ends with Added or an error")
 
-    async def share(self, *paths: Path | str) -> str:
-        """Share files where they lie; returns the ticket. Raises as `add`."""
-        async with self.watch(Share(paths=tuple(Path(path).absolute() for path in paths))) as events:
+    async def share(self, *paths: Path | str, announce: bool = False, public_name: str | None = None) -> str:
+        """Share files where they lie; returns the ticket. With `announce` whoever knows the CID finds this node, with a public
+        name everybody finds the CID. Raises as `add`, and LocalProtocolError for a name without a word."""
+        places = tuple(Path(path).absolute() for path in paths)
+        async with self.watch(Share(paths=places, announce=announce, public_name=public_name)) as events:
             async for event in events:
                 if isinstance(event, Shared):
                     return event.ticket
@@ -199,6 +233,26 @@ class Node:
         async with self.read(Cat(source=str(source), offset=offset, length=length)) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None:
+        """Let whoever knows `root` find this node; with a public name, let everybody find `root` by its words. `size` is told
+        with the name, in bytes. Holds until it is withdrawn, over restarts. Raises LocalProtocolError, Refused, StoreErrors."""
+        await self.announcing.announce(root, public_name, size)
+
+    async def withdraw(self, root: Cid) -> bool:
+        """Take an announcement back; False when there was none. Raises Refused, StoreErrors."""
+        return await self.announcing.withdraw(root)
+
+    def find(self, words: str, *, timeout: float = 10.0) -> AbstractAsyncContextManager[AsyncIterator[FoundName]]:
+        """What has all these words in its public name: hostile text like any other. Over when those have answered who keep
+        the words, or after `timeout` seconds. Raises LocalProtocolError without a word, Refused."""
+        return self.watch(FindNames(words=words, timeout=timeout))
+
+    def providers(
+        self, root: Cid, *, timeout: float = 10.0
+    ) -> AbstractAsyncContextManager[AsyncIterator[KnownProvider]]:
+        """Who announces that it has `root`; over as `find` is. Raises Refused."""
+        return self.watch(FindProviders(cid=root, timeout=timeout))
+
     def session(
         self, root: Cid, *, providers: Sequence[Provider] = (), order: Order = Order.FILE
     ) -> AbstractAsyncContextManager[Session]:
@@ -212,10 +266,12 @@ class Node:
 
     @asynccontextmanager
     async def patient_session(
-        self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None
+        self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None, *, public: bool = True
     ) -> AsyncIterator[Session]:
-        """A session whose `get` gives up: see `PatientSession`. Connected peers are asked while no provider is known."""
-        async with self.session(root, providers=providers) as session:
+        """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked who has it."""
+        async with self.exchange.session(
+            root, providers=providers, order=Order.FILE, broadcast=public, head_start=HEAD_START_SECONDS
+        ) as session:
             yield PatientSession(session, timeout)
 
     def ticket(self, root: Cid, name: str, size: int) -> str:

@@ -1,6 +1,6 @@
 """Requests and answers as JSON values: what `--json` prints and what the control protocol carries.
 
-A value is `{"type": ClassName, field: ...}` at the top and plain JSON below. Known field types: str, int, float, bool, None, Path,
+A value is `{"class": ClassName, field: ...}` at the top and plain JSON below. Known field types: str, int, float, bool, None, Path,
 Cid, PeerId, Multiaddr, dataclasses, unions of these with None, and tuples of these. Everything read is checked against
 the field's type, so a hostile or newer peer of the control protocol gets a DecodeError, never a half-made request.
 """
@@ -51,7 +51,7 @@ def to_tagged(value: object) -> Json:
         return [to_tagged(item) for item in value]
     form = to_json(value)
     if isinstance(form, dict):
-        return {"type": type(value).__name__, **form}
+        return {"class": type(value).__name__, **form}  # a word that no field can have
     return form
 
 
@@ -118,9 +118,9 @@ def from_tagged(form: Json, known: dict[str, type]) -> object:
     if isinstance(form, list):
         return tuple(from_tagged(item, known) for item in form)
     if isinstance(form, dict):
-        name = form.get("type")
+        name = form.get("class")
         kind = known.get(name) if isinstance(name, str) else None
         if kind is None:
             raise DecodeError(f"{name!r} is not known here")
-        return _from_fields(kind, {key: value for key, value in form.items() if key != "type"})
+        return _from_fields(kind, {key: value for key, value in form.items() if key != "class"})
     return form

@@ -110,8 +110,8 @@ class Shares:
         await self._jobs.add_share(root, name, paths, size)
         self._book.add(root, whole_ranges())
 
-    async def remove(self, target: str) -> int:
-        """Stop sharing a root, or what lies at a path. Returns how many shares that was."""
+    async def remove(self, target: str) -> list[Cid]:
+        """Stop sharing a root, or what lies at a path. Returns the roots that are no longer shared."""
         gone = [row for row in await self.rows() if target == str(row.root) or Path(target).absolute() in row.paths]
         kept = [path for row in await self._jobs.shares() if row not in gone for path in row.paths]
         for row in gone:
@@ -120,7 +120,7 @@ class Shares:
             if self._store is not None:
                 await self._store.remove_pin(row.root, kind=PinKind.SHARE)
                 await self._withdraw(self._store, row, kept)
-        return len(gone)
+        return [row.root for row in gone]
 
     async def _withdraw(self, store: DiskStore, row: ShareRow, kept: list[Path]) -> None:
         """Forget the files of a share, except those that another share still needs."""

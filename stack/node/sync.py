@@ -1,12 +1,13 @@
 """`Node` without `await`: for scripts and notebooks, also where an event loop runs already."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from stack.announce.interfaces import FoundName, KnownProvider
 from stack.files.events import FetchEvent
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -17,6 +18,13 @@ from stack.node.node import Node
 
 if TYPE_CHECKING:
     from stack.gossipsub.shell import ReceivedMessage
+
+T = TypeVar("T")
+
+
+async def _all(look: Callable[[], AbstractAsyncContextManager[AsyncIterator[T]]]) -> list[T]:
+    async with look() as found:
+        return [each async for each in found]
 
 
 class SyncNode:
@@ -57,9 +65,25 @@ class SyncNode:
         """See `Node.add`."""
         return self._portal.call(lambda: self._node.add(*paths, flags=flags, copy=copy))
 
-    def share(self, *paths: Path | str) -> str:
+    def share(self, *paths: Path | str, announce: bool = False, public_name: str | None = None) -> str:
         """See `Node.share`."""
-        return self._portal.call(self._node.share, *paths)
+        return self._portal.call(lambda: self._node.share(*paths, announce=announce, public_name=public_name))
+
+    def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None:
+        """See `Node.announce`."""
+        self._portal.call(lambda: self._node.announce(root, public_name=public_name, size=size))
+
+    def withdraw(self, root: Cid) -> bool:
+        """See `Node.withdraw`."""
+        return self._portal.call(self._node.withdraw, root)
+
+    def find(self, words: str, *, timeout: float = 10.0) -> list[FoundName]:
+        """See `Node.find`; waits until it is over."""
+        return self._portal.call(_all, lambda: self._node.find(words, timeout=timeout))
+
+    def providers(self, root: Cid, *, timeout: float = 10.0) -> list[KnownProvider]:
+        """See `Node.providers`; waits until it is over."""
+        return self._portal.call(_all, lambda: self._node.providers(root, timeout=timeout))
 
     def get(self, source: str | Cid, directory: Path | str = ".", *, providers: Sequence[Multiaddr] = ()) -> Path:
         """See `Node.get`."""

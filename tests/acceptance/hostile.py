@@ -107,13 +107,13 @@ async def ask_for_ever(host: Host, address: str) -> None:
             print("flooding", flush=True)
 
 
-async def main(behaviour: str, argument: str) -> None:
+async def main(behaviour: str, argument: str, listen: str) -> None:
     """Misbehave until killed."""
     key = generate()
     async with Host(key) as host:
         if behaviour != "wants":
             host.handle(PROTOCOL_1_2, Hostile(host, behaviour, read_archive(Path(argument))).serve)
-        bound = await host.listen(Multiaddr.parse(LOOPBACK))
+        bound = await host.listen(Multiaddr.parse(listen))
         print(f"{bound}/p2p/{PeerId.of(key.public)}", flush=True)
         if behaviour == "wants":
             try:
@@ -124,12 +124,13 @@ async def main(behaviour: str, argument: str) -> None:
 
 
 @contextmanager
-def hostile(machine: Machine, behaviour: str, argument: str | Path) -> Iterator[tuple[Running, str]]:
+def hostile(
+    machine: Machine, behaviour: str, argument: str | Path, listen: str = LOOPBACK
+) -> Iterator[tuple[Running, str]]:
     """The process and its address."""
-    command = (sys.executable, "-m", "tests.acceptance.hostile", behaviour, str(argument))
-    with Running(command, cwd=Path(__file__).parents[2], environment=machine.environment) as process:
+    with machine.module("tests.acceptance.hostile", behaviour, str(argument), listen) as process:
         yield process, process.next_line()
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], sys.argv[2])
+    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

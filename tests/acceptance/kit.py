@@ -80,6 +80,11 @@ class Machine:
         with self.start(*arguments, cwd=cwd, data=data) as process:
             return process.wait(timeout)
 
+    def module(self, name: str, *arguments: str) -> Running:
+        """`python -m NAME` of this repository, running."""
+        command = (*self._prefix, sys.executable, "-m", name, *arguments)
+        return Running(command, cwd=Path(stack.__file__).parent.parent, environment=self.environment)
+
     def python(self, code: str, timeout: float = 60.0) -> Outcome:
         """A small program with this machine's settings: for what cannot be typed, as arguments of 10 MB."""
         command = (*self._prefix, sys.executable, "-c", code)

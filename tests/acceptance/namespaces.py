@@ -1,4 +1,4 @@
-"""Two computers on one wire: network namespaces with a veth pair between them, gone afterwards without a trace."""
+"""Computers on a wire or around a switch: network namespaces with veth pairs between them, gone afterwards without a trace."""
 
 import os
 import shutil
@@ -21,6 +21,11 @@ def missing() -> str | None:
     return None
 
 
+def prefix(name: str) -> tuple[str, ...]:
+    """What to put in front of a command to run it in a namespace; the command keeps the process id."""
+    return ("ip", "netns", "exec", name)
+
+
 class Wire:
     """Namespaces `left` and `right`, joined by one cable that carries `mbit` a second. A context."""
 
@@ -32,8 +37,8 @@ class Wire:
         self.right = f"stack-{os.getpid()}-r"
 
     def prefix(self, name: str) -> tuple[str, ...]:
-        """What to put in front of a command to run it in a namespace; the command keeps the process id."""
-        return ("ip", "netns", "exec", name)
+        """See `prefix`."""
+        return prefix(name)
 
     def __enter__(self) -> "Wire":
         try:
@@ -74,7 +79,7 @@ class Wire:
 
     def inside(self, name: str, *command: str) -> None:
         """Run a program in a namespace. Raises CalledProcessError."""
-        _run([*self.prefix(name), *command])
+        _run([*prefix(name), *command])
 
     def move(self, name: str, old: str, new: str) -> None:
         """Give a namespace another address, as when a laptop changes networks."""
@@ -83,6 +88,53 @@ class Wire:
 
     def _remove(self) -> None:
         for name in (self.left, self.right):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+class Star:
+    """Namespaces around a switch, each with an address of its own. A context.
+
+    The addresses are those reserved for benchmarks (RFC 2544): nobody takes them for a local network, for which libtorrent has
+    no limits.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.names = tuple(f"stack-{os.getpid()}-{number}" for number in range(count))
+        self._switch = f"stack-{os.getpid()}-s"
+
+    def address(self, number: int) -> str:
+        """Of one of the computers."""
+        return f"198.18.0.{number + 1}"
+
+    def prefix(self, number: int) -> tuple[str, ...]:
+        """What to put in front of a command to run it on one of the computers."""
+        return prefix(self.names[number])
+
+    def __enter__(self) -> "Star":
+        try:
+            _run(["ip", "netns", "add", self._switch])
+            _run([*prefix(self._switch), "ip", "link", "add", "switch", "type", "bridge"])
+            _run([*prefix(self._switch), "ip", "link", "set", "switch", "up"])
+            for number, name in enumerate(self.names):
+                _run(["ip", "netns", "add", name])
+                _run([*prefix(name), "ip", "link", "set", "lo", "up"])
+                ends = ["wire", "netns", name, "type", "veth", "peer", "name", f"port{number}", "netns", self._switch]
+                _run(["ip", "link", "add", *ends])
+                _run([*prefix(name), "ip", "address", "add", f"{self.address(number)}/24", "dev", "wire"])
+                _run([*prefix(name), "ip", "link", "set", "wire", "up"])
+                _run([*prefix(self._switch), "ip", "link", "set", f"port{number}", "master", "switch", "up"])
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        for name in (*self.names, self._switch):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 

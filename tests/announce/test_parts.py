@@ -8,7 +8,7 @@ from stack.announce.contacts import CONTACT_BYTES_MAX, OTHER_SHARD_MAX, Contacts
 from stack.announce.events import AskId
 from stack.announce.keyspace import WHOLE, Home, Shard, home_of_key, home_of_peer, shard_at, word_key
 from stack.announce.messages import Response, Status
-from stack.announce.own import Announcement, NewRecord, OwnAnnouncements
+from stack.announce.own import Announcement, NewRecord, OwnAnnouncements, check_name
 from stack.announce.params import AnnounceParams
 from stack.announce.quota import Quota
 from stack.announce.records import KEYS_MAX, Record, decode_record
@@ -397,3 +397,13 @@ def test_parameters_that_make_no_sense_are_refused(wrong: dict[str, float]) -> N
 
 def test_an_address_may_name_its_author_only() -> None:
     assert Multiaddr.parse("/ip4/1.0.1.1/tcp/1000") == address_of(1)
+
+
+@pytest.mark.parametrize("name", ["", "?", "a", "x" * 256, "a/film", "film\0", "\ud800film"])
+def test_a_name_that_nobody_could_find_or_no_directory_hold_is_refused(name: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        check_name(name)
+
+
+def test_a_name_is_text_with_a_word_in_it() -> None:
+    check_name("Film (2026), ünïcode.mkv")

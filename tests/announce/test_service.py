@@ -108,7 +108,9 @@ async def test_a_public_name_is_found_by_its_words() -> None:
         await connect(a, b)
         await connect(c, b)
         at_a.announce(ROOT, public_name="Holiday Film 2026.mkv", size=17)
+        assert at_a.directory is None
         at_a.set_directory(Cid.of(b"directory"))
+        assert at_a.directory == Cid.of(b"directory")
         await settled(lambda: at_a.waiting == 0)
         found: list[FoundName] = []
         with anyio.fail_after(10):

@@ -78,7 +78,13 @@ class FakeExchange:
 
     @asynccontextmanager
     async def session(
-        self, root: Cid, *, providers: Sequence[Provider] = (), order: Order = Order.SPREAD, broadcast: bool = False
+        self,
+        root: Cid,
+        *,
+        providers: Sequence[Provider] = (),
+        order: Order = Order.SPREAD,
+        broadcast: bool = False,
+        head_start: float = 0.0,
     ) -> AsyncIterator[FakeSession]:
         session = FakeSession(self)
         session.providers += providers

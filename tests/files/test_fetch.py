@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -725,23 +724,13 @@ async def test_cancelling_a_fetch_closes_everything(tmp_path: Path, exchange: Fa
     assert (tmp_path / "out.part").exists() == (store_kind == "disk")
 
 
-class Finder:
-    """A provider source that finds somebody, and would go on looking."""
-
-    async def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
-        yield Provider(ME, (), "table")
-        await anyio.sleep_forever()
-
-
 @pytest.mark.anyio
-async def test_providers_that_are_found_are_told_to_the_session(tmp_path: Path, exchange: FakeExchange) -> None:
+async def test_providers_of_a_request_are_told_to_the_session(tmp_path: Path, exchange: FakeExchange) -> None:
     (tmp_path / "film").write_bytes(b"abc")
     root = await shared(tmp_path / "film", exchange)
-    exchange.gate = lambda cid: len(exchange.sessions[0].providers) == 2
-    named = Provider(ME, (), "ticket")
-    request = FetchRequest(root=root, directory=tmp_path, out=Path("out"), providers=(named,))
-    await Fetcher(MemoryStore(), exchange, sources=Finder()).fetch(request)
-    assert [provider.source for provider in exchange.sessions[0].providers] == ["ticket", "table"]
+    request = FetchRequest(root=root, directory=tmp_path, out=Path("out"), providers=(Provider(ME, (), "ticket"),))
+    await Fetcher(MemoryStore(), exchange).fetch(request)
+    assert [provider.source for provider in exchange.sessions[0].providers] == ["ticket"]
 
 
 @pytest.mark.anyio

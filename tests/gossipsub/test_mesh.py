@@ -12,7 +12,8 @@ from stack.gossipsub.events import (
     PruneReason,
 )
 from stack.gossipsub.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_FLOODSUB, IHave, Prune, Rpc, encode_rpc
-from stack.gossipsub.params import GossipsubParams
+from stack.gossipsub.params import GossipsubParams, MeshSize
+from stack.gossipsub.signing import TopicRules
 from tests.gossipsub.lab import SCORED, TOPIC, Lab, grafts, of_kind, peer_id, prunes, to
 
 
@@ -170,6 +171,24 @@ def test_an_oversubscribed_mesh_is_cut_to_d() -> None:
     assert all(prune == Prune(TOPIC, (), 60) for prune in prunes(effects))
     lab.beat(30)
     assert len(lab.mesh()) == 6
+
+
+def test_a_topic_may_have_a_mesh_of_a_size_of_its_own() -> None:
+    lab = Lab(subscribe=False)
+    lab.machine.set_rules(TOPIC, TopicRules(mesh=MeshSize(d=4, d_low=3, d_high=6, d_score=2, d_out=1)))
+    lab.connect(*range(1, 13))
+    lab.machine.subscribe(TOPIC, 0)
+    lab.machine.subscribe("other", 0)
+    lab.drain()
+    assert len(lab.mesh()) == 4
+    effects = lab.control(min({*range(1, 13)} - lab.mesh()), graft=(TOPIC,))
+    assert not prunes(effects) and len(lab.mesh()) == 5
+    lab.graft(*range(1, 13))
+    assert len(lab.mesh()) == 6
+    lab.beat()
+    assert len(lab.mesh()) == 4
+    lab.connect(*range(13, 20), topics=["other"])
+    assert len(lab.machine.mesh("other")) == 5
 
 
 def test_a_cut_mesh_keeps_the_best_and_enough_that_we_dialled() -> None:

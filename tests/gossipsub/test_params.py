@@ -8,6 +8,7 @@ import pytest
 from stack.errors import ConfigError
 from stack.gossipsub.params import (
     GossipsubParams,
+    MeshSize,
     PeerScoreParams,
     PeerScoreThresholds,
     TopicScoreParams,
@@ -52,6 +53,12 @@ GO_DEFAULTS = {
     "score": None,
 }
 """gossipsub.go and pubsub.go of go-libp2p-pubsub v0.19.0."""
+
+
+@pytest.mark.parametrize("wrong", [{"d_low": 0}, {"d": 7}, {"d_score": 7}, {"d_out": 3}])
+def test_the_mesh_of_one_topic_has_the_same_bounds(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        MeshSize(**{"d": 4, "d_low": 3, "d_high": 6, "d_score": 2, "d_out": 1, **wrong})
 
 
 def test_the_defaults_are_those_of_go() -> None:

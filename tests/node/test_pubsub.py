@@ -24,7 +24,7 @@ async def test_a_message_goes_from_node_to_node() -> None:
     async with Node.open() as one, Node.open() as two, two.pubsub.subscribe("news") as messages:
         await two.connect(one.addresses()[0])
         await in_topic(one, "news")
-        assert two.pubsub.topics() == ("news",) and one.pubsub.peers("news") == (two.peer_id,)
+        assert "news" in two.pubsub.topics() and one.pubsub.peers("news") == (two.peer_id,)
         await one.pubsub.publish("news", b"hello")
         message = await anext(messages)
         assert (message.data, message.author, message.topic) == (b"hello", one.peer_id, "news")
@@ -118,4 +118,4 @@ def test_a_script_publishes_and_subscribes(tmp_path: Path) -> None:
             pass
         one.publish("news", b"hello")
         assert next(messages).data == b"hello"
-        assert two.topics() == ("news",)
+        assert "news" in two.topics()

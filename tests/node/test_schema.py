@@ -43,14 +43,14 @@ def test_a_tuple_of_answers_keeps_its_types() -> None:
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ({"type": "Nonsense"}, "not known"),
-        ({"type": 5}, "not known"),
-        ({"type": "Perf", "upload": 1, "download": 1}, "address is missing"),
-        ({"type": "Perf", "address": "x", "upload": 1, "download": 1}, "Perf.address"),
-        ({"type": "Perf", "address": "/ip4/1.2.3.4/tcp/1", "upload": "1", "download": 1}, "Perf.upload"),
-        ({"type": "Perf", "address": "/ip4/1.2.3.4/tcp/1", "upload": True, "download": 1}, "Perf.upload"),
-        ({"type": "Add", "paths": "/a"}, "list was expected"),
-        ({"type": "Add", "paths": ["/a"], "flags": []}, "object was expected"),
+        ({"class": "Nonsense"}, "not known"),
+        ({"class": 5}, "not known"),
+        ({"class": "Perf", "upload": 1, "download": 1}, "address is missing"),
+        ({"class": "Perf", "address": "x", "upload": 1, "download": 1}, "Perf.address"),
+        ({"class": "Perf", "address": "/ip4/1.2.3.4/tcp/1", "upload": "1", "download": 1}, "Perf.upload"),
+        ({"class": "Perf", "address": "/ip4/1.2.3.4/tcp/1", "upload": True, "download": 1}, "Perf.upload"),
+        ({"class": "Add", "paths": "/a"}, "list was expected"),
+        ({"class": "Add", "paths": ["/a"], "flags": []}, "object was expected"),
     ],
 )
 def test_a_malformed_request_is_refused_with_the_field_named(form: Json, message: str) -> None:
@@ -59,7 +59,7 @@ def test_a_malformed_request_is_refused_with_the_field_named(form: Json, message
 
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
-    form = {"type": "Perf", "address": "/ip4/1.2.3.4/tcp/1", "upload": 1, "download": 2, "colour": "red"}
+    form = {"class": "Perf", "address": "/ip4/1.2.3.4/tcp/1", "upload": 1, "download": 2, "colour": "red"}
     assert from_tagged(form, REQUESTS) == Perf(address=Multiaddr.parse("/ip4/1.2.3.4/tcp/1"), upload=1, download=2)
 
 
@@ -83,7 +83,7 @@ json_values = st.recursive(
 )
 def test_any_json_is_a_request_or_a_decode_error(name: str, fields: dict[str, Json]) -> None:
     try:
-        value = from_tagged({**fields, "type": name}, REQUESTS)
+        value = from_tagged({**fields, "class": name}, REQUESTS)
     except DecodeError:
         return
     assert type(value).__name__ == name

@@ -21,6 +21,9 @@ BATCH = 32
 """Messages verified in one worker call: a call costs about as much as one signature."""
 INLINE = 2
 """So few are verified on the spot."""
+HELP_FROM = 32
+"""When more wait, whoever reads from a peer verifies one for each that it has read. While it does, it holds no GIL: a verifier
+needs that after each signature, and would wait 5 ms for a reader that only decodes. A quarter more messages on two cores."""
 WAITING_MAX = 256
 """Messages that wait for a verifier before peers are read from any further."""
 CALLS = 16
@@ -89,10 +92,15 @@ class Judge:
     def submit(self, validate: Validate) -> None:
         """A message that wants a verdict; it comes later, never from within this call."""
         self._unverified.append(validate)
-        self._work.set()
+        if len(self._unverified) in (1, BATCH):
+            self._work.set()
 
     async def wait_for_room(self) -> None:
-        """Return when so few wait for a verifier that more may come."""
+        """Return when so few wait for a verifier that more may come. Verdicts may come from within."""
+        if len(self._unverified) > HELP_FROM and not self._closed:
+            batch = self._take(1)
+            batch.authentic = _check(batch.validates)
+            self._finish()
         while len(self._unverified) > WAITING_MAX and not self._closed:
             self._room = anyio.Event()
             await self._room.wait()
@@ -104,29 +112,39 @@ class Judge:
 
     async def _verify(self) -> None:
         while True:
-            while not self._unverified:
-                self._work = anyio.Event()
+            # A second verifier only takes whole batches: small ones cost more than they bring.
+            while len(self._unverified) < (BATCH if self._under_way else 1):
+                if self._work.is_set():
+                    self._work = anyio.Event()
                 await self._work.wait()
-            batch = _Batch([self._unverified.popleft() for _ in range(min(BATCH, len(self._unverified)))])
-            self._under_way.append(batch)
+            batch = self._take(BATCH)
             if sum(validate.verify for validate in batch.validates) <= INLINE:
                 batch.authentic = _check(batch.validates)
             else:
                 batch.authentic = await anyio.to_thread.run_sync(_check, batch.validates, limiter=self._limiter)
-            if len(self._unverified) <= WAITING_MAX:
-                self._room.set()
-            # In the order in which they came: Kubo ignores messages of an author that arrive after a later one.
-            while self._under_way and self._under_way[0].authentic is not None:
-                self._finish(self._under_way.popleft())
+            self._finish()
             await anyio.lowlevel.checkpoint()
 
-    def _finish(self, batch: "_Batch") -> None:
+    def _take(self, count: int) -> _Batch:
+        """The next that wait, at most so many."""
+        batch = _Batch([self._unverified.popleft() for _ in range(min(count, len(self._unverified)))])
+        self._under_way.append(batch)
+        if len(self._unverified) <= WAITING_MAX:
+            self._room.set()
+        return batch
+
+    def _finish(self) -> None:
+        """Tell the verdicts on what has been verified, in the order in which it came: Kubo ignores messages of an author
+        that arrive after a later one."""
         verdicts: list[tuple[int, Verdict]] = []
-        for validate, is_good in zip(batch.validates, batch.authentic or (), strict=True):
-            verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
-            if verdict is not None:
-                verdicts.append((validate.token, verdict))
-        self._result(verdicts)
+        while self._under_way and self._under_way[0].authentic is not None:
+            batch = self._under_way.popleft()
+            for validate, is_good in zip(batch.validates, batch.authentic or (), strict=True):
+                verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
+                if verdict is not None:
+                    verdicts.append((validate.token, verdict))
+        if verdicts:
+            self._result(verdicts)
 
     def _judge(self, validate: Validate) -> Verdict | None:
         """The verdict on a message whose signature is good, None when it comes later."""

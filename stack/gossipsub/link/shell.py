@@ -106,9 +106,9 @@ class Link:
         """Something waits for the peer, and it is taking it."""
         return (bool(self._outbox) or self._writing) and now - self._moved_at < STALLED_SECONDS
 
-    def is_full(self, now: float) -> bool:
+    def is_full(self) -> bool:
         """Much waits for the peer, and it is taking it: one does well to wait."""
-        return self._outbox.size > PATIENCE_BYTES and now - self._moved_at < STALLED_SECONDS
+        return self._outbox.size > PATIENCE_BYTES and anyio.current_time() - self._moved_at < STALLED_SECONDS
 
     async def run(self) -> None:
         """Keep a stream open until the scope is cancelled, the peer does not speak any of our protocols, or it keeps failing."""

@@ -5,8 +5,17 @@ A request names its own answer in its type. To add one: a frozen dataclass in a 
 may be of the types that `node/schema.py` lists; the same schema is what `--json` prints.
 """
 
+from stack.announce.interfaces import FoundName, KnownProvider
 from stack.discovery.interfaces import DiscoveryFact
 from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped
+from stack.node.api.announce import (
+    Announced,
+    Announcements,
+    FindNames,
+    FindProviders,
+    GetAnnouncements,
+    Withdraw,
+)
 from stack.node.api.files import (
     Add,
     AddEvent,
@@ -94,6 +103,8 @@ __all__ = [
     "AddPin",
     "AddProgress",
     "Added",
+    "Announced",
+    "Announcements",
     "Api",
     "Ask",
     "BlockGet",
@@ -113,7 +124,11 @@ __all__ = [
     "EntryAdded",
     "EntrySkipped",
     "Fetch",
+    "FindNames",
+    "FindProviders",
+    "FoundName",
     "GarbageReport",
+    "GetAnnouncements",
     "GetDiscovery",
     "GetIdentity",
     "GetPresence",
@@ -122,6 +137,7 @@ __all__ = [
     "ImportFlags",
     "JobInfo",
     "JobRemoved",
+    "KnownProvider",
     "ListDirectory",
     "ListJobs",
     "ListPeers",
@@ -163,5 +179,6 @@ __all__ = [
     "VerifyRepo",
     "Watch",
     "WatchShare",
+    "Withdraw",
     "Write",
 ]

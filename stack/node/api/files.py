@@ -56,6 +56,10 @@ class Shared:
     size: int
     peer_id: str
     addrs: tuple[Multiaddr, ...]
+    announced: bool = False
+    """Whoever knows the CID can find it."""
+    public_name: str | None = None
+    """Anybody can find it by this."""
 
 
 ShareEvent = AddProgress | EntrySkipped | Shared
@@ -68,6 +72,10 @@ class Share(Watch[ShareEvent]):
     paths: tuple[Path, ...]
     hidden: bool = False
     flags: ImportFlags = field(default_factory=ImportFlags)
+    announce: bool = False
+    """Let whoever knows the CID find it; without, only who has the ticket does."""
+    public_name: str | None = None
+    """Let anybody find it by the words of this name; implies `announce`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from stack.node import api
-from stack.node.handlers import files, peers, pubsub, reading, store
+from stack.node.handlers import announce, files, peers, pubsub, reading, store
 
 if TYPE_CHECKING:
     from stack.node.node import Node
@@ -26,6 +26,8 @@ ASKS: dict[type, AskHandler] = {
     api.Perf: peers.perf,
     api.ListTopics: pubsub.list_topics,
     api.ListTopicPeers: pubsub.list_topic_peers,
+    api.GetAnnouncements: announce.get_announcements,
+    api.Withdraw: announce.withdraw,
     api.ListShares: files.list_shares,
     api.RemoveShare: files.remove_share,
     api.GetPresence: files.get_presence,
@@ -42,6 +44,8 @@ ASKS: dict[type, AskHandler] = {
 WATCHES: dict[type, WatchHandler] = {
     api.Ping: peers.ping,
     api.Subscribe: pubsub.subscribe,
+    api.FindNames: announce.find_names,
+    api.FindProviders: announce.find_providers,
     api.Add: files.add,
     api.Share: files.share,
     api.WatchShare: files.watch_share,

@@ -129,6 +129,9 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
     """Import in place, remember it, make its ticket."""
     flags = ImportFlags(**{**asdict(request.flags), "hidden": request.hidden or request.flags.hidden})
     options = options_of(flags, node.config.profile)
+    announce = request.announce or request.public_name is not None
+    if announce:
+        node.announcing.check(request.public_name)  # before anything is read
 
     async def shared(events: AsyncIterator[AddEvent]) -> AsyncGenerator[ShareEvent, None]:
         async for event in events:
@@ -137,6 +140,8 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
             elif isinstance(event, Added):
                 paths = tuple(path.absolute() for path in request.paths)
                 await node.shares.add(event.cid, event.name, paths, event.size)
+                if announce:
+                    await node.announce(event.cid, public_name=request.public_name, size=event.size)
                 yield Shared(
                     ticket=node.ticket(event.cid, event.name, event.size),
                     cid=event.cid,
@@ -144,6 +149,8 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
                     size=event.size,
                     peer_id=str(node.peer_id),
                     addrs=node.addresses(),
+                    announced=announce,
+                    public_name=request.public_name,
                 )
 
     def adder(tell: Callable[[AddEvent], None]) -> "Adder":
@@ -182,8 +189,12 @@ async def list_shares(node: "Node", request: ListShares) -> tuple[ShareInfo, ...
 
 
 async def remove_share(node: "Node", request: RemoveShare) -> Done:
-    """Stop sharing."""
-    return Done(count=await node.shares.remove(request.target))
+    """Stop sharing, and announcing."""
+    roots = await node.shares.remove(request.target)
+    if node.announces:
+        for root in roots:
+            await node.withdraw(root)
+    return Done(count=len(roots))
 
 
 @streaming

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from stack.announce.keyspace import TOPIC_PREFIX
 from stack.errors import LimitExceeded
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
@@ -69,11 +70,12 @@ async def subscribe(node: "Node", request: Subscribe) -> AsyncGenerator[TopicEve
 
 
 async def list_topics(node: "Node", request: ListTopics) -> tuple[TopicInfo, ...]:
-    """What this node is subscribed to."""
+    """What this node is subscribed to, but for the topics of the announcement layer."""
     pubsub = node.pubsub
     return tuple(
         TopicInfo(topic=topic, peers=len(pubsub.peers(topic)), mesh=len(pubsub.mesh(topic)))
         for topic in sorted(pubsub.topics())
+        if not topic.startswith(TOPIC_PREFIX)
     )
 
 

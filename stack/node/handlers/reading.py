@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from stack.files.read import list_entries, open_content
+from stack.files.ticket import is_ticket
 from stack.node.api import Cat, DirectoryEntry, ListDirectory
 from stack.node.handlers.files import providers_of, read_source
 from stack.node.handlers.streaming import streaming
@@ -19,7 +20,7 @@ async def cat(node: "Node", request: Cat) -> AsyncIterator[AsyncIterator[bytes]]
     root, path, _, providers = read_source(request.source)
     providers += providers_of(request.providers, "user")
     async with (
-        node.patient_session(root, providers, request.timeout) as session,
+        node.patient_session(root, providers, request.timeout, public=not is_ticket(request.source)) as session,
         open_content(session, node.blocks, root, path, offset=request.offset, length=request.length) as pieces,
     ):
         yield pieces
@@ -30,6 +31,6 @@ async def list_directory(node: "Node", request: ListDirectory) -> AsyncGenerator
     """The entries of a directory."""
     root, path, _, providers = read_source(request.source)
     providers += providers_of(request.providers, "user")
-    async with node.patient_session(root, providers, request.timeout) as session:
+    async with node.patient_session(root, providers, request.timeout, public=not is_ticket(request.source)) as session:
         async for entry in list_entries(session, node.blocks, root, path):
             yield DirectoryEntry(name=entry.name, cid=entry.cid, size=entry.size, type=entry.type)

@@ -1,0 +1,68 @@
+"""`stack announce ls|withdraw`: what this node tells others that it has."""
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import CID, config, json_option
+from stack.control.client import ControlClient
+from stack.dag.unixfs.names import printable
+from stack.multiformats.cid import Cid
+from stack.node.api import GetAnnouncements, Withdraw
+from stack.node.exits import NOT_FOUND
+
+
+@click.group()
+def announce() -> None:
+    """What this node tells others that it has; `stack share --announce` and `--public` add to it."""
+
+
+@announce.command("ls")
+@json_option
+def list_announcements(as_json: bool) -> None:
+    """All that is announced."""
+
+    async def work() -> None:
+        async with open_api(config("announce")) as api:
+            told = await api.ask(GetAnnouncements())
+            is_running = isinstance(api, ControlClient)
+        if as_json:
+            output.json_line(told)
+            return
+        for item in told.items:
+            name = "unlisted" if item.public_name is None else f"public as {printable(item.public_name)}"
+            output.data(f"{item.cid}  {output.size(item.size)}  {name}")
+        if told.directory is not None:
+            output.note(f"public names: stack ls {told.directory}")
+        if not told.items:
+            output.note("nothing is announced")
+        elif not is_running:
+            output.note("no node runs: it is announced when `stack daemon` or `stack share` does")
+        elif told.waiting:
+            output.note("nobody is known yet who keeps announcements; it is told as soon as somebody is")
+
+    run_async(work)
+
+
+@announce.command("withdraw")
+@click.argument("cid", type=CID)
+@json_option
+def withdraw(cid: Cid, as_json: bool) -> int:
+    """Announce CID no more; it stays shared for who has its ticket."""
+
+    async def work() -> int:
+        async with open_api(config("announce")) as api:
+            done = await api.ask(Withdraw(cid=cid))
+            is_running = isinstance(api, ControlClient)
+        if as_json:
+            output.json_line(done)
+        elif done.count:
+            output.data(f"no longer announced: {cid}")
+            if not is_running:
+                output.note("no node runs, so others may remember it for up to a day")
+        else:
+            output.note(f"{cid} is not announced")
+        return 0 if done.count else NOT_FOUND
+
+    return run_async(work)

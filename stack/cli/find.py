@@ -1,0 +1,112 @@
+"""`stack find`, `stack providers`: what others announce."""
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import CID, bootstrap_option, config, discovery_flags, json_option, mdns_option
+from stack.dag.unixfs.names import printable
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import FindNames, FindProviders, FoundName, KnownProvider
+from stack.node.api.announce import LOOK_SECONDS
+from stack.node.exits import NOT_FOUND
+
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=LOOK_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Look for so long at most.",
+)
+lines_option = click.option("--jsonl", "as_lines", is_flag=True, help="Print each as a line of JSON, as it is found.")
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="WORDS...")
+@bootstrap_option
+@mdns_option
+@timeout_option
+@json_option
+@lines_option
+def find(
+    words: tuple[str, ...],
+    bootstrap: tuple[Multiaddr, ...],
+    no_mdns: bool,
+    timeout: float,
+    as_json: bool,
+    as_lines: bool,
+) -> int:
+    """Find what others share under a public name (`stack share --public NAME`) that has all these words.
+
+    Prints name, size, CID, author, and how long ago the author said so. Names are whatever their authors wrote.
+    """
+    from stack.announce.keyspace import words_of  # here: `providers` needs no words
+
+    text = " ".join(words)
+    if not words_of(text):
+        raise click.BadParameter("nothing to look for: a word has at least two letters or digits")
+    settings = config("find", **discovery_flags(bootstrap, no_mdns))
+
+    async def work() -> int:
+        found: list[FoundName] = []
+        async with open_api(settings) as api, api.watch(FindNames(words=text, timeout=timeout)) as names:
+            async for each in names:
+                found.append(each)
+                if as_lines:
+                    output.json_line(each)
+                elif not as_json:
+                    age = output.duration(each.age)
+                    output.data(
+                        f"{printable(each.name)}  {output.size(each.size)}  {each.cid}  {each.author}  {age} ago"
+                    )
+        if as_json:
+            output.json_line(tuple(found))
+        elif not found:
+            output.note("nothing was found under a name with these words")
+        return 0 if found else NOT_FOUND
+
+    return run_async(work)
+
+
+@click.command()
+@click.argument("cid", type=CID)
+@bootstrap_option
+@mdns_option
+@timeout_option
+@json_option
+@lines_option
+def providers(
+    cid: Cid, bootstrap: tuple[Multiaddr, ...], no_mdns: bool, timeout: float, as_json: bool, as_lines: bool
+) -> int:
+    """Who announces that it has CID: who, by whom that is known, how old it is, and where.
+
+    That somebody says so proves nothing: `stack get` checks every block.
+    """
+    settings = config("providers", **discovery_flags(bootstrap, no_mdns))
+
+    async def work() -> int:
+        found: list[KnownProvider] = []
+        async with open_api(settings) as api, api.watch(FindProviders(cid=cid, timeout=timeout)) as known:
+            async for each in known:
+                found.append(each)
+                if as_lines:
+                    output.json_line(each)
+                elif not as_json:
+                    _show(each)
+        if as_json:
+            output.json_line(tuple(found))
+        elif not found:
+            output.note("nobody was found who announces it")
+        return 0 if found else NOT_FOUND
+
+    return run_async(work)
+
+
+def _show(provider: KnownProvider) -> None:
+    how = "kept by this node" if provider.told_by is None else f"told by {provider.told_by}"
+    output.data(f"{provider.peer}  announced {output.duration(provider.age)} ago, {how}")
+    for address in provider.addresses:
+        output.data(f"    {address}")

@@ -1,0 +1,69 @@
+"""Handlers of requests about the announcement layer."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from stack.announce.interfaces import FoundName, KnownProvider
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.node.api import Announced, Announcements, Done, FindNames, FindProviders, GetAnnouncements, Withdraw
+from stack.node.handlers.streaming import streaming
+
+if TYPE_CHECKING:
+    from stack.announce.shell import Finding
+    from stack.node.node import Node
+
+T = TypeVar("T")
+
+
+async def _until(finding: "Finding[T]", seconds: float) -> AsyncGenerator[T, None]:
+    """What is found in this time."""
+    deadline = anyio.current_time() + seconds
+    async with aclosing(finding):
+        while True:
+            found = None
+            with anyio.CancelScope(deadline=deadline):
+                found = await anext(finding, None)
+            if found is None:
+                return
+            yield found
+
+
+@streaming
+async def find_names(node: "Node", request: FindNames) -> AsyncGenerator[FoundName, None]:
+    """Public names, each root of each author once."""
+    told: set[tuple[PeerId, Cid, str]] = set()
+    async with aclosing(_until(node.announcing.layer.search(request.words), request.timeout)) as found:
+        async for each in found:
+            if (each.author, each.cid, each.name) not in told:
+                told.add((each.author, each.cid, each.name))
+                yield each
+
+
+@streaming
+async def find_providers(node: "Node", request: FindProviders) -> AsyncGenerator[KnownProvider, None]:
+    """Providers, each once."""
+    told: set[PeerId] = set()
+    async with aclosing(_until(node.announcing.layer.known_providers(request.cid), request.timeout)) as found:
+        async for each in found:
+            if each.peer not in told:
+                told.add(each.peer)
+                yield each
+
+
+async def get_announcements(node: "Node", request: GetAnnouncements) -> Announcements:
+    """What this node announces."""
+    announcing = node.announcing
+    return Announcements(
+        items=tuple(Announced(cid=item.root, public_name=item.name, size=item.size) for item in announcing.items()),
+        directory=announcing.layer.directory,
+        waiting=announcing.layer.waiting,
+    )
+
+
+async def withdraw(node: "Node", request: Withdraw) -> Done:
+    """Take an announcement back."""
+    return Done(count=int(await node.withdraw(request.cid)))
