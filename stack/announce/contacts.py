@@ -43,7 +43,8 @@ class Contacts:
         self._reputation = reputation
         self._random = random
         self._connected: dict[PeerId, tuple[Home, str | None]] = {}
-        self._known: dict[Shard, list[Record]] = {}
+        self._known: dict[Shard, dict[bytes, Record]] = {}
+        """By shard, then by author, in the order we came to know them."""
         self._level = 0
         self._shard = WHOLE
 
@@ -70,7 +71,7 @@ class Contacts:
 
     def in_shard(self, shard: Shard, now: float) -> list[Record]:
         """Known members of a shard, at the level we keep contacts by."""
-        return [record for record in self._known.get(shard, ()) if record.expires > now]
+        return [record for record in self._known.get(shard, {}).values() if record.expires > now]
 
     def missing(self) -> list[Shard]:
         """Shards of which no member is known."""
@@ -121,32 +122,34 @@ class Contacts:
         if others is None:
             if len(known) >= SHARDS_MAX:
                 return False
-            others = known[shard] = []
-        for index, other in enumerate(others):
-            if other.author == record.author:
-                if record.sequence > other.sequence and len(record.data) <= max(CONTACT_BYTES_MAX, len(other.data)):
-                    others[index] = record
-                return False
+            others = known[shard] = {}
+        author = bytes(record.author)
+        before = others.get(author)
+        if before is not None:
+            if record.sequence > before.sequence and len(record.data) <= max(CONTACT_BYTES_MAX, len(before.data)):
+                others[author] = record
+            return False
         if len(others) >= (OWN_SHARD_MAX if shard == self._shard else OTHER_SHARD_MAX):
-            worst = min(others, key=lambda other: (self._reputation.score(other.author), other.issued))
-            if self._reputation.score(worst.author) >= 0 and worst.expires > record.issued:
+            score = self._reputation.score
+            useless = [other for other in others.values() if other.expires <= record.issued or score(other.author) < 0]
+            if not useless:
                 return False
-            others.remove(worst)
-        others.append(record)
+            del others[bytes(min(useless, key=lambda other: (score(other.author), other.issued)).author)]
+        others[author] = record
         return True
 
     def forget(self, peer: PeerId) -> None:
         """It could not be reached."""
         shard = shard_at(home_of_peer(peer), self._level)
-        left = [record for record in self._known.pop(shard, ()) if record.author != peer]
-        if left:
-            self._known[shard] = left
+        others = self._known.get(shard, {})
+        if others.pop(bytes(peer), None) is not None and not others:
+            del self._known[shard]
 
     # Commands
 
     def move(self, shard: Shard) -> None:
         """We keep another shard: contacts are kept by its level."""
-        before = [record for records in self._known.values() for record in records]
+        before = [record for others in self._known.values() for record in others.values()]
         self._shard = shard
         self._level = level_of(shard)
         self._known = {}
@@ -164,8 +167,8 @@ class Contacts:
             fresh = half if up == 0 else half ^ 1
             depth = max(up - 1, 0)
             for shard in range(fresh << depth, (fresh + 1) << depth):
-                records = self._known.get(Shard(shard), ())
-                count += len(records)
-                yield from records
+                others = self._known.get(Shard(shard), {})
+                count += len(others)
+                yield from others.values()
             if count >= OTHER_SHARD_MAX:
                 return

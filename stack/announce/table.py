@@ -58,10 +58,20 @@ def _list_cost(keys: bytes) -> int:
 def keys_within(keys: bytes, shard: Shard) -> bytes:
     """Those of sorted keys that are of a shard."""
     first, behind = key_range(shard)
-    if first <= keys[:KEY_BYTES] and (behind is None or keys[-KEY_BYTES:] < behind):
-        return keys
-    each = [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
-    return b"".join(key for key in each if first <= key and (behind is None or key < behind))
+    start = _position(keys, first)
+    return keys[start : _position(keys, behind, start) if behind is not None else len(keys)]
+
+
+def _position(keys: bytes, key: bytes, low: int = 0) -> int:
+    """Where in sorted keys the first is that is not before `key`."""
+    high = len(keys)
+    while low < high:
+        middle = (low + high) // (2 * KEY_BYTES) * KEY_BYTES
+        if keys[middle : middle + KEY_BYTES] < key:
+            low = middle + KEY_BYTES
+        else:
+            high = middle
+    return low
 
 
 class Table:

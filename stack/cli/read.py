@@ -7,7 +7,17 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import DAG_PATH, SIZE, config, from_option, json_option, timeout_option
+from stack.cli.types import (
+    DAG_PATH,
+    SIZE,
+    bootstrap_option,
+    config,
+    discovery_flags,
+    from_option,
+    json_option,
+    mdns_option,
+    timeout_option,
+)
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Cat, ListDirectory
@@ -18,13 +28,24 @@ from stack.node.api import Cat, ListDirectory
 @click.option("--offset", type=SIZE, default=0, help="Start so many bytes into the file.")
 @click.option("--length", type=SIZE, help="Print at most so many bytes.")
 @from_option
+@bootstrap_option
+@mdns_option
 @timeout_option
-def cat(source: str, offset: int, length: int | None, providers: tuple[Multiaddr, ...], timeout: float | None) -> None:
+def cat(
+    source: str,
+    offset: int,
+    length: int | None,
+    providers: tuple[Multiaddr, ...],
+    bootstrap: tuple[Multiaddr, ...],
+    no_mdns: bool,
+    timeout: float | None,
+) -> None:
     """Print a file. Every block is checked before a byte of it comes out."""
+    settings = config("read", **discovery_flags(bootstrap, no_mdns))
 
     async def work() -> None:
         request = Cat(source=source, offset=offset, length=length, providers=providers, timeout=timeout)
-        async with open_api(config("command")) as api, api.read(request) as pieces:
+        async with open_api(settings) as api, api.read(request) as pieces:
             async for piece in pieces:
                 sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
@@ -35,14 +56,24 @@ def cat(source: str, offset: int, length: int | None, providers: tuple[Multiaddr
 @click.command()
 @click.argument("source", type=DAG_PATH, metavar="CID[/PATH]")
 @from_option
+@bootstrap_option
+@mdns_option
 @timeout_option
 @json_option
-def ls(source: str, providers: tuple[Multiaddr, ...], timeout: float | None, as_json: bool) -> None:
+def ls(
+    source: str,
+    providers: tuple[Multiaddr, ...],
+    bootstrap: tuple[Multiaddr, ...],
+    no_mdns: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
     """List a directory: CID, size, name."""
+    settings = config("read", **discovery_flags(bootstrap, no_mdns))
 
     async def work() -> None:
         request = ListDirectory(source=source, providers=providers, timeout=timeout)
-        async with open_api(config("command")) as api, api.watch(request) as entries:
+        async with open_api(settings) as api, api.watch(request) as entries:
             async for entry in entries:
                 if as_json:
                     output.json_line(entry)

@@ -38,7 +38,7 @@ class Multiaddr:
         if len(text) > TEXT_MAX:
             raise DecodeError(f"an address has at most {TEXT_MAX} characters, this text has {len(text)}")
         if not text.startswith("/"):
-            raise DecodeError(f"{text[:80]!r} is no address: it does not begin with a slash")
+            raise DecodeError("it does not begin with a slash, as /ip4/192.0.2.1/tcp/4001 does")
         words = text.rstrip("/").split("/")[1:]
         if not words:
             raise DecodeError("the address is empty")
@@ -49,14 +49,14 @@ class Multiaddr:
             name = words[position]
             protocol = BY_NAME.get(name)
             if protocol is None:
-                raise DecodeError(f"{text[:80]!r} is no address: there is no protocol {name[:80]!r}")
+                raise DecodeError(f"there is no protocol {name[:80]!r}")
             position += 1
             out += varint.encode(protocol.code)
             if protocol.size == 0:
                 parts.append((protocol.name, ""))
                 continue
             if position == len(words):
-                raise DecodeError(f"{text[:80]!r} is no address: it ends after {name}, which needs a value")
+                raise DecodeError(f"it ends after {name}, which needs a value")
             end = len(words) if protocol.is_path else position + 1
             value = encode_value(protocol, "/".join(words[position:end]))
             position = end

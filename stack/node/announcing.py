@@ -32,7 +32,7 @@ from stack.node.home import write_whole
 ANNOUNCEMENTS_FILE = "announcements"
 MEMBER_ROLES = frozenset({"daemon", "share", "library"})
 """Those stay; others are soon over, and keep nothing for anybody."""
-ASKING_ROLES = frozenset({"find", "providers"})
+ASKING_ROLES = frozenset({"find", "providers", "read"})
 """Those serve nobody: what the home announces would lead nowhere."""
 LONELY_SECONDS = 1.0
 """Who has nobody to dial meets neighbours at once, or nobody: then it need not wait longer before it answers for itself."""

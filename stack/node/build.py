@@ -50,7 +50,7 @@ def entry_points(group: str, name: str | None = None) -> "EntryPoints":
 
 LISTENING_ROLES = frozenset({"daemon", "share", "get", "library", "pubsub"})
 """Other commands open the home for a moment and need no port."""
-ANNOUNCING_ROLES = frozenset({"daemon", "share", "get", "library", "find", "providers", "announce"})
+ANNOUNCING_ROLES = frozenset({"daemon", "share", "get", "library", "find", "providers", "read", "announce"})
 """`announce` only looks at, or changes, what the home announces: it looks for nobody."""
 
 

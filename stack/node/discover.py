@@ -23,7 +23,7 @@ PEERS_FILE = "peers.json"
 SWARM_KEY_FILE = "swarm.key"
 FORCE_PRIVATE = "LIBP2P_FORCE_PNET"
 """The environment variable by which every libp2p refuses to be in the public network."""
-DISCOVERING_ROLES = frozenset({"daemon", "share", "get", "find", "providers", "doctor", "library", "pubsub"})
+DISCOVERING_ROLES = frozenset({"daemon", "share", "get", "find", "providers", "read", "doctor", "library", "pubsub"})
 """Other commands open the home for a moment and need nobody."""
 
 

@@ -94,6 +94,9 @@ def test_a_public_name_is_found_three_hops_away(place: Path) -> None:
                 complaint(outcome, 3)  # known, and out of reach
                 chain.forward()
                 good(seeker.run("get", shared["cid"], "--bootstrap", beyond, "-o", "got.bin"))
+                names: str = good(sharer.run("announce", "ls", "--json")).json["directory"]
+                listed = good(seeker.run("ls", names, "--bootstrap", beyond, "--json")).json
+                assert (listed["name"], listed["cid"]) == (NAME, shared["cid"])
     assert sha256(seeker.folder / "got.bin") == sha256(source)
 
 

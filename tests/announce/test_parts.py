@@ -254,7 +254,7 @@ def test_the_nearest_are_found_however_sparse_they_are() -> None:
         place = home_of_peer(peer_of(number))
         best = known.nearest(place, lambda peer: False, NOW)[0]
         nearest = max(
-            16 - (place ^ record.home).bit_length() for records in known._known.values() for record in records
+            16 - (place ^ record.home).bit_length() for others in known._known.values() for record in others.values()
         )
         assert min(16 - (place ^ best.home).bit_length(), 4) == min(nearest, 4)
         assert len(known.closer(place, 6, NOW)) <= 6
