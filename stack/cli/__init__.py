@@ -15,7 +15,7 @@ COMMANDS: dict[str, str] = {
     "cat": "stack.cli.read:cat",
     "ls": "stack.cli.read:ls",
     "daemon": "stack.cli.daemon:daemon",
-    "id": "stack.cli.peers:identity",
+    "id": "stack.cli.identity:identity",
     "peers": "stack.cli.peers:peers",
     "connect": "stack.cli.peers:connect",
     "disconnect": "stack.cli.peers:disconnect",
@@ -49,13 +49,12 @@ def main() -> None:
         return
     gc.set_threshold(GC_THRESHOLD)
     try:
+        import signal  # here: loading it takes 3 ms in which a Ctrl-C would show a traceback
+
+        # While modules load there is nothing to clean up, and an exception raised there can get lost; `run_async` changes that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         from stack.cli.app import run
 
         run()
     except KeyboardInterrupt:  # before the command has begun
         sys.exit(130)
-    finally:
-        import signal  # here: loading it takes 3 ms in which a Ctrl-C would show a traceback
-
-        # All is done: another Ctrl-C need not show how Python ends.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,6 +1,7 @@
 """The frame of every command: lazy loading, errors as one line, exit codes, Ctrl-C."""
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
@@ -112,10 +113,14 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     """Run a command's coroutine. The first Ctrl-C cancels it and lets it clean up; the second ends the process."""
     import anyio
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return anyio.run(function, backend=os.environ.get("STACK_BACKEND", "asyncio"))
     except BaseExceptionGroup as group:
         raise flatten(group) from group
+    finally:
+        # What remains is to end: another Ctrl-C need not show how Python does that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def flatten(error: BaseException) -> BaseException:

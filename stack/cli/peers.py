@@ -1,4 +1,4 @@
-"""`stack id`, `peers`, `connect`, `disconnect`, `ping`."""
+"""`stack peers`, `connect`, `disconnect`, `ping`."""
 
 import statistics
 
@@ -9,28 +9,8 @@ from stack.cli.app import run_async
 from stack.cli.session import open_api
 from stack.cli.types import MULTIADDR, PEER, config, json_option
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Connect, Disconnect, GetIdentity, ListPeers, Ping
+from stack.node.api import Connect, Disconnect, ListPeers, Ping
 from stack.node.exits import NOT_FOUND
-
-
-@click.command("id")
-@json_option
-def identity(as_json: bool) -> None:
-    """Who this node is: peer id, addresses, protocols."""
-
-    async def work() -> None:
-        async with open_api(config("command")) as api:
-            info = await api.ask(GetIdentity())
-        if as_json:
-            output.json_line(info)
-            return
-        output.data(info.peer_id)
-        for address in info.addresses:
-            output.data(f"  {address}")
-        running = f"{info.role}, process {info.pid}" if info.addresses else "not listening (no daemon or share runs)"
-        output.note(f"{info.agent}, home {info.home}, {running}")
-
-    run_async(work)
 
 
 @click.command()

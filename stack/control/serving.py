@@ -15,7 +15,7 @@ from stack.errors import Refused
 from stack.files.tasks import task_group
 from stack.node.api import Api
 from stack.node.home import ControlAddress, Home, new_token
-from stack.protocols.identify.service import AGENT_VERSION
+from stack.protocols.identify.messages import AGENT_VERSION
 
 
 class ControlSocket:

@@ -16,6 +16,7 @@ class NodeInfo:
     """Dialable, with `/p2p/`."""
     agent: str
     protocols: tuple[str, ...]
+    """What it serves; nothing when no node runs."""
     home: str | None
     role: str
     """What the process that holds the home was started as: `daemon`, `share`, `get`, `command`, `library`."""

@@ -29,7 +29,7 @@ from stack.node.api import (
 )
 from stack.node.handlers.streaming import streaming
 from stack.node.reach import reach_of
-from stack.protocols.identify.service import AGENT_VERSION
+from stack.protocols.identify.messages import AGENT_VERSION
 from stack.protocols.perf.service import PERF, run_perf
 from stack.protocols.ping.service import Pinger
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
+from stack import __version__
 from stack.errors import DecodeError, LimitExceeded, RemoteProtocolError
 from stack.identity.keys import decode_public
 from stack.identity.peer_id import PeerId
@@ -12,6 +13,8 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import identify_pb2
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 
+AGENT_VERSION = f"stack/{__version__}"
+"""What we say that we are."""
 MESSAGE_BYTES_MAX = 8 * 1024
 """Of one piece that is accepted: go-libp2p's figure."""
 MESSAGES_MAX = 10

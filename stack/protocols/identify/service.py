@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import anyio
 
-from stack import __version__
 from stack.errors import LimitExceeded, RemoteProtocolError, StackError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.connection import Connection
 from stack.net.host import Host
 from stack.net.limits import TokenBucket
-from stack.protocols.identify.messages import Identify, IdentifyReader
+from stack.protocols.identify.messages import AGENT_VERSION, Identify, IdentifyReader
 from stack.streams.interfaces import Stream
 
 _log = logging.getLogger(__name__)
@@ -22,7 +21,6 @@ _log = logging.getLogger(__name__)
 IDENTIFY = "/ipfs/id/1.0.0"
 PUSH = "/ipfs/id/push/1.0.0"
 PROTOCOL_VERSION = "ipfs/0.1.0"
-AGENT_VERSION = f"stack/{__version__}"
 EXCHANGE_SECONDS = 10.0
 """For one identification, all its pieces together."""
 PUSH_RATE = 1 / 5
