@@ -98,10 +98,11 @@ def test_B13_when_the_own_port_is_taken_the_next_one_is_used_and_that_is_said(pl
 
 
 def quiet(outcome: Outcome) -> None:
-    """Interrupted, and no word of Python's."""
+    """Interrupted, and no word of Python's; what it says of its own start, before our `main` has run, is not ours to catch."""
+    if "KeyboardInterrupt" in outcome.err and "/stack/cli/" not in outcome.err:
+        return
     assert outcome.code in INTERRUPTED, str(outcome)
-    # What comes from Python's own start, before our `main` has run, is not ours to catch.
-    assert "Traceback" not in outcome.err or "/stack/cli/" not in outcome.err, str(outcome)
+    assert "Traceback" not in outcome.err, str(outcome)
 
 
 @pytest.mark.parametrize("moment", [0.06, 0.12, 0.18, 0.25, 0.35, 0.5])
@@ -113,7 +114,6 @@ def test_B17_ctrl_c_while_it_starts(sharer: Machine, command: str, moment: float
         outcome = process.stop(signal.SIGINT)
     if command == "get" or outcome.code:
         quiet(outcome)
-    assert "Traceback" not in outcome.err or "/stack/cli/" not in outcome.err
     good(sharer.run("id"))
 
 
