@@ -13,10 +13,14 @@ OWN_SHARD_MAX = 32
 """Members of our own shard that are remembered: a mesh has a dozen."""
 OTHER_SHARD_MAX = 3
 """Members of each other shard: two are asked, one may be gone."""
+STAYING_PART = 3
+"""A third of those of a shard stays until it fails, so that many who come at once do not take all places. The others give way to
+whoever has written a record since: where a hundredth of the network changes each minute, half of those of two hours ago are gone."""
 SHARDS_MAX = 4096
 """Shards of which any are remembered: 12,288 records of 250 bytes are 3 MB."""
 CONTACT_BYTES_MAX = 2048
-"""The longest record that is told to others as a contact: all of an answer's fit one page."""
+"""The longest record that is kept as a contact and told to others: all of an answer's fit one page. What has more to tell has a
+presence as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +102,10 @@ class Contacts:
 
     def closer(self, place: Home, count: int, now: float) -> list[bytes]:
         """Records of members near a place, to tell somebody else."""
-        records = [r for r in self._around(place) if r.expires > now and len(r.data) <= CONTACT_BYTES_MAX]
-        records.sort(key=lambda record: (-common_bits(place, record.home), -self._reputation.score(record.author)))
-        return [record.data for record in records[:count] if self._reputation.score(record.author) >= 0]
+        records = [r for r in self._around(place) if r.expires > now]
+        score = self._reputation.score
+        records.sort(key=lambda r: (-common_bits(place, r.home), -score(r.author), -r.issued))
+        return [record.data for record in records[:count] if score(record.author) >= 0]
 
     # Facts
 
@@ -116,6 +121,8 @@ class Contacts:
         """Somebody may be a member, and can be dialled by what it has signed. True when it is new to us."""
         if not (record.member or record.is_presence) or not record.addresses or record.author == self._own:
             return False
+        if len(record.data) > CONTACT_BYTES_MAX:
+            return False
         known = self._known
         shard = shard_at(record.home, self._level)
         others = known.get(shard)
@@ -126,15 +133,15 @@ class Contacts:
         author = bytes(record.author)
         before = others.get(author)
         if before is not None:
-            if record.sequence > before.sequence and len(record.data) <= max(CONTACT_BYTES_MAX, len(before.data)):
+            if record.sequence > before.sequence:
                 others[author] = record
             return False
-        if len(others) >= (OWN_SHARD_MAX if shard == self._shard else OTHER_SHARD_MAX):
-            score = self._reputation.score
-            useless = [other for other in others.values() if other.expires <= record.issued or score(other.author) < 0]
-            if not useless:
+        limit = OWN_SHARD_MAX if shard == self._shard else OTHER_SHARD_MAX
+        if len(others) >= limit:
+            gives_way = self._gives_way(list(others.values()), limit // STAYING_PART, record)
+            if gives_way is None:
                 return False
-            del others[bytes(min(useless, key=lambda other: (score(other.author), other.issued)).author)]
+            del others[bytes(gives_way.author)]
         others[author] = record
         return True
 
@@ -157,6 +164,15 @@ class Contacts:
             self.learn(record)
 
     # Inside
+
+    def _gives_way(self, others: list[Record], staying: int, record: Record) -> Record | None:
+        """Who makes room for a member more: who has failed or expired, else the one not heard of for longest."""
+        score = self._reputation.score
+        useless = [other for other in others if other.expires <= record.issued or score(other.author) < 0]
+        if useless:
+            return min(useless, key=lambda other: (score(other.author), other.issued))
+        older = [o for o in others[staying:] if o.issued < record.issued and score(o.author) == 0]
+        return min(older, key=lambda other: other.issued, default=None)
 
     def _around(self, place: Home) -> Iterator[Record]:
         """Members of the shard at a place, then of ever larger shards around it, until there are a few."""

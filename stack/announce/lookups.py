@@ -1,6 +1,7 @@
 """Who has a key, what has a name: asked of members until the caller has enough. Source: docs/announce.md, "Lookups"."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from stack.announce.contacts import Candidate
@@ -14,12 +15,14 @@ from stack.identity.peer_id import PeerId
 
 FOUND_MAX = 1024
 """Authors that one lookup tells of; who needs more than that has other troubles."""
+BEFORE_ALL = b"\0"
+"""No peer id begins with less."""
 
 
 class _Lookup:
     """One question, and who has been told for it."""
 
-    __slots__ = ("begun", "found", "id", "request", "retry_after", "retry_at", "streams", "walk")
+    __slots__ = ("after", "begun", "found", "has_more", "id", "request", "retry_after", "retry_at", "streams", "walk")
 
     def __init__(self, id: LookupId, request: Request, now: float, retry_after: float) -> None:
         self.id = id
@@ -31,6 +34,11 @@ class _Lookup:
         """Where more may come."""
         self.retry_at = now
         self.retry_after = retry_after
+        self.has_more = False
+        """Somebody has told as many as fit into an answer. Who goes on was not helped by them: all others are told of then, for many
+        who lie may hide the few who do not."""
+        self.after = BEFORE_ALL
+        """Whom those are behind that are to be told next."""
 
 
 class Lookups:
@@ -118,7 +126,9 @@ class Lookups:
                 records = state.table.find(request.key, wall)
             else:
                 records = state.table.search(request.key, partial(self._is_wanted, request), wall)
-            for record in state.reputation.best(records, state.params.answers, state.random):
+            most = FOUND_MAX if lookup.has_more else state.params.answers
+            lookup.has_more |= len(records) > most
+            for record in state.reputation.best(records, most, state.random):
                 self._tell(lookup, record, None)
             wanted -= state.answers_for(place)
         lookup.walk = Walk(place, max(wanted, 1), state.contacts, state.params, partial(self._send, lookup))
@@ -126,13 +136,21 @@ class Lookups:
         self._go_on(lookup, now)
 
     def _send(self, lookup: _Lookup, candidate: Candidate) -> AskId:
-        id = self._state.ask_candidate(candidate, lookup.request, self)
+        request = lookup.request
+        if lookup.has_more and request.kind is Kind.FIND:
+            request = replace(request, after=lookup.after)
+        id = self._state.ask_candidate(candidate, request, self)
         self._asked[id] = lookup
         lookup.streams.append(id)
         return id
 
     def _take(self, lookup: _Lookup, peer: PeerId, response: Response, wall: float) -> None:
-        for data in response.records[: self._state.params.answers]:
+        most = None if lookup.has_more else self._state.params.answers
+        if most is not None:
+            lookup.has_more = len(response.records) >= most
+        else:
+            lookup.after = max(lookup.after, response.next)
+        for data in response.records[:most]:
             record = self._state.read(data, peer, wall)
             if record is None or not self._is_wanted(lookup.request, record):
                 # An honest member would not have told it.

@@ -41,6 +41,18 @@ ADDRESSES_MAX = 8
 """As a ticket has."""
 ADDRESS_BYTES_MAX = 256
 """A relayed address has about 120."""
+ADDRESS_PROTOCOLS_MAX = 16
+"""A relayed address has about ten. Each takes 120 bytes of memory, and 256 bytes have room for a hundred."""
+RECORD_OVERHEAD_BYTES = 1280
+"""What a record costs beside its bytes and what is in it; measured, as the following."""
+KEY_OVERHEAD_BYTES = 160
+"""What a key costs in the index, or a word of a name."""
+NAME_OVERHEAD_BYTES = 640
+"""What a public name costs without its characters and words: 32 names with 512 words have 4 KiB and take 100."""
+CHARACTER_BYTES = 4
+"""What a character of a name may take: one outside of the first plane makes it so for all of them."""
+PROTOCOL_OVERHEAD_BYTES = 120
+"""What a protocol in an address costs; an address has its bytes twice more, as text and in its parts."""
 CID_BYTES_MAX = 160
 """An identity CID of 128 bytes, the longest that is allowed."""
 TTL_MAX = 24 * 3600
@@ -106,6 +118,8 @@ class Record:
     """Its IPv4 /24 or IPv6 /48, by what it says; None for loopback."""
     tag: int
     """64 bits of a hash of `data`."""
+    cost: int
+    """Bytes that it holds in memory, about."""
 
     @property
     def expires(self) -> int:
@@ -217,6 +231,7 @@ def decode_record(data: bytes, verify: Verify = verify_signature) -> Record:
         home=home_of_peer(author),
         group=_group(addresses),
         tag=int.from_bytes(hashlib.sha256(data).digest()[:8], "big"),
+        cost=_cost(len(data), addresses, len(inner.keys), names),
     )
 
 
@@ -314,8 +329,18 @@ def _addresses(told: Iterable[bytes], author: PeerId) -> Iterator[Multiaddr]:
             address, peer = Multiaddr.decode(data).split_peer()
         except DecodeError:
             continue
-        if address and peer in (None, str(author)):
+        if address and peer in (None, str(author)) and len(address.protocols) <= ADDRESS_PROTOCOLS_MAX:
             yield address
+
+
+def _cost(size: int, addresses: Sequence[Multiaddr], keys_size: int, names: Sequence[PublicName]) -> int:
+    """What a record holds in memory: its author chooses what is in it, and some of that takes many times its bytes (A42)."""
+    cost = size + RECORD_OVERHEAD_BYTES + keys_size // KEY_BYTES * KEY_OVERHEAD_BYTES
+    for address in addresses:
+        cost += 2 * len(bytes(address)) + len(address.protocols) * PROTOCOL_OVERHEAD_BYTES
+    for name in names:
+        cost += NAME_OVERHEAD_BYTES + CHARACTER_BYTES * len(name.name) + len(words_of(name.name)) * KEY_OVERHEAD_BYTES
+    return cost
 
 
 def _group(addresses: Sequence[Multiaddr]) -> str | None:

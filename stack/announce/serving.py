@@ -47,7 +47,7 @@ class Serving:
         self, peer: PeerId, request: Request, now: float, wall: float
     ) -> tuple[Response, InterestId | None]:
         """The answer to a request, and the interest that is kept when records may follow."""
-        if not self._requests.take(peer, PAGE_COST if request.kind is Kind.PAGE else 1, now):
+        if not self._requests.take(peer, PAGE_COST if request.kind is Kind.PAGE or request.after else 1, now):
             return Response(status=Status.BUSY, shard=self._state.shard), None
         if request.kind is Kind.FIND and request.key:
             return self._find(peer, request, now, wall)
@@ -86,7 +86,11 @@ class Serving:
         place = home_of_key(request.key)
         if not state.keeps(place):
             return self._not_mine(place, wall), None
-        records = state.reputation.best(state.table.find(request.key, wall), state.params.answers, state.random)
+        records = state.table.find(request.key, wall)
+        if request.after:
+            records = sorted((r for r in records if bytes(r.author) > request.after), key=lambda r: r.author)
+        else:
+            records = state.reputation.best(records, state.params.answers, state.random)
         interest = None
         params = state.params
         if (
@@ -120,9 +124,11 @@ class Serving:
         size = 0
         for record in records:
             size += len(record.data) + 4
-            if size <= PAGE_BYTES:
-                fitting.append(record.data)
-        return Response(status=status, shard=state.shard, records=tuple(fitting))
+            if size > PAGE_BYTES:
+                break
+            fitting.append(record.data)
+        next = bytes(records[len(fitting) - 1].author) if 0 < len(fitting) < len(records) else b""
+        return Response(status=status, shard=state.shard, records=tuple(fitting), next=next)
 
     def _not_mine(self, place: Home, wall: float) -> Response:
         state = self._state

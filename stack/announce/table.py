@@ -5,6 +5,7 @@ from enum import Enum
 
 from stack.announce.keyspace import (
     KEY_BYTES,
+    Home,
     Shard,
     compatible,
     covers,
@@ -12,16 +13,12 @@ from stack.announce.keyspace import (
     key_range,
 )
 from stack.announce.messages import DIGEST_BYTES, DIGESTS, PAGE_BYTES
-from stack.announce.records import Record, holds
+from stack.announce.records import KEY_OVERHEAD_BYTES, Record, holds
 from stack.errors import LimitExceeded
 from stack.sansio.budget import Resource, Scope
 
 TABLE_BYTES_MAX = 16 * 1024 * 1024
 """What one table may hold of the node's budget; a shard is split long before."""
-RECORD_OVERHEAD_BYTES = 1536
-"""What a record costs beside its bytes: measured, with the objects of its addresses and keys found by an index."""
-KEY_OVERHEAD_BYTES = 160
-"""What a key costs in the index, measured."""
 RECORDS_PER_AUTHOR_MAX = 4
 """One is the rule; more for a while when shards split, and one that says the author is a member."""
 UPDATE_SECONDS_MIN = 10
@@ -45,10 +42,6 @@ class Outcome(Enum):
 def part_of(record: Record) -> int:
     """In which part of a table a record is compared."""
     return bytes(record.author)[-1] % DIGESTS
-
-
-def _cost(record: Record) -> int:
-    return len(record.data) + RECORD_OVERHEAD_BYTES + len(record.keys) // KEY_BYTES * KEY_OVERHEAD_BYTES
 
 
 def _list_cost(keys: bytes) -> int:
@@ -78,7 +71,18 @@ class Table:
     """Facts: `insert`, `add_list`, `expire`. Commands: `reshard`, `close`. Getters: `find`, `search`, `records_of`, `page`, `digests`,
     `load`, `members`, `len`. `now` is wall-clock seconds."""
 
-    __slots__ = ("_authors", "_groups", "_held", "_index", "_is_proven", "_lists", "_load", "_members", "shard")
+    __slots__ = (
+        "_authors",
+        "_groups",
+        "_held",
+        "_index",
+        "_is_proven",
+        "_lists",
+        "_load",
+        "_members",
+        "_parts",
+        "shard",
+    )
 
     def __init__(self, shard: Shard, budget: Scope, is_proven: Callable[[bytes], bool] = lambda author: False) -> None:
         """`is_proven`: this author (peer id) has delivered what it announced; it is evicted last."""
@@ -91,7 +95,10 @@ class Table:
         self._held = budget.child("announcements", {Resource.BYTES: TABLE_BYTES_MAX}).reserve(Resource.BYTES, 0)
         self._is_proven = is_proven
         self._load = 0
-        self._members = 0
+        self._members: dict[bytes, Home] = {}
+        """Where those are that say they keep this shard."""
+        self._parts = [0] * DIGESTS
+        """Of all records about this shard, so that a comparison need not look at each."""
 
     def __repr__(self) -> str:
         return f"<Table {self.shard:b}: {len(self._authors)} authors, {self._held.amount} bytes>"
@@ -112,7 +119,7 @@ class Table:
     @property
     def members(self) -> int:
         """Peers that say they keep this shard."""
-        return self._members
+        return len(self._members)
 
     @property
     def bytes_held(self) -> int:
@@ -143,10 +150,14 @@ class Table:
 
     def digests(self, shard: Shard, now: float) -> bytes:
         """The tags of all records about `shard`, part by part: two tables with the same records have the same."""
-        parts = [0] * DIGESTS
-        for record in self:
-            if record.expires > now and self._concerns(record, shard):
-                parts[part_of(record)] ^= record.tag
+        if shard == self.shard:
+            self.expire(now)
+            parts = self._parts
+        else:
+            parts = [0] * DIGESTS
+            for record in self:
+                if record.expires > now and self._concerns(record, shard):
+                    parts[part_of(record)] ^= record.tag
         return b"".join(part.to_bytes(DIGEST_BYTES, "big") for part in parts)
 
     def page(self, shard: Shard, after: bytes, digests: bytes, now: float) -> tuple[list[bytes], bytes]:
@@ -184,13 +195,12 @@ class Table:
             oldest = min(rest, key=lambda old: old.sequence)
             rest = tuple(old for old in rest if old is not oldest)
             replaced = [*replaced, oldest]
-        if not self._make_room(record.group, author, _cost(record) - sum(map(_cost, replaced))):
+        if not self._make_room(record.group, author, record.cost - sum(old.cost for old in replaced)):
             return Outcome.FULL
         for old in replaced:
             self._uncount(old)
-        self._groups[record.group] = self._groups.get(record.group, 0) + _cost(record)
-        self._load += self._weight(record)
-        self._members += self._is_member(record)
+        self._groups[record.group] = self._groups.get(record.group, 0) + record.cost
+        self._count(record)
         self._authors[author] = (*rest, record)
         self._forget_list(author, replaced)
         self._reindex(author, known)
@@ -213,7 +223,8 @@ class Table:
 
     def expire(self, now: float) -> None:
         """Forget what is no longer good."""
-        for author in [a for a, records in self._authors.items() if any(r.expires <= now for r in records)]:
+        # Each member does this each minute, for each record: so it is not `any(r.expires <= now for r in records)`.
+        for author in [a for a, rs in self._authors.items() if min([r.issued + r.ttl for r in rs]) <= now]:
             self._keep(author, [record for record in self._authors[author] if record.expires > now])
 
     # Commands
@@ -226,12 +237,15 @@ class Table:
             self._keep(author, [record for record in self._authors[author] if self._concerns(record, shard)])
         self.shard = shard
         self._index = None
-        self._load = sum(self._weight(record) for record in self)
-        self._members = sum(self._is_member(record) for record in self)
+        self._load = 0
+        self._members.clear()
+        self._parts = [0] * DIGESTS
+        for record in self:
+            self._count(record)
 
     def members_in(self, shard: Shard) -> int:
         """Of those that say they keep this shard, the ones that would keep `shard`."""
-        return sum(record.is_presence and covers(shard, record.home) for record in self)
+        return sum(covers(shard, home) for home in self._members.values())
 
     def close(self) -> None:
         """Give everything back."""
@@ -286,7 +300,7 @@ class Table:
         before = self._authors[author]
         gone = [record for record in before if record not in kept]
         for record in gone:
-            self._held.shrink(_cost(record))
+            self._held.shrink(record.cost)
             self._uncount(record)
         self._authors[author] = tuple(kept)
         self._forget_list(author, gone)
@@ -295,13 +309,23 @@ class Table:
             del self._authors[author]
 
     def _uncount(self, record: Record) -> None:
-        left = self._groups[record.group] - _cost(record)
+        left = self._groups[record.group] - record.cost
         if left:
             self._groups[record.group] = left
         else:
             del self._groups[record.group]
         self._load -= self._weight(record)
-        self._members -= self._is_member(record)
+        if self._is_member(record):
+            del self._members[bytes(record.author)]
+        if self._concerns(record, self.shard):
+            self._parts[part_of(record)] ^= record.tag
+
+    def _count(self, record: Record) -> None:
+        self._load += self._weight(record)
+        if self._is_member(record):
+            self._members[bytes(record.author)] = record.home
+        if self._concerns(record, self.shard):
+            self._parts[part_of(record)] ^= record.tag
 
     def _forget_list(self, author: bytes, gone: Iterable[Record]) -> None:
         entry = self._lists.get(author)

@@ -177,6 +177,7 @@ class Gossipsub:
         if gone is None:
             return
         gone.connected = False
+        gone.record = None  # ids that are remembered name who sent them first, for two minutes
         for topic in gone.topics:
             self._take_out(gone, topic)
         gone.topics.clear()

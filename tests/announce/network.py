@@ -37,7 +37,7 @@ from stack.announce.params import AnnounceParams
 from stack.announce.records import Record, RecordReader
 from stack.gossipsub.events import Connect as GossipConnect
 from stack.gossipsub.events import SendRpc, Validate, Verdict
-from stack.gossipsub.messages import PROTOCOL_1_2, Rpc, encode_rpc
+from stack.gossipsub.messages import PROTOCOL_1_2, Rpc
 from stack.gossipsub.params import GossipsubParams
 from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.signing import SignaturePolicy, TopicRules
@@ -47,6 +47,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.budget import Scope
+from stack.testing.sim.codec import RpcCodec
 from stack.testing.simnet import Link, SimNet
 from stack.trace import TraceEvent
 
@@ -94,6 +95,8 @@ class Node:
         self.events: list[TraceEvent] = []
         self.found: dict[LookupId, list[tuple[float, Record]]] = {}
         self.rounds: dict[LookupId, list[float]] = {}
+        self.asked: dict[bytes, list[float]] = {}
+        """When it asked for a key: each time one member, or some at once."""
         self.saved = b""
         now = network.net.now
         mesh = replace(MESH, heartbeat_interval=network.heartbeat)
@@ -111,10 +114,13 @@ class Node:
         )
         self.machine.addresses_changed((address_of(number),), now)
         self._ask_peers: dict[AskId, int] = {}
+        self._kept: dict[AskId, int] = {}
+        """Whose stream may bring more after the answer."""
         self._interests: dict[InterestId, tuple[int, AskId]] = {}
         self._served: dict[tuple[int, AskId], InterestId] = {}
         self._wake_at = -1.0
-        self._beat()
+        # Not all hearts beat at once.
+        network.net.call_later(network.heartbeat * Random(number).random(), self._beat)
         self.pump()
 
     @property
@@ -217,7 +223,8 @@ class Node:
                 busy = True
                 if isinstance(gossip, SendRpc):
                     other = self.network.numbers[gossip.peer]
-                    self.network.send(self.number, other, ("rpc", gossip.rpc), rpc_size(gossip.rpc), "gossip")
+                    size = len(self.network.codec.encode(gossip.rpc)) + 2
+                    self.network.send(self.number, other, ("rpc", gossip.rpc), size, "gossip")
                 elif isinstance(gossip, Validate):
                     message = gossip.message
                     verdict = self.machine.receive_gossip(
@@ -242,12 +249,15 @@ class Node:
                 )
                 return
             self._ask_peers[effect.id] = other
+            if effect.request.keep:
+                self._kept[effect.id] = other
+                self.asked.setdefault(effect.request.key, []).append(self.now)
             network.reach(self, other, bool(effect.addresses), lambda ok: self._reached(effect, other, ok))
         elif isinstance(effect, StopAsking):
             asked = self._ask_peers.pop(effect.id, None)
-            for other in [asked] if asked is not None else list(network.nodes):
-                if network.is_linked(self.number, other):
-                    network.send(self.number, other, ("stop", effect.id), 0, "answers")
+            asked = self._kept.pop(effect.id, asked)
+            if asked is not None and network.is_linked(self.number, asked):
+                network.send(self.number, asked, ("stop", effect.id), 0, "answers")
         elif isinstance(effect, Connect):
             other = network.numbers[effect.peer]
             peer = effect.peer
@@ -293,10 +303,6 @@ class Node:
             self.network.net.call_at(self.router.next_timeout(), self._beat)
 
 
-def rpc_size(rpc: Rpc) -> int:
-    return len(encode_rpc(rpc)) + 2
-
-
 class Network:
     """Nodes by number. Commands: `add`, `connect`, `leave`, `run`; the clock is `net`."""
 
@@ -308,11 +314,15 @@ class Network:
         self.latency = latency
         self.heartbeat = heartbeat
         """Of the routers, in seconds: where hours are to pass, they need not beat each second."""
+        self.dial_timeout = 1.0
+        """After so many seconds a dial to who is not there has failed."""
         self.params = params if params is not None else AnnounceParams()
-        self.reader = RecordReader(cached_max=100_000)
+        self.reader = RecordReader(cached_max=4_000_000)
         self.nodes: dict[int, Node] = {}
         self.numbers: dict[PeerId, int] = {}
-        self.links: dict[tuple[int, int], None] = {}
+        self.links: dict[int, dict[int, None]] = {}
+        """Who is connected to each."""
+        self.codec = RpcCodec()
         self.cut: Callable[[int, int], bool] = lambda one, other: False
         self.bytes: dict[str, int] = {}
         self.log: list[tuple[float, int, int, str, bytes]] | None = None
@@ -324,20 +334,26 @@ class Network:
             number = len(self.numbers)
             self.numbers[peer_of(number)] = number
             node = Node(self, number, is_member=is_member, params=self.params)
-            self.nodes[number] = node
-            self.net.add(number, node.receive)
+            self.insert(node)
             added.append(node)
         return added
 
+    def insert(self, node: Node) -> None:
+        """A node takes part from now on."""
+        self.nodes[node.number] = node
+        self.links[node.number] = {}
+        self.net.add(node.number, node.receive)
+
     def is_linked(self, one: int, other: int) -> bool:
-        return (one, other) in self.links or (other, one) in self.links
+        return other in self.links.get(one, {})
 
     def connect(self, dialler: int, other: int) -> None:
         if dialler == other or self.is_linked(dialler, other) or self.cut(dialler, other):
             return
         if dialler not in self.nodes or other not in self.nodes:
             return
-        self.links[dialler, other] = None
+        self.links[dialler][other] = None
+        self.links[other][dialler] = None
         self.nodes[dialler].connected(other, True)
         self.nodes[other].connected(dialler, False)
 
@@ -346,7 +362,7 @@ class Network:
         if self.is_linked(node.number, other):
             then(True)
         elif not may_dial or other not in self.nodes or self.cut(node.number, other):
-            self.net.call_later(1.0, lambda: then(False))
+            self.net.call_later(self.dial_timeout, lambda: then(False))
         else:
 
             def dialled() -> None:
@@ -356,8 +372,9 @@ class Network:
             self.net.call_later(4 * self.latency, dialled)
 
     def disconnect(self, one: int, other: int) -> None:
-        if self.links.pop((one, other), self.links.pop((other, one), 0)) == 0:
+        if not self.is_linked(one, other):
             return
+        del self.links[one][other], self.links[other][one]
         for here, there in ((one, other), (other, one)):
             if here in self.nodes:
                 self.nodes[here].disconnected(there)
@@ -366,8 +383,9 @@ class Network:
         node = self.nodes.pop(number)
         node.alive = False
         self.net.remove(number)
-        for one, other in [link for link in self.links if number in link]:
-            self.disconnect(one, other)
+        for other in list(self.links[number]):
+            self.disconnect(number, other)
+        del self.links[number]
 
     def send(self, sender: int, receiver: int, message: tuple[object, ...], size: int, what: str) -> None:
         self.bytes[what] = self.bytes.get(what, 0) + size
@@ -375,7 +393,7 @@ class Network:
             kind, *rest = message
             if kind == "rpc":
                 assert isinstance(rest[0], Rpc)
-                rest = [encode_rpc(rest[0])]
+                rest = [self.codec.encode(rest[0])]
             self.log.append((self.net.now, sender, receiver, what, rest[-1] if isinstance(rest[-1], bytes) else b""))
         if not self.cut(sender, receiver):
             self.net.send(sender, receiver, message, size)

@@ -22,8 +22,8 @@ from stack.announce.messages import (
 from stack.announce.own import Announcement
 from stack.announce.params import AnnounceParams
 from stack.announce.quota import SOURCES_MAX
-from stack.announce.records import SKEW_SECONDS, PublicName, RecordReader
-from stack.announce.table import RECORD_OVERHEAD_BYTES, TABLE_BYTES_MAX, Outcome
+from stack.announce.records import RECORD_OVERHEAD_BYTES, SKEW_SECONDS, PublicName, RecordReader
+from stack.announce.table import TABLE_BYTES_MAX, Outcome
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Resource, Scope
 from stack.trace import TraceEvent

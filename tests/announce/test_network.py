@@ -132,7 +132,7 @@ def test_two_halves_that_were_apart_find_each_other_s_roots_after_they_have_heal
     network = grown(30)
     network.run(120)
     network.cut = lambda one, other: one % 2 != other % 2
-    for one, other in list(network.links):
+    for one, other in [(one, other) for one, others in network.links.items() for other in others]:
         if network.cut(one, other):
             network.disconnect(one, other)
     network.run(60)

@@ -1,7 +1,7 @@
 """The small tables: seen ids, the message cache, back-offs, pending messages, what waits to be written."""
 
 from stack.gossipsub.backoff import Backoffs
-from stack.gossipsub.cache import Fate, MessageCache, SeenCache
+from stack.gossipsub.cache import MESSAGE_OVERHEAD_BYTES, Fate, MessageCache, SeenCache
 from stack.gossipsub.messages import PROTOCOL_1_2, Control, IHave, Prune, Rpc
 from stack.gossipsub.outbox import (
     BATCH_BYTES,
@@ -79,7 +79,7 @@ def test_a_message_is_put_once() -> None:
 
 
 def test_the_message_cache_is_bounded_in_bytes() -> None:
-    size = message(1, size=1000).size
+    size = message(1, size=1000).size + MESSAGE_OVERHEAD_BYTES
     cache = MessageCache(5, 3, 10 * size)
     for number in range(30):
         cache.put(b"%d" % number, message(number, size=1000))

@@ -1,6 +1,8 @@
 """A pre-shared key around raw streams, and whoever does not have it."""
 
+import gc
 import os
+import tracemalloc
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -216,3 +218,43 @@ def test_no_key_is_shown() -> None:
     assert OTHER.hex()[:8] not in repr(network)
     first, _ = memory_stream_pair(A, B)
     assert OTHER.hex()[:8] not in repr(network.protect(first, outbound=True))
+
+
+async def test_a_flood_of_outsiders_leaves_nothing_and_members_still_get_in() -> None:
+    """From many identities: silence, noise, half a nonce, a nonce and nothing or garbage behind it."""
+    said = [
+        b"",
+        os.urandom(10),
+        os.urandom(24),
+        os.urandom(24) + os.urandom(500),
+        bytes(60_000),
+        b"\x13/multistream/1.0.0\n",
+    ]
+    network = PrivateNetwork(KEY)
+
+    async def attack(number: int) -> None:
+        outside, below = memory_stream_pair(A, B)
+        ours = network.protect(below, outbound=False)
+        await outside.send_all(memoryview(said[number % len(said)]))
+        await outside.aclose()
+        with pytest.raises((SecurityError, TransportError, anyio.EndOfStream, anyio.BrokenResourceError)):
+            while True:
+                await ours.receive_into(memoryview(bytearray(1000)))
+        await ours.aclose()
+
+    async def members() -> None:
+        results = await upgrade(Upgrader.of(key(1), network), Upgrader.of(key(2), PrivateNetwork(KEY)))
+        assert not any(isinstance(result, Exception) for result in results)
+
+    for number in range(len(said)):
+        await attack(number)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(100):
+        await attack(number)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"\nflood of outsiders: 100 identities, 100 connections: {held / 1024:,.0f} KiB held (bound 0.25 MiB)")
+    assert held <= 256 * 1024
+    await members()
