@@ -78,13 +78,13 @@ class TokenBucket:
         self._tokens = float(burst)
         self._seen = now
 
-    def take(self, now: float) -> bool:
-        """True when one more is allowed now."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """True when one more, or `count` more, is allowed now."""
         self._tokens = min(float(self._burst), self._tokens + (now - self._seen) * self._rate)
         self._seen = now
-        if self._tokens < 1:
+        if self._tokens < count:
             return False
-        self._tokens -= 1
+        self._tokens -= count
         return True
 
 

@@ -15,6 +15,7 @@ from stack.discovery.mdns.machine import (
     LEGACY_TTL_SECONDS,
     META,
     PEER_ADDRESSES_MAX,
+    PIECE_BYTES,
     PORT,
     SEND_BYTES_MAX,
     SERVICE,
@@ -176,6 +177,14 @@ def test_a_flood_from_one_sender_or_from_many_is_read_up_to_a_bound() -> None:
     assert machine.packets <= TOTAL_BURST
     assert machine.refused >= 19_000
     assert len(machine._sources) <= SOURCES_MAX
+
+
+def test_a_flood_of_large_packets_is_read_up_to_the_same_number_of_bytes() -> None:
+    machine = started()
+    large = bytes(8 * 1024)
+    for number in range(1_000):
+        machine.receive_packet(HERE, large, (f"10.{number % 250}.{number // 250}.9", PORT), 10.0)
+    assert machine.packets <= TOTAL_BURST * PIECE_BYTES / len(large)
 
 
 def test_a_question_may_be_answered_to_the_asker_alone() -> None:
