@@ -57,15 +57,19 @@ class SourceType(click.ParamType[str]):
         text = str(value)
         if len(text) > SOURCE_LENGTH_MAX:
             self.fail(f"{len(text)} characters are neither a ticket nor a CID", param, ctx)
-        try:
-            if self._tickets and is_ticket(text):
+        if self._tickets and is_ticket(text):
+            try:
                 decode_ticket(text)
-            else:
-                text = text.strip().removeprefix("ipfs://").removeprefix("/ipfs/")
-                Cid.parse(text.partition("/")[0])
+            except DecodeError as error:
+                self.fail(str(error), param, ctx)
+            return text
+        path = text.strip().removeprefix("ipfs://").removeprefix("/ipfs/")
+        try:
+            Cid.parse(path.partition("/")[0])
         except DecodeError as error:
-            self.fail(str(error), param, ctx)
-        return text
+            what = "neither a ticket nor a CID" if self._tickets else "not a CID"
+            self.fail(f"{_shown(text)} is {what}: {error}", param, ctx)
+        return path
 
 
 class PeerType(click.ParamType[str]):
