@@ -51,6 +51,15 @@ def test_what_did_not_get_there_was_not_sent() -> None:
     assert least(copies, ledger_of((0, 1), (1, 1))) == 1
 
 
+def test_what_was_sent_in_vain_stands_where_it_stood_before() -> None:
+    for number in (0, 1):
+        copies = Copies()
+        copies.sent(CIDS[2])
+        copies.sent(CIDS[number])
+        copies.failed([CIDS[number]])
+        assert least(copies, ledger_of((0, 1), (1, 1), (2, 1))) == 0
+
+
 def test_a_bounded_number_of_wants_is_looked_at() -> None:
     copies = Copies()
     for cid in CIDS[:CHOICE_MAX]:

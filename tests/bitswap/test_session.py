@@ -1,6 +1,7 @@
 """The session machine by itself: facts in, effects out."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 
@@ -47,7 +48,7 @@ class Fetch:
             Random(5),
             order=order,
             broadcast=None if broadcast is False else 0.0 if broadcast is True else broadcast,
-            parameters=SessionParameters(**{"window_together": 0, **parameters}),  # type: ignore[arg-type]
+            parameters=SessionParameters(**{"window_first": 1 << 30, "window_together": 0, **parameters}),  # type: ignore[arg-type]
         )
         self.now = 100.0
         self.owed: dict[PeerId, dict[int, None]] = defaultdict(dict)
@@ -131,6 +132,12 @@ class Fetch:
 
 
 # whom to ask
+
+
+def test_a_session_that_has_been_told_nothing_has_nothing_to_do() -> None:
+    machine = SessionMachine(Random(5))
+    assert machine.next_effect(0.0) is None
+    assert machine.next_timeout() is None
 
 
 def test_a_new_session_asks_nobody() -> None:
@@ -265,7 +272,40 @@ def test_only_what_nobody_else_has_is_picked_for_a_spared_peer() -> None:
     assert [want.leaf for want in pool.pick(full, 10, 10, 1, rare_only=True)] == [2]
     assert pool.nothing_for(full)
     pool.rank([])
+    assert not pool.nothing_for(full)
     assert [want.leaf for want in pool.pick(full, 10, 10, 1, rare_only=True)] == [0, 1]
+
+
+@pytest.mark.parametrize("change", [WantPool.open_up, lambda pool: pool.rank([])])
+def test_a_peer_for_which_nothing_was_found_is_looked_at_again_after_every_change(
+    change: Callable[[WantPool], None],
+) -> None:
+    pool = WantPool(Order.SPREAD, 10)
+    here, elsewhere = (SessionWant(CIDS[number], None, 0.0) for number in range(2))
+    pool.add(here)
+    pool.fill()
+    partial = SessionPeer(ALICE, SessionParameters(), full=False)
+    assert pool.pick(partial, 10, 10, 1) == []
+    assert pool.nothing_for(partial)
+    elsewhere.holders.add(partial)
+    pool.reopen(elsewhere)
+    assert not pool.nothing_for(partial)
+    change(pool)
+    assert not pool.nothing_for(partial)
+    assert pool.pick(partial, 10, 10, 1) == [elsewhere]
+
+
+def test_a_peer_without_rank_is_given_the_least_urgent_that_it_may_have() -> None:
+    pool = WantPool(Order.FILE, 10)
+    wants = [SessionWant(CIDS[number], None, float(number)) for number in range(3)]
+    for want in wants:
+        pool.add(want)
+    pool.fill()
+    pool.rank([])
+    poor = SessionPeer(ALICE, SessionParameters(), full=True)
+    poor.stalled = True
+    wants[2].lacks.add(poor)
+    assert pool.pick(poor, 1, 1, SIZE) == [wants[1]]
 
 
 def test_a_window_is_filled_up_again_when_a_quarter_of_it_is_free() -> None:
@@ -371,6 +411,24 @@ def test_what_others_can_bring_by_now_is_withdrawn_from_who_has_everything() -> 
     assert number not in fetch.owed[ALICE]
     fetch.block(BOB, number)
     assert fetch.withdrawn() == {}
+
+
+def test_who_has_everything_is_asked_only_for_what_is_rare_while_others_are_fast_enough() -> None:
+    fetch = trading()
+    fetch.ranges(BOB, 8, (0, 7))
+    fetch.drain()
+    assert len(fetch.owed[BOB]) == 4
+    assert set(fetch.owed[ALICE]) == {7}
+
+
+def test_who_watches_asks_all_who_have_it() -> None:
+    fetch = trading(Order.FILE)
+    for number in range(4):
+        fetch.block(ALICE, number, after=0.001)
+    fetch.machine.pause()
+    fetch.ranges(BOB, 8, (4, 6))
+    fetch.machine.resume()
+    assert fetch.asked() == {BOB: [4, 5], ALICE: [6, 7]}
 
 
 def test_who_watches_keeps_what_was_asked_where_it_was_asked() -> None:
@@ -506,6 +564,14 @@ def test_ranks_are_counted_ten_times_a_second_at_most(monkeypatch: pytest.Monkey
         fetch.now += 0.04
     assert 3 <= len(calls) <= 5
     assert all(later - earlier >= 0.1 for earlier, later in pairwise(calls))
+    fetch.now += 1.0
+    fetch.machine.resume()
+    fetch.drain()
+    known = len(calls)
+    fetch.now += 1.0
+    fetch.machine.resume()
+    fetch.drain()
+    assert len(calls) == known  # nobody has told anything since
 
 
 # ranges and presences
@@ -797,6 +863,21 @@ def test_bytes_of_an_unfinished_message_are_a_sign_of_life() -> None:
     fetch.machine.receive_progress(BOB, fetch.now)
 
 
+def test_whatever_comes_is_a_sign_of_life() -> None:
+    for sign in ("second copy", "presence"):
+        fetch = Fetch(2, ALICE)
+        fetch.drain()
+        for _ in range(6):
+            fetch.now += 1.0
+            if sign == "second copy":
+                fetch.machine.receive_late_block(ALICE, 100, fetch.now)
+            else:
+                fetch.have(ALICE, 1)
+            fetch.machine.handle_timeout(fetch.now)
+            fetch.drain()
+        assert not fetch.machine.reports()[0].stalled, sign
+
+
 def test_progress_wakes_a_peer_that_had_stalled() -> None:
     fetch = Fetch(1, ALICE)
     fetch.drain()
@@ -872,6 +953,25 @@ def test_a_lone_provider_is_asked_again_for_what_it_forgot() -> None:
     fetch.machine.handle_timeout(fetch.now)
     assert fetch.asked() == {}
     assert sorted(fetch.wait(5.1)[ALICE]) == [0, 1]
+
+
+def test_a_want_is_moved_at_the_very_moment_it_is_overdue() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    fetch.now += 8.0
+    fetch.machine.receive_progress(ALICE, fetch.now)
+    fetch.machine.handle_timeout(109.99)
+    assert fetch.machine.reports()[0].misses == 0
+    fetch.machine.handle_timeout(110.0)
+    assert fetch.machine.reports()[0].misses == 1
+
+
+def test_an_overdue_want_wakes_the_session_while_others_wait() -> None:
+    fetch = Fetch(2000, ALICE)
+    fetch.drain()
+    fetch.now += 8.0
+    fetch.machine.receive_progress(ALICE, fetch.now)
+    assert fetch.machine.next_timeout() == 110.0
 
 
 # the end
@@ -978,6 +1078,8 @@ def test_the_end_asks_for_no_more_than_the_window_and_looks_ten_times_a_second()
     assert fetch.machine.next_timeout() == pytest.approx(fetch.now + 0.1)
     fetch.machine.peer_connected(CAROL)
     fetch.machine.add_peer(CAROL)
+    assert fetch.asked() == {}
+    fetch.machine.handle_timeout(fetch.now)
     assert fetch.asked() == {}
     assert list(fetch.wait(0.11)) == [CAROL]
 
@@ -1152,6 +1254,7 @@ def test_a_peer_that_returns_is_asked_again() -> None:
     fetch.machine.peer_disconnected(ALICE, fetch.now)
     fetch.drain()
     fetch.machine.peer_connected(ALICE)
+    assert fetch.peer(ALICE).rest_until == 0.0
     assert sorted(fetch.asked()[ALICE]) == [0, 1]
 
 
@@ -1179,6 +1282,7 @@ def test_a_peer_that_can_never_be_asked_is_dropped_with_the_reason() -> None:
     fetch.drain()
     fetch.machine.peer_unreachable(ALICE, fetch.now, reason="does not speak bitswap")
     assert PeerDropped(peer=ALICE, reason="does not speak bitswap") in fetch.drain()
+    assert fetch.machine.next_timeout() is None
     assert fetch.machine.reports()[0].dropped == "does not speak bitswap"
 
 
@@ -1188,22 +1292,50 @@ def test_no_more_than_eight_peers_are_dialled_at_a_time() -> None:
     for peer in peers:
         fetch.machine.add_peer(peer)
     assert [effect.peer for effect in fetch.drain()] == peers[:8]
+    fetch.machine.resume()
+    assert fetch.drain() == []
     fetch.machine.peer_unreachable(peers[0], fetch.now)
     assert fetch.drain() == [Connect(peer=peers[8])]
 
 
-def test_peers_are_bounded_and_the_unreachable_make_way() -> None:
-    fetch = Fetch(1, peers_max=3, rest_max=1.0)
-    peers = [peer_named(str(index)) for index in range(5)]
-    assert [fetch.machine.add_peer(peer) for peer in peers[:4]] == [True, True, True, False]
+def test_peers_are_bounded_and_those_of_no_use_make_way_for_others() -> None:
+    fetch = Fetch(1, peers_max=1)
+    peers = [peer_named(str(index)) for index in range(6)]
+    assert [fetch.machine.add_peer(peer) for peer in peers[:5]] == [True, True, True, True, False]
     fetch.drain()
-    fetch.machine.peer_unreachable(peers[1], fetch.now)
-    assert not fetch.machine.add_peer(peers[3])
-    fetch.machine.peer_unreachable(peers[1], fetch.now)
-    fetch.machine.peer_unreachable(peers[1], fetch.now)
-    assert fetch.machine.add_peer(peers[3])
-    assert fetch.machine.providers == 3
-    assert [report.peer for report in fetch.machine.reports()] == [peers[0], peers[2], peers[3]]
+    for index, times in ((0, 1), (1, 2), (2, 2)):
+        for _ in range(times):
+            fetch.machine.peer_unreachable(peers[index], fetch.now)
+    assert fetch.machine.add_peer(peers[4])  # in place of the first of those that rest longest
+    assert fetch.machine.providers == 4
+    assert [report.peer for report in fetch.machine.reports()] == [peers[0], peers[2], peers[3], peers[4]]
+    assert [fetch.machine.add_peer(peer) for peer in (peers[5], peers[1])] == [True, True]
+    assert [report.peer for report in fetch.machine.reports()] == [peers[3], peers[4], peers[5], peers[1]]
+    assert not fetch.machine.add_peer(peer_named("one more"))
+
+
+def test_who_owes_something_does_not_make_way() -> None:
+    fetch = Fetch(1, ALICE, peers_max=1, stall_max=1.0, stall_min=1.0)
+    fetch.wait(1.1)
+    for index in range(3):
+        assert fetch.machine.add_peer(peer_named(str(index)))
+    assert fetch.peer(ALICE).useless
+    fetch.wait(1.0)
+    assert fetch.peer(ALICE).outstanding and fetch.peer(ALICE).useless
+    assert not fetch.machine.add_peer(peer_named("one more"))
+    fetch.refuse(ALICE, 0)
+    assert fetch.machine.add_peer(peer_named("one more"))
+
+
+def test_those_of_no_use_keep_nobody_from_being_dialled_who_was_not_tried() -> None:
+    fetch = Fetch(1, peers_max=2, dials=8)
+    peers = [peer_named(str(index)) for index in range(4)]
+    for peer in peers:
+        fetch.machine.add_peer(peer)
+    assert fetch.drain() == [Connect(peer=peers[0]), Connect(peer=peers[1])]
+    fetch.machine.peer_unreachable(peers[0], fetch.now)
+    fetch.now += 1
+    assert fetch.drain() == [Connect(peer=peers[2])]
 
 
 def test_dropped_peers_are_remembered_within_a_bound() -> None:
@@ -1262,6 +1394,13 @@ def test_a_broadcast_goes_to_a_bounded_number_of_peers() -> None:
     assert fetch.drain() == []
 
 
+def test_thirty_two_strangers_at_most_are_told_what_is_sought_unless_it_is_said_otherwise() -> None:
+    fetch = Fetch(1, broadcast=True)
+    for index in range(40):
+        fetch.machine.peer_connected(peer_named(str(index)))
+    assert len(fetch.drain()) == 32
+
+
 def test_a_known_provider_makes_a_broadcast_needless() -> None:
     fetch = Fetch(1, broadcast=True)
     fetch.machine.add_peer(ALICE)
@@ -1269,6 +1408,17 @@ def test_a_known_provider_makes_a_broadcast_needless() -> None:
     assert fetch.drain() == [Connect(peer=ALICE)]
     fetch.machine.peer_unreachable(ALICE, fetch.now, reason="gone for good")
     assert Ask(peer=BOB, cids=(CIDS[0],), have=True) in fetch.drain()
+
+
+def test_strangers_are_asked_once_the_only_provider_has_lied() -> None:
+    fetch = Fetch(1, broadcast=True)
+    for peer in (ALICE, BOB):
+        fetch.machine.peer_connected(peer)
+    fetch.machine.add_peer(ALICE, full=False)
+    asked = Ask(peer=BOB, cids=(CIDS[0],), have=True)
+    assert asked not in fetch.drain()
+    fetch.machine.receive_wrong_block(ALICE, fetch.now)
+    assert asked in fetch.drain()
 
 
 def test_strangers_are_asked_after_a_head_start_for_those_who_find_providers() -> None:
@@ -1281,6 +1431,14 @@ def test_strangers_are_asked_after_a_head_start_for_those_who_find_providers() -
     fetch.wait(0.2)
     assert fetch.log == [Ask(peer=BOB, cids=(CIDS[0],), have=True)]
     assert fetch.machine.next_timeout() is None
+
+
+@pytest.mark.parametrize("broadcast", [False, 103.0])
+def test_strangers_are_not_asked_before_that_nor_ever_where_it_is_not_wished(broadcast: bool | float) -> None:
+    fetch = Fetch(1, broadcast=broadcast)
+    fetch.machine.peer_connected(BOB)
+    fetch.machine.handle_timeout(102.9)
+    assert fetch.drain() == []
 
 
 def test_providers_of_whom_nothing_is_to_be_hoped_do_not_keep_strangers_from_being_asked() -> None:

@@ -149,6 +149,12 @@ def test_floats_are_written_as_ecmascript_does_and_never_as_integers(number: flo
     assert repr(decode(text.encode())) == repr(number)
 
 
+@pytest.mark.parametrize("value", [{"/": "text"}, {"/": {"bytes": "AA"}}, {"/": "text", "a": 1}])
+def test_a_map_that_would_be_read_as_a_link_or_as_bytes_is_not_written(value: Value) -> None:
+    with pytest.raises(EncodeError, match="read as a link"):
+        encode([value])
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {"\udfff": 1}])
 def test_values_outside_of_the_data_model_are_not_written(value: Value) -> None:
     with pytest.raises(EncodeError):

@@ -178,7 +178,7 @@ async def test_a_peer_that_does_not_answer_stays_unidentified(monkeypatch: pytes
 
         b.handle(IDENTIFY, hang)
         await connect(a, b)
-        await asked.wait()
+        await settled(asked.is_set)
         await settled(lambda: a.connections()[0].streams == 0)
         assert a.protocols(b.peer_id) is None
 

@@ -1,0 +1,40 @@
+"""What is asked for a second time at the end, and how much of it."""
+
+from stack.bitswap.endgame import wants_to_duplicate
+from stack.bitswap.session_peer import SessionParameters, SessionPeer, SessionWant
+from tests.bitswap.simulation import KIB, cid_of, peer_named
+
+SIZE = 256 * KIB
+NOW = 100.0
+SILENT = 4.0
+
+
+def meeting(count: int = 12, *, endgame_least: float = 0.2) -> tuple[SessionPeer, SessionPeer, list[SessionWant]]:
+    """One that owes blocks and has been silent for four seconds, one that has time, and what is owed."""
+    parameters = SessionParameters(endgame_least=endgame_least)
+    late = SessionPeer(peer_named("late"), parameters, full=True)
+    idle = SessionPeer(peer_named("idle"), parameters, full=True)
+    idle.blocks = 1
+    wants = [SessionWant(cid_of(number), number, 0.0) for number in range(count)]
+    for want in wants:
+        late.ask(want, SIZE, NOW - SILENT)
+    return late, idle, wants
+
+
+def test_as_much_is_asked_for_again_as_comes_in_half_of_the_time_the_other_needs() -> None:
+    late, idle, wants = meeting()
+    idle.rate = 2.0 * SIZE
+    assert wants_to_duplicate(idle, [late], SIZE, NOW) == wants[:-5:-1]  # two seconds of its rate, the newest first
+
+
+def test_what_is_late_by_the_least_that_counts_is_asked_for_again() -> None:
+    late, idle, wants = meeting(1, endgame_least=SILENT)
+    assert wants_to_duplicate(idle, [late], SIZE, NOW) == wants
+    assert wants_to_duplicate(idle, [late], SIZE, NOW - 0.125) == []
+
+
+def test_one_block_is_asked_for_again_where_there_is_room_for_one_or_for_less() -> None:
+    for window in (SIZE // 2, SIZE, 2 * SIZE - 1):
+        late, idle, wants = meeting()
+        idle.window = window
+        assert wants_to_duplicate(idle, [late], SIZE, NOW) == wants[-1:]
