@@ -24,7 +24,7 @@ class HeldWant:
 class Ledger:
     """One peer's wants, those whose block is here (held) and those whose is not (absent), and the byte counts.
 
-    Getters: `held`, `len`, `bytes_*`, `blocks_*`. Facts: `hold`, `miss`, `cancel`, `clear`, `count_*`. Outputs: `peek`, `pop`,
+    Getters: `held`, `len`, `bytes_*`, `blocks_*`. Facts: `hold`, `miss`, `cancel`, `clear`, `count_*`. Outputs: `peek`,
     `equals_of`, `take`, `take_absent`.
     """
 
@@ -120,14 +120,6 @@ class Ledger:
                 return entry[1]
             heapq.heappop(self._order)
         return None
-
-    def pop(self) -> HeldWant | None:
-        """Take what is to be sent next."""
-        want = self.peek()
-        if want is not None:
-            heapq.heappop(self._order)
-            self.take(want)
-        return want
 
     def equals_of(self, first: HeldWant, most: int) -> list[HeldWant]:
         """Of the `most` oldest held wants those that have the priority of `first`."""
