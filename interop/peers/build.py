@@ -108,5 +108,6 @@ def _once(built: Path, *commands: Sequence[str]) -> None:
     for one in commands:
         outcome = subprocess.run(one, cwd=built, capture_output=True, text=True, timeout=BUILD_SECONDS)
         if outcome.returncode:
-            raise RuntimeError(f"{' '.join(one)}: {(outcome.stdout + outcome.stderr)[-3000:]}")
+            said = (outcome.stdout + outcome.stderr)[-3000:]
+            raise RuntimeError(f"the {kind} peer could not be built: {' '.join(one)}: {said}")
     done.touch()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 from stack.gossipsub.messages import Message, Rpc
 from stack.identity.peer_id import PeerId
@@ -252,28 +253,38 @@ class PeersExchanged(GossipsubEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RpcReceived(GossipsubEvent):
-    """An RPC has come."""
+class RpcEvent(GossipsubEvent):
+    """What is told of an RPC."""
 
     peer: PeerId
     size: int
-    """Bytes, without the length."""
+    """Bytes on the wire."""
     messages: int
     control: bool
     unwanted: int
-    """Messages that the peer declines (IDONTWANT)."""
+    """Messages that its sender declines (IDONTWANT)."""
+
+    @classmethod
+    def of(cls, peer: PeerId, rpc: Rpc, size: int) -> Self:
+        """The event of an RPC."""
+        control = rpc.control
+        return cls(
+            peer=peer,
+            size=size,
+            messages=len(rpc.publish),
+            control=control is not None,
+            unwanted=len(control.idontwant) if control is not None else 0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RpcSent(GossipsubEvent):
-    """An RPC waits to be written."""
+class RpcReceived(RpcEvent):
+    """An RPC has come; its size is without the length."""
 
-    peer: PeerId
-    size: int
-    messages: int
-    control: bool
-    unwanted: int
-    """Messages that we decline (IDONTWANT)."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcSent(RpcEvent):
+    """An RPC waits to be written; its size is with the length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,8 @@ class Forwarding:
                 receivers[peer] = None
 
     def _send(self, message: Message, receivers: Members) -> None:
+        if not receivers:
+            return
         rpc = Rpc(publish=(message,))
         for peer in receivers:
             if peer.raw_id != message.author:

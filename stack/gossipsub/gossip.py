@@ -88,12 +88,14 @@ class Gossip:
     def tell_unwanted(self, topic: str, message_ids: Sequence[bytes], sender: Peer) -> None:
         """Large messages have come: tell the mesh at once not to send them, before we have validated them."""
         state = self._state
+        peers = [peer for peer in state.mesh[topic] if peer is not sender and peer.takes_idontwant]
+        if not peers:
+            return
         size = state.params.max_idontwant_length
         for start in range(0, len(message_ids), size):
             rpc = Rpc(control=Control(idontwant=tuple(message_ids[start : start + size])))
-            for peer in state.mesh[topic]:
-                if peer is not sender and peer.takes_idontwant:
-                    state.send(peer, rpc)
+            for peer in peers:
+                state.send(peer, rpc)
 
     def emit(self, topic: str, exclude: Members, drafts: Drafts) -> None:
         """At each heartbeat: tell peers outside the mesh what there was of late."""
@@ -108,6 +110,8 @@ class Gossip:
             for peer in state.topics.get(topic, ())
             if peer.takes_mesh and not peer.direct and peer not in exclude and state.score(peer) >= threshold
         ]
+        if not peers:
+            return
         count = max(params.d_lazy, int(params.gossip_factor * len(peers)))
         if count < len(peers):
             peers = state.random.sample(peers, count)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -42,8 +42,9 @@ from stack.streams.interfaces import Stream
 
 WRITABLE_SECONDS = 30.0
 """How long an inbound stream waits, unread, until we can write to its peer."""
-BURST = 16
-"""Messages published in a row before others run: what is written together costs a third of what is written one by one."""
+BURST = 48
+"""Messages published in a row before others run, 5 ms: so many of 1 KiB are written at once, in one frame of Noise. With 16 both
+ends take a tenth more of the processor, one by one three times as much."""
 FLUSH_SECONDS = 1.0
 """When closing, for what waits to be written: a command that publishes one message ends at once."""
 PATIENCE_SECONDS = 1.0
@@ -179,9 +180,8 @@ class PubSub:
             self._burst = 0
             await anyio.lowlevel.cancel_shielded_checkpoint()
         while receivers and all(link.is_full() for link in receivers):
-            self._drained = anyio.Event()
             with anyio.move_on_after(PATIENCE_SECONDS):
-                await self._drained.wait()
+                await self._wait_until_drained()
         return message_id
 
     def set_rules(self, topic: str | None, rules: TopicRules) -> None:
@@ -273,20 +273,16 @@ class PubSub:
         if replaced is not None:
             replaced.reset()
 
-        async def receive(rpc: Rpc, size: int) -> None:
+        async def receive(rpcs: Iterator[tuple[Rpc, int]]) -> None:
             await self._wait_until_writable(peer)
-            if self._host.trace is not None:
-                self._host.trace(
-                    RpcReceived(
-                        peer=peer,
-                        size=size,
-                        messages=len(rpc.publish),
-                        control=rpc.control is not None,
-                        unwanted=len(rpc.control.idontwant) if rpc.control is not None else 0,
-                    )
-                )
-            self._machine.receive_rpc(peer, rpc, anyio.current_time())
-            self._pump()
+            now = anyio.current_time()
+            try:
+                for rpc, size in rpcs:
+                    if self._host.trace is not None:
+                        self._host.trace(RpcReceived.of(peer, rpc, size))
+                    self._machine.receive_rpc(peer, rpc, now)
+            finally:
+                self._pump()
             await self._judge.wait_for_room()
 
         try:
@@ -338,32 +334,17 @@ class PubSub:
         whole = link.push(kind, data)
         trace = self._host.trace
         if trace is not None:
-            trace(
-                RpcSent(
-                    peer=link.peer,
-                    size=len(data),
-                    messages=len(rpc.publish),
-                    control=rpc.control is not None,
-                    unwanted=len(rpc.control.idontwant) if rpc.control is not None else 0,
-                )
-            )
+            trace(RpcSent.of(link.peer, rpc, len(data)))
             if not whole:
                 trace(RpcDropped(peer=link.peer, size=len(data)))
         return kind
 
     def _deliver(self, effect: Deliver) -> None:
-        message = effect.message
-        received = ReceivedMessage(
-            topic=message.topic,
-            data=message.data or b"",
-            author=PeerId.decode(message.author) if message.author is not None else None,
-            seqno=int.from_bytes(message.seqno, "big") if message.seqno is not None else None,
-            id=effect.message_id,
-            source=effect.peer,
-        )
-        for subscription in self._subscriptions.get(message.topic, ()):
+        topic = effect.message.topic
+        received = ReceivedMessage.of(effect)
+        for subscription in self._subscriptions.get(topic, ()):
             if not subscription.deliver(received) and self._host.trace is not None:
-                self._host.trace(MessageUndeliverable(topic=message.topic))
+                self._host.trace(MessageUndeliverable(topic=topic))
 
     def _judged(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
         now = anyio.current_time()
@@ -380,8 +361,13 @@ class PubSub:
     async def _flush(self) -> None:
         """Return when nothing waits any more for peers that take what we send."""
         while any(link.is_writing(anyio.current_time()) for link in self._links.values()):
+            await self._wait_until_drained()
+
+    async def _wait_until_drained(self) -> None:
+        """Return when something has been written to anybody."""
+        if self._drained.is_set():
             self._drained = anyio.Event()
-            await self._drained.wait()
+        await self._drained.wait()
 
     def _close(self) -> None:
         self._closed = True

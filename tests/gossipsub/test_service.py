@@ -1,6 +1,7 @@
 """gossipsub on hosts: topics, validators, streams, attackers on the wire. On both event loops."""
 
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,6 +20,7 @@ from stack.gossipsub.events import (
     RpcDropped,
     RpcReceived,
     RpcSent,
+    Validate,
     Verdict,
 )
 from stack.gossipsub.judge import shell as judge_module
@@ -39,6 +41,7 @@ from stack.gossipsub.messages import (
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams
 from stack.gossipsub.service import PubSub
 from stack.gossipsub.signing import UNSIGNED, Author, is_authentic
+from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.net.host import Host
 from stack.sansio.budget import Resource
@@ -383,6 +386,59 @@ async def test_peers_are_not_read_from_while_too_much_waits_for_a_verifier(monke
         assert len([await anext(messages) for _ in range(100)]) == 100
 
 
+async def test_readers_that_help_do_not_run_ahead_of_a_verifier_that_is_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judge_module, "WAITING_MAX", 50)
+    monkeypatch.setattr(link_module, "RECEIVE_BYTES", 1024)
+    params = GossipsubParams(pending_per_peer=100)
+    loop_thread, go_on, check = threading.get_ident(), threading.Event(), judge_module._check
+
+    def check_when_allowed(batch: Sequence[Validate]) -> list[bool]:
+        if threading.get_ident() != loop_thread:
+            go_on.wait(10)
+        return check(batch)
+
+    monkeypatch.setattr(judge_module, "_check", check_when_allowed)
+    async with node_and_raw(params=params) as (pubsub, raw), pubsub.subscribe(TOPIC) as messages:
+        author = Author.of(raw.host._key)
+        sent = [author.write(TOPIC, b"%d" % number, number) for number in range(300)]
+        stream = await raw.open()
+        await send(stream, JOIN)
+        for start in range(0, len(sent), 20):
+            await send(stream, *(Rpc(publish=(message,)) for message in sent[start : start + 20]))
+            await anyio.wait_all_tasks_blocked()
+        go_on.set()
+        with anyio.fail_after(10):
+            assert [(await anext(messages)).data for _ in sent] == [message.data for message in sent]
+
+
+async def test_all_readers_go_on_when_fewer_wait_for_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_module, "WAITING_MAX", 2)
+    loop_thread, go_on = threading.get_ident(), threading.Event()
+
+    def check_when_allowed(batch: Sequence[Validate]) -> list[bool]:
+        assert threading.get_ident() != loop_thread
+        go_on.wait(10)
+        return [True] * len(batch)
+
+    monkeypatch.setattr(judge_module, "_check", check_when_allowed)
+    peer = PeerId.of(generate().public)
+    async with anyio.create_task_group() as tasks:
+        judge = judge_module.Judge(tasks, lambda verdicts: None)
+        for token in range(3):
+            judge.submit(Validate(token, peer, Message(TOPIC, b"data"), True))
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as readers:
+                readers.start_soon(judge.wait_for_room)
+                readers.start_soon(judge.wait_for_room)
+                await anyio.wait_all_tasks_blocked()
+                go_on.set()
+        judge.close()
+        tasks.cancel_scope.cancel()
+
+
 # streams
 
 
@@ -666,6 +722,16 @@ async def test_a_stream_with_nonsense_is_reset_and_the_peer_may_try_again(data: 
         await settled(lambda: pubsub.peers(TOPIC) == (raw.host.peer_id,))
 
 
+async def test_what_comes_before_nonsense_is_still_received() -> None:
+    async with node_and_raw() as (pubsub, raw), pubsub.subscribe(TOPIC) as messages:
+        good = Author.of(raw.host._key).write(TOPIC, b"good", 7)
+        stream = await raw.open()
+        rpcs = (JOIN, Rpc(publish=(good,)))
+        await stream.send(b"".join(encode_delimited(encode_rpc(rpc)) for rpc in rpcs) + encode_delimited(b"\x0b"))
+        assert (await anext(messages)).data == b"good"
+        await ended(stream)
+
+
 async def test_A02_a_message_that_is_announced_and_never_sent_holds_little_and_not_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -766,6 +832,22 @@ async def test_a_publisher_waits_for_a_peer_that_reads_and_nothing_is_lost() -> 
         for _ in range(40):
             await pb.publish(TOPIC, bytes(200_000))
         assert len([await anext(messages) for _ in range(40)]) == 40
+
+
+async def test_all_publishers_that_wait_go_on_when_something_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "PATIENCE_SECONDS", 60.0)
+
+    async def publish(pubsub: PubSub) -> None:
+        for _ in range(20):
+            await pubsub.publish(TOPIC, bytes(200_000))
+
+    async with nodes(2) as [(_, pa), (_, pb)], pa.subscribe(TOPIC) as messages, pb.subscribe(TOPIC):
+        await meshed(pa, pb)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as publishers:
+                for _ in range(3):
+                    publishers.start_soon(publish, pb)
+            assert len([await anext(messages) for _ in range(60)]) == 60
 
 
 async def test_a_write_that_takes_too_long_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:

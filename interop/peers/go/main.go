@@ -168,7 +168,9 @@ func main() {
 	ctx := context.Background()
 	h, err := libp2p.New(
 		libp2p.ListenAddrStrings(os.Args[2]),
-		libp2p.Transport(tcp.NewTCPTransport),
+		// It dials from the port it listens on. Two that a PRUNE names to each other dial at the same time; that can become one
+		// connection (TCP's simultaneous open) on which both speak as the dialler, and neither tries again.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.DisableRelay(),

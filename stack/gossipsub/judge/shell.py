@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
@@ -22,10 +23,14 @@ BATCH = 32
 INLINE = 2
 """So few are verified on the spot."""
 HELP_FROM = 32
-"""When more wait, whoever reads from a peer verifies one for each that it has read. While it does, it holds no GIL: a verifier
-needs that after each signature, and would wait 5 ms for a reader that only decodes. A quarter more messages on two cores."""
+"""When more wait, whoever reads from a peer verifies some. While it does, it holds no GIL: a verifier needs that after each
+signature, and would wait 5 ms for a reader that only decodes. A quarter more messages on two cores."""
+HELP = 8
+"""So many at a time: a millisecond, then others run."""
 WAITING_MAX = 256
-"""Messages that wait for a verifier before peers are read from any further."""
+"""Messages whose signatures are being verified or wait for that before peers are read from any further. With what one read
+brings, 500 of the smallest, that is less than may be pending of one peer: nothing is dropped because a worker thread had to
+wait for a processor."""
 CALLS = 16
 """Calls of one asynchronous validator at a time."""
 CALLS_WAITING_MAX = 1024
@@ -69,6 +74,8 @@ class Judge:
         self._queues: dict[str, _Queue] = {}
         self._unverified: deque[Validate] = deque()
         self._under_way: deque[_Batch] = deque()
+        self._count = 0
+        """Messages in both."""
         self._work = anyio.Event()
         self._room = anyio.Event()
         self._closed = False
@@ -92,17 +99,20 @@ class Judge:
     def submit(self, validate: Validate) -> None:
         """A message that wants a verdict; it comes later, never from within this call."""
         self._unverified.append(validate)
+        self._count += 1
         if len(self._unverified) in (1, BATCH):
             self._work.set()
 
     async def wait_for_room(self) -> None:
-        """Return when so few wait for a verifier that more may come. Verdicts may come from within."""
-        if len(self._unverified) > HELP_FROM and not self._closed:
-            batch = self._take(1)
+        """Return when so few are unverified that more may come. Verdicts may come from within."""
+        while len(self._unverified) > HELP_FROM and not self._closed:
+            batch = self._take(HELP)
             batch.authentic = _check(batch.validates)
             self._finish()
-        while len(self._unverified) > WAITING_MAX and not self._closed:
-            self._room = anyio.Event()
+            await anyio.lowlevel.checkpoint()
+        while self._count > WAITING_MAX and not self._closed:
+            if self._room.is_set():
+                self._room = anyio.Event()
             await self._room.wait()
 
     def close(self) -> None:
@@ -129,8 +139,6 @@ class Judge:
         """The next that wait, at most so many."""
         batch = _Batch([self._unverified.popleft() for _ in range(min(count, len(self._unverified)))])
         self._under_way.append(batch)
-        if len(self._unverified) <= WAITING_MAX:
-            self._room.set()
         return batch
 
     def _finish(self) -> None:
@@ -139,10 +147,13 @@ class Judge:
         verdicts: list[tuple[int, Verdict]] = []
         while self._under_way and self._under_way[0].authentic is not None:
             batch = self._under_way.popleft()
+            self._count -= len(batch.validates)
             for validate, is_good in zip(batch.validates, batch.authentic or (), strict=True):
                 verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
                 if verdict is not None:
                     verdicts.append((validate.token, verdict))
+        if self._count <= WAITING_MAX:
+            self._room.set()
         if verdicts:
             self._result(verdicts)
 

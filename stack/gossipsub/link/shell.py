@@ -3,7 +3,7 @@
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import anyio
@@ -220,8 +220,11 @@ class Dials:
                     pass  # the host has told its trace
 
 
-async def receive_rpcs(stream: Stream, budget: Scope, receive: Callable[[Rpc, int], Awaitable[None]]) -> None:
-    """Hand each RPC that arrives, and its size, to `receive`, one after the other, until the peer ends the stream.
+async def receive_rpcs(
+    stream: Stream, budget: Scope, receive: Callable[[Iterator[tuple[Rpc, int]]], Awaitable[None]]
+) -> None:
+    """Hand the RPCs that arrive, and their sizes, to `receive`, those that came together at once, until the peer ends the
+    stream. They are read as `receive` takes them: what comes before a bad one is still received.
 
     Raises RemoteProtocolError, TimeoutError (a message that does not end), LimitExceeded (the peer's budget) and what
     streams raise.
@@ -235,13 +238,18 @@ async def receive_rpcs(stream: Stream, budget: Scope, receive: Callable[[Rpc, in
                 return
             held.grow(len(data))
             buffer.append(data)
-            while (message := _next_message(buffer)) is not None:
-                scope.deadline = math.inf
-                if message:
-                    await receive(decode_rpc(message), len(message))
+            await receive(_whole_rpcs(buffer, scope))
             held.shrink(held.amount - len(buffer))
             if len(buffer) and scope.deadline == math.inf:
                 scope.deadline = anyio.current_time() + MESSAGE_SECONDS
+
+
+def _whole_rpcs(buffer: ReceiveBuffer, scope: anyio.CancelScope) -> Iterator[tuple[Rpc, int]]:
+    """What can be read; the deadline of the message that has now arrived is lifted."""
+    while (message := _next_message(buffer)) is not None:
+        scope.deadline = math.inf
+        if message:
+            yield decode_rpc(message), len(message)
 
 
 def _next_message(buffer: ReceiveBuffer) -> bytes | None:
