@@ -149,7 +149,8 @@ class Lookups:
         if most is not None:
             lookup.has_more = len(response.records) >= most
         else:
-            lookup.after = max(lookup.after, response.next)
+            # From the beginning again at the end: nobody who lies about where that is hides anybody for long.
+            lookup.after = response.next or BEFORE_ALL
         for data in response.records[:most]:
             record = self._state.read(data, peer, wall)
             if record is None or not self._is_wanted(lookup.request, record):

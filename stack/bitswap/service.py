@@ -336,9 +336,10 @@ class Bitswap:
     # serving
 
     def pump(self) -> None:
-        """Let the engine's next effects happen."""
+        """Let the engine's next effects happen; of an exchange that is over, nothing more."""
         now = anyio.current_time()
-        while (effect := self.engine.next_effect(now)) is not None:
+        is_over = self._tasks.cancel_scope.cancel_called
+        while not is_over and (effect := self.engine.next_effect(now)) is not None:
             match effect:
                 case LookUp():
                     self._tasks.start_soon(self._look_up, effect)
@@ -384,9 +385,8 @@ class Bitswap:
             now = anyio.current_time()
             busy = False
             for session in tuple(self._sessions.values()):
-                deadline = session.machine.next_timeout()
                 busy |= session.machine.wanted > 0
-                if deadline is not None and now >= deadline:
+                if (deadline := session.machine.next_timeout()) is not None and now >= deadline:
                     session.machine.handle_timeout(now)
                     self.drain(session)
             if busy:

@@ -28,6 +28,8 @@ class SessionParameters:
 
     window_min: int = 4 * MIB
     """Least a peer is asked for ahead: 16 blocks of 256 KiB hide 40 ms at 100 MiB/s."""
+    window_first: int = 512 * 1024
+    """Most a peer is asked for before its first block has come: what one that never sends keeps from the others."""
     window_together: int = 16 * MIB
     """Least that all peers together are asked for ahead. Measured on two cores with one provider: 4 MiB gives 160 MiB/s, 16 MiB
     210, 32 MiB no more; event loops and disks stop for longer than any round trip."""
@@ -71,7 +73,7 @@ class SessionParameters:
     time_guess: float = 0.25
     """How long a peer of unknown speed is reckoned to take for a block."""
     peers_max: int = 64
-    """Providers kept; the swarm protocol names 20 at a time."""
+    """Providers that are connected at a time; the swarm protocol names 20 at a time. Who was of no use does not count."""
     dials: int = 8
     """Connection attempts at a time."""
     broadcast_peers: int = 32
@@ -200,6 +202,11 @@ class SessionPeer:
         return self.stalled or self.misses >= self.parameters.misses
 
     @property
+    def useless(self) -> bool:
+        """It has been tried, and has brought nothing."""
+        return self.rest > 0 and not self.blocks
+
+    @property
     def hopeful(self) -> bool:
         """It may still turn out to have something: not everything it was tried for has failed."""
         return self.state is not PeerState.DROPPED and not self.rest and (self.blocks > 0 or not self.misses)
@@ -229,6 +236,8 @@ class SessionPeer:
         if self.poor:
             return (1, 1) if not self.outstanding and now >= self.rest_until else (0, 0)
         window = max(self.window, least)
+        if not self.blocks:
+            window = min(window, self.parameters.window_first)
         if self.rate:
             queue = self.parameters.queue_max if self.full else self.parameters.queue_parts
             window = min(window, max(int(self.rate * queue), 1))

@@ -6,6 +6,9 @@ from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer
 from stack.identity.peer_id import PeerId
 from stack.protocols.providers.ranges import LeafRanges
 
+KNOWN_FACTOR = 4
+"""So many times as many providers as are used are remembered: many who lie may be named before the few who do not."""
+
 
 class SessionPeers:
     """Getters: `get`, `values`, `ready`, `ranges`, `to_leave_to_others`, `providers`. Commands: `add`, `dial`."""
@@ -59,19 +62,24 @@ class SessionPeers:
         return self._peers[peer]
 
     def dial(self, now: float) -> list[PeerId]:
-        """Whom to connect now; they are being dialled from now on."""
-        room = self._parameters.dials - sum(peer.state is PeerState.DIALLING for peer in self._peers.values())
+        """Whom to connect now; they are being dialled from now on. Who has not been tried comes first."""
+        dialling = sum(peer.state is PeerState.DIALLING for peer in self._peers.values())
+        useful = sum(not peer.useless for peer in self.ready())
+        room = min(self._parameters.dials - dialling, self._parameters.peers_max - dialling - useful)
         wanted = [peer for peer in self._peers.values() if peer.state is PeerState.KNOWN and now >= peer.rest_until]
+        wanted.sort(key=lambda peer: peer.rest)
         for peer in wanted[: max(room, 0)]:
             peer.state = PeerState.DIALLING
         return [peer.peer for peer in wanted[: max(room, 0)]]
 
     def _make_place(self) -> bool:
-        """Room for one more peer; one that could not be reached for long makes way."""
-        if self.providers < self._parameters.peers_max and len(self._peers) < 4 * self._parameters.peers_max:
+        """Room for one more peer: who was of no use so far makes way, the one that is left alone for longest."""
+        if len(self._peers) < KNOWN_FACTOR * self._parameters.peers_max:
             return True
-        for peer in self._peers.values():
-            if peer.state is PeerState.KNOWN and peer.rest >= self._parameters.rest_max:
-                del self._peers[peer.peer]
-                return True
-        return False
+        idle = (PeerState.KNOWN, PeerState.READY)
+        useless = [
+            peer for peer in self._peers.values() if peer.useless and peer.state in idle and not peer.outstanding
+        ]
+        if useless:
+            del self._peers[max(useless, key=lambda peer: peer.rest).peer]
+        return bool(useless)

@@ -489,6 +489,65 @@ def test_what_we_keep_ourselves_is_told_at_once() -> None:
     assert answer.records == (data,)
 
 
+def test_a_lookup_that_twenty_providers_did_not_help_asks_for_all_of_them_page_by_page() -> None:
+    lab = Lab(is_member=False)
+    lab.connect(1)
+    for ask in lab.asks():
+        lab.answer(ask, Response(shard=WHOLE))
+    find(lab)
+    data = [record_bytes(n, keys=[KEY]) for n in range(5, 30)]
+    [ask] = lab.asks()
+    assert ask.request.after == b""
+    lab.answer(ask, Response(shard=WHOLE, records=tuple(data)))
+    lab.drain()
+    assert len(found(lab)) == 20
+    for seconds, response, after in (
+        (3, Response(shard=WHOLE, records=tuple(data[20:]), next=b"\0\x24last"), b"\0"),
+        (5, Response(shard=WHOLE), b"\0\x24last"),
+        (9, Response(shard=WHOLE), b"\0"),
+    ):
+        lab.at(lab.now + seconds)
+        [ask] = lab.asks(Kind.FIND)
+        assert ask.request.after == after
+        lab.answer(ask, response)
+    lab.drain()
+    assert len(found(lab)) == 25
+
+
+def test_a_member_finds_twenty_in_its_own_table_and_all_when_they_were_of_no_help() -> None:
+    lab = Lab()
+    lab.settle()
+    for number in range(5, 30):
+        lab.machine._state.insert(a_record(number, keys=[KEY]), None, NOW + lab.now)
+    find(lab)
+    lab.drain()
+    assert len(found(lab)) == 20
+    lab.at(lab.now + 60)
+    lab.drain()
+    assert len(found(lab)) == 25
+
+
+def test_all_who_have_a_key_are_told_in_the_order_of_their_ids_as_far_as_a_page_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab = Lab()
+    lab.settle()
+    data = {peer_of(number): record_bytes(number, keys=[KEY]) for number in range(5, 30)}
+    for each in data.values():
+        lab.machine._state.insert(lab.machine._state.reader.read(each), None, NOW + lab.now)
+    ordered = sorted(data, key=bytes)
+    told: list[bytes] = []
+    after = b"\0"
+    monkeypatch.setattr("stack.announce.serving.PAGE_BYTES", 10 * (max(map(len, data.values())) + 4))
+    while after:
+        request = Request(kind=Kind.FIND, key=KEY, after=after)
+        answer, _ = lab.machine.receive_request(peer_of(9), request, lab.now, NOW + lab.now)
+        told += answer.records
+        assert answer.next in (b"", bytes(ordered[len(told) - 1]))
+        after = answer.next
+    assert told == [data[peer] for peer in ordered]
+
+
 def test_a_lookup_tells_of_so_many_authors_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stack.announce.lookups.FOUND_MAX", 2)
     lab = Lab(is_member=False)

@@ -246,6 +246,26 @@ def test_of_another_shard_three_are_remembered_and_who_failed_makes_room() -> No
     assert known.missing() == [other] and len(known) == 0
 
 
+def test_of_another_shard_the_first_stays_and_others_give_way_to_who_has_written_since() -> None:
+    known = contacts(level=1)
+    other = Shard(shard_at(home_of_peer(peer_of(0)), 1) ^ 1)
+    numbers = in_shard(other, 1, 7)
+
+    def there() -> list[int]:
+        return [numbers.index(n) for n in numbers for r in known.in_shard(other, NOW) if r.author == peer_of(n)]
+
+    assert all(known.learn(member(numbers[index], issued=NOW + at)) for index, at in ((0, 0), (1, 2), (2, 1)))
+    assert not known.learn(member(numbers[3], issued=NOW + 1))
+    assert known.learn(member(numbers[3], issued=NOW + 3)) and there() == [0, 1, 3]
+    known._reputation.delivered(peer_of(numbers[1]))
+    assert known.learn(member(numbers[4], issued=NOW + 4)) and there() == [0, 1, 4]
+    known._reputation.delivered(peer_of(numbers[4]))
+    assert not known.learn(member(numbers[5], issued=NOW + 5)) and there() == [0, 1, 4]
+    known.forget(peer_of(numbers[0]))
+    known.forget(peer_of(numbers[6]))
+    assert known.learn(member(numbers[5])) and there() == [1, 4, 5]
+
+
 def test_the_nearest_are_found_however_sparse_they_are() -> None:
     known = contacts(level=4)
     for number in range(1, 40):

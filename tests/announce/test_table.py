@@ -260,3 +260,28 @@ def test_a_page_is_about_the_shard_that_was_asked_for(shard: int) -> None:
     page, _ = t.page(Shard(shard), b"", b"", NOW)
     assert page == [a_record(shard - 1, shard=shard, keys=[a_key(0x10 if shard == 2 else 0x90)]).data]
     assert key_of(1) is not key_of(2)
+
+
+def test_digests_that_are_kept_are_those_of_the_records_that_are_there() -> None:
+    def fresh(of: Table) -> bytes:
+        """Of the same records, put into a table by themselves."""
+        anew = table(of.shard)
+        for record in of:
+            anew.insert(record, NOW)
+        return anew.digests(of.shard, NOW)
+
+    t = table(2)
+    low, high = a_key(0x10), a_key(0x90)
+    empty = table(2).digests(Shard(2), NOW)
+    # It says that its author has nothing here, and is kept because it takes back what was here.
+    assert t.insert(a_record(1, keys=[high]), NOW) is Outcome.NEW and t.digests(Shard(2), NOW) == empty
+    assert t.insert(a_record(1, keys=[low], sequence=2, issued=NOW + 60), NOW) is Outcome.NEW
+    assert t.insert(a_record(2, keys=[low], ttl=60), NOW) is Outcome.NEW
+    assert t.insert(a_record(3, keys=[high]), NOW) is Outcome.NEW
+    before = t.digests(Shard(2), NOW)
+    assert before == fresh(t) != empty
+    assert t.digests(Shard(2), NOW + 61) == fresh(t) != before and len(t) == 2
+    t.reshard(WHOLE)
+    assert t.digests(WHOLE, NOW) == fresh(t)
+    t.expire(NOW + 48 * HOUR)
+    assert len(t) == 0 and t.digests(WHOLE, NOW) == empty

@@ -38,3 +38,22 @@ def test_one_block_is_asked_for_again_where_there_is_room_for_one_or_for_less() 
         late, idle, wants = meeting()
         idle.window = window
         assert wants_to_duplicate(idle, [late], SIZE, NOW) == wants[-1:]
+
+
+def test_what_is_owed_only_by_those_who_have_brought_nothing_is_asked_of_a_third_too() -> None:
+    late, idle, wants = meeting(1)
+    second = SessionPeer(peer_named("second"), late.parameters, full=True)
+    second.ask(wants[0], SIZE, NOW - 1.0)
+    assert wants_to_duplicate(idle, [late, second], SIZE, NOW) == wants
+    second.progress(NOW, 1)
+    assert wants_to_duplicate(idle, [late, second], SIZE, NOW + 3) == []
+    second.arriving = 0
+    late.blocks = 1
+    assert wants_to_duplicate(idle, [late, second], SIZE, NOW + 3) == []
+
+
+def test_who_was_asked_last_is_given_time_before_a_third_is_asked() -> None:
+    late, idle, wants = meeting(1)
+    second = SessionPeer(peer_named("second"), late.parameters, full=True)
+    second.ask(wants[0], SIZE, NOW - 0.125)
+    assert wants_to_duplicate(idle, [late, second], SIZE, NOW) == []

@@ -1328,7 +1328,9 @@ def test_who_owes_something_does_not_make_way() -> None:
 
 
 def test_those_of_no_use_keep_nobody_from_being_dialled_who_was_not_tried() -> None:
-    fetch = Fetch(1, peers_max=2, dials=8)
+    fetch = Fetch(2, ALICE, peers_max=3, dials=8)
+    fetch.drain()
+    fetch.block(ALICE, 0)
     peers = [peer_named(str(index)) for index in range(4)]
     for peer in peers:
         fetch.machine.add_peer(peer)

@@ -12,10 +12,17 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import process_time
 
-from tests.sim.scenarios import announcing, attacks, gossip, swarm
+from stack.bitswap.session_peer import SessionParameters
+from tests.sim.scenarios import announcing, attacks, gossip, lying, swarm
 from tests.sim.scenarios.attacks import FLOODING, Attack
 
 FIGURES = Path(__file__).parents[2] / "docs" / "simulation" / "figures.jsonl"
+
+AGED_10_000 = {"nodes": 10_000, "seed": 1, "aged": True, "warm": 10.0, "seconds": 30.0, "each_second": 5.0}
+"""Nine minutes of one core and 11 GB: 210 s for making the network, 6 to 9 s for each simulated second."""
+
+MINUTES = {"steady": 0.7, "churn": 0.7, "partition": 0.6, "attack": 3.0, "liars": 0.3, "lying": 2.0, "lookups": 1.5}
+"""Of one core, for 1,000 nodes, seen: from these the estimate at the beginning. Ten times the nodes take ten times as long."""
 
 Task = tuple[str, Callable[..., object], dict[str, object]]
 
@@ -32,8 +39,10 @@ def short() -> Iterator[Task]:
     for seed in range(1, 6):
         for honest in (1, 4, 16):
             yield "liars", swarm.lying_providers, {"fetches": 10, "seed": seed, "honest_named": honest}
-    for nodes in (100, 300):
-        yield "lookups", announcing.lookups, {"nodes": nodes, "seed": 1, "seconds": 120}
+    for honest, groups in ((40, None), (4, None), (1, None), (1, 4)):
+        yield "lying", lying.lying_announcers, {"nodes": 200, "seed": 1, "honest": honest, "groups": groups}
+    yield "lookups", announcing.lookups, {"nodes": 200, "seed": 1, "seconds": 120}
+    yield "lookups", announcing.lookups, {"nodes": 1000, "seed": 1, "seconds": 120, "aged": True}
 
 
 def long() -> Iterator[Task]:
@@ -47,20 +56,36 @@ def long() -> Iterator[Task]:
             yield "attack", attacks.attack, options
         for honest in (1, 4, 16):
             yield "liars", swarm.lying_providers, {"fetches": 50, "seed": seed, "nodes": 1000, "honest_named": honest}
-        yield "lookups", announcing.lookups, {"nodes": 1000, "seed": seed}
+        yield "lying", lying.lying_announcers, {"nodes": 1000, "seed": seed, "honest": 1, "files": 2}
+        yield "lookups", announcing.lookups, {"nodes": 1000, "seed": seed, "seconds": 120, "aged": True}
     yield "steady", gossip.steady, {"nodes": 10_000, "seed": 1, "seconds": 60}
     yield "churn", gossip.churn, {"nodes": 10_000, "seed": 1, "seconds": 30}
     for kind in (Attack.SYBIL, Attack.ECLIPSE, Attack.COLD_BOOT):
         yield "attack", attacks.attack, {"kind": kind, "honest": 2000, "seed": 1, "seconds": 60}
-    yield "lookups", announcing.lookups, {"nodes": 10_000, "seed": 1}
-    for receivers in (1, 8, 32, 100, 500):
-        yield "crowd", swarm.flash_crowd, {"receivers": receivers, "seed": 1, "limit": 3600.0}
+    yield "lookups", announcing.lookups, AGED_10_000
+    for receivers in (1, 8, 32):
+        yield "crowd", swarm.flash_crowd, {"receivers": receivers, "seed": 1, "leaves": 64}
+    # Sessions of 16 peers in place of 64, for speed.
+    few = SessionParameters(peers_max=16)
+    for receivers in (100, 500):
+        options = {"receivers": receivers, "seed": 1, "leaves": 64, "limit": 3600.0, "parameters": few}
+        yield "crowd", swarm.flash_crowd, options
     for _ in range(100):
         yield "again", gossip.churn, {"nodes": 100, "seed": 1, "seconds": 10}
 
 
 def _ratio(kind: Attack) -> int:
     return 1 if kind in FLOODING else 4
+
+
+def minutes(task: Task) -> float:
+    """Of one core, roughly."""
+    name, _, options = task
+    size = options.get("nodes", options.get("honest", 20)) if name != "crowd" else options["receivers"]
+    assert isinstance(size, int)
+    if name == "crowd":
+        return 1.0 * (size / 32) ** 2 if size <= 32 else 3.0 * (size / 100) ** 1.5
+    return MINUTES.get(name, 0.1) * max(size / (200 if name == "attack" else 1000), 0.1)
 
 
 def run(task: Task) -> dict[str, object]:
@@ -77,14 +102,20 @@ def main(plan: str = "long", out: str = str(FIGURES)) -> None:
     tasks = list({"short": short, "long": long}[plan]())
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     again: set[str] = set()
+    jobs = int(os.environ.get("STACK_SIM_JOBS", os.cpu_count() or 1))
+    estimate = sum(map(minutes, tasks))
+    print(f"{len(tasks)} runs, about {estimate:.0f} minutes of one core, {jobs} at a time", file=sys.stderr)
+    done = 0.0
     with (
-        ProcessPoolExecutor(int(os.environ.get("STACK_SIM_JOBS", os.cpu_count() or 1))) as pool,
+        ProcessPoolExecutor(jobs) as pool,
         open(out, "w") as file,
     ):
-        for figures in pool.map(run, tasks):
+        for task, figures in zip(tasks, pool.map(run, tasks), strict=True):
+            done += minutes(task)
+            named = {key: value for key, value in task[2].items() if key != "parameters"}
             file.write(json.dumps(figures) + "\n")
             file.flush()
-            print(figures["scenario"], figures["cpu_seconds"], "s", file=sys.stderr)
+            print(f"{done / estimate:4.0%} {task[0]} {named} {figures['cpu_seconds']} s", file=sys.stderr)
             if figures["scenario"] == "again":
                 again.add(str(figures["trace"]))
     if len(again) > 1:

@@ -1,19 +1,25 @@
 """The announcement layer: how long look-ups take, and what it costs each node while nodes come and go."""
 
+import gc
+from collections import Counter
 from dataclasses import dataclass
+from statistics import median
 
+from stack.announce.events import LookupId
+from stack.announce.keyspace import announce_key, level_of
 from stack.announce.params import AnnounceParams
 from stack.gossipsub.messages import Rpc
 from stack.multiformats.cid import Cid
-from stack.testing.sim.codec import RpcCodec
 from stack.testing.sim.trace import RunTrace
+from tests.announce.aged import make_aged
 from tests.announce.network import Network, Node, root_of
 from tests.sim.scenarios.figures import quantile
 
 LATENCY = 0.05
-ROUND_TRIP = 2 * LATENCY
 PATIENCE = 10.0
 """Seconds after which a look-up has failed."""
+DIAL_TIMEOUT = 5.0
+"""A node that is gone does not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +29,10 @@ class LookupsResult:
     nodes: int
     files: int
     seed: int
+    aged: bool
+    """The network was made as it is after a day; else it has grown from its first node on, some minutes ago."""
+    left: int
+    """Nodes that had left before the run and of which records were still kept (aged networks)."""
     measured: float
     """Seconds of churn in which look-ups were made and bytes counted."""
     changed: int
@@ -31,11 +41,17 @@ class LookupsResult:
     """How long each look-up by a node that had been there took; infinite when it failed."""
     fresh: tuple[float, ...]
     """The same by nodes that had just come, after the announcement; from their first connection on."""
+    questions: tuple[int, ...]
+    """How many times one after the other each look-up has asked until it had its answer: round trips without those of dials."""
     bytes_per_second: float
     """Sent by a node at the mean: gossip, requests and answers with 60 bytes each for their streams."""
     by_kind: tuple[tuple[str, float], ...]
-    levels: tuple[int, ...]
-    """How deep the shards are, of each node."""
+    levels: tuple[tuple[int, int], ...]
+    """How deep shards are, and of how many nodes, at the end."""
+    authors: float
+    """In a table, the median."""
+    load: float
+    """Of a table, the median: bytes of records and keys."""
     trace: str
 
     @property
@@ -44,11 +60,46 @@ class LookupsResult:
 
     @property
     def median_round_trips(self) -> float:
-        return quantile(self.all_times, 0.5) / ROUND_TRIP
+        return quantile(self.questions, 0.5)
 
     @property
     def p99(self) -> float:
         return quantile(self.all_times, 0.99)
+
+
+class _Seeking:
+    """One look-up. It ends with its answer, or when patience does."""
+
+    def __init__(self, network: Network, seeker: Node, author: Node, root: Cid) -> None:
+        self._seeker = seeker
+        self._author = author
+        self._key = announce_key(root.multihash)
+        self._began = network.net.now
+        self._lookup: LookupId = seeker.find(root)
+        self.over = False
+        network.net.call_later(PATIENCE, self._end)
+
+    @property
+    def found_at(self) -> float | None:
+        found = self._seeker.found.get(self._lookup, [])
+        return next((at for at, record in found if record.author == self._author.id), None)
+
+    @property
+    def took(self) -> float:
+        at = self.found_at
+        return at - self._began if at is not None else float("inf")
+
+    @property
+    def questions(self) -> int:
+        at = self.found_at
+        asked = {each for each in self._seeker.asked.get(self._key, ()) if at is None or self._began <= each < at}
+        return len(asked)
+
+    def _end(self) -> None:
+        self.over = True
+        if self._seeker.alive:
+            self._seeker.machine.stop(self._lookup)
+            self._seeker.pump()
 
 
 def lookups(
@@ -59,77 +110,109 @@ def lookups(
     change: float = 0.01,
     warm: float = 60.0,
     seconds: float = 300.0,
-    every: float = 2.0,
+    each_second: float = 0.5,
     heartbeat: float = 5.0,
+    aged: bool = False,
     params: AnnounceParams | None = None,
 ) -> LookupsResult:
-    """`nodes` that share `files` each; then for `warm` seconds and for `seconds` more a part of them changes each minute, and
-    look-ups are made in the second of these spans, by turns from a node that is there and from one that has just come."""
+    """`nodes` that share `files` each; then for `warm` seconds and for `seconds` more a part of them changes each minute. In the
+    second of these spans look-ups are made: by nodes that are there, so many `each_second`, and one by each that comes."""
     network = Network(seed=seed, latency=LATENCY, params=params, heartbeat=heartbeat)
+    network.dial_timeout = DIAL_TIMEOUT
     trace = RunTrace()
-    codec = RpcCodec()
 
     def note(now: float, sender: int, receiver: int, message: object) -> None:
         assert isinstance(message, tuple)
         last = message[-1]
-        data = codec.encode(last) if isinstance(last, Rpc) else last if isinstance(last, bytes) else b""
+        data = network.codec.encode(last) if isinstance(last, Rpc) else last if isinstance(last, bytes) else b""
         trace.note(now, sender, receiver, message[0].encode() + data)
 
     network.net.tap = note
-    network.add(2)
-    network.connect(0, 1)
-    network.run(12)
-    for _ in range(nodes - 2):
-        _join(network, files)
-        network.run(max(60.0 / nodes, 0.1))
-    network.run(30)
+    left = 0
+    if aged:
+        # A million records that all stay: nothing is to be found among them.
+        gc.disable()
+        left = make_aged(network, nodes=nodes, files=files, change=change)
+        gc.freeze()
+        gc.enable()
+    else:
+        _grow(network, nodes, files)
     changed = 0
+    measuring = False
+    settled: list[_Seeking] = []
+    fresh: list[_Seeking] = []
+
+    def anybody() -> Node:
+        return network.nodes[network.random.choice(list(network.nodes))]
+
+    def sought(*, by: Node | None = None) -> tuple[Node, Cid]:
+        while True:
+            author = anybody()
+            if author is not by and author.machine.items and not author.machine.waiting:
+                return author, network.random.choice(author.machine.items).root
 
     def renew() -> None:
         nonlocal changed
         network.leave(network.random.choice(sorted(network.nodes)[2:]))
-        _join(network, files)
         changed += 1
+        newcomer = join(network, files)
+        if measuring:
+            fresh.append(_Seeking(network, newcomer, *sought(by=newcomer)))
         network.net.call_later(network.random.expovariate(nodes * change / 60), renew)
+
+    def seek() -> None:
+        if measuring:
+            seeker = anybody()
+            settled.append(_Seeking(network, seeker, *sought(by=seeker)))
+            network.net.call_later(network.random.expovariate(each_second), seek)
 
     network.net.call_later(network.random.expovariate(nodes * change / 60), renew)
     network.run(warm)
     before, changed_before = dict(network.bytes), changed
-    settled: list[float] = []
-    fresh: list[float] = []
-    began = network.net.now
-    while network.net.now - began < seconds:
-        authors = [node for node in network.nodes.values() if node.machine.waiting == 0 and node.machine.items]
-        author = network.random.choice(authors)
-        root = network.random.choice(author.machine.items).root
-        if len(settled) > len(fresh):
-            seeker = _join(network, 0)
-            fresh.append(_seek(network, seeker, author, root))
-            network.leave(seeker.number)
-        else:
-            seeker = network.random.choice([node for node in network.nodes.values() if node is not author])
-            settled.append(_seek(network, seeker, author, root))
-        network.run(every)
-    span = network.net.now - began
+    measuring = True
+    network.net.call_later(network.random.expovariate(each_second), seek)
+    network.run(seconds)
+    measuring = False
     spent = {kind: size - before.get(kind, 0) for kind, size in network.bytes.items()}
+    changed -= changed_before
+    every = [*settled, *fresh]
+    network.net.run(lambda: all(each.over or each.found_at is not None for each in every), seconds=2 * PATIENCE)
+    keeping = [node.machine for node in network.nodes.values() if node.machine.shard is not None]
+    if aged:
+        gc.unfreeze()
     return LookupsResult(
         nodes=nodes,
         files=files,
         seed=seed,
-        measured=span,
-        changed=changed - changed_before,
-        settled=tuple(settled),
-        fresh=tuple(fresh),
-        bytes_per_second=sum(spent.values()) / nodes / span,
-        by_kind=tuple(sorted((kind, size / nodes / span) for kind, size in spent.items())),
-        levels=tuple(
-            (node.machine.shard or 1).bit_length() - 1 for node in network.nodes.values() if node.machine.shard
-        ),
+        aged=aged,
+        left=left,
+        measured=seconds,
+        changed=changed,
+        settled=tuple(each.took for each in settled),
+        fresh=tuple(each.took for each in fresh),
+        questions=tuple(each.questions for each in every),
+        bytes_per_second=sum(spent.values()) / nodes / seconds,
+        by_kind=tuple(sorted((kind, size / nodes / seconds) for kind, size in spent.items())),
+        levels=tuple(sorted(Counter(level_of(machine.shard or 1) for machine in keeping).items())),
+        authors=median(len(machine.table) for machine in keeping),
+        load=median(machine.table.load for machine in keeping),
         trace=trace.digest(),
     )
 
 
-def _join(network: Network, files: int) -> Node:
+def _grow(network: Network, nodes: int, files: int) -> None:
+    """One after the other, within a minute or two."""
+    network.add(2)
+    network.connect(0, 1)
+    network.run(12)
+    for _ in range(nodes - 2):
+        join(network, files)
+        network.run(max(60.0 / nodes, 0.1))
+    network.run(30)
+
+
+def join(network: Network, files: int) -> Node:
+    """A node that knows three others, and announces some files."""
     known = list(network.nodes)
     [node] = network.add()
     for other in network.random.sample(known, min(3, len(known))):
@@ -137,18 +220,3 @@ def _join(network: Network, files: int) -> Node:
     for number in range(files):
         node.announce(root_of((node.number, number)))
     return node
-
-
-def _seek(network: Network, seeker: Node, author: Node, root: Cid) -> float:
-    """Seconds until a node has found an author; infinite when it has not in time."""
-    began = network.net.now
-    lookup = seeker.find(root)
-
-    def times() -> list[float]:
-        return [at for at, record in seeker.found.get(lookup, []) if record.author == author.id]
-
-    network.net.run(lambda: bool(times()), seconds=PATIENCE)
-    found = times()
-    seeker.machine.stop(lookup)
-    seeker.pump()
-    return found[0] - began if found else float("inf")

@@ -12,6 +12,7 @@ from tests.sim.scenarios.figures import quantile
 KIB = 1024
 MIB = 1024 * 1024
 LINK = Link(latency=0.05)
+LYING = (Kind.UNREACHABLE, Kind.MUTE, Kind.DENIES, Kind.WRONG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +128,14 @@ def lying_providers(
     honest_named: int = 1,
     parameters: SessionParameters | None = None,
 ) -> LiarsResult:
-    """A part of all nodes are sybils that announce what they do not have: a fifth of them each cannot be reached, takes
+    """A part of all nodes are sybils that announce what they do not have: a quarter of them each cannot be reached, takes
     wants and never answers, says that it has nothing, sends wrong bytes. An answer to a look-up names 20 records: as many
     sybils as there are places, and few honest providers among them, in any order."""
     content = Content.make(16, 256 * KIB)
     world = SwarmWorld(seed, content, link=LINK, trace=RunTrace())
     lying: list[int] = []
-    bad = (Kind.UNREACHABLE, Kind.MUTE, Kind.DENIES, Kind.WRONG)
     for index in range(int(nodes * liars)):
-        (liar,) = world.add(1, upload=4 * MIB, kind=bad[index % len(bad)])
+        (liar,) = world.add(1, upload=4 * MIB, kind=LYING[index % len(LYING)])
         liar.share()
         lying.append(liar.number)
     good = world.add(max(nodes - len(lying) - fetches, 1), upload=4 * MIB)
