@@ -287,12 +287,12 @@ class _Round:
         return all(_sha256(self._place / name / self._file.name) == self._digest for name in names)
 
     async def _transfers(self, names: list[str]) -> tuple[Transfer, ...]:
-        rows: list[tuple[str, str, int]] = []
+        rows: dict[tuple[str, str], int] = {}  # of each pair once, also when both have dialled
         for name in names:
             client = self._client(name)
             assert client is not None
-            rows += [(peer.peer_id, name, peer.bytes_received) for peer in await client.ask(ListPeers())]
-        labelled = [(await self._label(giver), taker, count) for giver, taker, count in rows if count]
+            rows |= {(peer.peer_id, name): peer.bytes_received for peer in await client.ask(ListPeers())}
+        labelled = [(await self._label(giver), taker, count) for (giver, taker), count in rows.items() if count]
         return tuple(
             Transfer(giver=giver, taker=taker, bytes=count) for giver, taker, count in labelled if giver in names
         )
