@@ -113,7 +113,8 @@ def _on_record(process: Running) -> int:
         event = process.next_json()
         if event["event"] == "FetchResumed":
             present = event["bytes_present"]
-        if event["event"] in ("FetchProgress", "FetchFinished"):
+        # Progress of nothing may be told before what is on record has been read.
+        if event["event"] == "FetchFinished" or (event["event"] == "FetchProgress" and event["bytes_done"]):
             return present
 
 
