@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 UPKEEP_SECONDS = 5.0
 """Between two looks at clocks, interfaces and idle duplicates; within it a moved laptop notices."""
 PROBE_SECONDS = 5.0
-"""For the answer to a probe after the machine slept or moved."""
+"""For the answer to a probe after the machine slept or moved, or when a peer dials again."""
 LATENCY_SECONDS = 10.0
 """For the first measure of a new connection's round trip."""
 SHUTDOWN_SECONDS = 3.0
@@ -301,6 +301,9 @@ class Host:
             self.peerstore.peer_connected(connection.peer)
             for listener in tuple(self._peer_listeners):
                 _tell(listener.peer_connected, connection.peer)
+        for older in self._swarm.of(connection.peer):
+            if older is not connection:  # who dials again may have lost it: a laptop that moved
+                self._tasks.start_soon(self._ask, older)
         for hook in self._hooks:
             self._tasks.start_soon(self._run_hook, hook, connection)
         self._tasks.start_soon(connection.ping, LATENCY_SECONDS)
@@ -326,17 +329,16 @@ class Host:
 
     async def probe(self) -> None:
         """Ask every connection for a sign of life, close those that give none, dial protected peers that are gone."""
-
-        async def ask(connection: Connection) -> None:
-            if await connection.ping(PROBE_SECONDS) is None:
-                await connection.aclose(CloseReason.UNRESPONSIVE)
-
         async with anyio.create_task_group() as probes:
             for connection in self._swarm.all():
-                probes.start_soon(ask, connection)
+                probes.start_soon(self._ask, connection)
         for peer in list(self._tags):
             if self._swarm.best(peer) is None:
                 self._tasks.start_soon(self._redial, peer)
+
+    async def _ask(self, connection: Connection) -> None:
+        if await connection.ping(PROBE_SECONDS) is None:
+            await connection.aclose(CloseReason.UNRESPONSIVE)
 
     async def _redial(self, peer: PeerId) -> None:
         try:

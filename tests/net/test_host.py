@@ -356,6 +356,28 @@ async def test_after_sleep_connections_are_probed_and_protected_peers_dialled_ag
         assert a.is_connected(c.peer_id)
 
 
+async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stack.net.host.PROBE_SECONDS", 0.02)
+    async with hosts(3, identify=False) as [a, b, c]:
+        await connect(b, a)
+        await connect(c, a)
+        await settled(lambda: all(info.latency is not None for info in a.connections()))
+        lost = a._swarm.of(b.peer_id)[0]
+
+        async def no_answer() -> float:
+            await anyio.sleep_forever()
+            return 0.0
+
+        monkeypatch.setattr(lost._muxed, "ping", no_answer)
+        await b._dialer.dial(a.peer_id, a.addresses(), [])
+        await settled(lambda: lost.closed)
+        assert lost.close_reason is CloseReason.UNRESPONSIVE
+        assert a.is_connected(b.peer_id)
+        assert a.is_connected(c.peer_id)
+
+
 async def test_a_change_of_interface_addresses_probes_and_is_told() -> None:
     interfaces = ["192.0.2.1"]
     changes = []
