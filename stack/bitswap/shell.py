@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
 import anyio
@@ -28,9 +29,11 @@ FLUSH_SECONDS = 30.0
 """At the end of a session, for what is still to be put into the store."""
 
 
-EMPTY_BLOCKS = frozenset(digest(name, b"") for name in ("sha2-256", "sha2-512", "blake2b-256", "blake3"))
-"""Multihashes of no bytes at all, such as an empty file's. boxo says HAVE when asked for one and never sends it
-(decision/engine.go: `isWantBlock := blockSize != 0 && ...`), so nobody is asked."""
+@lru_cache
+def _empty_blocks() -> frozenset[bytes]:
+    """Multihashes of no bytes at all, such as an empty file's. boxo says HAVE when asked for one and never sends it
+    (decision/engine.go: `isWantBlock := blockSize != 0 && ...`), so nobody is asked. Not made until needed: that loads py-multihash."""
+    return frozenset(digest(name, b"") for name in ("sha2-256", "sha2-512", "blake2b-256", "blake3"))
 
 
 class Hub(Protocol):
@@ -337,4 +340,4 @@ def _known(cid: Cid) -> bytes | None:
     """The bytes of a block whose CID alone tells them."""
     if cid.hash_code == IDENTITY:
         return cid.digest
-    return b"" if cid.multihash in EMPTY_BLOCKS else None
+    return b"" if cid.multihash in _empty_blocks() else None
