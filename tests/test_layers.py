@@ -157,3 +157,18 @@ def test_files_stay_under_400_lines() -> None:
         if "pb" not in path.relative_to(ROOT).parts and (count := len(path.read_text().splitlines())) > 400
     }
     assert not long, long
+
+
+def test_who_catches_everything_raises_again_or_says_why() -> None:
+    wrong = []
+    for path in ROOT.rglob("*.py"):
+        source = path.read_text()
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            names = {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)} if node.type else {"all"}
+            catches_all = bool(names & {"all", "Exception", "BaseException"})
+            if catches_all and not isinstance(node.body[-1], ast.Raise) and "#" not in lines[node.lineno - 1]:
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not wrong, wrong

@@ -1,5 +1,8 @@
 """`stack find`, `stack providers`: what others announce."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 
 from stack.cli import output
@@ -11,7 +14,11 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import FindNames, FindProviders, FoundName, KnownProvider
 from stack.node.api.announce import LOOK_SECONDS
+from stack.node.api.interfaces import Watch
+from stack.node.config import Config
 from stack.node.exits import NOT_FOUND
+
+T = TypeVar("T")
 
 timeout_option = click.option(
     "--timeout",
@@ -49,26 +56,9 @@ def find(
     if not words_of(text):
         raise click.BadParameter("nothing to look for: a word has at least two letters or digits")
     settings = config("find", **discovery_flags(bootstrap, no_mdns))
-
-    async def work() -> int:
-        found: list[FoundName] = []
-        async with open_api(settings) as api, api.watch(FindNames(words=text, timeout=timeout)) as names:
-            async for each in names:
-                found.append(each)
-                if as_lines:
-                    output.json_line(each)
-                elif not as_json:
-                    age = output.duration(each.age)
-                    output.data(
-                        f"{printable(each.name)}  {output.size(each.size)}  {each.cid}  {each.author}  {age} ago"
-                    )
-        if as_json:
-            output.json_line(tuple(found))
-        elif not found:
-            output.note("nothing was found under a name with these words")
-        return 0 if found else NOT_FOUND
-
-    return run_async(work)
+    request = FindNames(words=text, timeout=timeout)
+    nothing = "nothing was found under a name with these words"
+    return _look(settings, request, _show_name, nothing, as_json=as_json, as_lines=as_lines)
 
 
 @click.command()
@@ -86,26 +76,41 @@ def providers(
     That somebody says so proves nothing: `stack get` checks every block.
     """
     settings = config("providers", **discovery_flags(bootstrap, no_mdns))
+    request = FindProviders(cid=cid, timeout=timeout)
+    return _look(
+        settings, request, _show_provider, "nobody was found who announces it", as_json=as_json, as_lines=as_lines
+    )
+
+
+def _look(
+    settings: Config, request: Watch[T], show: Callable[[T], None], nothing: str, *, as_json: bool, as_lines: bool
+) -> int:
+    """Print what is found, as it is found but for `--json`. Returns the exit code."""
 
     async def work() -> int:
-        found: list[KnownProvider] = []
-        async with open_api(settings) as api, api.watch(FindProviders(cid=cid, timeout=timeout)) as known:
-            async for each in known:
+        found: list[T] = []
+        async with open_api(settings) as api, api.watch(request) as events:
+            async for each in events:
                 found.append(each)
                 if as_lines:
                     output.json_line(each)
                 elif not as_json:
-                    _show(each)
+                    show(each)
         if as_json:
             output.json_line(tuple(found))
         elif not found:
-            output.note("nobody was found who announces it")
+            output.note(nothing)
         return 0 if found else NOT_FOUND
 
     return run_async(work)
 
 
-def _show(provider: KnownProvider) -> None:
+def _show_name(found: FoundName) -> None:
+    age = output.duration(found.age)
+    output.data(f"{printable(found.name)}  {output.size(found.size)}  {found.cid}  {found.author}  {age} ago")
+
+
+def _show_provider(provider: KnownProvider) -> None:
     how = "kept by this node" if provider.told_by is None else f"told by {provider.told_by}"
     output.data(f"{provider.peer}  announced {output.duration(provider.age)} ago, {how}")
     for address in provider.addresses:

@@ -110,7 +110,7 @@ class Gatherer:
                     await self._session.fetch(absent, self._sink, leaves=leaves)
                 self._tell_finished()
                 await batch.done.wait()
-            except Exception:
+            except Exception:  # whatever ended it: the first error of a receiver is the cause, and tells more
                 if self._error is not None:
                     raise self._error from None
                 raise
@@ -188,7 +188,7 @@ class Gatherer:
         try:
             for receiver, _ in takers:
                 receiver(block)
-        except Exception as error:
+        except Exception as error:  # a receiver may raise anything; whoever waits for the batch is told
             if self._error is None:
                 self._error = error
             raise

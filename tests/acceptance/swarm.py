@@ -56,7 +56,7 @@ def computers(star: Star, place: Path) -> list[Machine]:
     """One on each leg of the star; number 0 is the sharer's."""
     return [
         Machine(place / f"m{number}", listen=ANY_ADDRESS, prefix=star.prefix(number))
-        for number in range(len(star.names))
+        for number in range(len(star.computers))
     ]
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from stack.multiformats.cid import Cid
-from tests.acceptance.chain import Chain
 from tests.acceptance.kit import MIB, Machine, complaint, good, make_file, sha256
-from tests.acceptance.namespaces import Star, missing
+from tests.acceptance.namespaces import Chain, Star, missing
 from tests.acceptance.overhearing import heard, learned, overhearing
 
 FIND_SECONDS = 2.0
@@ -16,7 +15,10 @@ FIND_SECONDS = 2.0
 EVERYWHERE = "/ip4/0.0.0.0/tcp/0"
 NAME = "Quarterly Zebra Report.pdf"
 
-in_namespaces = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+WHY_NOT = missing()
+in_namespaces = pytest.mark.skipif(
+    WHY_NOT is not None, reason=f"NOT TESTED: finding from computer to computer; {WHY_NOT}"
+)
 
 
 def address_at(machine: Machine, host: str) -> str:

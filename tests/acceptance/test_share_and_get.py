@@ -225,7 +225,10 @@ def test_pins_blocks_archives_and_garbage_work_together(sharer: Machine, receive
     receiver.verified()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything, so nothing can be denied to it")
+@pytest.mark.skipif(
+    os.geteuid() == 0,
+    reason="NOT TESTED here, but by B19 in test_bad_sources: root may read everything",
+)
 def test_what_may_not_be_read_is_left_out_and_said(sharer: Machine) -> None:
     tree = make_tree(sharer.folder / "tree")
     (tree / "empty").chmod(0)

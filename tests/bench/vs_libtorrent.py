@@ -35,7 +35,7 @@ def torrents(python: str, star: Star, place: Path, source: Path, rate: int) -> S
     torrent = place / "file.torrent"
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run([python, str(PEER), "make", str(source), str(torrent)], check=True, timeout=60)
-    count = len(star.names)
+    count = len(star.computers)
 
     def start(number: int) -> Running:
         folder = source.parent if number == 0 else place / f"t{number}"
