@@ -1,5 +1,6 @@
 """Members one knows: those connected, and for each shard a few that can be dialled. Source: docs/announce.md, "Members"."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -36,7 +37,9 @@ class Candidate:
 
 
 class Contacts:
-    """Facts: `connected`, `disconnected`, `learn`, `forget`. Commands: `move`. Getters: `nearest`, `closer`, `in_shard`, `missing`.
+    """Facts: `connected`, `disconnected`, `learn`, `forget`. Commands: `move`.
+
+    Getters: `nearest`, `closer`, `in_shard`, `missing`, `reached`.
 
     `now` is wall-clock seconds."""
 
@@ -69,6 +72,10 @@ class Contacts:
         level = level_of(shard)
         return [peer for peer, (home, _) in self._connected.items() if shard_at(home, level) == shard]
 
+    def reached(self) -> Counter[Shard]:
+        """How many members are connected in each shard, at the level we keep contacts by."""
+        return Counter(shard_at(home, self._level) for home, _ in self._connected.values())
+
     def connected_peers(self) -> tuple[PeerId, ...]:
         """All connected members."""
         return tuple(self._connected)
@@ -83,7 +90,8 @@ class Contacts:
         return [shard for shard in every if shard not in self._known and shard != self._shard]
 
     def nearest(self, place: Home, skip: Callable[[PeerId], bool], now: float) -> list[Candidate]:
-        """Who may be asked about a place, the most likely to keep it first; connected ones and proven ones before others."""
+        """Who may be asked about a place, the most likely to keep it first; of those equally near who has failed last, connected
+        ones and then proven ones first."""
         level = self._level
         found: dict[PeerId, Candidate] = {}
         for peer, (home, group) in self._connected.items():
@@ -95,8 +103,14 @@ class Contacts:
                 found[peer] = Candidate(peer, record.home, record, record.group, False)
         candidates = list(found.values())
         self._random.shuffle(candidates)
+        score = self._reputation.score
         candidates.sort(
-            key=lambda c: (-min(common_bits(place, c.home), level), -self._reputation.score(c.peer), not c.connected)
+            key=lambda c: (
+                -min(common_bits(place, c.home), level),
+                score(c.peer) < 0,
+                not c.connected,
+                -score(c.peer),
+            )
         )
         return candidates
 

@@ -13,7 +13,7 @@ from stack.identity.peer_id import PeerId
 PAGES_MAX = 4096
 """Of one transfer: 256 MiB, more than any table holds."""
 DIALS = 2
-"""Members of our shard that are dialled at a time."""
+"""Members of our shard that are dialled at a time, and others."""
 DIAL_SECONDS = 30.0
 SYNC_SECONDS_MIN = 30.0
 """Between two comparisons, however many connect: after a partition heals, one tells both sides."""
@@ -53,8 +53,11 @@ class Membership:
         """Levels that members around us have."""
         self._transfer: _Transfer | None = None
         self._page: AskId | None = None
+        self._strangers: set[PeerId] = set()
+        """Members of our shard that have connected and were not compared with yet: after a partition they know what no one else does."""
         self._searches: set[AskId] = set()
-        self._dialling: dict[PeerId, float] = {}
+        self._dialling: dict[PeerId, tuple[Shard, float]] = {}
+        """The shard each is wanted for, and until when it may take."""
         self._leaving: dict[str, float] = {}
         """Topics of shards we had before, and when to leave them."""
         self._votes = 0
@@ -89,11 +92,13 @@ class Membership:
             if state.missing:
                 self._load(now, wall)
             else:
+                self._strangers.add(peer)
                 self._sync_at = min(self._sync_at, max(now, self._synced_at + SYNC_SECONDS_MIN))
 
     def peer_disconnected(self, peer: PeerId) -> None:
         """It cannot any more."""
         self._told.pop(peer, None)
+        self._strangers.discard(peer)
 
     def told(self, peer: PeerId, shard: Shard | None) -> None:
         """A member has said which shard it keeps."""
@@ -173,6 +178,7 @@ class Membership:
         self._votes = 0
         # What they said before is of the time before.
         self._told = {}
+        self._strangers = set()
         self._level_at = now + self._level_interval()
         self._sync_at = now + state.params.sync_interval * (0.5 + state.random.random())
         self._connect_at = self._search_at = now
@@ -242,6 +248,8 @@ class Membership:
             self._synced_at = now
             self._transfer = _Transfer(state.table.shard, compare=True)
             self._next_page(now, wall)
+        if self._strangers:
+            self._sync_at = min(self._sync_at, now + SYNC_SECONDS_MIN)
 
     def _next_page(self, now: float, wall: float) -> None:
         state, transfer = self._state, self._transfer
@@ -263,11 +271,13 @@ class Membership:
         transfer.tried.add(peer)
 
     def _source(self, transfer: _Transfer, wall: float) -> tuple[PeerId, Record | None] | None:
-        """Whom to ask: connected members first, at random."""
+        """Whom to ask: connected members first, those we have not heard yet before others, at random."""
         state = self._state
         peers = [p for p in state.contacts.connected_in(transfer.region) if p not in transfer.tried]
         if peers:
-            return state.random.sample(peers, 1)[0], None
+            chosen = state.random.sample([p for p in peers if p in self._strangers] or peers, 1)[0]
+            self._strangers.discard(chosen)
+            return chosen, None
         if transfer.compare:
             return None
         place = Home(Shard(transfer.region << LEVEL_MAX - level_of(transfer.region)))
@@ -329,25 +339,25 @@ class Membership:
     # Whom we know
 
     def _connect(self, now: float, wall: float) -> None:
-        """See to connections in our shard; learn of members of others, one shard at a time."""
+        """See to connections in our shard, and in each other one while they are few; learn of members of those, one shard at a time."""
         state = self._state
         if not state.settled or not state.is_member:
             return
         if state.missing:
             self._load(now, wall)
-        self._dialling = {peer: until for peer, until in self._dialling.items() if until > now}
-        lacking = state.params.degree - len(state.contacts.connected_in(state.table.shard)) - len(self._dialling)
-        known = [
-            record
-            for record in state.contacts.in_shard(state.table.shard, wall)
-            if not state.contacts.is_connected(record.author) and record.author not in self._dialling
-        ]
-        state.random.shuffle(known)
-        for record in known[: min(max(lacking, 0), DIALS)]:
-            self._dialling[record.author] = now + DIAL_SECONDS
-            state.effects.append(Connect(record.author, record.addresses))
+        self._dialling = {peer: each for peer, each in self._dialling.items() if each[1] > now}
+        reached = state.contacts.reached()
+        reached.update(shard for shard, _ in self._dialling.values())
+        lacking = state.params.degree - reached[state.table.shard]
+        known = self._dial(state.table.shard, min(max(lacking, 0), DIALS), now, wall)
+        every = range(1 << state.level, 2 << state.level)
+        if len(every) - 1 <= state.params.standing:
+            # Where there are few shards, lookups are not to wait for a dial.
+            unreached = [Shard(shard) for shard in every if not reached[Shard(shard)] and shard != state.table.shard]
+            for shard in state.random.sample(unreached, min(len(unreached), DIALS)):
+                self._dial(shard, 1, now, wall)
         missing = state.contacts.missing() if state.level else []
-        wanted = state.table.shard if lacking > 0 and len(known) < lacking else None
+        wanted = state.table.shard if lacking > 0 and known < lacking else None
         if missing and wanted is None:
             wanted = state.random.sample(missing, 1)[0]
         if wanted is not None and not self._searches and self._search_at <= now:
@@ -357,6 +367,19 @@ class Membership:
             place = Home(Shard(wanted << LEVEL_MAX - level_of(wanted)))
             for candidate in state.contacts.nearest(place, lambda peer: False, wall)[:1]:
                 self._searches.add(state.ask_candidate(candidate, Request(kind=Kind.MEMBERS, shard=wanted), self))
+
+    def _dial(self, shard: Shard, count: int, now: float, wall: float) -> int:
+        """Connect so many members of a shard at random. Returns how many are known that are not connected yet."""
+        state = self._state
+        known = [
+            record
+            for record in state.contacts.in_shard(shard, wall)
+            if not state.contacts.is_connected(record.author) and record.author not in self._dialling
+        ]
+        for record in state.random.sample(known, min(len(known), count)):
+            self._dialling[record.author] = (shard, now + DIAL_SECONDS)
+            state.effects.append(Connect(record.author, record.addresses))
+        return len(known)
 
     def _in_shard(self, peer: PeerId) -> bool:
         return peer in self._state.contacts.connected_in(self._state.table.shard)

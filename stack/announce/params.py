@@ -22,9 +22,10 @@ class AnnounceParams:
     update_interval: float = 30.0
     """Between two sets of records of ours, when what we announce changes: the first change goes out at once."""
 
-    split_bytes: int = 256 * KIB
-    """Load of a shard above which it is split: what a newcomer fetches, and what each of its members is sent each ttl."""
-    merge_bytes: int = 48 * KIB
+    split_bytes: int = 1024 * KIB
+    """Load of a shard above which it is split: what a newcomer fetches, and what each of its members is sent each ttl. Shards
+    that are few can all be connected (`standing`), and 1,000 nodes with 100 files each make 16."""
+    merge_bytes: int = 192 * KIB
     """Load below which two halves become one again: a fifth, so that a split is not undone by a few leaving."""
     members_min: int = 32
     """A half keeps so many members, or the shard is not split. Two of five may be dead without being forgotten yet."""
@@ -39,6 +40,9 @@ class AnnounceParams:
 
     degree: int = 6
     """Connections to members of our own shard that we see to."""
+    standing: int = 15
+    """Where there are no more other shards than this, we see to a connection in each of them: a lookup takes one round trip then,
+    and three when it has to dial first."""
     connect_interval: float = 5.0
     sync_interval: float = 300.0
     """Between two comparisons of our table with that of another member."""

@@ -81,7 +81,8 @@ def make_aged(network: Network, *, nodes: int, files: int, change: float) -> int
             latest[shard] = _latest(tables[shard], level)
         _introduce(node, author, by_shard, born, latest[shard], random)
         node.pump()
-    _wire(network, {shard: [a for a in each if a.number < nodes] for shard, each in by_shard.items()}, random)
+    present = {shard: [a.number for a in each if a.number < nodes] for shard, each in by_shard.items()}
+    _wire(network, {shard: numbers for shard, numbers in present.items() if numbers}, random)
     return len(gone)
 
 
@@ -221,17 +222,20 @@ def _latest(table: Table, level: int) -> dict[Shard, list[tuple[bytes, Record]]]
     return found
 
 
-def _wire(network: Network, members: dict[Shard, list[Author]], random: Random) -> None:
-    """Connections within each shard, and three that each node has begun with."""
+def _wire(network: Network, members: dict[Shard, list[int]], random: Random) -> None:
+    """Connections within each shard, into others where a node sees to those, and three that each node has begun with."""
     degree = network.params.degree
-    for each in members.values():
-        numbers = [author.number for author in each]
+    standing = len(members) - 1 <= network.params.standing
+    for numbers in members.values():
         for number in numbers:
             for other in random.sample(numbers, len(numbers)):
                 if len(network.links[number]) >= degree:
                     break
                 network.connect(number, other)
-    numbers = [author.number for each in members.values() for author in each]
-    for number in sorted(numbers):
-        for other in random.sample(numbers, 3):
+    every = [number for numbers in members.values() for number in numbers]
+    for number in sorted(every):
+        for other in random.sample(every, 3):
             network.connect(number, other)
+        for numbers in members.values() if standing else ():
+            if network.links[number].keys().isdisjoint(numbers):
+                network.connect(number, random.choice(numbers))

@@ -51,6 +51,8 @@ from stack.testing.sim.codec import RpcCodec
 from stack.testing.simnet import Link, SimNet
 from stack.trace import TraceEvent
 
+CONNECTION_BYTES = 2400
+"""What each end sends until it knows the other: handshakes, identify, subscriptions; seen between two daemons."""
 WALL = 1_800_000_000.0
 """Wall-clock time when the simulated clock is 0."""
 VERDICTS = {
@@ -354,6 +356,7 @@ class Network:
             return
         self.links[dialler][other] = None
         self.links[other][dialler] = None
+        self.bytes["connections"] = self.bytes.get("connections", 0) + 2 * CONNECTION_BYTES
         self.nodes[dialler].connected(other, True)
         self.nodes[other].connected(dialler, False)
 

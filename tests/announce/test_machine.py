@@ -194,6 +194,30 @@ def test_an_answer_about_another_part_is_no_answer() -> None:
     lab.machine._membership._sync(lab.now, NOW)
 
 
+def test_tables_are_compared_first_with_those_who_have_connected_since() -> None:
+    lab = Lab()
+    lab.settle()
+    for number in range(1, 9):
+        lab.connect(number)
+    compared = []
+    for _ in range(8):
+        lab.at(lab.now + 30)
+        [ask] = lab.asks(Kind.PAGE)
+        # Meanwhile nobody else is asked, though there would be somebody.
+        lab.at(lab.now + 30)
+        assert lab.asks(Kind.PAGE) == []
+        compared.append(ask.peer)
+        lab.answer(ask, Response(shard=WHOLE))
+    assert sorted(compared) == sorted(map(peer_of, range(1, 9)))
+    # Then there is nothing to hurry for.
+    lab.at(lab.now + 31)
+    assert lab.asks(Kind.PAGE) == []
+    lab.connect(9)
+    lab.machine.peer_disconnected(peer_of(9))
+    lab.at(lab.now + 1)
+    assert peer_of(9) not in [ask.peer for ask in lab.asks(Kind.PAGE)]
+
+
 def test_comparing_waits_for_a_page_that_is_under_way() -> None:
     lab = Lab()
     lab.connect(1)
@@ -282,6 +306,37 @@ def test_members_of_our_shard_are_dialled_until_there_are_enough() -> None:
     assert len(dials) == 2 and all(dial.addresses for dial in dials)
     lab.machine.dial_failed(dials[0].peer)
     lab.connect(next(n for n in range(1, 8) if peer_of(n) == dials[1].peer))
+    lab.at(lab.now + 6)
+    assert len([effect for effect in lab.drain() if isinstance(effect, Connect)]) == 1
+
+
+def test_one_member_of_each_other_shard_is_dialled_where_shards_are_few() -> None:
+    lab = Lab(degree=1)
+    lab.settle()
+    membership, contacts = lab.machine._membership, lab.machine._state.contacts
+    for number in range(1, 40):
+        data = record_bytes(number, shard=home_of_peer(peer_of(number)))
+        lab.machine.receive_gossip(topic_of(WHOLE), data, peer_of(90), lab.now, NOW + lab.now)
+    membership._move(lab.machine._state.home_shard(2), lab.now, NOW + lab.now)
+    dialled: list[PeerId] = []
+    for _ in range(4):
+        lab.at(lab.now + 6)
+        fresh = [effect.peer for effect in lab.drain() if isinstance(effect, Connect)]
+        assert len(fresh) <= 2 + 2
+        dialled += fresh
+        for peer in fresh:
+            lab.connect(next(number for number in range(1, 40) if peer_of(number) == peer))
+    assert sorted(contacts.reached().items()) == [(shard, 1) for shard in range(4, 8)]
+    assert len(dialled) == 4
+
+
+def test_no_connections_are_kept_in_other_shards_where_they_are_many() -> None:
+    lab = Lab(degree=1, standing=2)
+    lab.settle()
+    for number in range(1, 40):
+        data = record_bytes(number, shard=home_of_peer(peer_of(number)))
+        lab.machine.receive_gossip(topic_of(WHOLE), data, peer_of(90), lab.now, NOW + lab.now)
+    lab.machine._membership._move(lab.machine._state.home_shard(2), lab.now, NOW + lab.now)
     lab.at(lab.now + 6)
     assert len([effect for effect in lab.drain() if isinstance(effect, Connect)]) == 1
 

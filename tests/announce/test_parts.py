@@ -294,6 +294,10 @@ def test_connected_members_come_first_and_those_that_failed_last() -> None:
     assert (order[0].record, order[0].group, order[0].connected) == (None, "g", True)
     assert known.connected_peers() == (peer_of(3),) and known.is_connected(peer_of(3))
     assert peer_of(1) not in [decode_record(d).author for d in known.closer(Home(Shard(1 << 16)), 6, NOW)]
+    # Who is connected answers sooner than who has proven itself but would have to be dialled.
+    known._reputation.delivered(peer_of(2))
+    again = known.nearest(Home(Shard(1 << 16)), lambda peer: False, NOW)
+    assert [candidate.peer for candidate in again] == [peer_of(3), peer_of(2), peer_of(1)]
     known.disconnected(peer_of(3))
     assert not known.is_connected(peer_of(3))
     assert known.nearest(Home(Shard(1 << 16)), lambda peer: True, NOW) == []
@@ -402,7 +406,7 @@ def test_a_budget_fills_again_with_time() -> None:
     [
         {"ttl_first": 10},
         {"ttl": 100_000},
-        {"merge_bytes": 200 * 1024},
+        {"merge_bytes": 600 * 1024},
         {"members_few": 32},
         {"refresh_jitter": 1.0},
         {"level_jitter": -0.1},

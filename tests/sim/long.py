@@ -1,6 +1,7 @@
-"""The scenarios at their full sizes, for `tox -e sim`: `python -m tests.sim.long [short|long] [OUT]`, a JSON line for each run.
+"""The scenarios at their full sizes, for `tox -e sim`: `python -m tests.sim.long [short|long] [OUT] [resume]`, a JSON line for each run.
 
-`short` is what the page docs/simulation.md shows unless it says otherwise: some minutes on one core. `long` takes hours.
+`short` is what the page docs/simulation.md shows unless it says otherwise: some minutes on one core. `long` takes hours; with
+`resume`, runs whose lines are in OUT already are not made again.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ FIGURES = Path(__file__).parents[2] / "docs" / "simulation" / "figures.jsonl"
 AGED_10_000 = {"nodes": 10_000, "seed": 1, "aged": True, "warm": 10.0, "seconds": 30.0, "each_second": 5.0}
 """Nine minutes of one core and 11 GB: 210 s for making the network, 6 to 9 s for each simulated second."""
 
-MINUTES = {"steady": 0.7, "churn": 0.7, "partition": 0.6, "attack": 3.0, "liars": 0.3, "lying": 2.0, "lookups": 1.5}
+MINUTES = {"steady": 0.7, "churn": 0.7, "partition": 0.6, "attack": 2.0, "liars": 0.3, "lying": 2.0, "lookups": 1.5}
 """Of one core, for 1,000 nodes, seen: from these the estimate at the beginning. Ten times the nodes take ten times as long."""
 
 Task = tuple[str, Callable[..., object], dict[str, object]]
@@ -52,7 +53,7 @@ def long() -> Iterator[Task]:
         yield "churn", gossip.churn, {"nodes": 1000, "seed": seed, "seconds": 60}
         yield "partition", gossip.partition, {"nodes": 1000, "seed": seed}
         for kind in Attack:
-            options = {"kind": kind, "honest": 200, "seed": seed, "ratio": _ratio(kind), "seconds": 60}
+            options = {"kind": kind, "honest": 200, "seed": seed, "ratio": _ratio(kind), "seconds": 30}
             yield "attack", attacks.attack, options
         for honest in (1, 4, 16):
             yield "liars", swarm.lying_providers, {"fetches": 50, "seed": seed, "nodes": 1000, "honest_named": honest}
@@ -61,7 +62,7 @@ def long() -> Iterator[Task]:
     yield "steady", gossip.steady, {"nodes": 10_000, "seed": 1, "seconds": 60}
     yield "churn", gossip.churn, {"nodes": 10_000, "seed": 1, "seconds": 30}
     for kind in (Attack.SYBIL, Attack.ECLIPSE, Attack.COLD_BOOT):
-        yield "attack", attacks.attack, {"kind": kind, "honest": 2000, "seed": 1, "seconds": 60}
+        yield "attack", attacks.attack, {"kind": kind, "honest": 2000, "seed": 1, "seconds": 30}
     yield "lookups", announcing.lookups, AGED_10_000
     for receivers in (1, 8, 32):
         yield "crowd", swarm.flash_crowd, {"receivers": receivers, "seed": 1, "leaves": 64}
@@ -88,35 +89,48 @@ def minutes(task: Task) -> float:
     return MINUTES.get(name, 0.1) * max(size / (200 if name == "attack" else 1000), 0.1)
 
 
+def asked(task: Task) -> dict[str, object]:
+    """What tells a run from others, as its line has it."""
+    return {"scenario": task[0], "asked": {key: str(value) for key, value in task[2].items()}}
+
+
 def run(task: Task) -> dict[str, object]:
-    """One run: its figures, what it was asked, and how long the processor worked for it."""
-    name, scenario, options = task
+    """One run: what it was asked, how long the processor worked for it, its figures."""
+    _, scenario, options = task
     began = process_time()
     result = scenario(**options)
     assert dataclasses.is_dataclass(result) and not isinstance(result, type)
-    return {"scenario": name, "cpu_seconds": round(process_time() - began, 1), **dataclasses.asdict(result)}
+    return {**asked(task), "cpu_seconds": round(process_time() - began, 1), **dataclasses.asdict(result)}
 
 
-def main(plan: str = "long", out: str = str(FIGURES)) -> None:
+def main(plan: str = "long", out: str = str(FIGURES), resume: str = "") -> None:
     """Runs as many at a time as there are processors; lines are in the order of the plan."""
     tasks = list({"short": short, "long": long}[plan]())
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    again: set[str] = set()
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines() if resume and path.exists() else []
+    made = [json.loads(line) for line in lines]
+    for line in made:
+        # Runs that are asked for several times have several lines.
+        task = next((each for each in tasks if asked(each) == {key: line[key] for key in ("scenario", "asked")}), None)
+        if task is not None:
+            tasks.remove(task)
+    again = {str(line["trace"]) for line in made if line["scenario"] == "again"}
     jobs = int(os.environ.get("STACK_SIM_JOBS", os.cpu_count() or 1))
     estimate = sum(map(minutes, tasks))
     print(f"{len(tasks)} runs, about {estimate:.0f} minutes of one core, {jobs} at a time", file=sys.stderr)
     done = 0.0
     with (
         ProcessPoolExecutor(jobs) as pool,
-        open(out, "w") as file,
+        path.open("a" if resume else "w") as file,
     ):
         for task, figures in zip(tasks, pool.map(run, tasks), strict=True):
             done += minutes(task)
-            named = {key: value for key, value in task[2].items() if key != "parameters"}
             file.write(json.dumps(figures) + "\n")
             file.flush()
+            named = json.dumps(figures["asked"])
             print(f"{done / estimate:4.0%} {task[0]} {named} {figures['cpu_seconds']} s", file=sys.stderr)
-            if figures["scenario"] == "again":
+            if task[0] == "again":
                 again.add(str(figures["trace"]))
     if len(again) > 1:
         sys.exit("the same seed gave different traces")
