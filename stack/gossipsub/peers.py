@@ -1,8 +1,13 @@
 """What is known of one connected peer. Compared and hashed by identity: tables keyed by it cost no call into Python."""
 
+from stack.errors import LimitExceeded
 from stack.gossipsub.messages import WITH_IDONTWANT, WITH_MESH, WITH_PX
 from stack.gossipsub.scoring import PeerStats
 from stack.identity.peer_id import PeerId
+from stack.sansio.budget import Resource, Scope
+
+TOPIC_OVERHEAD_BYTES = 400
+"""What a subscription takes beside the name: entries in two tables, and a table when the peer is the first in the topic."""
 
 
 class Peer:
@@ -12,6 +17,7 @@ class Peer:
         "asked",
         "connected",
         "direct",
+        "held",
         "id",
         "idontwant_count",
         "ihave_count",
@@ -30,7 +36,9 @@ class Peer:
         "unwanted",
     )
 
-    def __init__(self, peer: PeerId, protocol: str, *, outbound: bool, direct: bool, stats: PeerStats) -> None:
+    def __init__(
+        self, peer: PeerId, protocol: str, *, outbound: bool, direct: bool, stats: PeerStats, budget: Scope
+    ) -> None:
         self.id = peer
         self.raw_id = bytes(peer)
         self.protocol = protocol
@@ -42,6 +50,8 @@ class Peer:
         self.stats = stats
         self.connected = True
         self.topics: dict[str, None] = {}
+        self.held = budget.reserve(Resource.BYTES, 0)
+        """For its topics."""
         self.mesh_count = 0
         """Meshes it is in."""
         self.pending = 0
@@ -58,6 +68,20 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.id} {self.protocol}, in {self.mesh_count} meshes>"
+
+    def join(self, topic: str) -> bool:
+        """It is in a topic more, if its budget allows that."""
+        try:
+            self.held.grow(TOPIC_OVERHEAD_BYTES + len(topic))
+        except LimitExceeded:
+            return False
+        self.topics[topic] = None
+        return True
+
+    def leave(self, topic: str) -> None:
+        """It is in a topic less."""
+        del self.topics[topic]
+        self.held.shrink(TOPIC_OVERHEAD_BYTES + len(topic))
 
     def reset_counters(self) -> None:
         """A heartbeat has passed."""

@@ -50,6 +50,7 @@ from stack.gossipsub.validation import PendingMessages
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import open_peer_record
 from stack.multiformats.multiaddr import Multiaddr
+from stack.sansio.budget import Scope
 from stack.sansio.interfaces import Randomness
 from stack.trace import Trace
 
@@ -142,17 +143,20 @@ class Gossipsub:
     # Facts
 
     def peer_connected(
-        self, peer: PeerId, protocol: str, outbound: bool, address_group: str | None, now: float
+        self, peer: PeerId, protocol: str, outbound: bool, address_group: str | None, now: float, budget: Scope
     ) -> None:
         """A peer can be sent to, by one of `PROTOCOLS`. `outbound`: we dialled it. `address_group`: what counts as one
-        place for P6 (its IPv4 address or IPv6 /64); None is no place (loopback). A peer that is known is ignored."""
+        place for P6 (its IPv4 address or IPv6 /64); None is no place (loopback). A peer that is known is ignored.
+        Its subscriptions are drawn from `budget`."""
         if protocol not in PROTOCOLS:
             raise LocalProtocolError(f"{protocol} is no protocol of gossipsub")
         state = self._state
         if peer in state.peers:
             return
         stats = state.scores.connected(peer, address_group)
-        added = state.peers[peer] = Peer(peer, protocol, outbound=outbound, direct=peer in self._direct, stats=stats)
+        direct = peer in self._direct
+        added = Peer(peer, protocol, outbound=outbound, direct=direct, stats=stats, budget=budget)
+        state.peers[peer] = added
         if state.trace is not None:
             state.trace(PeerAdded(peer=peer, protocol=protocol))
         for topics in pack(self.topics, topic_size, self._params.rpc_bytes):
@@ -181,6 +185,7 @@ class Gossipsub:
         for topic in gone.topics:
             self._take_out(gone, topic)
         gone.topics.clear()
+        gone.held.release()
         self._mesh.peer_gone(gone)
         self._fanout.peer_gone(gone)
         self._gossip.peer_gone(gone)
@@ -338,14 +343,13 @@ class Gossipsub:
         for joined, topic in subscriptions:
             if not joined:
                 if topic in peer.topics:
-                    del peer.topics[topic]
+                    peer.leave(topic)
                     self._take_out(peer, topic)
                     self._mesh.peer_left(peer, topic)
                     self._fanout.peer_left(peer, topic)
                     if state.trace is not None:
                         state.trace(PeerUnsubscribed(peer=peer.id, topic=topic))
-            elif topic not in peer.topics and len(peer.topics) < self._params.topics_per_peer:
-                peer.topics[topic] = None
+            elif topic not in peer.topics and len(peer.topics) < self._params.topics_per_peer and peer.join(topic):
                 state.topics.setdefault(topic, {})[peer] = None
                 if state.trace is not None:
                     state.trace(PeerSubscribed(peer=peer.id, topic=topic))

@@ -224,7 +224,7 @@ class PubSub:
         """See Hub."""
         outbound, group = place_of(link.peer, self._host.connections())
         now = anyio.current_time()
-        self._machine.peer_connected(link.peer, protocol, outbound, group, now)
+        self._machine.peer_connected(link.peer, protocol, outbound, group, now, self._host.peer_budget(link.peer))
         if link.topics and link.peer in self._inbound:
             # Only our stream was renewed: on its own the peer does not tell again what it is in.
             self._machine.receive_rpc(link.peer, Rpc(subscriptions=tuple((True, t) for t in link.topics)), now)

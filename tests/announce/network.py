@@ -48,6 +48,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.budget import Scope
 from stack.testing.sim.codec import RpcCodec
+from stack.testing.sim.gossip import UNLIMITED
 from stack.testing.simnet import Link, SimNet
 from stack.trace import TraceEvent
 
@@ -192,7 +193,7 @@ class Node:
         self.network.send(self.number, sender, ("response", id, data), len(data) + 60, "answers")
 
     def connected(self, other: int, outbound: bool) -> None:
-        self.router.peer_connected(peer_of(other), PROTOCOL_1_2, outbound, f"{other}", self.now)
+        self.router.peer_connected(peer_of(other), PROTOCOL_1_2, outbound, f"{other}", self.now, UNLIMITED)
         if self.network.nodes[other].is_member:
             self.machine.peer_connected(peer_of(other), f"1.{other >> 8}.{other & 255}.0/24", self.now, self.wall)
         self.pump()

@@ -12,6 +12,7 @@ from stack.gossipsub.params import GossipsubParams, PeerScoreParams, PeerScoreTh
 from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.signing import Author
 from stack.identity.peer_id import PeerId
+from stack.sansio.budget import Scope
 from stack.trace import TraceEvent
 
 TOPIC = "topic"
@@ -58,6 +59,7 @@ class Lab:
         self.params = params if params is not None else GossipsubParams()
         self.machine = Gossipsub(US, random=Random(seed), now=0.0, params=self.params, **options)
         self.effects: list[Effect] = []
+        self.budget = Scope("peers", {})
         if subscribe:
             self.machine.subscribe(TOPIC, self.now)
             self.drain()
@@ -80,7 +82,7 @@ class Lab:
     ) -> None:
         """Peers connect and tell what they are in."""
         for number in numbers:
-            self.machine.peer_connected(peer_id(number), protocol, outbound, group, self.now)
+            self.machine.peer_connected(peer_id(number), protocol, outbound, group, self.now, self.budget)
             self.rpc(number, Rpc(subscriptions=tuple((True, topic) for topic in topics)))
         self.drain()
 

@@ -13,6 +13,7 @@ from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.signing import Author
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
+from stack.testing.sim.gossip import UNLIMITED
 from stack.testing.simnet import Link, SimNet
 
 TOPIC = "topic"
@@ -74,7 +75,7 @@ class Node:
         self.pump()
 
     def connected(self, other: int, protocol: str, outbound: bool, group: str | None) -> None:
-        self.machine.peer_connected(node_id(other), protocol, outbound, group, self.network.net.now)
+        self.machine.peer_connected(node_id(other), protocol, outbound, group, self.network.net.now, UNLIMITED)
         self.pump()
 
     def disconnected(self, other: int) -> None:

@@ -130,7 +130,7 @@ def test_A38_topics_of_peers_that_come_and_go_leave_no_state() -> None:
     before = table_sizes(lab)
     topics = [(True, str(number)) for number in range(15_000)]
     for round_ in range(1000):
-        lab.machine.peer_connected(peer_id(ATTACKER), "/meshsub/1.2.0", False, None, lab.now)
+        lab.machine.peer_connected(peer_id(ATTACKER), "/meshsub/1.2.0", False, None, lab.now, lab.budget)
         lab.rpc(ATTACKER, Rpc(subscriptions=tuple(topics[10 * round_ : 10 * round_ + 5000])))
         assert table_sizes(lab)["topics"] == 100
         lab.disconnect(ATTACKER)

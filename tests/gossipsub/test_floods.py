@@ -222,7 +222,7 @@ def test_identities_that_come_and_go_leave_a_bounded_number_of_scores() -> None:
 
     def attack() -> None:
         for at, peer in enumerate(islice(cycle(everyone), 2500)):
-            lab.machine.peer_connected(peer, PROTOCOL_1_2, False, f"/ip4/9.9.9.{at % PLACES}", lab.now)
+            lab.machine.peer_connected(peer, PROTOCOL_1_2, False, f"/ip4/9.9.9.{at % PLACES}", lab.now, lab.budget)
             lab.machine.peer_record(peer, bytes(2000))
             lab.machine.receive_rpc(peer, rpc, lab.now)
             lab.machine.receive_rpc(peer, Rpc(publish=(message(at),)), lab.now)

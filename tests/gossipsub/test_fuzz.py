@@ -93,7 +93,9 @@ class Fuzz:
         number = self.anybody()
         protocol = self.random.choice(PROTOCOLS)
         group = self.random.choice([None, "192.0.2.1", "192.0.2.2"])
-        self.lab.machine.peer_connected(peer_id(number), protocol, self.random.random() < 0.3, group, self.lab.now)
+        self.lab.machine.peer_connected(
+            peer_id(number), protocol, self.random.random() < 0.3, group, self.lab.now, self.lab.budget
+        )
         self.connected.setdefault(number, protocol)
         if self.random.random() < 0.2:
             self.lab.machine.peer_record(peer_id(number), b"record" * 100)

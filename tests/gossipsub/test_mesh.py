@@ -319,7 +319,7 @@ def test_peers_are_told_what_we_are_in_when_they_connect() -> None:
     lab = Lab()
     lab.machine.subscribe("other", 0)
     lab.drain()
-    lab.machine.peer_connected(peer_id(1), PROTOCOL_1_1, False, None, 0)
+    lab.machine.peer_connected(peer_id(1), PROTOCOL_1_1, False, None, 0, lab.budget)
     assert to(lab.drain(), 1) == [Rpc(subscriptions=((True, TOPIC), (True, "other")))]
 
 
@@ -329,7 +329,7 @@ def test_many_topics_are_told_in_rpcs_that_everybody_takes() -> None:
     for name in names:
         lab.machine.subscribe(name, 0)
     lab.drain()
-    lab.machine.peer_connected(peer_id(1), PROTOCOL_1_1, False, None, 0)
+    lab.machine.peer_connected(peer_id(1), PROTOCOL_1_1, False, None, 0, lab.budget)
     told = to(lab.drain(), 1)
     assert [topic for rpc in told for _, topic in rpc.subscriptions] == [TOPIC, *names]
     assert len(told) > 1

@@ -24,6 +24,7 @@ from stack.gossipsub.messages import PROTOCOL_FLOODSUB, RPC_BYTES_MAX, Message, 
 from stack.gossipsub.params import GossipsubParams
 from stack.gossipsub.signing import UNSIGNED, data_hash
 from stack.multiformats.multiaddr import Multiaddr
+from stack.sansio.budget import Resource, Scope
 from tests.gossipsub.lab import SCORED, TOPIC, US, Lab, id_of, message, of_kind, peer_id, receivers, to
 
 ADDRESS = Multiaddr.parse("/ip4/192.0.2.1/tcp/4001")
@@ -75,8 +76,9 @@ def test_without_a_trace_everything_works_as_well() -> None:
 
 
 def test_an_unknown_protocol_is_our_callers_fault() -> None:
+    lab = Lab()
     with pytest.raises(LocalProtocolError, match="meshsub/9"):
-        Lab().machine.peer_connected(peer_id(1), "/meshsub/9.0.0", False, None, 0)
+        lab.machine.peer_connected(peer_id(1), "/meshsub/9.0.0", False, None, 0, lab.budget)
 
 
 def test_facts_of_unknown_peers_and_second_connections_are_ignored() -> None:
@@ -84,7 +86,7 @@ def test_facts_of_unknown_peers_and_second_connections_are_ignored() -> None:
     assert lab.rpc(1, Rpc(subscriptions=((True, TOPIC),))) == []
     lab.disconnect(1)
     lab.connect(1)
-    lab.machine.peer_connected(peer_id(1), PROTOCOL_FLOODSUB, True, None, 0)
+    lab.machine.peer_connected(peer_id(1), PROTOCOL_FLOODSUB, True, None, 0, lab.budget)
     assert lab.drain() == []
     assert lab.mesh() == {1}
     lab.machine.peer_fell_silent(peer_id(2))
@@ -253,3 +255,19 @@ def test_the_same_facts_and_seed_give_the_same_effects() -> None:
         return list(lab.effects)
 
     assert run() == run()
+
+
+def test_A38_what_peers_subscribe_to_is_drawn_from_their_budget() -> None:
+    lab = Lab()
+    lab.budget = Scope("peers", {Resource.BYTES: 50_000})
+    many = tuple((True, f"{number:03}" + "x" * 1021) for number in range(100))
+    lab.connect(1, topics=())
+    lab.rpc(1, Rpc(subscriptions=many))
+    held = lab.machine.topics_of(peer_id(1))
+    assert 20 < len(held) < 50_000 // 1024
+    used = lab.budget.used(Resource.BYTES)
+    assert 49_000 - 1424 < used <= 50_000
+    lab.rpc(1, Rpc(subscriptions=((False, held[0]),)))
+    assert lab.budget.used(Resource.BYTES) == used * (len(held) - 1) // len(held)
+    lab.disconnect(1)
+    assert lab.budget.used(Resource.BYTES) == 0

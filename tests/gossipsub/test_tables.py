@@ -16,11 +16,19 @@ from stack.gossipsub.params import GossipsubParams
 from stack.gossipsub.peers import Peer
 from stack.gossipsub.scoring import PeerStats
 from stack.gossipsub.validation import PendingMessages
+from stack.sansio.budget import Scope
 from tests.gossipsub.lab import id_of, message, peer_id
 
 
 def peer(number: int) -> Peer:
-    return Peer(peer_id(number), PROTOCOL_1_2, outbound=False, direct=False, stats=PeerStats(None))
+    return Peer(
+        peer_id(number),
+        PROTOCOL_1_2,
+        outbound=False,
+        direct=False,
+        stats=PeerStats(None),
+        budget=Scope("peer", {}),
+    )
 
 
 def test_a_peer_tells_what_it_is_but_not_all() -> None:

@@ -14,6 +14,7 @@ from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.signing import Author
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
+from stack.sansio.budget import Scope
 from stack.testing.sim.codec import RpcCodec
 from stack.testing.sim.trace import RunTrace
 from stack.testing.simnet import Link, SimNet
@@ -22,6 +23,8 @@ TOPIC = "topic"
 GOOD_SIGNATURE = b"\x01" * 64
 BAD_SIGNATURE = b"\xff" * 64
 """What the stub of a signature check takes, and what it refuses: signing 1,000 nodes' messages would be all the work there is."""
+UNLIMITED = Scope("peers", {})
+"""Budgets are not what is simulated."""
 
 _ID_PREFIX = b"\x00\x24\x08\x01\x12\x20"
 """The identity multihash of an ed25519 key: 38 bytes, as most peer ids."""
@@ -109,7 +112,9 @@ class GossipNode:
 
     def connected(self, other: Party, outbound: bool) -> None:
         """There is a connection."""
-        self.machine.peer_connected(peer_of(other.number), PROTOCOL_1_2, outbound, other.group, self.world.net.now)
+        self.machine.peer_connected(
+            peer_of(other.number), PROTOCOL_1_2, outbound, other.group, self.world.net.now, UNLIMITED
+        )
         self.drain()
 
     def disconnected(self, other: int) -> None:
