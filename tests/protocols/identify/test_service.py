@@ -168,7 +168,7 @@ async def test_A32_a_push_that_never_ends_is_given_up(monkeypatch: pytest.Monkey
 
 
 async def test_a_peer_that_does_not_answer_stays_unidentified(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.02)
+    monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.3)
     async with hosts(2) as [a, b]:
         asked = anyio.Event()
 
