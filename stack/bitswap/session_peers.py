@@ -78,14 +78,16 @@ class SessionPeers:
     def dial(self, now: float) -> list[PeerId]:
         """Whom to connect now; they are being dialled from now on. Who has not been tried comes first.
 
-        A session that starves tries more at a time, but does not dial strangers who have failed any faster than others do.
+        A session that starves tries more at a time, but dials those who have failed no faster than others do.
         """
         wanted = [peer for peer in self._peers.values() if peer.state is PeerState.KNOWN and now >= peer.rest_until]
         if not wanted:
             return []
         wanted.sort(key=lambda peer: peer.rest)
         starved = self.starved
-        places = self._parameters.peers_max - sum(self._holds_place(peer, now, starved) for peer in self._peers.values())
+        places = self._parameters.peers_max - sum(
+            self._holds_place(peer, now, starved) for peer in self._peers.values()
+        )
         under_way = sum(peer.state is PeerState.DIALLING and now < peer.rest_until for peer in self._peers.values())
         chosen: list[PeerId] = []
         for peer in wanted[: max(places, 0)]:
