@@ -12,9 +12,10 @@ from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
-from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant, SizeEstimate
+from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
 from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import RANK_INTERVAL, WINDOW_PART, WantPool
+from stack.bitswap.size_estimate import SizeEstimate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
@@ -280,7 +281,7 @@ class SessionMachine:
         ahead = min(self._parameters.window_together, self._sizes.expected * self._sequence // WINDOW_PART)
         least = ahead // max(1, sum(peer.full and not peer.poor for peer in self._peers.ready()))
         together = self._parameters.together_max - sum(peer.outstanding_bytes for peer in self._peers.values())
-        for peer in sorted(self._peers.ready(), key=lambda peer: (peer.poor, peer.full, -(peer.rate or float("inf")))):
+        for peer in self._peers.in_turn():
             if not peer.full:
                 self._probe(peer)
             room, count = peer.room(now, least if peer.full else 0)
@@ -295,7 +296,7 @@ class SessionMachine:
                 idle.append(peer)
         if self._endgame and not self._pool.queued:
             self._endgame = False
-            for peer in idle:
+            for peer in sorted(idle, key=lambda peer: (not peer.blocks, peer.misses)):
                 self._ask(peer, wants_to_duplicate(peer, self._peers.values(), self._sizes.expected, now), now)
 
     def _rank(self, now: float) -> None:
@@ -375,6 +376,7 @@ class SessionMachine:
         self._dirty = True
 
     def _reopen(self, want: SessionWant, now: float) -> None:
+        want.failures += 1
         if want.askers:
             return
         self._pool.reopen(want)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stack.bitswap.interfaces import PeerReport
-from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
@@ -75,7 +74,10 @@ class SessionParameters:
     peers_max: int = 64
     """Providers that are connected at a time; the swarm protocol names 20 at a time. Who was of no use does not count."""
     dials: int = 8
-    """Connection attempts at a time."""
+    dials_starved: int = 32
+    dial_patience: float = 1.0
+    """Connection attempts at a time, and of peers not tried yet while nobody brings anything. Who takes longer than the last to
+    answer no longer counts: where nobody answers, 5 s of TCP are then 160 attempts of the 256 that a host makes at a time."""
     broadcast_peers: int = 32
     broadcast_wants: int = 4
     """To whom, and for how many wants, WANT_HAVE is sent while no provider is known."""
@@ -98,7 +100,20 @@ class PeerState(Enum):
 class SessionWant:
     """A block the session still needs."""
 
-    __slots__ = ("askers", "cid", "done", "holders", "lacks", "leaf", "multihash", "open", "rank", "rarity", "told")
+    __slots__ = (
+        "askers",
+        "cid",
+        "done",
+        "failures",
+        "holders",
+        "lacks",
+        "leaf",
+        "multihash",
+        "open",
+        "rank",
+        "rarity",
+        "told",
+    )
 
     def __init__(self, cid: Cid, leaf: int | None, rank: float) -> None:
         self.cid = cid
@@ -116,6 +131,8 @@ class SessionWant:
         self.told: dict[SessionPeer, None] = {}
         """Peers on whose wantlist it stands, also those that said DONT_HAVE or stalled."""
         self.lacks: set[SessionPeer] = set()
+        self.failures = 0
+        """How many times somebody who owed it has not brought it."""
         self.holders: set[SessionPeer] = set()
 
 
@@ -172,6 +189,7 @@ class SessionPeer:
         self.stalled = False
         self.rest = 0.0
         self.rest_until = 0.0
+        """Left alone until then; of one that is being dialled: until when it counts as such."""
         self.probes: set[SessionWant] = set()
         """Wants for which it has been asked for HAVE, whatever it has said."""
         self.probed = -1
@@ -370,24 +388,3 @@ class SessionPeer:
             stalled=self.stalled,
             dropped=self.dropped,
         )
-
-
-class SizeEstimate:
-    """What to reckon a block with: up at once, down slowly.
-
-    A DAG starts with small nodes; leaves reckoned as such would all be asked for at once, from the first peer that is there.
-    """
-
-    __slots__ = ("_average",)
-
-    def __init__(self, guess: int) -> None:
-        self._average = float(guess)
-
-    def count(self, size: int) -> None:
-        """A block came."""
-        self._average = max(float(size), 0.9 * self._average + 0.1 * size)
-
-    @property
-    def expected(self) -> int:
-        """Bytes of the next one, at most what a block may have."""
-        return max(1, min(int(self._average), BLOCK_SIZE_MAX))

@@ -1,6 +1,7 @@
 """The peers of one session: who is known, who can be asked, who is to be connected. Pure."""
 
 from collections.abc import Collection, Iterator
+from math import inf
 
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
 from stack.identity.peer_id import PeerId
@@ -11,7 +12,7 @@ KNOWN_FACTOR = 4
 
 
 class SessionPeers:
-    """Getters: `get`, `values`, `ready`, `ranges`, `to_leave_to_others`, `providers`. Commands: `add`, `dial`."""
+    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `to_leave_to_others`, `providers`, `starved`. Commands: `add`, `dial`."""
 
     __slots__ = ("_parameters", "_peers")
 
@@ -33,6 +34,14 @@ class SessionPeers:
     def ready(self) -> Iterator[SessionPeer]:
         """Those that can be asked."""
         return (peer for peer in self._peers.values() if peer.state is PeerState.READY)
+
+    def in_turn(self) -> list[SessionPeer]:
+        """Those that can be asked, in the order in which they take wants; who has brought nothing and refused is behind who brings."""
+
+        def turn(peer: SessionPeer) -> tuple[bool, bool, float, int]:
+            return peer.poor, peer.full, -(peer.rate or (0.0 if peer.misses else inf)), peer.misses
+
+        return sorted(self.ready(), key=turn)
 
     def ranges(self) -> list[LeafRanges]:
         """What those have who say so and can be asked."""
@@ -61,16 +70,41 @@ class SessionPeers:
         self._peers[peer] = SessionPeer(peer, self._parameters, full=full)
         return self._peers[peer]
 
+    @property
+    def starved(self) -> bool:
+        """Nobody who can be asked has brought anything, or brings more: whoever has it is still to be found."""
+        return not any(peer.blocks and not peer.poor for peer in self.ready())
+
     def dial(self, now: float) -> list[PeerId]:
-        """Whom to connect now; they are being dialled from now on. Who has not been tried comes first."""
-        dialling = sum(peer.state is PeerState.DIALLING for peer in self._peers.values())
-        useful = sum(not peer.useless for peer in self.ready())
-        room = min(self._parameters.dials - dialling, self._parameters.peers_max - dialling - useful)
+        """Whom to connect now; they are being dialled from now on. Who has not been tried comes first.
+
+        A session that starves tries more at a time, but dials those who have failed no faster than others do.
+        """
         wanted = [peer for peer in self._peers.values() if peer.state is PeerState.KNOWN and now >= peer.rest_until]
+        if not wanted:
+            return []
         wanted.sort(key=lambda peer: peer.rest)
-        for peer in wanted[: max(room, 0)]:
+        starved = self.starved
+        places = self._parameters.peers_max - sum(
+            self._holds_place(peer, now, starved) for peer in self._peers.values()
+        )
+        under_way = sum(peer.state is PeerState.DIALLING and now < peer.rest_until for peer in self._peers.values())
+        chosen: list[PeerId] = []
+        for peer in wanted[: max(places, 0)]:
+            if under_way >= (self._parameters.dials_starved if starved and not peer.rest else self._parameters.dials):
+                break
+            under_way += 1
             peer.state = PeerState.DIALLING
-        return [peer.peer for peer in wanted[: max(room, 0)]]
+            peer.rest_until = now + self._parameters.dial_patience
+            chosen.append(peer.peer)
+        return chosen
+
+    def _holds_place(self, peer: SessionPeer, now: float, starved: bool) -> bool:
+        """Whether it keeps another from being connected. Who only lets a starved session wait does not."""
+        if peer.state is PeerState.DIALLING:
+            return not starved or now < peer.rest_until
+        waited_for = starved and (peer.outstanding or peer.misses)
+        return peer.state is PeerState.READY and not peer.useless and not waited_for
 
     def _make_place(self) -> bool:
         """Room for one more peer: who was of no use so far makes way, the one that is left alone for longest."""

@@ -52,8 +52,44 @@ def test_what_is_owed_only_by_those_who_have_brought_nothing_is_asked_of_a_third
     assert wants_to_duplicate(idle, [late, second], SIZE, NOW + 3) == []
 
 
-def test_who_was_asked_last_is_given_time_before_a_third_is_asked() -> None:
+def test_four_times_as_many_are_asked_as_have_let_us_wait_for_it() -> None:
+    late, idle, wants = meeting(1)
+    idle.blocks = 0
+    askers = [late]
+    for number in range(3):
+        assert wants_to_duplicate(idle, askers, SIZE, NOW) == wants
+        askers.append(SessionPeer(peer_named(f"another {number}"), late.parameters, full=True))
+        askers[-1].ask(wants[0], SIZE, NOW - 0.125)
+    assert wants_to_duplicate(idle, askers, SIZE, NOW) == []
+    assert wants_to_duplicate(idle, askers, SIZE, NOW + 1) == wants
+
+
+def test_four_times_as_many_are_asked_as_have_failed_to_bring_it() -> None:
+    late, idle, wants = meeting(1)
+    idle.blocks = 0
+    askers = [late]
+    late.outstanding[wants[0]] = (NOW, SIZE)
+    assert wants_to_duplicate(idle, askers, SIZE, NOW) == []
+    wants[0].failures = 1
+    for number in range(2):
+        assert wants_to_duplicate(idle, askers, SIZE, NOW) == wants
+        askers.append(SessionPeer(peer_named(f"another {number}"), late.parameters, full=True))
+        askers[-1].ask(wants[0], SIZE, NOW)
+    assert wants_to_duplicate(idle, askers, SIZE, NOW) == []
+
+
+def test_who_has_brought_something_is_asked_as_soon_as_the_first_has_let_us_wait() -> None:
+    late, idle, wants = meeting(1)
+    others = [SessionPeer(peer_named(f"another {number}"), late.parameters, full=True) for number in range(10)]
+    for other in others:
+        other.ask(wants[0], SIZE, NOW - 0.125)
+    assert wants_to_duplicate(idle, [late, *others], SIZE, NOW) == wants
+    assert wants_to_duplicate(idle, [late, *others], SIZE, NOW - SILENT + 0.25) == []
+
+
+def test_what_is_on_its_way_from_one_of_two_is_not_asked_for_again() -> None:
     late, idle, wants = meeting(1)
     second = SessionPeer(peer_named("second"), late.parameters, full=True)
-    second.ask(wants[0], SIZE, NOW - 0.125)
+    second.ask(wants[0], SIZE, NOW - SILENT)
+    second.arriving = 1
     assert wants_to_duplicate(idle, [late, second], SIZE, NOW) == []

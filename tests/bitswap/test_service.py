@@ -17,6 +17,7 @@ from stack.blocks.memory import MemoryStore
 from stack.errors import CorruptStore, LocalProtocolError, NoSpace
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
 from stack.multiformats.multicodec import DAG_PB
 from stack.streams.interfaces import Stream
 from tests.bitswap.exchanges import nodes, some_blocks
@@ -524,6 +525,23 @@ async def test_a_peer_that_takes_no_streams_is_tried_a_few_times_and_later_again
             with anyio.fail_after(20):
                 assert await session.get(blocks[0][0]) == blocks[0][1]
         assert tries >= 6
+
+
+async def test_a_provider_named_after_forty_that_never_answer_a_dial_is_found_in_a_moment() -> None:
+    blocks = some_blocks(1)
+    async with nodes([], blocks) as [here, there]:
+        connect = here.host.connect
+
+        async def dial(peer: PeerId, addresses: Sequence[Multiaddr] = ()) -> object:
+            if peer != there.host.peer_id:
+                await anyio.sleep_forever()
+            return await connect(peer, addresses)
+
+        here.host.connect = dial  # type: ignore[method-assign, assignment]
+        strangers = [Provider(peer_named(f"stranger {index}"), (), "announce") for index in range(40)]
+        async with here.exchange.session(blocks[0][0], providers=[*strangers, there.provider]) as session:
+            with anyio.fail_after(5):
+                assert await session.get(blocks[0][0]) == blocks[0][1]
 
 
 async def test_an_index_that_fails_is_like_one_that_has_nothing() -> None:

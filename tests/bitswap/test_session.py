@@ -17,9 +17,9 @@ from stack.bitswap.session_peer import (
     SessionParameters,
     SessionPeer,
     SessionWant,
-    SizeEstimate,
 )
 from stack.bitswap.session_pool import WantPool
+from stack.bitswap.size_estimate import SizeEstimate
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -1287,7 +1287,9 @@ def test_a_peer_that_can_never_be_asked_is_dropped_with_the_reason() -> None:
 
 
 def test_no_more_than_eight_peers_are_dialled_at_a_time() -> None:
-    fetch = Fetch(1)
+    fetch = Fetch(2, ALICE)
+    fetch.drain()
+    fetch.block(ALICE, 0)
     peers = [peer_named(str(index)) for index in range(12)]
     for peer in peers:
         fetch.machine.add_peer(peer)

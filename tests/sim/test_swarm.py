@@ -30,5 +30,13 @@ def test_a_lone_honest_provider_among_nineteen_liars_is_found_in_the_end() -> No
     assert result.p99 < 15
 
 
+def test_a_lone_honest_provider_among_two_hundred_liars_is_found_within_four_seconds() -> None:
+    # As many as a fifth of 1,000 nodes; dials to those who do not answer hang for five seconds.
+    result = lying_providers(fetches=5, seed=1, nodes=223, liars=0.9, named=201, honest_named=1)
+    assert len(result.ends) == 5
+    assert result.median < 4
+    assert result.p99 < 5
+
+
 def test_a_crowd_s_run_can_be_repeated() -> None:
     assert flash_crowd(receivers=4, seed=3, leaves=12).trace == flash_crowd(receivers=4, seed=3, leaves=12).trace

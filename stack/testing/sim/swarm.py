@@ -34,7 +34,8 @@ ONLY = SessionId(1)
 TICK = 0.1
 """How late a time-out of a session may come, as in the node."""
 DIAL_ROUND_TRIPS = 2.5
-"""TCP, then Noise and the muxer."""
+"""TCP, then Noise and the muxer. Where nobody answers it takes seconds: TCP's own time-out in a node."""
+DIAL_TIMEOUT = 5.0
 WANTS_PER_MESSAGE = 512
 PRESENCES_PER_MESSAGE = 1024
 
@@ -325,7 +326,7 @@ class SwarmWorld:
         self.seed = seed
         self.content = content
         self.random = Random(seed)
-        self.latency = link.latency
+        self._dial_time = 2 * DIAL_ROUND_TRIPS * link.latency
         self.net: SimNet[int] = SimNet(seed, default=link)
         self.nodes: dict[int, SwarmNode] = {}
         self.numbers: dict[PeerId, int] = {}
@@ -358,7 +359,8 @@ class SwarmWorld:
         """A connection in a few round trips, or none."""
         if (one, other) not in self._dialling:
             self._dialling[one, other] = None
-            self.net.call_later(2 * DIAL_ROUND_TRIPS * self.latency, self._dialled, one, other)
+            silent = self.nodes[other].kind is Kind.UNREACHABLE
+            self.net.call_later(DIAL_TIMEOUT if silent else self._dial_time, self._dialled, one, other)
 
     def new_stream(self) -> SubscriptionId:
         """A stream that both of its ends know by one number."""
