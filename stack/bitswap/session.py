@@ -370,6 +370,7 @@ class SessionMachine:
             return
         known.state = PeerState.DROPPED
         known.dropped = reason
+        self._neighbours.disconnected(peer)
         known.rest_until = 0.0
         self._release_all(known, now)
         self._effects.append(PeerDropped(peer=peer, reason=reason))

@@ -1389,6 +1389,14 @@ def test_strangers_are_told_when_what_was_sought_is_cancelled() -> None:
     assert fetch.withdrawn() == {ALICE: [0]}
 
 
+def test_a_broadcast_does_not_go_to_who_has_lied() -> None:
+    fetch = Fetch(2, ALICE, broadcast=True)
+    fetch.machine.peer_connected(BOB)
+    fetch.drain()
+    fetch.machine.receive_wrong_block(ALICE, fetch.now)
+    assert {effect.peer for effect in fetch.drain() if isinstance(effect, Ask)} == {BOB}
+
+
 def test_a_broadcast_goes_to_a_bounded_number_of_peers() -> None:
     fetch = Fetch(1, broadcast=True, broadcast_peers=3)
     for index in range(5):
