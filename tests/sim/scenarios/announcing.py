@@ -77,6 +77,8 @@ class _Seeking:
         self._began = network.net.now
         self._lookup: LookupId = seeker.find(root)
         self.over = False
+        self.gave_up = False
+        """The seeker has left before it had its answer: nobody was waiting for that any more."""
         network.net.call_later(PATIENCE, self._end)
 
     @property
@@ -97,6 +99,7 @@ class _Seeking:
 
     def _end(self) -> None:
         self.over = True
+        self.gave_up = self.found_at is None and not self._seeker.alive
         if self._seeker.alive:
             self._seeker.machine.stop(self._lookup)
             self._seeker.pump()
@@ -177,6 +180,8 @@ def lookups(
     changed -= changed_before
     every = [*settled, *fresh]
     network.net.run(lambda: all(each.over or each.found_at is not None for each in every), seconds=2 * PATIENCE)
+    settled, fresh = ([each for each in kind if not each.gave_up] for kind in (settled, fresh))
+    every = [*settled, *fresh]
     keeping = [node.machine for node in network.nodes.values() if node.machine.shard is not None]
     if aged:
         gc.unfreeze()
