@@ -23,6 +23,8 @@ from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
 from stack.node.keystore import load_or_create
 from stack.node.listen import listen
+from stack.node.shares import Shares
+from stack.node.traffic import Traffic
 from stack.protocols import SERVICES
 from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
@@ -83,6 +85,8 @@ class Parts:
     exchange: Bitswap
     jobs: Jobs
     fetcher: Fetcher
+    shares: Shares
+    traffic: Traffic
     notices: tuple[str, ...]
     pubsub: "PubSub | None"
     announcing: "Announcing | None"
@@ -197,6 +201,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             )
         )
         pubsub = await stack.enter_async_context(_pubsub(host, key, config))
+        traffic = Traffic()
+        trace.add(traffic)
         notices: list[str] = []
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)
@@ -211,6 +217,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             exchange=exchange,
             jobs=jobs,
             fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs),
+            shares=Shares(blocks, jobs, book, trace),
+            traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,
             announcing=announcing,

@@ -1,4 +1,7 @@
-"""The node: the same object answers commands (`Api`) and programs (the methods with plain names)."""
+"""The node: the same object answers commands (`Api`) and programs (the methods with plain names).
+
+What a node is made of is loaded by `Node.open`, what answers requests by the first of them: importing `Node` costs a program little.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,7 +16,6 @@ from stack.bitswap.interfaces import Order, Provider, Session
 from stack.blocks.interfaces import Block, BlockStore
 from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished
-from stack.files.fetch import HEAD_START_SECONDS
 from stack.files.tasks import task_group
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
@@ -34,18 +36,15 @@ from stack.node.api import (
     Watch,
     Write,
 )
-from stack.node.build import ControlSocket, Parts, build, control_socket
 from stack.node.config import Config
-from stack.node.handlers import ASKS, READS, WATCHES, WRITES
 from stack.node.home import Home
 from stack.node.patience import PatientSession
-from stack.node.shares import Shares
-from stack.node.traffic import Traffic
 from stack.trace import TraceFan
 
 if TYPE_CHECKING:
     from stack.gossipsub.service import PubSub
     from stack.node.announcing import Announcing
+    from stack.node.build import ControlSocket, Parts
 
 A = TypeVar("A")
 
@@ -57,7 +56,7 @@ class Node:
     `host`. For commands: `ask`, `watch`, `read`, `write`.
     """
 
-    def __init__(self, config: Config, parts: Parts, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, config: Config, parts: "Parts", tasks: anyio.abc.TaskGroup) -> None:
         self.config = config
         self.host = parts.host
         self.blocks: BlockStore = parts.blocks
@@ -73,9 +72,8 @@ class Node:
         """The private network this node is in; None for the public one."""
         self.discovery = parts.discovery
         """How peers are found; None where nobody is looked for."""
-        self.shares = Shares(parts.blocks, parts.jobs, parts.book, parts.trace)
-        self.traffic = Traffic()
-        self.trace.add(self.traffic)
+        self.shares = parts.shares
+        self.traffic = parts.traffic
         self.tasks = tasks
         self.running: dict[int, tuple[anyio.CancelScope, anyio.Event]] = {}
         """Fetches of this process, by the number of their job: what cancels each, and what tells that it has ended."""
@@ -93,6 +91,8 @@ class Node:
         `home` is a home that the caller holds already. Raises Refused when another process holds it, ConfigError,
         ListenError, RepoTooNew, CorruptStore, NoSpace.
         """
+        from stack.node.build import build, control_socket
+
         config = config or Config()
         taken = None
         if config.home is not None and home is None:
@@ -153,18 +153,26 @@ class Node:
 
     async def ask(self, request: Ask[A]) -> A:
         """One answer. Raises what the handler raises."""
+        from stack.node.handlers import ASKS
+
         return cast(A, await ASKS[type(request)](self, request))
 
     def watch(self, request: Watch[A]) -> AbstractAsyncContextManager[AsyncIterator[A]]:
         """Events; leaving the context ends the work."""
+        from stack.node.handlers import WATCHES
+
         return cast(AbstractAsyncContextManager[AsyncIterator[A]], WATCHES[type(request)](self, request))
 
     def read(self, request: Read) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """A byte stream."""
+        from stack.node.handlers import READS
+
         return READS[type(request)](self, request)
 
     async def write(self, request: Write[A], data: AsyncIterator[bytes]) -> A:
         """Take a byte stream, give one answer."""
+        from stack.node.handlers import WRITES
+
         return cast(A, await WRITES[type(request)](self, request, data))
 
     # --- for programs
@@ -269,6 +277,8 @@ class Node:
         self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None, *, public: bool = True
     ) -> AsyncIterator[Session]:
         """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked who has it."""
+        from stack.files.fetch import HEAD_START_SECONDS
+
         async with self.exchange.session(
             root, providers=providers, order=Order.FILE, broadcast=public, head_start=HEAD_START_SECONDS
         ) as session:
