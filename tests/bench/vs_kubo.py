@@ -138,12 +138,13 @@ def measure(place: Path, size: int, rounds: int, commands: Sequence[str]) -> lis
         if commands:
             provider = stack.enter_context(Kubo(place / "provider").running())
             root = provider.run("add", "-Q", "--cid-version", "1", str(source), timeout=SECONDS_MAX).decode().strip()
-        for _ in range(rounds):
-            runs.append(in_a_folder(place, partial(ours, source, digest)))
-            print(line(runs[-1]), file=sys.stderr)
-            for command in commands:
-                assert provider is not None
-                runs.append(in_a_folder(place, partial(kubos, provider, root, command, size, digest)))
+        works = [partial(ours, source, digest)]
+        works += [partial(kubos, provider, root, command, size, digest) for command in commands if provider is not None]
+        for number in range(rounds):
+            # The first pays for memory that those after it use again, so each is first in turn.
+            turn = number % len(works)
+            for work in works[turn:] + works[:turn]:
+                runs.append(in_a_folder(place, work))
                 print(line(runs[-1]), file=sys.stderr)
     return runs
 
