@@ -18,4 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 and not os.environ.get(variable)
                 and shutil.which(program) is None
             ):
-                item.add_marker(pytest.mark.skip(f"there is no {program} on this machine to build the peer with"))
+                item.add_marker(
+                    pytest.mark.skip(
+                        f"NOT TESTED: {Path(item.path).name}; there is no {program} on this machine to build the peer with"
+                    )
+                )

@@ -14,7 +14,10 @@ FIND_SECONDS = 10
 """Kubo asks at once, and again after 4 s."""
 
 WHY_NOT = namespaces.missing()
-pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(WHY_NOT is not None, reason=f"NOT TESTED: mDNS with Kubo; {WHY_NOT}"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -36,9 +36,13 @@ def why_not(kind: str) -> str | None:
         return None
     missing = [program for program in NEEDS[kind] if shutil.which(program) is None]
     if missing:
-        return f"there is no {' and no '.join(missing)} on this machine to build the {kind} peer with"
+        return (
+            f"NOT TESTED: {kind}; there is no {' and no '.join(missing)} on this machine to build the {kind} peer with"
+        )
     if kind in LONG and os.environ.get("STACK_INTEROP_ALL") != "1":
-        return f"the {kind} peer takes five minutes to build: `tox -e interop` runs it (STACK_INTEROP_ALL=1)"
+        return (
+            f"NOT TESTED: {kind}; the peer takes five minutes to build: `tox -e interop` runs it (STACK_INTEROP_ALL=1)"
+        )
     return None
 
 

@@ -70,9 +70,9 @@ class Peer:
         return f"<Peer {self.id} {self.protocol}, in {self.mesh_count} meshes>"
 
     def join(self, topic: str) -> bool:
-        """It is in a topic more, if its budget allows that."""
+        """It is in a topic more, if its budget allows that. One wide letter makes four bytes of every letter of a name."""
         try:
-            self.held.grow(TOPIC_OVERHEAD_BYTES + len(topic))
+            self.held.grow(TOPIC_OVERHEAD_BYTES + topic.__sizeof__())
         except LimitExceeded:
             return False
         self.topics[topic] = None
@@ -81,7 +81,7 @@ class Peer:
     def leave(self, topic: str) -> None:
         """It is in a topic less."""
         del self.topics[topic]
-        self.held.shrink(TOPIC_OVERHEAD_BYTES + len(topic))
+        self.held.shrink(TOPIC_OVERHEAD_BYTES + topic.__sizeof__())
 
     def reset_counters(self) -> None:
         """A heartbeat has passed."""

@@ -491,17 +491,19 @@ async def test_what_comes_faster_than_it_can_be_kept_is_waited_for(monkeypatch: 
 
 async def test_what_get_brought_is_in_the_store_when_the_session_has_ended() -> None:
     blocks = some_blocks(3)
+    looked = anyio.Event()
     async with nodes([], blocks) as [here, there]:
         put = here.store.put
 
         async def slow_put(batch: Sequence[Block]) -> None:
-            await anyio.sleep(0.1)
+            await looked.wait()
             await put(batch)
 
         here.store.put = slow_put  # type: ignore[method-assign]
         async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
             await session.get(blocks[0][0])
             assert await here.store.has([blocks[0][0]]) == [False]
+            looked.set()
         assert await here.store.has([blocks[0][0]]) == [True]
 
 

@@ -154,7 +154,7 @@ async def test_a_peer_waits_until_what_it_sent_has_been_handed_over() -> None:
         tasks.start_soon(send)
         most = RECEIVE_PEER_MAX // SIZES[3]
         await settled(lambda: len(inbox.messages) == most)
-        await anyio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()
         assert len(inbox.messages) == most
         for expected in range(most + 1, 7):
             loan = inbox.messages[expected - most - 1][1]

@@ -164,5 +164,5 @@ async def test_errors_of_sending_and_receiving_are_facts_until_they_are_over(net
 async def test_a_machine_without_multicast_goes_on(network: Network) -> None:
     network.interfaces = []
     async with speaking(network) as service:
-        await anyio.sleep(0.02)
+        await anyio.wait_all_tasks_blocked()
         assert service.facts() == []

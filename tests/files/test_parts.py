@@ -297,10 +297,10 @@ async def test_a_block_that_two_ask_for_at_once_comes_once(exchange: FakeExchang
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask, CIDS[:3])
-        await anyio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()
         group.start_soon(ask, [CIDS[1], CIDS[1], CIDS[5]])
         group.start_soon(ask, [CIDS[2]])
-        await anyio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()
         started.append(1)
     assert sorted(got) == sorted([*BLOCKS[:3], BLOCKS[1], BLOCKS[1], BLOCKS[5], BLOCKS[2]])
     assert sorted(exchange.sent) == sorted([*CIDS[:3], CIDS[5]])

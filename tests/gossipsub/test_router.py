@@ -271,3 +271,9 @@ def test_A38_what_peers_subscribe_to_is_drawn_from_their_budget() -> None:
     assert lab.budget.used(Resource.BYTES) == used * (len(held) - 1) // len(held)
     lab.disconnect(1)
     assert lab.budget.used(Resource.BYTES) == 0
+    # One wide letter makes every letter of a name take four bytes.
+    lab.connect(2, topics=("x" * 1000,))
+    narrow = lab.budget.used(Resource.BYTES)
+    lab.disconnect(2)
+    lab.connect(2, topics=("\U0001f642" + "x" * 999,))
+    assert lab.budget.used(Resource.BYTES) > narrow + 2900

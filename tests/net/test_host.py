@@ -7,6 +7,7 @@ from stack.errors import LimitExceeded, NegotiationError, StackError
 from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.identity.peer_record import open_peer_record
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.connection import Connection
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, DialAttempted, DialOutcome, StreamOpened
 from stack.net.host import Host
 from stack.net.interfaces import DialError, Direction, ListenError
@@ -20,6 +21,16 @@ from tests.net.hosts import ANYWHERE, Clock, Seen, connect, echo, hosts, settled
 from tests.net.identities import key, peer
 
 pytestmark = pytest.mark.anyio
+
+
+def go_deaf(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pings are answered no more."""
+
+    async def no_answer() -> float:
+        await anyio.sleep_forever()
+        return 0.0
+
+    monkeypatch.setattr(connection._muxed, "ping", no_answer)
 
 
 async def test_a_host_is_what_protocols_ask_for() -> None:
@@ -341,12 +352,7 @@ async def test_after_sleep_connections_are_probed_and_protected_peers_dialled_ag
         a.protect(b.peer_id, "share")
         await settled(lambda: all(info.latency is not None for info in a.connections()))
         deaf = a._swarm.of(b.peer_id)[0]
-
-        async def no_answer() -> float:
-            await anyio.sleep_forever()
-            return 0.0
-
-        monkeypatch.setattr(deaf._muxed, "ping", no_answer)
+        go_deaf(deaf, monkeypatch)
         await a.upkeep()
         assert not deaf.closed
         clock.wall += 3600
@@ -365,12 +371,7 @@ async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed
         await connect(c, a)
         await settled(lambda: all(info.latency is not None for info in a.connections()))
         lost = a._swarm.of(b.peer_id)[0]
-
-        async def no_answer() -> float:
-            await anyio.sleep_forever()
-            return 0.0
-
-        monkeypatch.setattr(lost._muxed, "ping", no_answer)
+        go_deaf(lost, monkeypatch)
         await b._dialer.dial(a.peer_id, a.addresses(), [])
         await settled(lambda: lost.closed)
         assert lost.close_reason is CloseReason.UNRESPONSIVE
