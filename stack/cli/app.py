@@ -19,6 +19,9 @@ T = TypeVar("T")
 ERROR_LENGTH_MAX = 2_000
 """An error repeats what was typed, or what a peer sent: never more than a screen of it."""
 
+SHOW_CURSOR = b"\x1b[?25h\n"
+"""A progress bar hides it."""
+
 
 class LazyGroup(click.Group):
     """Loads a command's file when the command is used; `--help` reads one-line summaries without loading all."""
@@ -110,17 +113,57 @@ def complain(message: str) -> None:
 
 
 def run_async(function: Callable[[], Awaitable[T]]) -> T:
-    """Run a command's coroutine. The first Ctrl-C cancels it and lets it clean up; the second ends the process."""
+    """Run a command's coroutine. The first Ctrl-C cancels it and lets it clean up; the second ends the process there and then.
+
+    Raises KeyboardInterrupt when it was cancelled, never while the event loop runs: there an exception out of nowhere is lost,
+    or leaves threads behind that keep the process from ending. What is stored outlives the second as it outlives `kill -9`.
+    """
     import anyio
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    backend = os.environ.get("STACK_BACKEND", "asyncio")
     try:
-        return anyio.run(function, backend=os.environ.get("STACK_BACKEND", "asyncio"))
+        results = anyio.run(_interruptible, function, backend, backend=backend)
     except BaseExceptionGroup as group:
         raise flatten(group) from group
-    finally:
-        # What remains is to end: another Ctrl-C need not show how Python does that.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not results:
+        raise KeyboardInterrupt
+    return results[0]
+
+
+async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> list[T]:
+    """What it returned, or nothing when Ctrl-C ended it."""
+    import anyio
+
+    # Only these are made to be called while the loop may stand anywhere.
+    call_soon: Callable[[Callable[[], object]], object]
+    if backend == "trio":
+        import trio
+
+        call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+    else:
+        import asyncio
+
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
+
+    with anyio.CancelScope() as scope:
+
+        def interrupt(number: int, frame: object) -> None:
+            signal.signal(signal.SIGINT, _end)
+            call_soon(scope.cancel)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            return [await function()]
+        finally:
+            # What remains is to end: another Ctrl-C need not show how Python does that.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return []
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)
+    os._exit(INTERRUPTED)
 
 
 def flatten(error: BaseException) -> BaseException:

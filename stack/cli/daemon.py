@@ -1,6 +1,7 @@
 """`stack daemon`: a node that runs until it is told to stop."""
 
 import signal
+from contextlib import suppress
 
 import anyio
 import click
@@ -50,17 +51,21 @@ def daemon(
         if not home.acquire():
             raise Refused(f"a node of {home.path} runs already; `stack id` shows it")
         try:
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with anyio.open_signal_receiver(signal.SIGTERM) as signals:
                 async with Node.open(settings, home=home) as node:
                     info = await node.ask(GetIdentity())
                     output.data(f"Peer ID: {info.peer_id}")
                     for address in info.addresses:
                         output.data(f"Listening on {address}")
                     output.data("Daemon is ready")
-                    async for _ in signals:
+                    try:
+                        async for _ in signals:
+                            return
+                    finally:
                         output.note("stopping")
-                        return
         finally:
             home.release()
 
-    run_async(work)
+    # To end by Ctrl-C is what it was started for.
+    with suppress(KeyboardInterrupt):
+        run_async(work)
