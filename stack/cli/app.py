@@ -3,8 +3,11 @@
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import click
@@ -21,6 +24,9 @@ ERROR_LENGTH_MAX = 2_000
 
 SHOW_CURSOR = b"\x1b[?25h\n"
 """A progress bar hides it."""
+
+_endings: list[Callable[[], object]] = []
+"""What is done even at a second Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -161,9 +167,23 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
 
 
 def _end(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), SHOW_CURSOR)
+    for clean_up in _endings * 3:  # while threads still write
+        clean_up()
     os._exit(INTERRUPTED)
+
+
+@contextmanager
+def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
+    """A folder that is gone afterwards, however often Ctrl-C is pressed: it may be as large as the disk."""
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=place, prefix=prefix) as folder:
+        _endings.append(partial(shutil.rmtree, folder, ignore_errors=True))
+        yield Path(folder)
 
 
 def flatten(error: BaseException) -> BaseException:

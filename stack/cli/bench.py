@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import click
 
 from stack.cli import output
-from stack.cli.app import run_async
+from stack.cli.app import run_async, temporary_folder
 from stack.cli.session import open_api
 from stack.cli.types import MULTIADDR, SIZE, config, json_option
 from stack.multiformats.multiaddr import Multiaddr
@@ -74,10 +73,10 @@ def store(size: int, directory: str | None, as_json: bool) -> None:
         from stack.blocks.store import DiskStore
         from stack.multiformats.cid import Cid
 
-        with tempfile.TemporaryDirectory(dir=place, prefix="bench-") as folder:
+        with temporary_folder("bench-", place) as folder:
             blocks = [os.urandom(PIECE) for _ in range(min(16, max(1, size // PIECE)))]
             rounds = max(1, size // (len(blocks) * PIECE))
-            async with DiskStore.open(Path(folder)) as disk:
+            async with DiskStore.open(folder) as disk:
                 wrote, cids = 0.0, []
                 for number in range(rounds):
                     fresh = [number.to_bytes(8, "big") + block[8:] for block in blocks]

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -24,7 +23,7 @@ import click
 from anyio.streams.text import TextReceiveStream
 
 from stack.cli import output
-from stack.cli.app import run_async
+from stack.cli.app import run_async, temporary_folder
 from stack.cli.get import FOUND_BY
 from stack.cli.types import SIZE, existing, json_option
 from stack.control.client import ControlClient
@@ -89,8 +88,7 @@ def demo(file: str | None, peers: int, size: int, as_json: bool) -> None:
         raise click.BadParameter("the demo takes one file")
 
     async def work() -> None:
-        with tempfile.TemporaryDirectory(prefix="stack-demo-") as folder:
-            place = Path(folder)
+        with temporary_folder("stack-demo-") as place:
             shown: Path = source if source is not None else await anyio.to_thread.run_sync(_make_file, place, size)
             needed = shown.stat().st_size * (peers + 1)
             if shutil.disk_usage(place).free < needed + (1 << 28):

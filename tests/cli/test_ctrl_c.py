@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.kit import Machine, until
 from tests.acceptance.process import Outcome, Running
 
 BACKENDS = ("asyncio", "trio")
@@ -105,6 +106,19 @@ def test_B17_no_ctrl_c_gets_lost_where_exceptions_do(tmp_path: Path, backend: st
 def test_B17_who_is_done_when_ctrl_c_comes_has_not_been_interrupted(tmp_path: Path, backend: str) -> None:
     with started(LATE, tmp_path, backend) as process:
         assert process.wait(10).lines == ["ended well"]
+
+
+@pytest.mark.parametrize("command", [("demo", "--size", "50000000"), ("bench", "store", "--size", "4000000000")])
+def test_B17_however_often_ctrl_c_is_pressed_no_large_folder_stays(sharer: Machine, command: tuple[str, ...]) -> None:
+    sharer.environment["TMPDIR"] = str(sharer.folder)
+    bench = command[0] == "bench"
+    place, pattern = (sharer.home, "bench-*") if bench else (sharer.folder, "stack-demo-*")
+    with sharer.start(*command) as process:
+        until(lambda: any(place.glob(f"{pattern}/*")), 30, "nothing is written")
+        process.send(signal.SIGINT)
+        outcome = process.stop(signal.SIGINT)
+    assert outcome.code in (130, -signal.SIGINT) and "Traceback" not in outcome.err, str(outcome)
+    assert list(place.glob(pattern)) == []
 
 
 def ends(outcome: Outcome) -> None:
