@@ -79,7 +79,7 @@ async def test_who_knows_only_a_bootstrap_node_finds_whoever_announces() -> None
         began = anyio.current_time()
         await connect(c, b)
         provider = await first(at_c.find_providers(ROOT))
-        assert anyio.current_time() - began < 1.5
+        assert anyio.current_time() - began < 2
         assert (provider.peer, provider.source) == (a.peer_id, "announced")
         assert provider.addresses == tuple(a.addresses())
         assert at_b.mine() == ()

@@ -122,11 +122,11 @@ def test_B01_any_bytes_behind_a_good_checksum_are_a_ticket_or_refused(data: byte
 
 def test_B02_ten_megabytes_cost_nothing() -> None:
     for text in ("a" * 10_000_000, "stack:" + "a" * 10_000_000, " " * 10_000_000, "https://x#" + "-" * 10_000_000):
-        began = time.perf_counter()
+        began = time.process_time()
         assert not is_ticket(text)
         with pytest.raises(NotATicket, match="characters"):
             decode_ticket(text)
-        assert time.perf_counter() - began < 0.05
+        assert time.process_time() - began < 0.05
     assert INPUT_MAX < 10_000
 
 

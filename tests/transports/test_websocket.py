@@ -452,7 +452,7 @@ async def test_closing_does_not_wait_for_a_writer_that_is_stuck() -> None:
 
             tasks.start_soon(flood)
             await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(1):
+            with anyio.fail_after(3):
                 await dialled.aclose()
         await accepted.aclose()
         await listener.aclose()
