@@ -2,6 +2,7 @@
 
 import gc
 
+import hypothesis  # noqa: F401 - it asks the garbage collector about trio: before that is told to look no more
 import pytest
 
 
