@@ -22,7 +22,7 @@ FIGURES = Path(__file__).parents[2] / "docs" / "simulation" / "figures.jsonl"
 AGED_10_000 = {"nodes": 10_000, "seed": 1, "aged": True, "warm": 10.0, "seconds": 30.0, "each_second": 5.0}
 """Nine minutes of one core and 11 GB: 210 s for making the network, 6 to 9 s for each simulated second."""
 
-MINUTES = {"steady": 0.7, "churn": 0.7, "partition": 0.6, "attack": 0.3, "liars": 0.3, "lying": 2.0, "lookups": 1.5}
+MINUTES = {"steady": 0.7, "churn": 0.7, "partition": 0.6, "attack": 0.3, "liars": 0.3, "lying": 2.5, "lookups": 1.1}
 """Of one core, for 1,000 nodes, seen: from these the estimate at the beginning. Ten times the nodes take ten times as long."""
 
 Task = tuple[str, Callable[..., object], dict[str, object]]
@@ -85,7 +85,7 @@ def minutes(task: Task) -> float:
     size = options.get("nodes", options.get("honest", 20)) if name != "crowd" else options["receivers"]
     assert isinstance(size, int)
     if name == "crowd":
-        return 1.0 * (size / 32) ** 2 if size <= 32 else 3.0 * (size / 100) ** 1.5
+        return 1.0 * (size / 32) ** 2 if size <= 32 else 5.0 * (size / 100) ** 0.75
     return MINUTES.get(name, 0.1) * max(size / (200 if name == "attack" else 1000), 0.1)
 
 
