@@ -9,16 +9,16 @@ import anyio
 from stack.announce.keyspace import KEY_BYTES
 from stack.announce.own import LIST_KEYS_MAX, Announcement, check_name
 from stack.announce.params import AnnounceParams
-from stack.announce.service import Announcements
+from stack.announce.shell.service import Announcements
 from stack.bitswap.interfaces import Provider
-from stack.bitswap.service import Bitswap
+from stack.bitswap.shell.service import Bitswap
 from stack.blocks.interfaces import Block, BlockStore, PinKind
 from stack.dag import dag_pb
 from stack.dag.unixfs.directory import Entry, build_directory
 from stack.dag.unixfs.options import profile
 from stack.errors import CorruptStore, DecodeError, Refused, StackError
 from stack.files.storage import pins
-from stack.gossipsub.service import PubSub
+from stack.gossipsub.shell.service import PubSub
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid

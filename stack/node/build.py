@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
-from stack.bitswap.service import Bitswap
+from stack.bitswap.shell.service import Bitswap
 from stack.blocks import STORES
 from stack.blocks.interfaces import BlockStore
 from stack.errors import ConfigError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
     from stack.discovery.service import Discovery
-    from stack.gossipsub.service import PubSub
+    from stack.gossipsub.shell.service import PubSub
     from stack.node.announcing import Announcing
     from stack.security.pnet.shell import PrivateNetwork
 
@@ -138,7 +138,7 @@ async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator[
         yield None
         return
     from stack.gossipsub.params import GossipsubParams, PeerScoreParams
-    from stack.gossipsub.service import PubSub
+    from stack.gossipsub.shell.service import PubSub
 
     params = GossipsubParams(score=PeerScoreParams(), do_px=True)
     async with PubSub.open(host, key, params=params, record_of=host.peerstore.record) as pubsub:

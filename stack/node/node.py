@@ -42,7 +42,7 @@ from stack.node.patience import PatientSession
 from stack.trace import TraceFan
 
 if TYPE_CHECKING:
-    from stack.gossipsub.service import PubSub
+    from stack.gossipsub.shell.service import PubSub
     from stack.node.announcing import Announcing
     from stack.node.build import ControlSocket, Parts
 

@@ -17,7 +17,7 @@ from stack.node.config import Config
 from stack.node.node import Node
 
 if TYPE_CHECKING:
-    from stack.gossipsub.shell import ReceivedMessage
+    from stack.gossipsub.shell.subscription import ReceivedMessage
 
 T = TypeVar("T")
 

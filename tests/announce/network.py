@@ -47,10 +47,10 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.budget import Scope
-from stack.testing.sim.codec import RpcCodec
-from stack.testing.sim.gossip import UNLIMITED
-from stack.testing.simnet import Link, SimNet
 from stack.trace import TraceEvent
+from tests.sim.networks.codec import RpcCodec
+from tests.sim.networks.gossip import UNLIMITED
+from tests.sim.simnet import Link, SimNet
 
 CONNECTION_BYTES = 2400
 """What each end sends until it knows the other: handshakes, identify, subscriptions; seen between two daemons."""

@@ -9,16 +9,16 @@ from typing import Any
 import anyio
 import pytest
 
-from stack.announce.driver.shell import STREAMS_PER_PEER_MAX
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.announce.keyspace import announce_key
 from stack.announce.messages import PROTOCOL, Kind, Request, encode_request
 from stack.announce.params import AnnounceParams
-from stack.announce.service import Announcements
-from stack.announce.shell import WAITING_MAX
+from stack.announce.shell.driver import STREAMS_PER_PEER_MAX
+from stack.announce.shell.questions import WAITING_MAX
+from stack.announce.shell.service import Announcements
 from stack.bitswap.interfaces import Provider
 from stack.errors import DecodeError, LocalProtocolError, NoProvider, NoSpace
-from stack.gossipsub.service import PubSub
+from stack.gossipsub.shell.service import PubSub
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
@@ -322,7 +322,7 @@ async def test_a_question_that_is_none_resets_its_stream(data: bytes) -> None:
 
 
 async def test_a_flood_of_streams_that_say_nothing_is_bounded_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stack.announce.shell.REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr("stack.announce.shell.questions.REQUEST_SECONDS", 0.3)
     async with member_and_stranger() as (announcements, host, stranger):
         streams = [await stranger.open_stream(host.peer_id, PROTOCOL) for _ in range(100)]
         for stream in streams:

@@ -20,7 +20,7 @@ import anyio.to_thread
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stack.bitswap.interfaces import Provider
-from stack.bitswap.service import Bitswap
+from stack.bitswap.shell.service import Bitswap
 from stack.blocks.interfaces import Block
 from stack.blocks.memory import MemoryStore
 from stack.identity.keys import generate

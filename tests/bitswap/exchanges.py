@@ -8,7 +8,7 @@ import anyio
 
 from stack.bitswap.interfaces import Provider
 from stack.bitswap.messages import PROTOCOL_1_2, Message, OutgoingMessage, decode_message, encode_message
-from stack.bitswap.service import Bitswap
+from stack.bitswap.shell.service import Bitswap
 from stack.blocks.interfaces import Block
 from stack.blocks.memory import MemoryStore
 from stack.multiformats.cid import Cid

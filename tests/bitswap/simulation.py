@@ -14,7 +14,7 @@ from stack.bitswap.wants import PeerWants, SessionId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
-from stack.testing.simnet import SimNet
+from tests.sim.simnet import SimNet
 
 KIB = 1024
 MIB = 1024 * 1024

@@ -19,7 +19,7 @@ from stack.bitswap.messages import (
     decode_message,
 )
 from stack.bitswap.offences import UNWANTED_BLOCKS_MAX
-from stack.bitswap.wire import shell as wire
+from stack.bitswap.shell import wire
 from stack.errors import RemoteProtocolError
 from stack.multiformats import multihash, varint
 from stack.multiformats.cid import Cid

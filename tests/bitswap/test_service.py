@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 import pytest
 
-from stack.bitswap import shell as session_shell
 from stack.bitswap.events import BlockReceived, BlockSent
 from stack.bitswap.interfaces import Exchange, Order, Provider, ProviderSource
-from stack.bitswap.link.shell import Link
 from stack.bitswap.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_1_2, PROTOCOL_UNVERSIONED, PROTOCOLS
-from stack.bitswap.service import Bitswap
+from stack.bitswap.shell import session as session_shell
+from stack.bitswap.shell.link import Link
+from stack.bitswap.shell.service import Bitswap
 from stack.blocks.interfaces import Block, BlockMismatch
 from stack.blocks.memory import MemoryStore
 from stack.errors import CorruptStore, LocalProtocolError, NoSpace

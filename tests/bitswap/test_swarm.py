@@ -6,8 +6,8 @@ import pytest
 
 from stack.bitswap.interfaces import Order
 from stack.identity.peer_id import PeerId
-from stack.testing.simnet import Link, SimNet
 from tests.bitswap.simulation import KIB, MIB, SimPeer, SimSwarm, cid_of
+from tests.sim.simnet import Link, SimNet
 
 SIZE = 256 * KIB
 

@@ -13,9 +13,9 @@ from stack.bitswap.messages import (
     encode_message,
 )
 from stack.bitswap.session_peer import SessionParameters, SessionPeer
-from stack.bitswap.wire import shell as wire
-from stack.bitswap.wire.buffers import KEPT_BYTES_MAX, SIZES, MessageBuffers, buffer_size
-from stack.bitswap.wire.shell import RECEIVE_PEER_MAX, Lane, Loan, Receiver, Throttle, pieces_of, seconds_for
+from stack.bitswap.shell import wire
+from stack.bitswap.shell.buffers import KEPT_BYTES_MAX, SIZES, MessageBuffers, buffer_size
+from stack.bitswap.shell.wire import RECEIVE_PEER_MAX, Lane, Loan, Receiver, Throttle, pieces_of, seconds_for
 from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.net.host import Host

@@ -13,8 +13,8 @@ from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.signing import Author
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
-from stack.testing.sim.gossip import UNLIMITED
-from stack.testing.simnet import Link, SimNet
+from tests.sim.networks.gossip import UNLIMITED
+from tests.sim.simnet import Link, SimNet
 
 TOPIC = "topic"
 INVALID = b"invalid"

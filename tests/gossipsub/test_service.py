@@ -10,8 +10,6 @@ import anyio.lowlevel
 import pytest
 
 from stack.errors import LocalProtocolError, NegotiationError
-from stack.gossipsub import service as service_module
-from stack.gossipsub import shell as subscription_module
 from stack.gossipsub.decoding import decode_rpc
 from stack.gossipsub.events import (
     MessageRejected,
@@ -23,8 +21,6 @@ from stack.gossipsub.events import (
     Validate,
     Verdict,
 )
-from stack.gossipsub.judge import shell as judge_module
-from stack.gossipsub.link import shell as link_module
 from stack.gossipsub.messages import (
     PROTOCOL_1_1,
     PROTOCOL_1_2,
@@ -39,7 +35,11 @@ from stack.gossipsub.messages import (
     encode_rpc,
 )
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams
-from stack.gossipsub.service import PubSub
+from stack.gossipsub.shell import judge as judge_module
+from stack.gossipsub.shell import link as link_module
+from stack.gossipsub.shell import service as service_module
+from stack.gossipsub.shell import subscription as subscription_module
+from stack.gossipsub.shell.service import PubSub
 from stack.gossipsub.signing import UNSIGNED, Author, is_authentic
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId

@@ -10,7 +10,7 @@ import pytest
 
 from stack import Cid, Config, Node, SyncNode
 from stack.announce.interfaces import FoundName, KnownProvider
-from stack.announce.service import Announcements as Layer
+from stack.announce.shell.service import Announcements as Layer
 from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
 from stack.errors import CorruptStore, LocalProtocolError, Refused

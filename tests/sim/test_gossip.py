@@ -7,7 +7,7 @@ from time import process_time
 
 import pytest
 
-from stack.testing.sim.gossip import peer_of
+from tests.sim.networks.gossip import peer_of
 from tests.sim.scenarios.gossip import churn, partition, start, steady
 
 SEEDS = (1, 2, 3, 4, 5)

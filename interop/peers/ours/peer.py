@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from stack.errors import StackError
 from stack.gossipsub.events import ControlIgnored, Grafted, PeerAdded, PeersExchanged, Pruned, RpcReceived, RpcSent
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams
-from stack.gossipsub.service import PubSub
+from stack.gossipsub.shell.service import PubSub
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr

@@ -13,7 +13,7 @@ from stack.node.api import Announced, Announcements, Done, FindNames, FindProvid
 from stack.node.handlers.streaming import streaming
 
 if TYPE_CHECKING:
-    from stack.announce.shell import Finding
+    from stack.announce.shell.questions import Finding
     from stack.node.node import Node
 
 T = TypeVar("T")

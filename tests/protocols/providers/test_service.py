@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from stack.bitswap.interfaces import Provider
-from stack.bitswap.service import Bitswap
+from stack.bitswap.shell.service import Bitswap
 from stack.blocks.memory import MemoryStore
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid

@@ -10,9 +10,9 @@ from stack.announce.keyspace import announce_key, level_of
 from stack.announce.params import AnnounceParams
 from stack.gossipsub.messages import Rpc
 from stack.multiformats.cid import Cid
-from stack.testing.sim.trace import RunTrace
 from tests.announce.aged import make_aged
 from tests.announce.network import Network, Node, root_of
+from tests.sim.networks.trace import RunTrace
 from tests.sim.scenarios.figures import quantile
 
 LATENCY = 0.05

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stack.gossipsub.params import GossipsubParams
-from stack.testing.sim.attackers import FLOODS, Flood, Sybil
-from stack.testing.sim.gossip import TOPIC, GossipNode, GossipWorld, Sent
-from stack.testing.sim.trace import RunTrace
+from tests.sim.networks.attackers import FLOODS, Flood, Sybil
+from tests.sim.networks.gossip import TOPIC, GossipNode, GossipWorld, Sent
+from tests.sim.networks.trace import RunTrace
 from tests.sim.scenarios.figures import part_of, quantile, reach_of
 from tests.sim.scenarios.gossip import DELIVERY, LINK, SCORED
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from stack.testing.sim.gossip import Sent
+from tests.sim.networks.gossip import Sent
 
 
 def quantile(values: Iterable[float], part: float) -> float:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams, PeerScoreThresholds, TopicScoreParams, score_decay
-from stack.testing.sim.gossip import GossipNode, GossipWorld, Sent
-from stack.testing.sim.trace import RunTrace
-from stack.testing.simnet import Link
+from tests.sim.networks.gossip import GossipNode, GossipWorld, Sent
+from tests.sim.networks.trace import RunTrace
 from tests.sim.scenarios.figures import quantile, reach_of
+from tests.sim.simnet import Link
 
 LINK = Link(latency=0.05, loss=0.001)
 """50 ms one way; a lost packet costs its message two latencies more, as on a stream."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.testing.sim.content import Content
-from stack.testing.sim.swarm import SwarmWorld
-from stack.testing.sim.trace import RunTrace
 from tests.announce.aged import make_aged
 from tests.announce.network import Network, Node
+from tests.sim.networks.content import Content
+from tests.sim.networks.swarm import SwarmWorld
+from tests.sim.networks.trace import RunTrace
 from tests.sim.scenarios.announcing import DIAL_TIMEOUT, LATENCY, join
 from tests.sim.scenarios.figures import quantile
 from tests.sim.scenarios.swarm import KIB, LINK, LYING, MIB

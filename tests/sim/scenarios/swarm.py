@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from stack.bitswap.session_peer import SessionParameters
-from stack.testing.sim.content import Content, Kind
-from stack.testing.sim.swarm import SwarmWorld
-from stack.testing.sim.trace import RunTrace
-from stack.testing.simnet import Link
+from tests.sim.networks.content import Content, Kind
+from tests.sim.networks.swarm import SwarmWorld
+from tests.sim.networks.trace import RunTrace
 from tests.sim.scenarios.figures import quantile
+from tests.sim.simnet import Link
 
 KIB = 1024
 MIB = 1024 * 1024

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stack.testing.simnet import Link, SimNet
+from tests.sim.simnet import Link, SimNet
 
 Arrival = tuple[float, object, object]
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import anyio
 
 from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOLS, Message, decode_message
-from stack.bitswap.wire.buffers import MessageBuffers, buffer_size
+from stack.bitswap.shell.buffers import MessageBuffers, buffer_size
 from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host

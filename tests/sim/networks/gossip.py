@@ -15,9 +15,9 @@ from stack.gossipsub.signing import Author
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
 from stack.sansio.budget import Scope
-from stack.testing.sim.codec import RpcCodec
-from stack.testing.sim.trace import RunTrace
-from stack.testing.simnet import Link, SimNet
+from tests.sim.networks.codec import RpcCodec
+from tests.sim.networks.trace import RunTrace
+from tests.sim.simnet import Link, SimNet
 
 TOPIC = "topic"
 GOOD_SIGNATURE = b"\x01" * 64

@@ -9,9 +9,9 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from stack.bitswap.messages import Payload
+from stack.bitswap.shell.wire import Loan
 from stack.bitswap.verify import Verdict, verify
 from stack.bitswap.wants import WantedBlocks
-from stack.bitswap.wire.shell import Loan
 from stack.identity.peer_id import PeerId
 
 VERIFY_BYTES = 2 * 1024 * 1024

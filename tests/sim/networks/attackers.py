@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from stack.gossipsub.messages import Control, IHave, Message, Rpc
-from stack.testing.sim.gossip import BAD_SIGNATURE, TOPIC, GossipWorld, Party, peer_of
+from tests.sim.networks.gossip import BAD_SIGNATURE, TOPIC, GossipWorld, Party, peer_of
 
 GRAFT_AGAIN_SECONDS = 61.0
 """A patient sybil comes back as soon as the back-off of its PRUNE is over."""

@@ -22,15 +22,15 @@ from stack.gossipsub.events import (
     Validate,
     Verdict,
 )
-from stack.gossipsub.judge.shell import AsyncValidator, Judge, Validator
-from stack.gossipsub.link.shell import Dials, Link, receive_rpcs
 from stack.gossipsub.messages import PROTOCOLS, Rpc, encode_rpc
 from stack.gossipsub.outbox import Kind, kind_of
 from stack.gossipsub.params import GossipsubParams
 from stack.gossipsub.places import place_of
 from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.scoring import ApplicationScore
-from stack.gossipsub.shell import ReceivedMessage, Subscription
+from stack.gossipsub.shell.judge import AsyncValidator, Judge, Validator
+from stack.gossipsub.shell.link import Dials, Link, receive_rpcs
+from stack.gossipsub.shell.subscription import ReceivedMessage, Subscription
 from stack.gossipsub.signing import Author, TopicRules
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId

@@ -15,9 +15,9 @@ from stack.bitswap.messages import (
     WantKind,
     encode_message,
 )
+from stack.bitswap.shell.buffers import MessageBuffers
+from stack.bitswap.shell.wire import SEND_ERRORS, Lane, Throttle
 from stack.bitswap.wants import PeerWants
-from stack.bitswap.wire.buffers import MessageBuffers
-from stack.bitswap.wire.shell import SEND_ERRORS, Lane, Throttle
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, DirectReads, SourceChanged
 from stack.errors import NegotiationError, StoreError
 from stack.identity.peer_id import PeerId

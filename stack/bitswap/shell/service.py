@@ -12,18 +12,18 @@ from anyio.abc import TaskGroup
 from stack.bitswap.effects import Ask, Connect, PeerDropped, Withdraw
 from stack.bitswap.engine import Engine, EngineParameters, LookUp, SendBlocks
 from stack.bitswap.events import BlockReceived, PeerCut, SessionPeerDropped, UnwantedBlock
-from stack.bitswap.intake.shell import Intake
 from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
-from stack.bitswap.link.shell import Link
 from stack.bitswap.messages import PROTOCOLS, Message, WantKind
 from stack.bitswap.offences import Offences
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
-from stack.bitswap.shell import FetchSession
+from stack.bitswap.shell.intake import Intake
+from stack.bitswap.shell.link import Link
+from stack.bitswap.shell.session import FetchSession
+from stack.bitswap.shell.wire import Loan, Receiver, Throttle
 from stack.bitswap.verify import Verdict
 from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
-from stack.bitswap.wire.shell import Loan, Receiver, Throttle
 from stack.blocks.interfaces import BlockStore
 from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StoreError, TransportError
 from stack.identity.peer_id import PeerId

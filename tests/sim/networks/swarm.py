@@ -24,11 +24,11 @@ from stack.protocols.providers.messages import Update, decode_update, encode_upd
 from stack.protocols.providers.ranges import LeafRanges
 from stack.protocols.providers.subscription import PeerFound, RangesChanged, SendUpdates, SubscriptionId
 from stack.protocols.providers.swarm import SwarmMachine
-from stack.testing.sim.content import Blocks, Content, Kind, Told
-from stack.testing.sim.gossip import peer_of
-from stack.testing.sim.line import Line
-from stack.testing.sim.trace import RunTrace
-from stack.testing.simnet import Link, SimNet
+from tests.sim.networks.content import Blocks, Content, Kind, Told
+from tests.sim.networks.gossip import peer_of
+from tests.sim.networks.line import Line
+from tests.sim.networks.trace import RunTrace
+from tests.sim.simnet import Link, SimNet
 
 ONLY = SessionId(1)
 TICK = 0.1

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from stack.sansio.pace import PIECE_MAX, PIECE_MIN, PIECE_SECONDS
-from stack.testing.simnet import SimNet
+from tests.sim.simnet import SimNet
 
 Piece = Callable[[int, int, bool], None]
 """Receiver, bytes, whether it is the last of a message."""

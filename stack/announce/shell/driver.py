@@ -33,11 +33,11 @@ from stack.announce.machine import AnnounceMachine
 from stack.announce.messages import PROTOCOL, Response
 from stack.announce.records import addresses_to_tell
 from stack.announce.rules import TOPIC_RULES
-from stack.announce.shell import ERRORS, Finding, Served, ask, receive_request, send
+from stack.announce.shell.questions import ERRORS, Finding, Served, ask, receive_request, send
 from stack.errors import StackError
 from stack.gossipsub.events import Verdict
 from stack.gossipsub.messages import Message
-from stack.gossipsub.service import PubSub
+from stack.gossipsub.shell.service import PubSub
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import neighbourhood_of

@@ -9,7 +9,6 @@ from typing import TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from stack.announce.driver.shell import Driver
 from stack.announce.events import Found, LookupId
 from stack.announce.interfaces import AnnouncementStore, FoundName, KeyLists, KnownProvider
 from stack.announce.keyspace import announce_key, words_of
@@ -18,9 +17,10 @@ from stack.announce.messages import PROTOCOL
 from stack.announce.own import Announcement
 from stack.announce.params import AnnounceParams
 from stack.announce.records import RecordReader
-from stack.announce.shell import Finding
+from stack.announce.shell.driver import Driver
+from stack.announce.shell.questions import Finding
 from stack.bitswap.interfaces import Provider
-from stack.gossipsub.service import PubSub
+from stack.gossipsub.shell.service import PubSub
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid

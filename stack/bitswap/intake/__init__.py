@@ -1,1 +1,0 @@
-"""Received blocks on their way through worker threads."""

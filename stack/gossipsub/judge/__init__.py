@@ -1,1 +1,0 @@
-"""Signatures and the validators of the application."""

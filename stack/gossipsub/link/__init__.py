@@ -1,1 +1,0 @@
-"""The streams between us and one peer."""
