@@ -65,7 +65,7 @@ class Supervisor:
     def start(
         self,
         work: Callable[[Unpack[Arguments]], Awaitable[object]],
-        *arguments: Unpack[Arguments],
+        *arguments: *Arguments,
         owner: str,
         failed: Callable[[], object] | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class Supervisor:
     def keep(
         self,
         duty: Callable[[Unpack[Arguments]], Awaitable[object]],
-        *arguments: Unpack[Arguments],
+        *arguments: *Arguments,
         owner: str,
     ) -> None:
         """Run a duty that lasts as long as the group; when it raises it is begun again after a pause. A duty that returns is over."""

@@ -1,6 +1,7 @@
 """What a task raises ends what it served, and no more."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from stack.streams import supervision
@@ -42,7 +43,7 @@ async def test_what_ends_it_may_raise_too() -> None:
     async with supervised(told.append) as tasks:
         tasks.start(raises, owner="a stream", failed=failed)
         while len(told) < 2:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_a_group_of_errors_is_contained_like_one() -> None:
@@ -55,7 +56,7 @@ async def test_a_group_of_errors_is_contained_like_one() -> None:
     async with supervised(told.append) as tasks:
         tasks.start(group, owner="a link")
         while not told:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_a_duty_that_fails_is_begun_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,5 +103,5 @@ async def test_a_flood_of_one_fault_is_logged_once(caplog: pytest.LogCaptureFixt
         for _ in range(100):
             tasks.start(raises, owner="a stream")
         while len(told) < 100:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
     assert len(caplog.records) == 1
