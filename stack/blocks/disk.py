@@ -2,10 +2,11 @@
 
 import errno
 import os
+import secrets
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stack.blocks.interfaces import FileStamp
@@ -20,6 +21,12 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Our own shortage: says nothing about the file that was to be opened."""
+
+NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+"""What fsync says of a directory that it cannot do anything for."""
+
+O_PATH = getattr(os, "O_PATH", 0)
+"""Linux only: a directory to open files below, without the right to list it."""
 
 
 @contextmanager
@@ -81,6 +88,8 @@ def write_at(fd: int, parts: Sequence[Buffer], offset: int) -> None:
         views = [memoryview(part) for part in parts[start : start + IOVECS_MAX]]
         while views:
             written = os.pwritev(fd, views, offset)
+            if not written and any(views):
+                raise OSError(errno.EIO, "the system takes no bytes, and does not say why")
             offset += written
             while views and written >= len(views[0]):
                 written -= len(views.pop(0))
@@ -91,21 +100,94 @@ def write_at(fd: int, parts: Sequence[Buffer], offset: int) -> None:
 def sync_data(fd: int) -> None:
     """Return when the file's data, and what is needed to read it, would survive a power cut. Raises OSError."""
     if sys.platform == "darwin":
+        sync_file(fd)
+    else:
+        os.fdatasync(fd)
+
+
+def sync_file(fd: int) -> None:
+    """The same of its mode and times too. Raises OSError."""
+    if sys.platform == "darwin":
         import fcntl
 
         # fsync(2) of macOS leaves the data in the drive's cache.
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
-        os.fdatasync(fd)
+        os.fsync(fd)
+
+
+def open_directory(path: Path) -> int:
+    """A directory, for making, naming and syncing what lies in it whatever becomes of its path. Raises OSError.
+
+    One that may be searched and written to but not read (mode 0300) serves as well, except that it cannot be synced.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except PermissionError:
+        if not O_PATH:
+            raise
+        return os.open(path, flags | O_PATH)
+
+
+def sync_names(directory: int) -> None:
+    """Return when names made or removed in an open directory would survive a power cut. Raises OSError.
+
+    Where directories cannot be synced (some FUSE and network mounts, `open_directory` without the right to read) that is
+    left to the system: the name has been given, and failing now would only deny it.
+    """
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in NOT_SYNCED:
+            raise
 
 
 def sync_directory(path: Path) -> None:
-    """Return when names made or removed in a directory would survive a power cut. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """`sync_names` of the directory at `path`. Raises OSError."""
+    fd = open_directory(path)
     try:
-        os.fsync(fd)
+        sync_names(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o600, *, new: bool = False, prefix: str = ".new-") -> Iterator[int]:
+    """Give a descriptor to write to; what was written is at `path`, durably, when the context ends. Raises OSError.
+
+    An error or a crash leaves what was there before, or the new file, whole; an error leaves nothing else behind, a crash
+    a file whose name begins with `prefix`. Only when the directory's sync is what fails is the new file there already.
+    With `new` nothing is replaced: FileExistsError when the name is taken.
+    """
+    temporary = prefix + secrets.token_hex(8)
+    directory = open_directory(path.parent)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, mode, dir_fd=directory)
+        try:
+            try:
+                yield fd
+                sync_file(fd)
+            finally:
+                os.close(fd)
+            if new:
+                name_new(temporary, path.name, directory, directory)
+            else:
+                os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                os.unlink(temporary, dir_fd=directory)
+            raise
+        sync_names(directory)
+    finally:
+        os.close(directory)
+
+
+def write_whole(path: Path, data: Buffer, mode: int = 0o600, *, new: bool = False, prefix: str = ".new-") -> None:
+    """Replace a small file (with `new`, make it) in one step, as `replacing` does. Raises OSError."""
+    with replacing(path, mode, new=new, prefix=prefix) as fd:
+        write_at(fd, [data], 0)
 
 
 def free_bytes(directory: Path) -> int:
@@ -115,21 +197,35 @@ def free_bytes(directory: Path) -> int:
 
 
 def rename_to_new(source: Path, target: Path) -> None:
-    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken).
+    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken)."""
+    old = open_directory(source.parent)
+    try:
+        new = open_directory(target.parent)
+        try:
+            name_new(source.name, target.name, old, new)
+            sync_names(new)
+        finally:
+            os.close(new)
+        if source.parent != target.parent:
+            sync_names(old)
+    finally:
+        os.close(old)
+
+
+def name_new(source: str, target: str, old: int, new: int) -> None:
+    """Rename a file from one open directory to another, if the name is free there. Raises OSError (EEXIST when it is taken).
 
     A hard link fails when the name is taken, where a rename would destroy what is there.
     """
     try:
-        os.link(source, target)
+        os.link(source, target, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
             raise
         # No hard links on this file system (FAT, some network mounts): a name taken within this instant is lost.
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target)) from error
-        source.rename(target)
+        with suppress(FileNotFoundError):
+            os.stat(target, dir_fd=new, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+        os.rename(source, target, src_dir_fd=old, dst_dir_fd=new)
     else:
-        source.unlink()
-    sync_directory(target.parent)
-    if source.parent != target.parent:
-        sync_directory(source.parent)
+        os.unlink(source, dir_fd=old)

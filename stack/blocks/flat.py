@@ -114,8 +114,8 @@ class FlatStore:
             self._directory.mkdir(parents=True, exist_ok=True)
             layout = self._directory / "SHARDING"
             if not layout.exists():
-                layout.write_text(SHARDING)
-                disk.sync_directory(self._directory)
+                disk.write_whole(layout, SHARDING.encode())
+                disk.sync_directory(self._directory.parent)
             if layout.read_text().strip() != SHARDING.strip():
                 raise CorruptStore(
                     f"{layout} names another layout than {SHARDING.strip()}; convert it with flatfs first"
@@ -147,26 +147,19 @@ class FlatStore:
         return data
 
     def _write(self, blocks: Sequence[Block]) -> None:
-        directories: set[Path] = set()
-        try:
-            for cid, data in blocks:
-                path = self._path(cid.multihash)
-                old = self._size(cid.multihash)
-                if old == len(data) and matches(cid.multihash, path.read_bytes()):
-                    continue
-                grown = len(data) - (old or 0)
-                if self._quota is not None and self._used + grown > self._quota:
-                    raise NoSpace(f"the quota of the store is {self._quota} bytes; {self._used} are used")
-                if not path.parent.is_dir():
-                    path.parent.mkdir(exist_ok=True)
-                    directories.add(self._directory)
-                _write_whole(path, data)
-                self._used += grown
-                directories.add(path.parent)
-        finally:
-            # Names last: what has been renamed survives a power cut when its directory has been synced.
-            for directory in directories:
-                disk.sync_directory(directory)
+        for cid, data in blocks:
+            path = self._path(cid.multihash)
+            old = self._size(cid.multihash)
+            if old == len(data) and matches(cid.multihash, path.read_bytes()):
+                continue
+            grown = len(data) - (old or 0)
+            if self._quota is not None and self._used + grown > self._quota:
+                raise NoSpace(f"the quota of the store is {self._quota} bytes; {self._used} are used")
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
+                disk.sync_directory(self._directory)
+            disk.write_whole(path, data, prefix=_TEMPORARY)
+            self._used += grown
 
     def _delete(self, cids: Sequence[Cid]) -> int:
         gone = 0
@@ -177,21 +170,6 @@ class FlatStore:
                 self._used -= size
                 gone += 1
         return gone
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(_TEMPORARY + path.name)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            disk.write_at(fd, [data], 0)
-            disk.sync_data(fd)
-        finally:
-            os.close(fd)
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _listing(directory: Path) -> list[bytes]:

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import anyio.to_thread
 import click
 
+from stack.blocks.disk import replacing, write_at
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
@@ -82,17 +82,14 @@ def export(cid: Cid, file: str, timeout: float | None) -> None:
                     sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
                 return
-            part = target.with_name(f"{target.name}.part")
             try:
-                with part.open("wb") as out:
+                with replacing(target, 0o666, new=True) as out:
+                    offset = 0
                     async for piece in pieces:
-                        out.write(piece)
-                part.rename(target)
+                        write_at(out, [piece], offset)
+                        offset += len(piece)
             except OSError as error:
                 raise refusal(target, error) from error
-            finally:
-                with suppress(OSError):  # it has its final name, or could not be made at all
-                    part.unlink()
 
     run_async(work)
 

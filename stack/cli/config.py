@@ -4,12 +4,12 @@ import os
 
 import click
 
+from stack.blocks.disk import write_whole
 from stack.cli import output
 from stack.cli.types import config as settings_of
 from stack.cli.types import json_option
 from stack.errors import ConfigError
 from stack.node.config import SETTINGS, config_file, read_file, read_setting
-from stack.node.home import write_whole
 
 
 @click.group()

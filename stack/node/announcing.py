@@ -12,6 +12,7 @@ from stack.announce.params import AnnounceParams
 from stack.announce.shell.service import Announcements
 from stack.bitswap.interfaces import Provider
 from stack.bitswap.shell.service import Bitswap
+from stack.blocks.disk import write_whole
 from stack.blocks.interfaces import Block, BlockStore, PinKind
 from stack.dag import dag_pb
 from stack.dag.unixfs.directory import Entry, build_directory
@@ -27,7 +28,6 @@ from stack.multiformats.multicodec import DAG_PB
 from stack.net.interfaces import Host
 from stack.node.config import Config
 from stack.node.discover import has_peers
-from stack.node.home import write_whole
 
 ANNOUNCEMENTS_FILE = "announcements"
 MEMBER_ROLES = frozenset({"daemon", "share", "library"})

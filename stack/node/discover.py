@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stack.blocks.disk import write_whole
 from stack.errors import ConfigError, DecodeError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.node.config import Config
-from stack.node.home import write_whole
 
 if TYPE_CHECKING:
     from stack.discovery.service import Discovery

@@ -4,7 +4,6 @@
 same home talks to that process, so no command ever answers "locked".
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -13,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from stack.blocks.disk import NO_SPACE, write_whole
 from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
 
 HOME_VERSION = 1
@@ -161,23 +161,7 @@ def new_token() -> bytes:
     return secrets.token_bytes(32)
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file in one step: a crash leaves the old one or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        try:
-            os.write(handle, data)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def _refused(path: Path, error: OSError) -> Refused | NoSpace:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_SPACE:
         return NoSpace(f"no space left for {path}")
     return Refused(f"cannot use {path} as home: {error.strerror}. Set STACK_HOME to a folder that can be written.")

@@ -4,9 +4,9 @@ import os
 import stat
 from pathlib import Path
 
+from stack.blocks.disk import write_whole
 from stack.errors import ConfigError, DecodeError, Refused
 from stack.identity.keys import PrivateKey, decode_private, generate
-from stack.node.home import write_whole
 
 KEY_FILE = "identity.key"
 KEY_FILE_MAX = 16 * 1024

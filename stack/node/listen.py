@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from stack.blocks.disk import write_whole
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.net.interfaces import ListenError
-from stack.node.home import write_whole
 
 PORT_FILE = "port"
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)

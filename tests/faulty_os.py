@@ -1,0 +1,79 @@
+"""The module `os` of a file under test, with faults at places that a test chooses."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+
+from stack.sansio.interfaces import Buffer
+
+CALLS = frozenset(
+    {
+        "open",
+        "close",
+        "pwritev",
+        "write",
+        "fsync",
+        "fdatasync",
+        "ftruncate",
+        "rename",
+        "link",
+        "unlink",
+        "symlink",
+        "mkdir",
+    }
+    | {"fchmod", "chmod", "utime", "stat", "fstat", "statvfs"}
+)
+"""What can fail: every call that reaches the file system while something is written."""
+
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EROFS)
+
+
+class FaultyOs:
+    """Stands in for `os`: counts calls, fails the `fail_at`-th (from 0) and, with `lasting`, all after it; writes in pieces.
+
+    `monkeypatch.setattr(module, "os", FaultyOs(...))`. A close that fails has closed, as on Linux; cleaning up (unlink,
+    close) works also while the rest fails, unless it is what fails first.
+    """
+
+    def __init__(
+        self, *, fail_at: int | None = None, error: int = errno.EIO, lasting: bool = False, piece: int = 1 << 30
+    ) -> None:
+        self.calls: list[str] = []
+        self._fail_at = fail_at
+        self._error = error
+        self._lasting = lasting
+        self._piece = piece
+
+    def __getattr__(self, name: str) -> object:
+        function = getattr(os, name)
+        if name not in CALLS:
+            return function
+
+        def call(*args: object, **options: object) -> object:
+            number = len(self.calls)
+            self.calls.append(name)
+            fails = number == self._fail_at
+            if self._lasting and self._fail_at is not None and number > self._fail_at:
+                fails = name not in ("unlink", "close")
+            if fails:
+                if name == "close":
+                    function(*args)
+                raise OSError(self._error, os.strerror(self._error))
+            return function(*args, **options)
+
+        return call
+
+    def pwritev(self, fd: int, views: Sequence[Buffer], offset: int) -> int:
+        """Takes at most `piece` bytes."""
+        call = self.__getattr__("pwritev")
+        assert callable(call)
+        first = memoryview(views[0])[: self._piece]
+        return int(call(fd, [first] if len(first) >= self._piece else views, offset))
+
+
+def every_fault(calls: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
+    """`(fail_at, error, lasting)` for each step of a run that made these calls."""
+    for number in range(len(calls)):
+        for error in ERRORS:
+            yield number, error, False
+            yield number, error, True
