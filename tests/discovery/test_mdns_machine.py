@@ -30,6 +30,7 @@ from stack.discovery.mdns.machine import (
 )
 from stack.multiformats.multiaddr import Multiaddr
 from stack.platform import Interface
+from tests.flooding import quickest
 from tests.net.identities import peer
 
 HERE = Link(2, "eth0", 4, (ip_interface("10.0.0.1/24"), ip_interface("fe80::1/64")))
@@ -436,3 +437,34 @@ def test_links_are_those_of_interfaces_with_multicast_and_bounded() -> None:
     assert links_of([interface(1, multicast=False), interface(0), interface(2, networks=())]) == []
     assert [link.family for link in links_of([interface(1, networks=("fe80::1/64",))])] == [6]
     assert len(links_of([interface(number) for number in range(1, 500)])) == 2 * LINKS_MAX
+
+
+def costly() -> dict[str, bytes]:
+    """Packets that take as much work as one can make them take."""
+    instance = (b"somebody", *SERVICE)
+    machine = started()
+    ours = machine._instance
+    long = "/udp/1/quic-v1" * 10
+    texts = tuple(f"dnsaddr=/ip4/10.0.0.2{long[: 14 * (n % 6)]}/tcp/{n}/p2p/{peer(2)}".encode() for n in range(60))
+    names = tuple(f"dnsaddr=/ip4/10.0.0.2/tcp/1/p2p/{'1' * 200}{n}".encode() for n in range(30))
+    questions = tuple(Question(ours, kind, kind % 2 == 0) for kind in range(60))
+    known = tuple(Record(ours, kind, 1, (b"a",)) for kind in (TXT,) * 60)
+    return {
+        "addresses": encode(Message(response=True, answers=(Record(instance, TXT, 120, texts),))),
+        "peers that are none": encode(Message(response=True, answers=(Record(instance, TXT, 120, names),))),
+        "questions about us": encode(Message(questions=questions, answers=known)),
+        "names": encode(Message(response=True, answers=tuple(Record(instance, PTR, 1, ours) for _ in range(127)))),
+    }
+
+
+@pytest.mark.parametrize("kind", costly())
+def test_attack_7_no_packet_takes_long(kind: str) -> None:
+    data = costly()[kind]
+    machines = iter([started() for _ in range(8)])
+
+    def read() -> None:
+        next(machines).receive_packet(HERE, data, (NEIGHBOUR[0], PORT), 10.0)
+
+    taken = quickest(read, 8)
+    print(f"\n{kind}: {len(data)} bytes, {1000 * taken:.2f} ms")
+    assert taken < 0.01

@@ -26,8 +26,8 @@ HOPS = 255
 """RFC 6762, section 11: so that a receiver could see that a packet has not been forwarded."""
 LOOK_SECONDS = 5.0
 """Between two looks at the interfaces."""
-READS_MAX = 32
-"""Packets read in a row before other tasks have their turn."""
+TURN_SECONDS = 0.002
+"""Packets are read for so long in a row before other tasks have their turn."""
 PAUSE_SECONDS = 1.0
 """After an error of a socket, so that the loop does not spin."""
 
@@ -139,13 +139,14 @@ class MdnsService:
             self._wake.set()
 
     def _read(self, place: tuple[int, int], connection: socket.socket) -> None:
-        for _ in range(READS_MAX):
+        until = anyio.current_time() + TURN_SECONDS
+        while (now := anyio.current_time()) < until:
             try:
                 data, source = connection.recvfrom(MESSAGE_BYTES_MAX + 1)
             except BlockingIOError:
                 break
             host = str(source[0]).partition("%")[0]
-            self._machine.receive_packet(self._links[place], data, (host, int(source[1])), anyio.current_time())
+            self._machine.receive_packet(self._links[place], data, (host, int(source[1])), now)
         self._flush()
 
     def _flush(self) -> None:
