@@ -67,6 +67,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "reads",
         "recovery",
         "segments",
+        "sqlite",
         "store",
         "sweeps",
         "verify",

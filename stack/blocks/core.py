@@ -59,7 +59,7 @@ class StoreCore:
         packs = directory / "packs"
         with disk.translated(f"opening {directory}"):
             if not packs.is_dir():
-                packs.mkdir(parents=True, exist_ok=True)
+                disk.make_private(packs)
                 disk.sync_directory(directory)
                 disk.sync_directory(directory.parent)
             self._lock_fd = _lock(directory / "lock")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stack.blocks.sqlite import connect
 from stack.errors import CorruptStore, NoSpace, RepoTooNew, StoreError
 
 SCHEMA_VERSION = 1
@@ -88,9 +89,7 @@ class Database:
         return f"<Database {self._path}>"
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=128
-        )
+        connection = connect(self._path, timeout=BUSY_MS / 1000, isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
         return connection

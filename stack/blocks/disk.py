@@ -190,6 +190,18 @@ def write_whole(path: Path, data: Buffer, mode: int = 0o600, *, new: bool = Fals
         write_at(fd, [data], 0)
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and what is missing above it, for this user alone; one that is there is left as it is. Raises OSError."""
+    try:
+        directory.mkdir(mode=0o700)
+    except FileNotFoundError:
+        make_private(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+
+
 def free_bytes(directory: Path) -> int:
     """Bytes that we may still write to the file system of `directory`. Raises OSError."""
     figures = os.statvfs(directory)

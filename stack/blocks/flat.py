@@ -111,7 +111,7 @@ class FlatStore:
 
     def _prepare(self) -> None:
         with disk.translated(f"opening {self._directory}"):
-            self._directory.mkdir(parents=True, exist_ok=True)
+            disk.make_private(self._directory)
             layout = self._directory / "SHARDING"
             if not layout.exists():
                 disk.write_whole(layout, SHARDING.encode())

@@ -72,7 +72,7 @@ class Pack:
         index.set_path(connection, number, Path(path.name))
         index.set_stamp(connection, number, pack_stamp(len(HEAD)))
         # A file of this number can only be left from a transaction that was taken back: recovery adopts all others.
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             disk.write_at(fd, [HEAD], 0)
             disk.sync_directory(directory)

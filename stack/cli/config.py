@@ -10,6 +10,7 @@ from stack.cli.types import config as settings_of
 from stack.cli.types import json_option
 from stack.errors import ConfigError
 from stack.node.config import SETTINGS, config_file, read_file, read_setting
+from stack.node.home import Home
 
 
 @click.group()
@@ -49,7 +50,7 @@ def set_(name: str, value: tuple[str, ...]) -> None:
     read_setting(name, " ".join(value))
     home = settings_of("command", **{name: read_setting(name, " ".join(value))}).home
     assert home is not None
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Home(home).prepare()
     lines = [f'{key} = "{_text(item)}"' for key, item in {**read_file(home), name: " ".join(value)}.items()]
     write_whole(config_file(home), ("\n".join(lines) + "\n").encode())
 

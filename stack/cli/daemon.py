@@ -8,6 +8,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.home import take
 from stack.cli.types import (
     bootstrap_option,
     config,
@@ -48,7 +49,7 @@ def daemon(
 
         assert settings.home is not None
         home = Home(settings.home)
-        if not home.acquire():
+        if not take(home):
             raise Refused(f"a node of {home.path} runs already; `stack id` shows it")
         try:
             with anyio.open_signal_receiver(signal.SIGTERM) as signals:

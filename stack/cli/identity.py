@@ -6,6 +6,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.home import take
 from stack.cli.types import config, json_option
 from stack.identity.peer_id import PeerId
 from stack.node.api import GetIdentity, NodeInfo
@@ -33,7 +34,7 @@ def identity(as_json: bool) -> None:
 def _identity(settings: Config) -> NodeInfo:
     assert settings.home is not None
     home = Home(settings.home)
-    if home.acquire():
+    if take(home):
         try:
             key = load_or_create(home.path, settings.key_type)
         finally:

@@ -3,6 +3,7 @@
 import click
 
 from stack.cli import output
+from stack.cli.home import take
 from stack.cli.types import config, json_option
 from stack.errors import Refused
 from stack.identity.keys import PrivateKey, generate
@@ -20,7 +21,7 @@ def _home(*, held: bool) -> Home:
     path = config("command").home
     assert path is not None
     home = Home(path)
-    if not home.acquire() and held:
+    if not take(home) and held:
         raise Refused("a node of this home is running; stop it before its identity changes")
     return home
 

@@ -4,6 +4,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.home import take
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
 from stack.errors import Refused
@@ -98,7 +99,7 @@ def rebuild(as_json: bool) -> None:
     settings = config("command")
     assert settings.home is not None
     home = Home(settings.home)
-    if not home.acquire():
+    if not take(home):
         raise Refused("a node of this home is running; stop it first")
     try:
         blocks = run_async(lambda: DiskStore.rebuild_index(home.path))

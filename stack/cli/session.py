@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from stack.cli.home import take
 from stack.cli.output import note
 from stack.control.client import ControlClient, NodeUnreachable
 from stack.node.api import Api
@@ -50,7 +51,7 @@ async def _running(home: Home) -> ControlClient | None:
     """The node that holds this home, or None when this process now holds it."""
     with anyio.move_on_after(WAIT_SECONDS):
         while True:
-            if home.acquire():
+            if take(home):
                 return None
             address = home.address()
             if address is not None:

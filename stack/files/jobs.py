@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
+from stack.blocks.sqlite import connect
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -24,6 +25,8 @@ from stack.multiformats.cid import Cid
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
+BUSY_SECONDS = 10.0
+"""Wait for another process that looks into the file (an sqlite3 shell)."""
 ENDED_JOBS_MAX = 1000
 """Jobs that are done or failed and still listed; older ones go, so that the file does not grow for ever."""
 PEERS_PER_SHARE_MAX = 4096
@@ -249,7 +252,7 @@ class _translated:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     with _translated(path):
-        return sqlite3.connect(":memory:" if path is None else path, check_same_thread=False, timeout=10)
+        return connect(path, timeout=BUSY_SECONDS)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -4,22 +4,35 @@
 same home talks to that process, so no command ever answers "locked".
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.blocks.disk import NO_SPACE, write_whole
+from stack.blocks.disk import NO_SPACE, make_private, write_whole
 from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
+
+HELD_BY_ANOTHER = frozenset({errno.EWOULDBLOCK, errno.EAGAIN})
+"""What flock says of a lock that is taken; anything else (ENOLCK, EIO) says nothing about another process."""
 
 HOME_VERSION = 1
 """Version of the folder's layout; a newer one is refused, never touched."""
 
 SOCKET_PATH_MAX = 100
 """sun_path holds 108 bytes on Linux and 104 on macOS."""
+
+
+OURS = (
+    "lock", "version", "control", "port", "config.toml", "peers.json", "announcements", "jobs.sqlite*", "swarm.key", "flat",
+    "blocks", "blocks/*", "blocks/packs/*",
+)  # fmt: skip
+"""What a node writes into its home. The folder may be one that holds other things too: those are left as they are. The key of the
+identity is not here: one that others could read is refused (`keystore`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +75,13 @@ def default_home() -> Path:
 class Home:
     """The folder of a node. `acquire` makes this process its holder; `release` lets go.
 
-    Raises Refused when the folder cannot be written, RepoTooNew, NoSpace.
+    Raises Refused when the folder cannot be written or is somebody else's, RepoTooNew, NoSpace.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.notices: tuple[str, ...] = ()
+        """What the user should know of this home, a sentence each; known after `prepare` or `acquire`."""
         self._lock: int | None = None
 
     def __repr__(self) -> str:
@@ -79,16 +94,21 @@ class Home:
 
     def acquire(self) -> bool:
         """Try to hold the home; False when another process does."""
+        self.prepare()
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise _refused(self.path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(lock)
-            return False
+            if error.errno in HELD_BY_ANOTHER:
+                return False
+            raise Refused(
+                f"{self.path} cannot be locked ({error.strerror}), as on some network file systems; without its lock two"
+                " processes would write into it. Set STACK_HOME to a folder on a disk of this computer."
+            ) from error
         self._lock = lock
         try:
             self._check_version()
@@ -97,6 +117,40 @@ class Home:
             raise
         self.withdraw_address()  # one that was killed may have left its own behind
         return True
+
+    def prepare(self) -> None:
+        """Make the folder, or see to it that it, and what a node has written into it, is this user's alone: a laxer mode of
+        ours is set right and told in `notices`."""
+        try:
+            make_private(self.path)
+            status = self.path.stat()
+            if status.st_uid != os.getuid():
+                raise Refused(f"{self.path} belongs to another user. Set STACK_HOME to a folder of your own.")
+            if status.st_mode & stat.S_ISVTX:
+                raise Refused(
+                    f"{self.path} is made for all users of this computer. Set STACK_HOME to a folder below it."
+                )
+            if status.st_mode & 0o077:
+                self.path.chmod(0o700)
+                if self.path.stat().st_mode & 0o077:
+                    raise Refused(
+                        f"{self.path} is on a file system where others can read it. Set STACK_HOME to another."
+                    )
+                self.notices = (f"{self.path} was open to other users of this computer; now it is yours alone",)
+            for path in (path for pattern in OURS for path in self.path.glob(pattern)):
+                self._tighten(path)
+        except OSError as error:
+            raise _refused(self.path, error) from error
+
+    def _tighten(self, path: Path) -> None:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:  # another process of this home removes what it needs no more
+            return
+        if status.st_uid != os.getuid():
+            raise Refused(f"{path} belongs to another user: move it away")
+        if status.st_mode & 0o077 and not stat.S_ISLNK(status.st_mode):
+            path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
 
     def _check_version(self) -> None:
         marker = self.path / "version"
@@ -129,13 +183,20 @@ class Home:
             self._lock = None
 
     def socket_path(self) -> str:
-        """A path for the control socket that is short enough and private."""
+        """A path for the control socket that is short enough, in a folder that is ours alone. Raises Refused, OSError."""
         inside = str(self.path / "control.sock")
         if len(os.fsencode(inside)) <= SOCKET_PATH_MAX:
             return inside
         runtime = os.environ.get("XDG_RUNTIME_DIR") or str(Path(tempfile.gettempdir()) / f"stack-{os.getuid()}")
         folder = Path(runtime) / "stack"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
+        for place in (folder.parent, folder):
+            status = place.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+                raise Refused(
+                    f"{place} is not a folder of yours alone, so another user could answer in place of this node:"
+                    " remove it, or set XDG_RUNTIME_DIR to such a folder"
+                )
         return str(folder / f"{hashlib.sha256(os.fsencode(inside)).hexdigest()[:20]}.sock")
 
     def announce_address(self, address: ControlAddress) -> None:

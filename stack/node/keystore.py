@@ -40,15 +40,17 @@ def replace_key(home: Path, key: PrivateKey) -> None:
 
 
 def export_key(home: Path, file: str) -> None:
-    """Copy the private key to a file that only its owner can read. Raises Refused when the file exists or cannot be written."""
+    """Copy the private key to a new file that only its owner can read. Raises Refused when the file exists or cannot be written.
+
+    The file is made by this call or refused: in a folder of many, another user may have put a file or a link of that name there.
+    """
     path = home / KEY_FILE
     if not path.exists():
         raise Refused("this home has no identity yet; `stack id` makes one")
-    target = Path(file)
-    if target.exists():
-        raise Refused(f"{file} exists")
     try:
-        write_whole(target, path.read_bytes())
+        write_whole(Path(file), path.read_bytes(), new=True)
+    except FileExistsError as error:
+        raise Refused(f"{file} exists") from error
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
 

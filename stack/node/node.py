@@ -104,6 +104,8 @@ class Node:
         try:
             async with build(config) as parts, task_group() as tasks:
                 node = cls(config, parts, tasks)
+                if taken is not None:
+                    node.notices = (*taken.notices, *node.notices)
                 await node.shares.restore()
                 tasks.start_soon(node.shares.run)
                 try:
