@@ -90,13 +90,13 @@ class ControlClient:
         """Send a byte stream, then one answer."""
         async with self._call(request) as frames:
             answers: list[object] = []
-            failure: StackError | None = None
+            failure: Exception | None = None
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_pieces, frames, data)
                 try:
                     answers = [answer async for answer in _Items(frames)]
-                except StackError as error:  # raised below, outside of the group, so that it keeps its type
-                    failure = error
+                except (StackError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+                    failure = error  # raised below, outside of the group, so that it keeps its type
                 tasks.cancel_scope.cancel()
             if failure is not None:
                 raise failure

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import cast
 
 import anyio
+import anyio.abc
 import pytest
 
 from stack.control.client import ControlClient, NodeUnreachable
-from stack.control.frames import FrameStream
+from stack.control.frames import CONTROL_VERSION, FrameStream
 from stack.control.server import ControlServer
 from stack.errors import NoProvider
 from stack.multiformats.cid import Cid
@@ -168,6 +169,37 @@ async def test_another_version_is_told_clearly(tmp_path: Path) -> None:
         tasks.start_soon(listener.serve, old)
         with pytest.raises(NodeUnreachable, match="speaks version 99"):
             await ControlClient(ControlAddress(str(tmp_path / "s"))).ask(GetIdentity())
+        tasks.cancel_scope.cancel()
+
+
+async def _words() -> AsyncIterator[bytes]:
+    yield b"x"
+
+
+async def test_a_node_that_goes_away_is_told_whatever_was_asked(tmp_path: Path) -> None:
+    async def goes(stream: anyio.abc.ByteStream) -> None:
+        frames = FrameStream(stream)
+        await frames.send(Frame(hello=Hello(version=CONTROL_VERSION)))
+        await frames.receive()
+        await frames.receive()
+        await stream.aclose()
+
+    path = str(tmp_path / "socket")
+    client = ControlClient(ControlAddress(path))
+
+    async def watch() -> None:
+        async with client.watch(Ping(target="x")) as events:
+            assert not [event async for event in events]
+
+    async def read() -> None:
+        async with client.read(Cat(source=str(CID))) as pieces:
+            assert not [piece async for piece in pieces]
+
+    async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, goes)
+        for call in (lambda: client.ask(GetIdentity()), watch, read, lambda: client.write(BlockPut(), _words())):
+            with pytest.raises(NodeUnreachable):
+                await call()  # type: ignore[operator]
         tasks.cancel_scope.cancel()
 
 
