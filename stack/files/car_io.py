@@ -13,7 +13,7 @@ from stack.dag import links
 from stack.dag.car import SECTION_MAX_IMPORT, BlockRead, CarReader, HeaderRead, header, section
 from stack.errors import DecodeError, LimitExceeded
 from stack.files.gather import Gatherer, Want
-from stack.files.storage import hold
+from stack.files.storage import hold, pins
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
@@ -45,8 +45,8 @@ class CarContent:
     """Of their data."""
 
 
-async def import_car(store: BlockStore, data: AsyncIterator[bytes]) -> CarContent:
-    """Put all blocks of an archive into the store; each is checked. Returns when they are kept.
+async def import_car(store: BlockStore, data: AsyncIterator[bytes], *, pin: bool = False) -> CarContent:
+    """Put all blocks of an archive into the store; each is checked. Returns when they are kept, with `pin` the roots pinned.
 
     Raises DecodeError (WrongBlock) where the archive is no longer sound; the blocks before that stay. Raises NoSpace.
     """
@@ -60,6 +60,10 @@ async def import_car(store: BlockStore, data: AsyncIterator[bytes]) -> CarConten
                 await taken.flush()
                 raise
         await taken.flush()
+        keeper = pins(store)
+        if pin and keeper is not None:
+            for root in taken.roots:
+                await keeper.add_pin(root)
     return CarContent(roots=taken.roots, blocks=taken.blocks, bytes=taken.bytes)
 
 

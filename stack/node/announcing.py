@@ -18,7 +18,7 @@ from stack.dag import dag_pb
 from stack.dag.unixfs.directory import Entry, build_directory
 from stack.dag.unixfs.options import profile
 from stack.errors import CorruptStore, DecodeError, Refused, StackError
-from stack.files.storage import pins
+from stack.files.storage import hold, pins
 from stack.gossipsub.shell.service import PubSub
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
@@ -70,14 +70,15 @@ class BlockLists:
 
     async def put(self, cid: Cid, data: bytes) -> None:
         """See KeyLists. Raises StoreErrors."""
-        await self._blocks.put([(cid, data)])
-        self._exchange.blocks_added([cid], [len(data)])
         keeper = pins(self._blocks)
-        if keeper is not None:
-            kept = [pinned for pinned, name in await keeper.pins(kind=PinKind.SHARE) if name == PIN_LISTS]
-            for old in kept[: max(len(kept) + 1 - LISTS_MAX, 0)]:
-                await keeper.remove_pin(old, kind=PinKind.SHARE)
-            await keeper.add_pin(cid, PIN_LISTS, kind=PinKind.SHARE)
+        with hold(self._blocks):
+            await self._blocks.put([(cid, data)])
+            if keeper is not None:
+                kept = [pinned for pinned, name in await keeper.pins(kind=PinKind.SHARE) if name == PIN_LISTS]
+                for old in kept[: max(len(kept) + 1 - LISTS_MAX, 0)]:
+                    await keeper.remove_pin(old, kind=PinKind.SHARE)
+                await keeper.add_pin(cid, PIN_LISTS, kind=PinKind.SHARE)
+        self._exchange.blocks_added([cid], [len(data)])
 
     async def get(self, cid: Cid, author: PeerId, addresses: tuple[Multiaddr, ...]) -> bytes | None:
         """See KeyLists."""
@@ -160,11 +161,12 @@ class Announcing:
             except StopIteration as stop:
                 root: Cid = stop.value.cid
                 break
-        await self._blocks.put(blocks)
-        self._exchange.blocks_added([cid for cid, _ in blocks], [len(data) for _, data in blocks])
         keeper = pins(self._blocks)
-        if keeper is not None:
-            await keeper.add_pin(root, PIN_NAMES, kind=PinKind.SHARE)
+        with hold(self._blocks):
+            await self._blocks.put(blocks)
+            if keeper is not None:
+                await keeper.add_pin(root, PIN_NAMES, kind=PinKind.SHARE)
+        self._exchange.blocks_added([cid for cid, _ in blocks], [len(data) for _, data in blocks])
         return root
 
     async def _dag_size(self, item: Announcement) -> int:

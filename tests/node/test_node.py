@@ -3,10 +3,13 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
 from stack import Cid, Config, Node
+from stack.blocks.store import DiskStore
 from stack.control.server import REQUESTS
 from stack.errors import DecodeError, FetchError, LimitExceeded, NegotiationError, NoProvider, Refused
 from stack.files.events import FetchFinished, FetchStarted
@@ -180,6 +183,58 @@ async def test_pins_keep_and_garbage_goes(tmp_path: Path) -> None:
         assert (await two.ask(GetRepoStat())).blocks >= 1
         async with two.watch(VerifyRepo()) as events:
             assert [event.problem async for event in events] == [None]
+
+
+@pytest.mark.parametrize("way", ["add", "add a copy", "share", "import a CAR"])
+async def test_garbage_that_is_collected_before_the_pin_takes_nothing_of_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Finding 8: a collection just before the pin, which is late when whoever reads the events is slow."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(20):
+        (tree / f"{number}").write_bytes(bytes([number % 3]) * 2000)
+    async with Node.open(Config(pubsub=False, announce=False)) as other:
+        cid = await other.add(tree, copy=True)
+        async with other.read(CarExport(cid=cid)) as pieces:
+            car = b"".join([piece async for piece in pieces])
+    async with Node.open(Config(home=tmp_path / "home", pubsub=False, announce=False)) as node:
+        assert isinstance(node.blocks, DiskStore)
+        keep = node.blocks.add_pin
+
+        async def late(*args: Any, **names: Any) -> None:
+            assert (await node.ask(CollectGarbage())).blocks == 0
+            await keep(*args, **names)
+
+        monkeypatch.setattr(node.blocks, "add_pin", late)
+        if way == "import a CAR":
+            await node.write(CarImport(), Pieces(car))
+        else:
+            request = Share(paths=(tree,)) if way == "share" else Add(paths=(tree,), copy=way != "add")
+            async with node.watch(request) as events:
+                assert [event.cid async for event in events if isinstance(event, Added | Shared)] == [cid]
+        assert (await node.ask(CollectGarbage())).blocks == 0
+        assert [pin.cid for pin in await node.ask(ListPins())] == [cid]
+        async with node.read(CarExport(cid=cid)) as pieces:
+            assert b"".join([piece async for piece in pieces]) == car
+
+
+async def test_an_import_is_pinned_though_nobody_reads_its_events(tmp_path: Path) -> None:
+    """Finding 8: a reader that stands still."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(20):
+        (tree / f"{number}").write_bytes(bytes([number]) * 2000)
+    async with Node.open(Config(home=tmp_path / "home", pubsub=False, announce=False)) as node:
+        for request in (Add(paths=(tree,), copy=True), Share(paths=(tree,))):
+            before = len(await node.ask(ListPins()))
+            async with node.watch(request) as events:
+                await anext(events)
+                with anyio.fail_after(20):
+                    while len(await node.ask(ListPins())) == before:
+                        await node.ask(CollectGarbage())
+        assert [share.state for share in await node.ask(ListShares())] == ["serving"]
+        assert (await node.ask(CollectGarbage())).blocks == 0
 
 
 async def test_perf_is_off_unless_asked_for() -> None:

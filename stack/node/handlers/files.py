@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from math import inf
@@ -20,6 +20,7 @@ from stack.errors import FetchError, Refused
 from stack.files.events import FetchEvent, FetchStarted
 from stack.files.fetch import FetchRequest
 from stack.files.jobs import Job, JobState
+from stack.files.storage import hold
 from stack.files.target import part_path
 from stack.files.tasks import task_group
 from stack.files.ticket import decode_ticket, is_ticket
@@ -57,7 +58,6 @@ from stack.node.handlers.streaming import streaming
 from stack.node.shares import is_below
 
 if TYPE_CHECKING:
-    from stack.files.add import Adder
     from stack.node.node import Node
 
 NOT_FOR_IMPORT = ("profile",)
@@ -73,9 +73,13 @@ def options_of(flags: ImportFlags, default_profile: str) -> ImportOptions:
 
 @asynccontextmanager
 async def run_import(
-    adder: Callable[[Callable[[AddEvent], None]], "Adder"], paths: Sequence[Path]
+    work: Callable[[Callable[[AddEvent], None]], Awaitable[Added]],
 ) -> AsyncIterator[AsyncIterator[AddEvent]]:
-    """An import and its events, the result last. Leaving the context stops it; what it raises comes out of the iteration."""
+    """The events of an import, the result last. Leaving the context stops it; what it raises comes out of the iteration.
+
+    `work` is given who is to be told. It does all that must be done before garbage may be collected: when the result is read,
+    or whether it is, depends on the reader.
+    """
     send, receive = anyio.create_memory_object_stream[AddEvent](inf)
     failure: list[Exception] = []
 
@@ -84,10 +88,10 @@ async def run_import(
         if not isinstance(event, AddProgress) or not send.statistics().current_buffer_used:
             send.send_nowait(event)
 
-    async def work() -> None:
+    async def run() -> None:
         with send:
             try:
-                send.send_nowait(await adder(tell).add(paths))
+                send.send_nowait(await work(tell))
             except Exception as error:  # noqa: BLE001 - raised again for the reader, outside of the group that would wrap it
                 failure.append(error)
 
@@ -98,7 +102,7 @@ async def run_import(
             raise failure[0]
 
     async with task_group() as tasks, receive, aclosing(events()) as told:
-        tasks.start_soon(work)
+        tasks.start_soon(run)
         yield told
         tasks.cancel_scope.cancel()
 
@@ -109,19 +113,13 @@ async def add(node: "Node", request: Add) -> AsyncIterator[AsyncIterator[AddEven
     options = options_of(request.flags, node.config.profile)
     store = None if request.only_hash else node.blocks
 
-    async def pinned(events: AsyncIterator[AddEvent]) -> AsyncGenerator[AddEvent, None]:
-        async for event in events:
-            if isinstance(event, Added) and isinstance(store, DiskStore):
-                await store.add_pin(event.cid, event.name)
-            yield event
-
-    def adder(tell: Callable[[AddEvent], None]) -> "Adder":
+    async def work(tell: Callable[[AddEvent], None]) -> Added:
         from stack.files.add import Adder  # here: a command that adds nothing starts without it
 
-        return Adder(store, options, copy=request.copy, tell=tell)
+        return await Adder(store, options, copy=request.copy, tell=tell).add(request.paths, pin=PinKind.USER)
 
-    async with run_import(adder, request.paths) as events, aclosing(pinned(events)) as told:
-        yield told
+    async with run_import(work) as events:
+        yield events
 
 
 @asynccontextmanager
@@ -133,15 +131,22 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
     if announce:
         node.announcing.check(request.public_name)  # before anything is read
 
+    async def work(tell: Callable[[AddEvent], None]) -> Added:
+        from stack.files.add import Adder  # as above
+
+        with hold(node.blocks):
+            added = await Adder(node.blocks, options, tell=tell).add(request.paths)
+            paths = tuple(path.absolute() for path in request.paths)
+            await node.shares.add(added.cid, added.name, paths, added.size)
+        if announce:
+            await node.announce(added.cid, public_name=request.public_name, size=added.size)
+        return added
+
     async def shared(events: AsyncIterator[AddEvent]) -> AsyncGenerator[ShareEvent, None]:
         async for event in events:
             if isinstance(event, AddProgress | EntrySkipped):
                 yield event
             elif isinstance(event, Added):
-                paths = tuple(path.absolute() for path in request.paths)
-                await node.shares.add(event.cid, event.name, paths, event.size)
-                if announce:
-                    await node.announce(event.cid, public_name=request.public_name, size=event.size)
                 yield Shared(
                     ticket=node.ticket(event.cid, event.name, event.size),
                     cid=event.cid,
@@ -153,12 +158,7 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
                     public_name=request.public_name,
                 )
 
-    def adder(tell: Callable[[AddEvent], None]) -> "Adder":
-        from stack.files.add import Adder  # as above
-
-        return Adder(node.blocks, options, tell=tell)
-
-    async with run_import(adder, request.paths) as events, aclosing(shared(events)) as told:
+    async with run_import(work) as events, aclosing(shared(events)) as told:
         yield told
 
 

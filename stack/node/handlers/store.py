@@ -142,10 +142,7 @@ async def block_put(node: "Node", request: BlockPut, data: AsyncIterator[bytes])
 
 async def car_import(node: "Node", request: CarImport, data: AsyncIterator[bytes]) -> CarReport:
     """Take in a CAR."""
-    report = await import_car(node.blocks, data)
-    if request.pin and isinstance(node.blocks, DiskStore):
-        for root in report.roots:
-            await node.blocks.add_pin(root)
+    report = await import_car(node.blocks, data, pin=request.pin)
     return CarReport(roots=tuple(report.roots), blocks=report.blocks, bytes=report.bytes)
 
 
