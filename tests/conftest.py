@@ -5,6 +5,9 @@ import gc
 import hypothesis  # noqa: F401 - it asks the garbage collector about trio: before that is told to look no more
 import pytest
 
+from stack.testing.lines import LineTransport
+from stack.transports.memory import MemoryNetwork
+
 
 def pytest_collection_finish() -> None:
     """What was collected stays: to look through it for garbage takes 0.2 s each time, which tests that measure would pay."""
@@ -15,4 +18,23 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """The event loop of the test."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["memory", "bad line"])
+def any_line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts of the test are connected in memory, then by lines on which everything waits."""
+    if request.param == "bad line":
+        from tests.net import hosts
+
+        monkeypatch.setattr(hosts, "make_transport", lambda network: LineTransport(network=network))
+
+
+@pytest.fixture(params=["/ip4/127.0.0.1/tcp/0", "/memory/0"])
+def listen_anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where nodes of the test listen: on loopback, then on lines on which everything waits."""
+    from stack.node import build
+
+    network, usual = MemoryNetwork(), build.transports
+    monkeypatch.setattr(build, "transports", lambda: [LineTransport(network=network), *usual()])
     return str(request.param)

@@ -1,15 +1,15 @@
-"""Reading whole messages from muxed streams, and letting other tasks run, for tests."""
+"""Reading whole messages from streams, and letting other tasks run, for tests."""
 
 import anyio
 import anyio.lowlevel
 
-from stack.streams.interfaces import MuxedConnection, MuxedStream
+from stack.streams.interfaces import MuxedConnection, MuxedStream, RawStream
 
 Ends = tuple[MuxedConnection, MuxedConnection]
 """Both ends of a connection; the first one dialled."""
 
 
-async def receive_exactly(stream: MuxedStream, size: int) -> bytes:
+async def receive_exactly(stream: MuxedStream | RawStream, size: int) -> bytes:
     """`size` bytes of `stream`."""
     buffer = memoryview(bytearray(size))
     done = 0

@@ -1,12 +1,14 @@
 """Streams inside one process, at `/memory/<number>`: for tests and for nodes that live together. The reference transport."""
 
 from collections import deque
+from collections.abc import Callable
 
 import anyio
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
-from stack.streams.memory import MemoryStream, memory_stream_pair
+from stack.streams.interfaces import RawStream
+from stack.streams.memory import memory_stream_pair
 from stack.transports.interfaces import ListenError
 
 BACKLOG = 128
@@ -36,8 +38,15 @@ class MemoryTransport:
 
     protectable = True
 
-    def __init__(self, network: MemoryNetwork = _PROCESS) -> None:
+    def __init__(
+        self,
+        network: MemoryNetwork = _PROCESS,
+        *,
+        pair: Callable[[Multiaddr, Multiaddr], tuple[RawStream, RawStream]] = memory_stream_pair,
+    ) -> None:
+        """`pair` makes the two ends of a connection between these addresses, the dialling one first."""
         self._network = network
+        self._pair = pair
 
     def can_dial(self, address: Multiaddr) -> bool:
         """True for `/memory/<number>` and nothing around it."""
@@ -47,7 +56,7 @@ class MemoryTransport:
         """See `can_dial`."""
         return self.can_dial(address)
 
-    async def dial(self, address: Multiaddr) -> MemoryStream:
+    async def dial(self, address: Multiaddr) -> RawStream:
         """See `Transport.dial`; never waits."""
         await anyio.lowlevel.checkpoint()
         listener = self._network._listeners.get(_number(address))
@@ -56,7 +65,7 @@ class MemoryTransport:
         if len(listener._waiting) >= BACKLOG:
             raise TransportError("too many connections wait to be accepted there")
         here = Multiaddr.parse(f"/memory/{self._network.fresh_number()}")
-        ours, theirs = memory_stream_pair(here, listener.address)
+        ours, theirs = self._pair(here, listener.address)
         listener._waiting.append(MemoryIncoming(theirs))
         listener._wake()
         return ours
@@ -75,7 +84,7 @@ class MemoryTransport:
 class MemoryIncoming:
     """A connection that waits to be opened."""
 
-    def __init__(self, stream: MemoryStream) -> None:
+    def __init__(self, stream: RawStream) -> None:
         self._stream = stream
         self._opened = False
 
@@ -84,7 +93,7 @@ class MemoryIncoming:
         """Of the dialling end."""
         return self._stream.remote_address
 
-    async def open(self) -> MemoryStream:
+    async def open(self) -> RawStream:
         """The stream; nothing is left to do."""
         self._opened = True
         return self._stream

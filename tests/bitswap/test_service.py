@@ -24,7 +24,7 @@ from tests.bitswap.exchanges import nodes, some_blocks
 from tests.bitswap.simulation import peer_named
 from tests.net.hosts import connect, hosts, settled
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 
 class Sink:

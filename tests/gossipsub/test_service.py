@@ -50,7 +50,7 @@ from stack.streams.interfaces import Stream
 from stack.trace import TraceEvent
 from tests.net.hosts import connect, hosts, settled
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 TOPIC = "topic"
 

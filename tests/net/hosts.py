@@ -14,8 +14,12 @@ from stack.protocols.ping import PingService
 from stack.sansio.budget import Resource, Scope
 from stack.streams.interfaces import Stream
 from stack.trace import TraceEvent
+from stack.transports.interfaces import Transport
 from stack.transports.memory import MemoryNetwork, MemoryTransport
 from tests.net.identities import key
+
+make_transport: Callable[[MemoryNetwork], Transport] = MemoryTransport
+"""What hosts are connected by; the fixture `any_line` puts another one here."""
 
 ANYWHERE = Multiaddr.parse("/memory/0")
 
@@ -83,7 +87,7 @@ async def hosts(
         for number, secret in enumerate(keys):
             host = Host(
                 secret,
-                transports=[MemoryTransport(network)],
+                transports=[make_transport(network)],
                 limits=limits,
                 clock=clock,
                 wall_clock=clock.wall_clock,

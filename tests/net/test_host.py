@@ -20,7 +20,7 @@ from stack.transports.memory import MemoryNetwork, MemoryTransport
 from tests.net.hosts import ANYWHERE, Clock, Seen, connect, echo, hosts, settled, used
 from tests.net.identities import key, peer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 
 def go_deaf(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +344,7 @@ async def test_too_many_connections_are_trimmed_and_protected_ones_stay() -> Non
 async def test_after_sleep_connections_are_probed_and_protected_peers_dialled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stack.net.host.PROBE_SECONDS", 0.02)
+    monkeypatch.setattr("stack.net.host.PROBE_SECONDS", 0.2)
     clock = Clock()
     async with hosts(3, identify=False, clock=clock) as [a, b, c]:
         for other in (b, c):
@@ -365,7 +365,7 @@ async def test_after_sleep_connections_are_probed_and_protected_peers_dialled_ag
 async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stack.net.host.PROBE_SECONDS", 0.02)
+    monkeypatch.setattr("stack.net.host.PROBE_SECONDS", 0.2)
     async with hosts(3, identify=False) as [a, b, c]:
         await connect(b, a)
         await connect(c, a)

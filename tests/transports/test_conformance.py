@@ -6,6 +6,7 @@ import pytest
 
 from stack.multiformats.multiaddr import Multiaddr
 from stack.testing.conformance.transports import CHECKS
+from stack.testing.lines import Line, LineTransport
 from stack.transports.interfaces import Transport
 from stack.transports.memory import MemoryNetwork, MemoryTransport
 from stack.transports.tcp import TcpTransport
@@ -14,6 +15,8 @@ from tests.transports.certificates import client_context, server_context
 
 CASES: dict[str, tuple[Callable[[], Transport], str]] = {
     "memory": (lambda: MemoryTransport(MemoryNetwork()), "/memory/0"),
+    "a bad line": (LineTransport, "/memory/0"),
+    "a bad line that can only be waited for": (lambda: LineTransport(Line(direct=False)), "/memory/0"),
     "tcp over IPv4": (TcpTransport, "/ip4/127.0.0.1/tcp/0"),
     "tcp over IPv6": (TcpTransport, "/ip6/::1/tcp/0"),
     "websocket over IPv4": (WebSocketTransport, "/ip4/127.0.0.1/tcp/0/ws"),

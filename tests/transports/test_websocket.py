@@ -12,7 +12,8 @@ from wsproto.frame_protocol import CloseReason
 from stack.errors import RemoteProtocolError, TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream
-from stack.testing.conformance.transports import connected_pair, receive_exactly
+from stack.testing.conformance.transports import connected_pair
+from stack.testing.streams import receive_exactly
 from stack.transports.interfaces import ListenError
 from stack.transports.tcp import TcpTransport
 from stack.transports.websocket import WebSocketTransport

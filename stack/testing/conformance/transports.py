@@ -8,6 +8,7 @@ import anyio
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream
+from stack.testing.streams import receive_exactly
 from stack.transports.interfaces import Listener, ListenError, Transport
 
 LARGE = 1 << 20
@@ -26,15 +27,6 @@ async def connected_pair(transport: Transport, listener: Listener) -> tuple[RawS
         tasks.start_soon(accept)
         dialled = await transport.dial(listener.address)
     return dialled, ends[0]
-
-
-async def receive_exactly(stream: RawStream, size: int) -> bytes:
-    """`size` bytes of `stream`."""
-    buffer = memoryview(bytearray(size))
-    done = 0
-    while done < size:
-        done += await stream.receive_into(buffer[done:])
-    return bytes(buffer)
 
 
 async def check_addresses(transport: Transport, address: Multiaddr) -> None:

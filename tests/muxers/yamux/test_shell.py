@@ -17,6 +17,7 @@ from stack.streams.buffers import BUFFER_BYTES, BufferPool
 from stack.streams.interfaces import RawStream, SecureChannel
 from stack.streams.memory import MemoryStream, memory_stream_pair
 from stack.testing.conformance.muxers import MuxerConformance
+from stack.testing.lines import Line, line_stream_pair
 from stack.testing.streams import Ends, receive_all, receive_exactly, settled, stream_pair
 from tests.streams.support import Narrow, socket_stream_pair
 
@@ -95,6 +96,16 @@ class TestOverStreamsThatOnlyWait(YamuxConformance):
     def streams(self) -> tuple[RawStream, RawStream]:
         first, second = memory_stream_pair(HERE, THERE)
         return Narrow(first), Narrow(second)
+
+
+class TestOverBadLines(YamuxConformance):
+    def streams(self) -> tuple[RawStream, RawStream]:
+        return line_stream_pair(HERE, THERE)
+
+
+class TestOverBadLinesThatOnlyWait(YamuxConformance):
+    def streams(self) -> tuple[RawStream, RawStream]:
+        return line_stream_pair(HERE, THERE, Line(direct=False))
 
 
 async def test_A27_short_writes_of_one_byte_keep_the_frames_whole() -> None:

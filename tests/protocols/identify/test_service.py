@@ -17,7 +17,7 @@ from stack.streams.interfaces import Stream
 from tests.net.hosts import Clock, Seen, connect, hosts, settled
 from tests.net.identities import key, peer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 
 async def identified(a: Host, b: Host) -> None:

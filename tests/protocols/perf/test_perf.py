@@ -9,7 +9,7 @@ from stack.protocols.perf import service as module
 from stack.streams.interfaces import Stream
 from tests.net.hosts import connect, hosts, settled
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 
 @pytest.mark.parametrize(("upload", "download"), [(0, 0), (1, 1), (1_000_000, 0), (0, 1_000_000), (700_001, 300_007)])
@@ -53,7 +53,7 @@ async def test_so_many_measurements_are_served_at_a_time(monkeypatch: pytest.Mon
 
 
 async def test_A02_a_client_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STALL_SECONDS", 0.03)
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.2)
     async with hosts(2, identify=False) as [a, b]:
         PerfService(b)
         await connect(a, b)

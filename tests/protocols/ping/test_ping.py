@@ -9,7 +9,7 @@ from stack.protocols.ping import service as module
 from stack.streams.interfaces import Stream
 from tests.net.hosts import connect, hosts, settled
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 
 async def test_round_trips_are_measured() -> None:

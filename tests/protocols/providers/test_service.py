@@ -23,7 +23,7 @@ from tests.bitswap.exchanges import some_blocks
 from tests.bitswap.simulation import cid_of
 from tests.net.hosts import connect, hosts, settled
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
 
 ROOT = cid_of(1)
 
