@@ -15,7 +15,7 @@ import click
 from stack import __version__
 from stack.cli import COMMANDS
 from stack.errors import StackError
-from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code
+from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, what_the_system_says
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def cli() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit. Every StackError becomes one line on stderr and its exit code."""
+    """Run the command line and exit. Every StackError, and what the system refuses, becomes one line on stderr and its exit code."""
     try:
         words = list(arguments) if arguments is not None else None
         result = cli.main(args=words, prog_name="stack", standalone_mode=False)
@@ -92,12 +92,18 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         # The reader of our output has gone (`stack cat ... | head`): what every Unix tool does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:
+        complain(what_the_system_says(error))
+        code = exit_code(error)
     except RecursionError:
         complain("internal error: recursion without end; please report it")
         code = BUG
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            complain(f"output was lost; {what_the_system_says(error)}")
+            code = exit_code(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 

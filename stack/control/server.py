@@ -12,7 +12,7 @@ from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, 
 from stack.errors import DecodeError, StackError
 from stack.node import api as requests
 from stack.node.api import Api, Ask, Read, Watch, Write
-from stack.node.exits import BUG, USAGE, exit_code
+from stack.node.exits import BUG, USAGE, exit_code, what_the_system_says
 from stack.node.schema import from_tagged, to_tagged
 from stack.pb.control_pb2 import Call, Data, Failed, Finished, Frame, Hello, Item
 
@@ -85,6 +85,9 @@ class ControlServer:
             return Frame(failed=Failed(kind=type(error).__name__, message=str(error), exit_code=exit_code(error)))
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return None
+        except OSError as error:
+            message = what_the_system_says(error)
+            return Frame(failed=Failed(kind=type(error).__name__, message=message, exit_code=exit_code(error)))
         except Exception as error:  # noqa: BLE001 - a bug in one request must not end the node; the client is told
             _log.exception("%s failed", type(request).__name__)
             return Frame(failed=Failed(kind=type(error).__name__, message=f"internal error: {error!r}", exit_code=BUG))

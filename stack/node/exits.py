@@ -1,5 +1,7 @@
 """The one table from errors to exit codes (README, "Exit codes")."""
 
+import errno
+
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, SourceChanged
 from stack.dag.model import EncodeError
 from stack.dag.unixfs.reader import LinkNotFound
@@ -74,11 +76,19 @@ class NodeError(StackError):
         self.exit_code = exit_code
 
 
-def exit_code(error: StackError) -> int:
-    """The exit code of a command that failed with `error`."""
+def exit_code(error: StackError | OSError) -> int:
+    """The exit code of a command that failed with `error`; what the system refuses is no bug of ours."""
     if isinstance(error, NodeError):
         return error.exit_code
+    if isinstance(error, OSError):
+        return NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else REFUSED
     for kind in type(error).__mro__:
         if kind in EXIT_CODES:
             return EXIT_CODES[kind]
     return BUG
+
+
+def what_the_system_says(error: OSError) -> str:
+    """One sentence of an error of the system that nobody has put into better words."""
+    place = f" ({error.filename})" if error.filename is not None else ""
+    return f"the system says: {error.strerror or error}{place}"

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,18 @@ def test_B14_a_corrupt_pack_is_found_and_never_served(sharer: Machine, receiver:
     assert not (receiver.folder / "got.mkv").exists()
     assert good(sharer.run("add", "-q", "--copy", source)).out.strip() == cid
     assert good(sharer.run("cat", cid)).stdout == source.read_bytes()
+
+
+def test_output_that_cannot_be_written_is_told(sharer: Machine) -> None:
+    with open("/dev/full", "w") as full:
+        outcome = subprocess.run(
+            [sys.executable, "-m", "stack", "id"],
+            env=sharer.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert outcome.returncode == 9
+    assert "No space left" in outcome.stderr
+    assert "Traceback" not in outcome.stderr

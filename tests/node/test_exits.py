@@ -1,11 +1,12 @@
 """Each of our errors has an exit code."""
 
+import errno
 import importlib
 import pkgutil
 
 import stack
 from stack.errors import StackError
-from stack.node.exits import BUG, EXIT_CODES, exit_code
+from stack.node.exits import BUG, EXIT_CODES, NO_SPACE, REFUSED, exit_code, what_the_system_says
 
 
 def all_errors(kind: type[StackError] = StackError) -> set[type[StackError]]:
@@ -24,3 +25,15 @@ def test_every_error_of_the_package_has_an_exit_code_of_its_own() -> None:
 
 def test_an_error_of_unknown_kind_is_a_bug() -> None:
     assert exit_code(StackError("x")) == BUG
+
+
+def test_what_the_system_refuses_is_no_bug_and_is_told_in_a_sentence() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert exit_code(full) == NO_SPACE
+    assert exit_code(OSError(errno.EDQUOT, "Disk quota exceeded")) == NO_SPACE
+    assert exit_code(PermissionError(errno.EACCES, "Permission denied", "/x")) == REFUSED
+    assert what_the_system_says(full) == "the system says: No space left on device"
+    assert (
+        what_the_system_says(OSError(errno.EIO, "Input/output error", "/x"))
+        == "the system says: Input/output error (/x)"
+    )
