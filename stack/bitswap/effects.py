@@ -1,4 +1,4 @@
-"""What a session asks of the outside."""
+"""What a session and the server ask of the outside."""
 
 from dataclasses import dataclass
 
@@ -41,3 +41,37 @@ class PeerDropped:
 
 
 Effect = Ask | Withdraw | Connect | PeerDropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """Ask the store for the sizes of these blocks; answered by `looked_up`."""
+
+    id: int
+    peer: PeerId
+    cids: tuple[Cid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendBlocks:
+    """Read these blocks and send them; answered by `message_sent` or `message_failed`."""
+
+    id: int
+    peer: PeerId
+    cids: tuple[Cid, ...]
+    size: int
+    """Of the blocks together, as the index said."""
+    pending_bytes: int
+    """What is still queued for the peer."""
+    in_pieces: bool = False
+    """No more than a piece is to be held while the peer takes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresencesReady:
+    """There are presences to be taken with `take_presences`."""
+
+    peer: PeerId
+
+
+EngineEffect = LookUp | SendBlocks | PresencesReady

@@ -5,134 +5,50 @@ sent to the fewest (`copies.py`), then by age.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from stack.bitswap.copies import Copies
-from stack.bitswap.ledger import Ledger, held_want, is_answered_by_block
+from stack.bitswap.effects import EngineEffect, LookUp, PresencesReady, SendBlocks
+from stack.bitswap.ledger import HeldWant, Ledger, held_want, is_answered_by_block
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want
+from stack.bitswap.served_peer import EngineParameters, ServedPeer
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.errors import DecodeError
 from stack.identity.peer_id import PeerId
 from stack.multiformats import multihash as multihashes
 from stack.multiformats.cid import Cid
 
-KIB = 1024
-MIB = 1024 * 1024
+__all__ = ["Engine", "EngineParameters", "LookUp", "PresencesReady", "SendBlocks"]
 
-RATE_OF_ONE = 8 * KIB
-"""Bytes a second that a peer gets when it is its turn. With less it would take us for stalled: 16 KiB in 2 s show that we are not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineParameters:
-    """Figures of the server, in bytes unless said otherwise."""
-
-    message: int = MIB
-    """Blocks are packed into messages of about this size: one worker call, one buffer, and every implementation takes it."""
-    outstanding_least: int = 256 * KIB
-    outstanding_start: int = MIB
-    outstanding_most: int = 4 * MIB
-    """Bytes on their way to one peer (boxo: 1 MiB). A peer that takes 10 MiB a second or more gets a tenth of a second of its
-    rate, so that reading the next message from disk overlaps with sending; one that takes less gets a second of it."""
-    total: int = 48 * MIB
-    total_unproven: int = 32 * MIB
-    """Bytes on their way to all, and to peers that have not yet taken a single message: readers that read nothing may not
-    lock out the others."""
-    have_replace: int = 1024
-    """Blocks up to this size answer WANT_HAVE (boxo: 1,024)."""
-    lookups: int = 8 * WANTS_PER_MESSAGE_MAX
-    """Wants of all peers together that wait for the index; more are not taken."""
-    presences: int = 2 * WANTS_PER_MESSAGE_MAX
-    """HAVE and DONT_HAVE that wait for one peer to read them; more are not said."""
-    peers_at_once: int | None = None
-    """Peers to whom blocks are on their way at a time; the others have their turn after them."""
-
-    @classmethod
-    def limited(cls, rate: int) -> "EngineParameters":
-        """For an upload of at most `rate` bytes a second: short messages, and little on its way that cannot be withdrawn."""
-        outstanding = min(max(rate // 4, 256 * KIB), 4 * MIB)
-        return cls(
-            message=min(max(rate // 10, 1), MIB),
-            outstanding_start=min(outstanding, MIB),
-            outstanding_most=outstanding,
-            peers_at_once=max(rate // RATE_OF_ONE, 1),
-        )
+CROWDED_OUT = 64
+"""Wants that whoever has most of them loses at a time to one that has fewer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookUp:
-    """Ask the store for the sizes of these blocks; answered by `looked_up`."""
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """A message on its way."""
 
-    peer: PeerId
-    cids: tuple[Cid, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendBlocks:
-    """Read these blocks and send them; answered by `message_sent` or `message_failed`."""
-
-    id: int
-    peer: PeerId
-    cids: tuple[Cid, ...]
-    size: int
-    """Of the blocks together, as the index said."""
-    pending_bytes: int
-    """What is still queued for the peer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PresencesReady:
-    """There are presences to be taken with `take_presences`."""
-
-    peer: PeerId
-
-
-EngineEffect = LookUp | SendBlocks | PresencesReady
-
-
-class _Served:
-    """The server's view of one connected peer."""
-
-    __slots__ = (
-        "active",
-        "active_bytes",
-        "allowance",
-        "incoming",
-        "ledger",
-        "looking",
-        "presences",
-        "proven",
-        "served",
-    )
-
-    def __init__(self, parameters: EngineParameters, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.presences: dict[bytes, Presence] = {}
-        self.incoming: dict[bytes, Want] = {}
-        """Wants not yet looked up."""
-        self.looking: dict[bytes, Want] | None = None
-        """Wants being looked up."""
-        self.active: set[bytes] = set()
-        """Blocks on their way."""
-        self.active_bytes = 0
-        self.allowance = parameters.outstanding_start
-        self.proven = False
-        self.served = 0
-        """Bytes served, on the scale of all peers: the least served is next."""
+    message: SendBlocks
+    served: ServedPeer
+    wants: tuple[HeldWant, ...]
+    began: float
+    charged: int
 
 
 class Engine:
-    """Getters: `ledger`, `wants`. Facts: `peer_*`, `receive_wants`, `looked_up`, `blocks_added`, `message_*`, `count_received`.
-    Outputs: `next_effect`, `take_presences`.
+    """Getters: `ledger`, `wants`. Facts: `peer_*`, `receive_wants`, `looked_up`, `blocks_added`, `message_*`, `presences_failed`,
+    `count_received`. Outputs: `next_effect`, `take_presences`.
     """
 
     def __init__(self, parameters: EngineParameters | None = None) -> None:
         self._parameters = parameters if parameters is not None else EngineParameters()
-        self._peers: dict[PeerId, _Served] = {}
+        self._peers: dict[PeerId, ServedPeer] = {}
         self._absent: dict[bytes, dict[PeerId, None]] = {}
         """Who waits for a block that is not here."""
-        self._sending: dict[int, tuple[SendBlocks, _Served, float]] = {}
+        self._sending: dict[int, _Sending] = {}
+        self._look_ups: dict[int, tuple[LookUp, ServedPeer]] = {}
         self._effects: deque[EngineEffect] = deque()
         self._next_id = 0
         self._waiting = 0
@@ -162,7 +78,7 @@ class Engine:
 
     def peer_connected(self, peer: PeerId) -> None:
         """From now on its wants are taken."""
-        self._peers.setdefault(peer, _Served(self._parameters, Ledger()))
+        self._peers.setdefault(peer, ServedPeer(self._parameters))
 
     def peer_disconnected(self, peer: PeerId) -> None:
         """Everything it wanted is forgotten at once (A45)."""
@@ -171,9 +87,8 @@ class Engine:
             return
         self._unwait(peer, served.ledger.clear())
         self._waiting -= len(served.incoming) + len(served.looking or ())
-        self._total -= served.active_bytes
-        if not served.proven:
-            self._total_unproven -= served.active_bytes
+        self._total -= served.charged + served.charged_unproven
+        self._total_unproven -= served.charged_unproven
 
     def receive_wants(self, peer: PeerId, wants: Sequence[Want], *, full: bool) -> None:
         """A wantlist. Identity CIDs and hashes that no block may have are passed over (A48)."""
@@ -187,22 +102,34 @@ class Engine:
             if served.looking is not None:
                 self._waiting -= len(served.looking)
                 served.looking = {}
+            served.active = dict.fromkeys(served.active, False)
+        room = True
         for want in wants:
             multihash = want.cid.multihash
             if want.cancel:
                 self._cancel(peer, served, multihash)
-            elif multihash not in served.active and _may_be_a_block(want.cid):
-                if multihash in served.incoming:
-                    served.incoming[multihash] = want
-                elif self._waiting < self._parameters.lookups and len(served.incoming) < WANTS_PER_MESSAGE_MAX:
+            elif multihash in served.active:
+                served.active[multihash] = True
+            elif multihash in served.incoming:
+                served.incoming[multihash] = want
+            elif room and _may_be_a_block(want.cid):
+                room = self._make_room(served)
+                if room:
                     served.incoming[multihash] = want
                     self._waiting += 1
         self._look_up(peer, served)
 
-    def looked_up(self, peer: PeerId, cids: Sequence[Cid], sizes: Sequence[int | None]) -> None:
-        """What the store said to a LookUp. Wants withdrawn in between are passed over."""
-        served = self._peers.get(peer)
-        if served is None or served.looking is None:
+    def looked_up(self, id: int, sizes: Sequence[int | None] | None) -> None:
+        """What the store said to a LookUp; None: it could not be asked, so the wants stay and are looked up with the next that
+        come. Wants withdrawn in between are passed over, and so is what was asked for a connection that has ended."""
+        look_up, served = self._look_ups.pop(id)
+        peer, cids = look_up.peer, look_up.cids
+        if self._peers.get(peer) is not served or served.looking is None:
+            return
+        if sizes is None:
+            waiting = served.looking | served.incoming
+            self._waiting -= len(served.looking) + len(served.incoming) - len(waiting)
+            served.incoming, served.looking = waiting, None
             return
         looking, served.looking = served.looking, None
         self._waiting -= len(looking)
@@ -238,26 +165,38 @@ class Engine:
 
     def message_sent(self, id: int, missing: Sequence[Cid], size: int, now: float) -> None:
         """A SendBlocks is done: `size` bytes of blocks went, the blocks in `missing` could not be read."""
-        message, served, started = self._sending.pop(id)
-        if not self._end(message, served):
+        sending = self._sending.pop(id)
+        served, message = sending.served, sending.message
+        if not self._end(sending):
             return
         served.ledger.count_sent(len(message.cids) - len(missing), size)
         for cid in missing:
             # Damaged, deleted, or received but not yet kept: should it come, the peer gets it.
             self._miss(message.peer, served, Want(cid, send_dont_have=True))
-        if not served.proven:
-            served.proven = True
-            self._total_unproven -= served.active_bytes
-        rate = size / max(now - started, 1e-6)
-        least, most = self._parameters.outstanding_least, self._parameters.outstanding_most
-        wish = max(min(rate, self._parameters.outstanding_start), rate / 10)
-        served.allowance = int(min(max(wish, least), most))
+        if size:
+            served.message_taken(size, now - sending.began, self._parameters)
 
-    def message_failed(self, id: int) -> None:
-        """A SendBlocks could not be sent; the peer will ask again if it is still there."""
-        message, served, _ = self._sending.pop(id)
+    def message_failed(self, id: int, now: float, *, ours: bool = False) -> float:
+        """A SendBlocks could not be sent, `ours`: for want of memory here. What the peer still wants of it goes back to what
+        it waits for; the time is returned from which on it is sent again."""
+        sending = self._sending.pop(id)
+        served, message = sending.served, sending.message
         self._copies.failed(message.cids)
-        self._end(message, served)
+        active = dict(served.active)
+        if not self._end(sending):
+            return now
+        lost = [want for want in sending.wants if active.get(want.cid.multihash)]
+        self._unwait(message.peer, served.ledger.hold(lost))
+        served.message_failed(now, ours=ours)
+        return served.again_at
+
+    def presences_failed(self, peer: PeerId, presences: Iterable[Presence]) -> None:
+        """What was taken with `take_presences` could not be sent."""
+        served = self._peers.get(peer)
+        if served is not None:
+            for presence in presences:
+                if presence.cid.multihash not in served.presences:
+                    self._say(peer, served, presence)
 
     def count_received(self, peer: PeerId, blocks: int, size: int) -> None:
         """Blocks that we wanted came from this peer."""
@@ -271,7 +210,7 @@ class Engine:
         """The next thing to do, or None."""
         if self._effects:
             return self._effects.popleft()
-        peer = self._next_peer()
+        peer = self._next_peer(now)
         return self._pack(peer, now) if peer is not None else None
 
     def take_presences(self, peer: PeerId, limit: int) -> tuple[Presence, ...]:
@@ -284,7 +223,7 @@ class Engine:
 
     # decisions
 
-    def _next_peer(self) -> PeerId | None:
+    def _next_peer(self, now: float) -> PeerId | None:
         """The least served of those who want blocks and have room."""
         best: PeerId | None = None
         least = 0
@@ -293,83 +232,131 @@ class Engine:
         for peer, served in self._peers.items():
             if busy and not served.active:
                 continue
-            if served.ledger.held and (best is None or served.served < least) and self._has_room(served):
+            if (
+                served.ledger.held
+                and (best is None or served.served < least)
+                and self._in_pieces(served, now) is not None
+            ):
                 best, least = peer, served.served
         return best
 
-    def _has_room(self, served: _Served) -> bool:
+    def _in_pieces(self, served: ServedPeer, now: float) -> bool | None:
+        """Whether the next message to a peer is sent a piece at a time; None when none is to go now.
+
+        Who has proved to read is sent pieces too while others fill what there is for whole messages: nobody is kept out.
+        """
         want = served.ledger.peek()
-        if want is None or self._total >= self._parameters.total:
-            return False
-        if not served.proven and self._total_unproven >= self._parameters.total_unproven:
-            return False
-        return not served.active or served.active_bytes + want.size <= served.allowance
+        if want is None or now < served.again_at:
+            return None
+        if served.is_proven(self._parameters) and self._total - self._total_unproven < self._parameters.total:
+            fits = not served.active or served.active_bytes + want.size <= served.allowance
+            return False if fits else None
+        return True if not served.active and self._total_unproven < self._parameters.total_unproven else None
 
     def _pack(self, peer: PeerId, now: float) -> SendBlocks:
         """One message for this peer: at least one block, then as many as fit."""
         served = self._peers[peer]
-        cids: list[Cid] = []
+        in_pieces = bool(self._in_pieces(served, now))
+        wants: list[HeldWant] = []
         size = 0
         room = min(self._parameters.message, served.allowance - served.active_bytes)
-        while (want := self._copies.least(served.ledger)) is not None and (not cids or size + want.size <= room):
+        if in_pieces:
+            room = min(room, self._parameters.piece)
+        while (want := self._copies.least(served.ledger)) is not None and (not wants or size + want.size <= room):
             served.ledger.take(want)
-            cids.append(want.cid)
+            wants.append(want)
             size += want.size
-            served.active.add(want.cid.multihash)
+            served.active[want.cid.multihash] = True
             if len(self._peers) > 1:
                 self._copies.sent(want.cid)
+        charged = min(size, self._parameters.piece) if in_pieces else size
         self._clock = max(self._clock, served.served)
         served.served += size
         served.active_bytes += size
-        self._total += size
-        if not served.proven:
-            self._total_unproven += size
+        self._charge(served, charged, in_pieces=in_pieces)
         self._next_id += 1
         message = SendBlocks(
-            id=self._next_id, peer=peer, cids=tuple(cids), size=size, pending_bytes=served.ledger.held_bytes()
+            id=self._next_id,
+            peer=peer,
+            cids=tuple(want.cid for want in wants),
+            size=size,
+            pending_bytes=served.ledger.held_bytes(),
+            in_pieces=in_pieces,
         )
-        self._sending[message.id] = (message, served, now)
+        self._sending[message.id] = _Sending(message, served, tuple(wants), now, charged)
         return message
 
-    def _end(self, message: SendBlocks, served: _Served) -> bool:
+    def _end(self, sending: _Sending) -> bool:
         """A message is no longer on its way; False when its peer has gone since, even if it has come back."""
+        served, message = sending.served, sending.message
         if self._peers.get(message.peer) is not served:
             return False
-        served.active.difference_update(cid.multihash for cid in message.cids)
+        for cid in message.cids:
+            served.active.pop(cid.multihash, None)
         served.active_bytes -= message.size
-        self._total -= message.size
-        if not served.proven:
-            self._total_unproven -= message.size
+        self._charge(served, -sending.charged, in_pieces=message.in_pieces)
         return True
 
-    def _activate(self, served: _Served, *, was_idle: bool) -> None:
+    def _charge(self, served: ServedPeer, size: int, *, in_pieces: bool) -> None:
+        self._total += size
+        if in_pieces:
+            self._total_unproven += size
+            served.charged_unproven += size
+        else:
+            served.charged += size
+
+    def _activate(self, served: ServedPeer, *, was_idle: bool) -> None:
         """A peer that had nothing to wait for starts level with the others: silence earns no credit."""
         if was_idle and not served.active:
             served.served = max(served.served, self._clock)
 
-    def _look_up(self, peer: PeerId, served: _Served) -> None:
-        """One look-up a peer at a time; what comes meanwhile goes into the next."""
-        if served.looking is None and served.incoming:
-            served.looking, served.incoming = served.incoming, {}
-            self._effects.append(LookUp(peer=peer, cids=tuple(want.cid for want in served.looking.values())))
+    def _make_room(self, served: ServedPeer) -> bool:
+        """Whether one more want of this peer may wait for the index; who has most of them makes room for who has fewer."""
+        if len(served.incoming) >= WANTS_PER_MESSAGE_MAX:
+            return False
+        if self._waiting < self._parameters.lookups:
+            return True
+        most = max(self._peers.values(), key=lambda other: len(other.incoming))
+        if len(most.incoming) <= len(served.incoming) + CROWDED_OUT:
+            return False
+        for _ in range(CROWDED_OUT):
+            most.incoming.popitem()
+        self._waiting -= CROWDED_OUT
+        return True
 
-    def _miss(self, peer: PeerId, served: _Served, want: Want) -> None:
+    def _look_up(self, peer: PeerId, served: ServedPeer) -> None:
+        """One look-up a peer at a time; what comes meanwhile goes into the next."""
+        if served.looking is not None or not served.incoming:
+            return
+        if len(served.incoming) <= self._parameters.lookup:
+            served.looking, served.incoming = served.incoming, {}
+        else:
+            first = list(islice(served.incoming, self._parameters.lookup))
+            served.looking = {multihash: served.incoming.pop(multihash) for multihash in first}
+        self._next_id += 1
+        look_up = LookUp(id=self._next_id, peer=peer, cids=tuple(want.cid for want in served.looking.values()))
+        self._look_ups[look_up.id] = look_up, served
+        self._effects.append(look_up)
+
+    def _miss(self, peer: PeerId, served: ServedPeer, want: Want) -> None:
         multihash = want.cid.multihash
         self._absent.setdefault(multihash, {})[peer] = None
         self._unwait(peer, served.ledger.miss(want))
         if want.send_dont_have:
             self._say(peer, served, Presence(want.cid, False))
 
-    def _cancel(self, peer: PeerId, served: _Served, multihash: bytes) -> None:
+    def _cancel(self, peer: PeerId, served: ServedPeer, multihash: bytes) -> None:
         served.ledger.cancel(multihash)
         self._unwait(peer, (multihash,))
         served.presences.pop(multihash, None)
+        if multihash in served.active:
+            served.active[multihash] = False
         if served.incoming.pop(multihash, None) is not None:
             self._waiting -= 1
         if served.looking is not None and served.looking.pop(multihash, None) is not None:
             self._waiting -= 1
 
-    def _say(self, peer: PeerId, served: _Served, presence: Presence) -> None:
+    def _say(self, peer: PeerId, served: ServedPeer, presence: Presence) -> None:
         if len(served.presences) >= self._parameters.presences:
             return
         if not served.presences:

@@ -215,8 +215,8 @@ class SimPeer:
     def pump(self) -> None:
         while (effect := self.engine.next_effect(self.net.now)) is not None:
             match effect:
-                case LookUp(peer=peer, cids=cids):
-                    self.engine.looked_up(peer, cids, [self.blocks.get(cid.multihash) for cid in cids])
+                case LookUp(id=id, cids=cids):
+                    self.engine.looked_up(id, [self.blocks.get(cid.multihash) for cid in cids])
                 case PresencesReady(peer=peer):
                     presences = self.engine.take_presences(peer, 100_000)
                     self.net.send(self.peer, peer, ("presences", presences), 40 * len(presences))

@@ -110,7 +110,7 @@ def test_A45_wants_are_forgotten_with_the_connection() -> None:
         engine.receive_wants(peer, wants, full=False)
         effect = engine.next_effect(0.0)
         if connection % 2:
-            engine.looked_up(peer, effect.cids, [None] * len(effect.cids))  # type: ignore[union-attr]
+            engine.looked_up(effect.id, [None] * len(effect.cids))  # type: ignore[union-attr]
         assert engine.wants <= 1000
         engine.peer_disconnected(peer)
         assert engine.wants == 0

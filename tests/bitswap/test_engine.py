@@ -13,11 +13,16 @@ ALICE, BOB, CAROL = (peer_named(name) for name in ("alice", "bob", "carol"))
 CIDS = [cid_of(index) for index in range(200)]
 
 
+def trusting(**figures: int) -> EngineParameters:
+    """Parameters under which every peer gets whole messages from the first."""
+    return EngineParameters(proven=0, fast=0, **figures)
+
+
 class Server:
     """An engine and a store of sizes; look-ups are answered at once."""
 
     def __init__(self, parameters: EngineParameters | None = None, *peers: PeerId) -> None:
-        self.engine = Engine(parameters)
+        self.engine = Engine(parameters if parameters is not None else trusting())
         self.sizes: dict[Cid, int] = {}
         self.now = 0.0
         for peer in peers or (ALICE, BOB, CAROL):
@@ -31,7 +36,7 @@ class Server:
         effects: list[SendBlocks | PresencesReady] = []
         while (effect := self.engine.next_effect(self.now)) is not None:
             if isinstance(effect, LookUp):
-                self.engine.looked_up(effect.peer, effect.cids, [self.sizes.get(cid) for cid in effect.cids])
+                self.engine.looked_up(effect.id, [self.sizes.get(cid) for cid in effect.cids])
             else:
                 effects.append(effect)
         return effects
@@ -52,11 +57,11 @@ def test_wants_are_looked_up_and_answered_with_their_blocks() -> None:
     server.sizes = {CIDS[0]: 1000, CIDS[1]: 2000}
     server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
     assert server.engine.wants == 2
-    assert server.engine.next_effect(0.0) == LookUp(peer=ALICE, cids=(CIDS[0], CIDS[1]))
-    server.engine.looked_up(ALICE, (CIDS[0], CIDS[1]), [1000, 2000])
+    assert server.engine.next_effect(0.0) == LookUp(id=1, peer=ALICE, cids=(CIDS[0], CIDS[1]))
+    server.engine.looked_up(1, [1000, 2000])
     assert server.engine.wants == 2
     message = server.engine.next_effect(0.0)
-    assert message == SendBlocks(id=1, peer=ALICE, cids=(CIDS[0], CIDS[1]), size=3000, pending_bytes=0)
+    assert message == SendBlocks(id=2, peer=ALICE, cids=(CIDS[0], CIDS[1]), size=3000, pending_bytes=0)
     assert server.engine.next_effect(0.0) is None
     assert server.engine.wants == 0
     assert isinstance(message, SendBlocks)
@@ -74,12 +79,12 @@ def test_what_came_in_while_looking_up_is_looked_up_next() -> None:
     server.wants(ALICE, Want(CIDS[1]))
     server.wants(ALICE, Want(CIDS[1], priority=9))
     first = server.engine.next_effect(0.0)
-    assert first == LookUp(peer=ALICE, cids=(CIDS[0],))
+    assert first == LookUp(id=1, peer=ALICE, cids=(CIDS[0],))
     assert server.engine.next_effect(0.0) is None
     assert server.engine.wants == 2
-    server.engine.looked_up(ALICE, (CIDS[0],), [None])
-    assert server.engine.next_effect(0.0) == LookUp(peer=ALICE, cids=(CIDS[1],))
-    server.engine.looked_up(ALICE, (CIDS[1],), [None])
+    server.engine.looked_up(1, [None])
+    assert server.engine.next_effect(0.0) == LookUp(id=2, peer=ALICE, cids=(CIDS[1],))
+    server.engine.looked_up(2, [None])
     assert server.engine.next_effect(0.0) is None
 
 
@@ -108,7 +113,7 @@ def test_presences_are_announced_once_and_taken_in_parts() -> None:
 
 
 def test_presences_that_nobody_reads_are_bounded() -> None:
-    server = Server(EngineParameters(presences=10))
+    server = Server(trusting(presences=10))
     server.wants(ALICE, *(Want(cid, send_dont_have=True) for cid in CIDS))
     assert len(server.presences(ALICE)) == 10
 
@@ -147,7 +152,7 @@ def test_a_full_wantlist_replaces_all_that_was_wanted() -> None:
     server.wants(ALICE, Want(CIDS[2]), full=True)
     assert server.engine.wants == 1
     assert isinstance(look_up, LookUp)
-    server.engine.looked_up(ALICE, look_up.cids, [100])
+    server.engine.looked_up(look_up.id, [100])
     assert [message.cids for message in server.sends()] == [(CIDS[2],)]
     assert server.engine.wants == 0
     server.engine.blocks_added(CIDS[:4], [10] * 4)
@@ -155,7 +160,7 @@ def test_a_full_wantlist_replaces_all_that_was_wanted() -> None:
 
 
 def test_cancels_reach_wants_wherever_they_are() -> None:
-    parameters = EngineParameters(outstanding_start=100)
+    parameters = trusting(outstanding_start=100)
     server = Server(parameters)
     server.sizes = {CIDS[0]: 100, CIDS[1]: 100}
     server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]), Want(CIDS[2], send_dont_have=True))
@@ -167,7 +172,7 @@ def test_cancels_reach_wants_wherever_they_are() -> None:
     server.wants(ALICE, *(Want(cid, cancel=True) for cid in CIDS[1:5]))
     assert server.engine.wants == 1
     assert isinstance(look_up, LookUp)
-    server.engine.looked_up(ALICE, look_up.cids, [100])
+    server.engine.looked_up(look_up.id, [100])
     server.sent(first[0])
     assert server.sends() == []
     assert server.engine.take_presences(ALICE, 10) == ()
@@ -213,22 +218,26 @@ def test_blocks_that_could_not_be_read_are_told_and_wait() -> None:
 
 
 def test_a_message_that_failed_frees_its_room() -> None:
-    server = Server(EngineParameters(outstanding_start=100))
+    server = Server(trusting(outstanding_start=100))
     server.sizes = {CIDS[0]: 100, CIDS[1]: 100}
     server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
     first = server.sends()
     assert len(first) == 1
-    server.engine.message_failed(first[0].id)
+    server.engine.message_failed(first[0].id, 0.0)
+    server.now = 0.2
     second = server.sends()
     assert [message.cids for message in second] == [(CIDS[1],)]
     server.sent(second[0])
+    third = server.sends()
+    assert [message.cids for message in third] == [(CIDS[0],)]
+    server.sent(third[0])
     assert server.engine._total == server.engine._total_unproven == 0
     ledger = server.engine.ledger(ALICE)
-    assert ledger is not None and ledger.blocks_sent == 1
+    assert ledger is not None and ledger.blocks_sent == 2
 
 
 def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
-    server = Server(EngineParameters(outstanding_start=10 * MIB, outstanding_most=10 * MIB))
+    server = Server(trusting(outstanding_start=10 * MIB, outstanding_most=10 * MIB))
     server.sizes = dict.fromkeys(CIDS[:7], 300 * KIB) | {CIDS[7]: 2 * MIB, CIDS[8]: MIB, CIDS[9]: MIB}
     server.wants(ALICE, *(Want(cid) for cid in CIDS[:10]))
     sends = server.sends()
@@ -239,7 +248,7 @@ def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
 
 
 def test_as_much_goes_to_a_peer_as_it_may_have_on_the_way() -> None:
-    server = Server(EngineParameters(message=100, outstanding_start=250, outstanding_least=250, outstanding_most=250))
+    server = Server(trusting(message=100, outstanding_start=250, outstanding_least=250, outstanding_most=250))
     server.sizes = dict.fromkeys(CIDS[:10], 100)
     server.wants(ALICE, *(Want(cid) for cid in CIDS[:10]))
     sends = server.sends()
@@ -249,7 +258,7 @@ def test_as_much_goes_to_a_peer_as_it_may_have_on_the_way() -> None:
 
 
 def test_one_block_always_goes_even_if_it_is_larger_than_the_allowance() -> None:
-    server = Server(EngineParameters(outstanding_start=100))
+    server = Server(trusting(outstanding_start=100))
     server.sizes = dict.fromkeys(CIDS[:2], 1000)
     server.wants(ALICE, Want(CIDS[0]), Want(CIDS[1]))
     assert [message.cids for message in server.sends()] == [(CIDS[0],)]
@@ -275,7 +284,7 @@ def test_a_peer_gets_as_much_ahead_as_it_takes_soon(rate: int, allowance: int) -
 
 
 def test_peers_are_served_in_turns_by_bytes() -> None:
-    server = Server(EngineParameters(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
+    server = Server(trusting(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
     server.sizes = dict.fromkeys(CIDS, 100)
     server.wants(ALICE, *(Want(cid) for cid in CIDS[:100]))
     server.wants(BOB, *(Want(cid) for cid in CIDS[100:110]))
@@ -291,8 +300,8 @@ def test_peers_are_served_in_turns_by_bytes() -> None:
 
 
 def test_who_wanted_nothing_for_long_gets_no_credit_for_it() -> None:
-    parameters = EngineParameters(
-        message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100, total=100
+    parameters = trusting(
+        message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100, total=100, total_unproven=0
     )
     server = Server(parameters)
     server.sizes = dict.fromkeys(CIDS, 100)
@@ -309,8 +318,8 @@ def test_who_wanted_nothing_for_long_gets_no_credit_for_it() -> None:
 
 
 def test_a_small_want_need_not_wait_for_a_large_queue() -> None:
-    parameters = EngineParameters(
-        message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100, total=100
+    parameters = trusting(
+        message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100, total=100, total_unproven=0
     )
     server = Server(parameters)
     server.sizes = dict.fromkeys(CIDS, 100)
@@ -325,21 +334,149 @@ def test_a_small_want_need_not_wait_for_a_large_queue() -> None:
     assert BOB in (second.peer, third.peer)
 
 
-def test_what_is_on_the_way_to_all_is_bounded_and_more_so_to_unproven_peers() -> None:
-    server = Server(EngineParameters(message=100, outstanding_start=1000, total=500, total_unproven=200))
+def test_what_is_on_the_way_to_all_is_bounded_and_of_unproven_peers_by_itself() -> None:
+    server = Server(
+        EngineParameters(message=100, piece=100, outstanding_start=1000, total=500, total_unproven=200, proven=100)
+    )
     server.sizes = dict.fromkeys(CIDS, 100)
-    server.wants(ALICE, *(Want(cid) for cid in CIDS[:50]))
+    for peer in (ALICE, BOB, CAROL):
+        server.wants(peer, *(Want(cid) for cid in CIDS[:50]))
     first = server.sends()
-    assert len(first) == 2  # nothing proven yet
-    server.sent(first[0])
-    assert len(server.sends()) == 4
-    assert server.engine._total == 500
-    assert server.engine._total_unproven == 0
-    server.wants(BOB, Want(CIDS[0]))
-    assert server.sends() == []
-    server.sent(first[1])
-    assert [message.peer for message in server.sends()] == [BOB]
-    assert (server.engine._total, server.engine._total_unproven) == (500, 100)
+    assert [(message.peer, message.in_pieces) for message in first] == [(ALICE, True), (BOB, True)]
+    server.sent(first[0], seconds=0.0001)
+    second = server.sends()
+    assert [(message.peer, message.in_pieces) for message in second] == [(CAROL, True), *[(ALICE, False)] * 5]
+    assert (server.engine._total, server.engine._total_unproven) == (700, 200)
+
+
+def test_finding_10_who_has_read_nothing_holds_a_piece_however_large_its_block() -> None:
+    server = Server(EngineParameters())
+    server.sizes = dict.fromkeys(CIDS, MIB)
+    readers = [peer_named(f"reader {number}") for number in range(200)]
+    for reader in readers:
+        server.engine.peer_connected(reader)
+        server.wants(reader, *(Want(cid) for cid in CIDS[:4]))
+    server.wants(ALICE, Want(CIDS[0]))
+    sends = server.sends()
+    assert {message.peer for message in sends} == {*readers, ALICE}
+    assert all(message.in_pieces and len(message.cids) == 1 for message in sends)
+    assert server.engine._total == 201 * 64 * KIB
+    for message in sends:
+        server.sent(message, seconds=0.01)
+    then = server.sends()
+    assert sum(message.size for message in then if not message.in_pieces) == 48 * MIB
+    assert {message.peer for message in then} == {*readers}  # those for whom there is no room get pieces as before
+
+
+def test_finding_10_who_stops_reading_gets_pieces_again_and_who_is_slow_too() -> None:
+    server = Server(EngineParameters())
+    server.sizes = dict.fromkeys(CIDS, MIB)
+    for peer in (ALICE, BOB):
+        server.wants(peer, *(Want(cid) for cid in CIDS[:8]))
+    first = server.sends()
+    server.sent(first[0], seconds=0.01)
+    server.sent(first[1], seconds=100)
+    whole = server.sends()
+    assert {(message.peer, message.in_pieces) for message in whole} == {(ALICE, False), (BOB, True)}
+    for message in whole:
+        server.engine.message_failed(message.id, server.now)
+    server.now += 20
+    assert [message.in_pieces for message in server.sends()] == [True, True]
+
+
+def test_finding_9_the_answer_to_an_old_connection_leaves_the_wants_of_the_new_one() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0]))
+    old = server.engine.next_effect(0.0)
+    assert isinstance(old, LookUp)
+    server.engine.peer_disconnected(ALICE)
+    server.engine.peer_connected(ALICE)
+    server.wants(ALICE, Want(CIDS[1]))
+    new = server.engine.next_effect(0.0)
+    assert isinstance(new, LookUp)
+    server.engine.looked_up(old.id, [100])
+    assert server.engine.wants == 1
+    server.engine.looked_up(new.id, [100])
+    assert [message.cids for message in server.sends()] == [(CIDS[1],)]
+
+
+def test_finding_9_wants_of_a_message_that_failed_go_back_but_not_what_was_withdrawn() -> None:
+    server = Server()
+    server.sizes = dict.fromkeys(CIDS, 100)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:3]))
+    (message,) = server.sends()
+    server.wants(ALICE, Want(CIDS[1], cancel=True), Want(CIDS[2], cancel=True), Want(CIDS[2]))
+    again_at = server.engine.message_failed(message.id, 0.0)
+    assert again_at > 0 and server.sends() == []
+    server.now = again_at
+    (again,) = server.sends()
+    assert again.cids == (CIDS[0], CIDS[2])
+    server.wants(ALICE, Want(CIDS[0]), full=True)
+    second = server.engine.message_failed(again.id, server.now)
+    assert second - server.now > again_at  # it is left alone for longer each time
+    server.now = second
+    (last,) = server.sends()
+    assert last.cids == (CIDS[0],)
+    server.sent(last)
+    assert (server.engine.wants, server.engine._total) == (0, 0)
+
+
+def test_finding_9_a_message_for_which_we_had_no_memory_is_not_held_against_the_peer() -> None:
+    server = Server(EngineParameters())
+    server.sizes = dict.fromkeys(CIDS, MIB)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:9]))
+    server.sent(server.sends()[0])
+    for message in server.sends():
+        server.now = server.engine.message_failed(message.id, 0.0, ours=True)
+    assert not server.sends()[0].in_pieces
+
+
+def test_finding_9_presences_that_could_not_be_sent_are_said_again() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0], send_dont_have=True), Want(CIDS[1], send_dont_have=True))
+    server.effects()
+    taken = server.engine.take_presences(ALICE, 2)
+    server.engine.presences_failed(ALICE, taken)
+    server.engine.presences_failed(peer_named("nobody"), taken)
+    assert server.effects() == [PresencesReady(peer=ALICE)]
+    server.engine.presences_failed(ALICE, [Presence(CIDS[0], True)])  # older than what is known by now
+    assert server.engine.take_presences(ALICE, 9) == taken
+
+
+def test_finding_30_wants_stay_while_the_index_cannot_be_asked() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0], send_dont_have=True), Want(CIDS[1]))
+    look_up = server.engine.next_effect(0.0)
+    assert isinstance(look_up, LookUp)
+    server.wants(ALICE, Want(CIDS[1]))
+    server.engine.looked_up(look_up.id, None)
+    assert server.engine.wants == 2
+    assert server.effects() == []
+    server.sizes = {CIDS[0]: 10}
+    server.wants(ALICE, Want(CIDS[2]))
+    assert [message.cids for message in server.sends()] == [(CIDS[0],)]
+    server.engine.peer_disconnected(ALICE)
+    assert server.engine.wants == 0
+
+
+def test_finding_10_a_question_to_the_index_is_short_however_long_the_wantlist() -> None:
+    server = Server(trusting(lookup=100))
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:150]))
+    look_up = server.engine.next_effect(0.0)
+    assert isinstance(look_up, LookUp) and look_up.cids == tuple(CIDS[:100])
+    server.engine.looked_up(look_up.id, [None] * 100)
+    rest = server.engine.next_effect(0.0)
+    assert isinstance(rest, LookUp) and rest.cids == tuple(CIDS[100:150])
+    assert server.engine.wants == 150
+
+
+def test_B8_who_floods_makes_room_for_who_does_not() -> None:
+    server = Server(trusting(lookups=600, lookup=1))
+    server.wants(ALICE, *(Want(cid_of(index)) for index in range(1000)))
+    assert server.engine.wants == 600
+    server.wants(BOB, *(Want(cid) for cid in CIDS[:100]))
+    assert server.engine.wants <= 600
+    assert len(server.engine._peers[BOB].incoming) == 99
 
 
 def test_A45_all_is_forgotten_when_a_peer_leaves() -> None:
@@ -356,9 +493,8 @@ def test_A45_all_is_forgotten_when_a_peer_leaves() -> None:
     assert server.engine._absent == {}
     assert (server.engine._total, server.engine._total_unproven) == (0, 0)
     assert isinstance(look_up, LookUp)
-    server.engine.looked_up(ALICE, look_up.cids, [1])
+    server.engine.looked_up(look_up.id, [1])
     server.engine.peer_connected(ALICE)
-    server.engine.looked_up(ALICE, look_up.cids, [1])
     server.sent(message)  # of the connection before
     assert server.effects() == []
     assert (server.engine._total, server.engine._total_unproven) == (0, 0)
@@ -377,7 +513,7 @@ def test_leaving_gives_back_the_room_of_proven_peers_too() -> None:
     assert (server.engine._total, server.engine._total_unproven) == (10, 0)
     server.engine.peer_disconnected(ALICE)
     assert (server.engine._total, server.engine._total_unproven) == (0, 0)
-    server.engine.message_failed(message.id)
+    server.engine.message_failed(message.id, 0.0)
     assert server.engine._total == 0
 
 
@@ -406,12 +542,13 @@ def test_received_bytes_are_counted() -> None:
 
 
 def test_B8_wants_that_wait_for_the_index_are_bounded() -> None:
-    server = Server(EngineParameters(lookups=150))
+    server = Server(trusting(lookups=150))
     server.wants(ALICE, *(Want(cid) for cid in CIDS[:100]))
     server.wants(BOB, *(Want(cid) for cid in CIDS[:100]))
     assert server.engine.wants == 150
-    server.engine.next_effect(0.0)
-    server.engine.looked_up(ALICE, CIDS[:100], [None] * 100)
+    look_up = server.engine.next_effect(0.0)
+    assert isinstance(look_up, LookUp)
+    server.engine.looked_up(look_up.id, [None] * 100)
     server.wants(BOB, *(Want(cid) for cid in CIDS[100:200]))
     assert server.engine.wants == 100 + 150
 
@@ -433,7 +570,7 @@ def test_A48_identity_cids_and_weak_hashes_are_passed_over() -> None:
 
 
 def test_a_limited_upload_serves_so_many_peers_at_a_time_and_the_others_after_them() -> None:
-    server = Server(EngineParameters(peers_at_once=2, message=100, outstanding_start=100, outstanding_least=100))
+    server = Server(trusting(peers_at_once=2, message=100, outstanding_start=100, outstanding_least=100))
     server.sizes = dict.fromkeys(CIDS, 100)
     for peer in (ALICE, BOB, CAROL):
         server.wants(peer, Want(CIDS[0]), Want(CIDS[1]))
@@ -447,7 +584,7 @@ def test_a_limited_upload_serves_so_many_peers_at_a_time_and_the_others_after_th
 
 
 def test_those_who_want_the_same_in_any_order_get_different_blocks_first() -> None:
-    server = Server(EngineParameters(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
+    server = Server(trusting(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
     server.sizes = dict.fromkeys(CIDS, 100)
     for peer in (ALICE, BOB, CAROL):
         server.wants(peer, *(Want(cid) for cid in CIDS[:3]))
@@ -463,13 +600,13 @@ def test_those_who_want_the_same_in_any_order_get_different_blocks_first() -> No
 
 
 def test_a_block_that_did_not_reach_its_peer_is_sent_first_to_another() -> None:
-    server = Server(EngineParameters(message=100, outstanding_start=100, outstanding_least=100))
+    server = Server(trusting(message=100, outstanding_start=100, outstanding_least=100))
     server.sizes = dict.fromkeys(CIDS, 100)
     server.wants(ALICE, Want(CIDS[0]))
     (lost,) = server.sends()
     server.wants(CAROL, Want(CIDS[1]))
     server.sends()
-    server.engine.message_failed(lost.id)
+    server.engine.message_failed(lost.id, 0.0)
     server.wants(BOB, Want(CIDS[1]), Want(CIDS[0]))
     assert [message.cids for message in server.sends()] == [(CIDS[0],)]
 

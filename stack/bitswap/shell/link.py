@@ -15,11 +15,13 @@ from stack.bitswap.messages import (
     WantKind,
     encode_message,
 )
+from stack.bitswap.served_peer import PIECE_BYTES
 from stack.bitswap.shell.buffers import MessageBuffers
+from stack.bitswap.shell.shelf import Shelf, Shelved
 from stack.bitswap.shell.wire import SEND_ERRORS, Lane, Throttle
 from stack.bitswap.wants import PeerWants
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, DirectReads, SourceChanged
-from stack.errors import NegotiationError, StoreError
+from stack.errors import LimitExceeded, NegotiationError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
@@ -32,6 +34,9 @@ PRESENCES_PER_MESSAGE = 1024
 
 FAILURES_MAX = 4
 """Attempts to tell a peer what we want, with pauses of 0.2 s, 0.4 s, 0.8 s between them."""
+
+LOOK_UP_PAUSES = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Seconds after each attempt to ask the index that failed."""
 
 BUFFERS = MessageBuffers()
 """For blocks on their way out, of this process. What is lent is bounded by the engine."""
@@ -48,6 +53,8 @@ class LinkOwner(Protocol):
     def engine(self) -> Engine: ...
     @property
     def throttle(self) -> Throttle | None: ...
+    @property
+    def shelf(self) -> Shelf: ...
 
     def peer_unreachable(self, peer: PeerId, reason: str | None) -> None: ...
     def pump(self) -> None: ...
@@ -99,34 +106,89 @@ class Link:
                     failures += 1
                     if failures >= FAILURES_MAX:
                         self._owner.peer_unreachable(self._peer, None)
+                    self._owner.engine.presences_failed(self._peer, presences)
+                    self._owner.pump()
+                    if failures >= FAILURES_MAX:
                         return
                     self.wants.restart()
                     await anyio.sleep(0.1 * 2**failures)
 
     async def send_blocks(self, message: SendBlocks) -> None:
-        """Read and send; tells the engine how it went."""
+        """Read and send; tells the engine how it went, and when what did not go can be sent again."""
         engine = self._owner.engine
         sent: tuple[list[Cid], int] | None = None
+        ours = False
+        again_at = now = anyio.current_time()
         try:
-            with self._owner.host.peer_budget(self._peer).reserve(Resource.BYTES, message.size):
-                buffer = BUFFERS.borrow(message.size)
-                try:
-                    blocks, missing = await self._read(message.cids, memoryview(buffer)[: message.size])
-                    if blocks:
-                        outgoing = OutgoingMessage(blocks=blocks, pending_bytes=message.pending_bytes)
-                        await self._blocks.send(lambda protocol: encode_message(outgoing, protocol=protocol))
-                    sent = missing, sum(len(data) for _, data in blocks)
-                    self._tell(blocks)
-                finally:
-                    BUFFERS.give_back(buffer)
-        except (*SEND_ERRORS, StoreError):
+            sent = await (self._send_in_pieces(message) if message.in_pieces else self._send_whole(message))
+        except (LimitExceeded, StoreError):
+            ours = True
+        except SEND_ERRORS:
             pass
         finally:
+            now = anyio.current_time()
             if sent is None:
-                engine.message_failed(message.id)
+                again_at = engine.message_failed(message.id, now, ours=ours)
             else:
-                engine.message_sent(message.id, *sent, anyio.current_time())
+                engine.message_sent(message.id, *sent, now)
         self._owner.pump()
+        if again_at > now and not self._scope.cancel_called:
+            await anyio.sleep_until(again_at)
+            self._owner.pump()
+
+    async def _send_whole(self, message: SendBlocks) -> tuple[list[Cid], int]:
+        """Hold all of it until the peer has taken it. Returns what could not be read, and how many bytes of blocks went."""
+        with self._owner.host.peer_budget(self._peer).reserve(Resource.BYTES, message.size):
+            buffer = BUFFERS.borrow(message.size)
+            try:
+                blocks, missing = await self._read(message.cids, memoryview(buffer)[: message.size])
+                if blocks:
+                    await self._blocks.send(lambda protocol: _blocks_message(protocol, blocks, message))
+                self._tell([(cid, len(data)) for cid, data in blocks])
+                return missing, sum(len(data) for _, data in blocks)
+            finally:
+                BUFFERS.give_back(buffer)
+
+    async def _send_in_pieces(self, message: SendBlocks) -> tuple[list[Cid], int]:
+        """The same, holding only a piece while the peer takes it: the blocks are read anew when their place was needed."""
+        shelf = self._owner.shelf
+        last: Shelved | None = None
+
+        async def next_piece(protocol: str, position: int) -> bytes:
+            nonlocal last
+            found = shelf.find(message.id) if position else None
+            if found is None:
+                found = await shelf.put(message.id, lambda: self._shelve(message, protocol))
+                if last is not None and position and found.size != last.size:
+                    raise anyio.BrokenResourceError("a block has gone while it was sent")
+            last = found
+            return found.piece(position)
+
+        try:
+            with self._owner.host.peer_budget(self._peer).reserve(Resource.BYTES, min(message.size, PIECE_BYTES)):
+                await self._blocks.send_pieces(next_piece)
+        finally:
+            shelf.drop(message.id)
+        assert last is not None
+        self._tell(last.blocks)
+        return last.missing, sum(size for _, size in last.blocks)
+
+    async def _shelve(self, message: SendBlocks, protocol: str) -> Shelved:
+        reservation = self._owner.host.peer_budget(self._peer).reserve(Resource.BYTES, message.size)
+        buffer = BUFFERS.borrow(message.size)
+        try:
+            blocks, missing = await self._read(message.cids, memoryview(buffer)[: message.size])
+        except BaseException:
+            BUFFERS.give_back(buffer)
+            reservation.release()
+            raise
+
+        def give_back() -> None:
+            BUFFERS.give_back(buffer)
+            reservation.release()
+
+        parts = _blocks_message(protocol, blocks, message) if blocks else []
+        return Shelved(parts, [(cid, len(data)) for cid, data in blocks], missing, message.size, give_back)
 
     async def _read(self, cids: Sequence[Cid], out: memoryview) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:
         """The blocks that can be read, and those that cannot."""
@@ -149,11 +211,25 @@ class Link:
                 missing.append(cid)
         return blocks, missing
 
-    def _tell(self, blocks: Sequence[tuple[Cid, Buffer]]) -> None:
+    def _tell(self, blocks: Sequence[tuple[Cid, int]]) -> None:
         trace = self._owner.host.trace
         if trace is not None:
-            for cid, data in blocks:
-                trace(BlockSent(peer=self._peer, cid=cid, size=len(data)))
+            for cid, size in blocks:
+                trace(BlockSent(peer=self._peer, cid=cid, size=size))
+
+
+async def looked_up(store: BlockStore, cids: Sequence[Cid]) -> list[int | None] | None:
+    """The sizes of the blocks that are here; None when the index could not be asked for some seconds: busy is not absent."""
+    for pause in LOOK_UP_PAUSES:
+        try:
+            return list(await store.sizes(cids))
+        except StoreError:
+            await anyio.sleep(pause)
+    return None
+
+
+def _blocks_message(protocol: str, blocks: Sequence[tuple[Cid, Buffer]], message: SendBlocks) -> list[Buffer]:
+    return encode_message(OutgoingMessage(blocks=blocks, pending_bytes=message.pending_bytes), protocol=protocol)
 
 
 def _control_message(protocol: str, wants: Sequence[Want], full: bool, presences: Sequence[Presence]) -> list[Buffer]:

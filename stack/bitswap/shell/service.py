@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
@@ -19,16 +19,18 @@ from stack.bitswap.offences import Offences
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
 from stack.bitswap.shell.intake import Intake
-from stack.bitswap.shell.link import Link
+from stack.bitswap.shell.link import Link, looked_up
 from stack.bitswap.shell.session import FetchSession
+from stack.bitswap.shell.shelf import Shelf
 from stack.bitswap.shell.wire import Loan, Receiver, Throttle
 from stack.bitswap.verify import Verdict
 from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
 from stack.blocks.interfaces import BlockStore
-from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StoreError, TransportError
+from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
+from stack.sansio.budget import Resource
 from stack.streams.interfaces import Stream
 from stack.trace import TraceEvent
 
@@ -49,7 +51,9 @@ class Bitswap:
     ) -> None:
         self.host = host
         self.store = store
-        self.engine = Engine(EngineParameters.limited(upload) if upload else None)
+        memory = host.budget.limit(Resource.BYTES)
+        self.engine = Engine((EngineParameters.limited(upload) if upload else EngineParameters()).within(memory))
+        self.shelf = Shelf()
         self.throttle = Throttle(upload) if upload else None
         self._parameters = SessionParameters.limited(download) if download else None
         self.wanted = WantedBlocks()
@@ -349,11 +353,10 @@ class Bitswap:
                     self._link(effect.peer).wake()
 
     async def _look_up(self, effect: LookUp) -> None:
-        sizes: list[int | None] = [None] * len(effect.cids)
-        with suppress(StoreError):
-            if self._serving:
-                sizes = await self.store.sizes(effect.cids)
-        self.engine.looked_up(effect.peer, effect.cids, sizes)
+        sizes: list[int | None] | None = [None] * len(effect.cids)
+        if self._serving:
+            sizes = await looked_up(self.store, effect.cids)
+        self.engine.looked_up(effect.id, sizes)
         self.pump()
 
     # tasks

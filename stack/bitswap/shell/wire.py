@@ -1,7 +1,8 @@
 """Messages on streams: receiving whole ones into budgeted buffers, sending them on one stream a lane."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 
@@ -35,6 +36,9 @@ RECEIVE_UNASKED_MAX = 8 * MIB
 MESSAGE_SECONDS = 10.0
 MESSAGE_BYTES_PER_SECOND = 16 * 1024
 """A message must be there, or gone, after 10 s and a second for each 16 KiB (boxo: 10 s and 12 KiB/s)."""
+
+PIECE_SECONDS = 30.0
+"""For each piece of a message that is sent in pieces: a receiver at 8 KiB/s opens its window by 128 KiB every 16 s."""
 
 ASKED_PATIENCE = 4
 """What we asked for has so many times as long: a sharer that limits its upload serves many at a time, each slowly."""
@@ -246,7 +250,7 @@ class Lane:
     It is written to no faster than `throttle` allows.
     """
 
-    __slots__ = ("_host", "_lock", "_peer", "_stream", "_throttle")
+    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_stream", "_throttle")
 
     def __init__(self, host: Host, peer: PeerId, throttle: Throttle | None = None) -> None:
         self._host = host
@@ -254,17 +258,17 @@ class Lane:
         self._peer = peer
         self._stream: Stream | None = None
         self._lock = anyio.Lock()
+        self._given_up = 0
+        """Messages that the peer did not take in time."""
 
     async def send(self, encode: Callable[[str], list[Buffer]]) -> None:
         """Send what `encode` makes for the stream's protocol, after all that was sent before. Raises SEND_ERRORS."""
-        async with self._lock:
-            reused = self._stream is not None
-            try:
-                await self._send(encode)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                if not reused:
-                    raise
-                await self._send(encode)
+        await self._in_turn(partial(self._send, encode))
+
+    async def send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
+        """The same of one message whose pieces are asked for one by one, by the protocol and how much has gone, until there
+        is none. Each has PIECE_SECONDS. Raises SEND_ERRORS and what `next_piece` raises."""
+        await self._in_turn(partial(self._send_pieces, next_piece))
 
     async def protocol(self) -> str:
         """What the peer speaks; opens the stream if need be. Raises SEND_ERRORS."""
@@ -289,19 +293,54 @@ class Lane:
                 self._stream = await self._host.open_stream(self._peer, *PROTOCOLS)
         return self._stream
 
+    async def _in_turn(self, send: Callable[[], Awaitable[None]]) -> None:
+        given_up = self._given_up
+        async with self._lock:
+            if self._given_up != given_up:
+                raise TimeoutError("the peer did not take the message before this one")
+            reused = self._stream is not None
+            try:
+                try:
+                    await send()
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    if not reused:
+                        raise
+                    await send()
+            except TimeoutError:
+                self._given_up += 1
+                raise
+
     async def _send(self, encode: Callable[[str], list[Buffer]]) -> None:
         stream = await self._open()
         buffers = encode(stream.protocol)
+        with self._whole_or_reset(), anyio.fail_after(seconds_for(sum(map(len, buffers)))) as limit:
+            await self._write(stream, buffers, limit)
+
+    async def _send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
+        stream = await self._open()
+        piece = await next_piece(stream.protocol, 0)
+        position = 0
+        with self._whole_or_reset():
+            while piece:
+                with anyio.fail_after(PIECE_SECONDS) as limit:
+                    await self._write(stream, [piece], limit)
+                position += len(piece)
+                piece = await next_piece(stream.protocol, position)
+
+    async def _write(self, stream: Stream, buffers: list[Buffer], limit: anyio.CancelScope) -> None:
+        if self._throttle is None:
+            await stream.send_buffers(*buffers)
+            return
+        for piece in pieces_of(buffers, self._throttle.piece):
+            await self._throttle.pause(sum(map(len, piece)), limit)
+            await stream.send_buffers(*piece)
+
+    @contextmanager
+    def _whole_or_reset(self) -> Iterator[None]:
+        """When a message could not be written half of it may be on its way: nothing can follow it."""
         try:
-            with anyio.fail_after(seconds_for(sum(map(len, buffers)))) as limit:
-                if self._throttle is None:
-                    await stream.send_buffers(*buffers)
-                    return
-                for piece in pieces_of(buffers, self._throttle.piece):
-                    await self._throttle.pause(sum(map(len, piece)), limit)
-                    await stream.send_buffers(*piece)
+            yield
         except BaseException:
-            # Half a message may be on its way: nothing can follow it.
             self.reset()
             raise
 

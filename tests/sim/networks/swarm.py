@@ -252,11 +252,11 @@ class SwarmNode:
         world = self.world
         while (effect := self._engine.next_effect(world.net.now)) is not None:
             match effect:
-                case LookUp(peer=peer, cids=cids):
+                case LookUp(id=id, cids=cids):
                     size = world.content.leaf_size
                     here = self.kind is not Kind.DENIES
                     known = [size if here and cid.multihash in self.have else None for cid in cids]
-                    self._engine.looked_up(peer, cids, known)
+                    self._engine.looked_up(id, known)
                 case PresencesReady(peer=peer):
                     presences = self._engine.take_presences(peer, PRESENCES_PER_MESSAGE)
                     self._send_control(world.numbers[peer], OutgoingMessage(presences=presences))
