@@ -38,7 +38,7 @@ class _Sending:
 
 
 class Engine:
-    """Getters: `ledger`, `wants`. Facts: `peer_*`, `receive_wants`, `looked_up`, `blocks_added`, `message_*`, `presences_failed`,
+    """Getters: `ledger`, `wants`, `awaits`. Facts: `peer_*`, `receive_wants`, `looked_up`, `blocks_added`, `message_*`, `presences_failed`,
     `count_received`. Outputs: `next_effect`, `take_presences`.
     """
 
@@ -73,6 +73,11 @@ class Engine:
     def wants(self) -> int:
         """Wants kept in all, for tests and for `stack doctor`."""
         return self._waiting + sum(len(served.ledger) for served in self._peers.values())
+
+    def awaits(self, id: int) -> bool:
+        """Somebody still waits for the answer to this LookUp."""
+        look_up, served = self._look_ups[id]
+        return self._peers.get(look_up.peer) is served and bool(served.looking)
 
     # facts
 
@@ -119,17 +124,12 @@ class Engine:
                     self._waiting += 1
         self._look_up(peer, served)
 
-    def looked_up(self, id: int, sizes: Sequence[int | None] | None) -> None:
-        """What the store said to a LookUp; None: it could not be asked, so the wants stay and are looked up with the next that
-        come. Wants withdrawn in between are passed over, and so is what was asked for a connection that has ended."""
+    def looked_up(self, id: int, sizes: Sequence[int | None]) -> None:
+        """What the store said to a LookUp. Wants withdrawn in between are passed over, and so is what was asked for a
+        connection that has ended."""
         look_up, served = self._look_ups.pop(id)
         peer, cids = look_up.peer, look_up.cids
         if self._peers.get(peer) is not served or served.looking is None:
-            return
-        if sizes is None:
-            waiting = served.looking | served.incoming
-            self._waiting -= len(served.looking) + len(served.incoming) - len(waiting)
-            served.incoming, served.looking = waiting, None
             return
         looking, served.looking = served.looking, None
         self._waiting -= len(looking)

@@ -443,20 +443,18 @@ def test_finding_9_presences_that_could_not_be_sent_are_said_again() -> None:
     assert server.engine.take_presences(ALICE, 9) == taken
 
 
-def test_finding_30_wants_stay_while_the_index_cannot_be_asked() -> None:
+def test_finding_30_an_answer_is_awaited_while_somebody_wants_it() -> None:
     server = Server()
-    server.wants(ALICE, Want(CIDS[0], send_dont_have=True), Want(CIDS[1]))
-    look_up = server.engine.next_effect(0.0)
-    assert isinstance(look_up, LookUp)
-    server.wants(ALICE, Want(CIDS[1]))
-    server.engine.looked_up(look_up.id, None)
-    assert server.engine.wants == 2
-    assert server.effects() == []
-    server.sizes = {CIDS[0]: 10}
-    server.wants(ALICE, Want(CIDS[2]))
-    assert [message.cids for message in server.sends()] == [(CIDS[0],)]
-    server.engine.peer_disconnected(ALICE)
-    assert server.engine.wants == 0
+    for end in ("cancel", "leave"):
+        server.wants(ALICE, Want(CIDS[0]))
+        look_up = server.engine.next_effect(0.0)
+        assert isinstance(look_up, LookUp) and server.engine.awaits(look_up.id)
+        if end == "cancel":
+            server.wants(ALICE, Want(CIDS[0], cancel=True))
+        else:
+            server.engine.peer_disconnected(ALICE)
+        assert not server.engine.awaits(look_up.id)
+        server.engine.looked_up(look_up.id, [None])
 
 
 def test_finding_10_a_question_to_the_index_is_short_however_long_the_wantlist() -> None:

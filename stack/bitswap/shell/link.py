@@ -1,6 +1,6 @@
 """All that goes to one peer: what we want and whether we have, on one stream; blocks, on another."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 import anyio
@@ -35,8 +35,9 @@ PRESENCES_PER_MESSAGE = 1024
 FAILURES_MAX = 4
 """Attempts to tell a peer what we want, with pauses of 0.2 s, 0.4 s, 0.8 s between them."""
 
-LOOK_UP_PAUSES = (0.1, 0.3, 1.0, 3.0, 10.0)
-"""Seconds after each attempt to ask the index that failed."""
+LOOK_UP_PAUSE = 0.1
+LOOK_UP_PAUSE_MAX = 10.0
+"""Seconds after the first attempt to ask the index that failed, and after many."""
 
 BUFFERS = MessageBuffers()
 """For blocks on their way out, of this process. What is lent is bounded by the engine."""
@@ -218,14 +219,17 @@ class Link:
                 trace(BlockSent(peer=self._peer, cid=cid, size=size))
 
 
-async def looked_up(store: BlockStore, cids: Sequence[Cid]) -> list[int | None] | None:
-    """The sizes of the blocks that are here; None when the index could not be asked for some seconds: busy is not absent."""
-    for pause in LOOK_UP_PAUSES:
+async def look_up(store: BlockStore, cids: Sequence[Cid], awaited: Callable[[], bool]) -> list[int | None]:
+    """The sizes of the blocks that are here. An index that is busy is asked again while the answer is awaited: busy is not
+    absent."""
+    pause = LOOK_UP_PAUSE
+    while awaited():
         try:
             return list(await store.sizes(cids))
         except StoreError:
             await anyio.sleep(pause)
-    return None
+            pause = min(2 * pause, LOOK_UP_PAUSE_MAX)
+    return [None] * len(cids)
 
 
 def _blocks_message(protocol: str, blocks: Sequence[tuple[Cid, Buffer]], message: SendBlocks) -> list[Buffer]:

@@ -19,7 +19,7 @@ from stack.bitswap.offences import Offences
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
 from stack.bitswap.shell.intake import Intake
-from stack.bitswap.shell.link import Link, looked_up
+from stack.bitswap.shell.link import Link, look_up
 from stack.bitswap.shell.session import FetchSession
 from stack.bitswap.shell.shelf import Shelf
 from stack.bitswap.shell.wire import Loan, Receiver, Throttle
@@ -353,9 +353,9 @@ class Bitswap:
                     self._link(effect.peer).wake()
 
     async def _look_up(self, effect: LookUp) -> None:
-        sizes: list[int | None] | None = [None] * len(effect.cids)
+        sizes: list[int | None] = [None] * len(effect.cids)
         if self._serving:
-            sizes = await looked_up(self.store, effect.cids)
+            sizes = await look_up(self.store, effect.cids, lambda: self.engine.awaits(effect.id))
         self.engine.looked_up(effect.id, sizes)
         self.pump()
 
