@@ -61,12 +61,15 @@ class EngineParameters:
             peers_at_once=max(rate // RATE_OF_ONE, 1),
         )
 
-    def within(self, memory: int | None) -> "EngineParameters":
-        """The same for a node that may hold so many bytes for all peers, of which much is needed for other things."""
+    @classmethod
+    def of(cls, upload: int, memory: int | None) -> "EngineParameters":
+        """For an upload of so many bytes a second (0: no bound), by a node that may hold so many bytes for all its peers, of
+        which much is needed for other things."""
+        figures = cls.limited(upload) if upload else cls()
         if memory is None:
-            return self
+            return figures
         return replace(
-            self, total=min(self.total, memory * 3 // 8), total_unproven=min(self.total_unproven, memory // 4)
+            figures, total=min(figures.total, memory * 3 // 8), total_unproven=min(figures.total_unproven, memory // 4)
         )
 
 

@@ -51,8 +51,7 @@ class Bitswap:
     ) -> None:
         self.host = host
         self.store = store
-        memory = host.budget.limit(Resource.BYTES)
-        self.engine = Engine((EngineParameters.limited(upload) if upload else EngineParameters()).within(memory))
+        self.engine = Engine(EngineParameters.of(upload, host.budget.limit(Resource.BYTES)))
         self.shelf = Shelf()
         self.throttle = Throttle(upload) if upload else None
         self._parameters = SessionParameters.limited(download) if download else None
@@ -353,9 +352,8 @@ class Bitswap:
                     self._link(effect.peer).wake()
 
     async def _look_up(self, effect: LookUp) -> None:
-        sizes: list[int | None] = [None] * len(effect.cids)
-        if self._serving:
-            sizes = await look_up(self.store, effect.cids, lambda: self.engine.awaits(effect.id))
+        awaited = partial(self.engine.awaits, effect.id)
+        sizes = await look_up(self.store, effect.cids, awaited) if self._serving else [None] * len(effect.cids)
         self.engine.looked_up(effect.id, sizes)
         self.pump()
 
