@@ -9,8 +9,8 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from stack.bitswap.effects import Ask, Connect, PeerDropped, Withdraw
-from stack.bitswap.engine import Engine, EngineParameters, LookUp, SendBlocks
+from stack.bitswap.effects import Ask, Connect, LookUp, PeerDropped, SendBlocks, Withdraw
+from stack.bitswap.engine import Engine, EngineParameters
 from stack.bitswap.events import BlockReceived, PeerCut, SessionPeerDropped, UnwantedBlock
 from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
@@ -33,8 +33,6 @@ from stack.net.interfaces import Host
 from stack.sansio.budget import Resource
 from stack.streams.interfaces import Stream
 from stack.trace import TraceEvent
-
-MIB = 1024 * 1024
 
 TICK_SECONDS = 0.1
 """How late a time-out may come while something is being fetched."""
