@@ -5,8 +5,8 @@ the whole. So its parent is `shard >> 1` and its halves are `shard << 1` and `sh
 """
 
 import hashlib
-import unicodedata
 from typing import Final, NewType
+from unicodedata import category, normalize
 
 from stack.identity.peer_id import PeerId
 from stack.protocols.providers.interfaces import KEY_BYTES as KEY_BYTES
@@ -30,6 +30,12 @@ WORDS_MAX: Final = 16
 WORD_CHARACTERS_MAX: Final = 32
 WORD_CHARACTERS_MIN: Final = 2
 """Single letters are in every name."""
+FOLDED_CHARACTERS_MAX: Final = 255
+"""Of a name that are looked at once it is folded: 255 bytes may become 1,530 letters, and 32 such names are in one record."""
+_PIECE: Final = 16
+_KEPT: Final = frozenset(("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No"))
+"""Categories of letters, marks and digits."""
+_ASCII: Final = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 
 
 def word_key(word: str) -> bytes:
@@ -39,12 +45,32 @@ def word_key(word: str) -> bytes:
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a name or of a question: NFKC, case folded, runs of letters, digits and
-    marks of 2 to 32 characters, each once."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    # Marks are the vowels of many scripts.
-    runs = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in folded).split()
+    marks of 2 to 32 characters, each once; of what is longer than 255 characters then, the beginning."""
+    if text.isascii():
+        runs = text[:FOLDED_CHARACTERS_MAX].translate(_ASCII).split()
+    else:
+        # Marks are the vowels of many scripts.
+        runs = "".join([letter if category(letter) in _KEPT else " " for letter in _folded(text)]).split()
     words = dict.fromkeys(run for run in runs if WORD_CHARACTERS_MIN <= len(run) <= WORD_CHARACTERS_MAX)
     return tuple(words)[:WORDS_MAX]
+
+
+def word_keys_of(text: str) -> frozenset[bytes]:
+    """The keys of the words of a name or of a question."""
+    return frozenset(map(word_key, words_of(text)))
+
+
+def _folded(text: str) -> str:
+    """Piece by piece, since one letter may become eighteen. What the cuts part is put together at the end."""
+    pieces: list[str] = []
+    left = FOLDED_CHARACTERS_MAX
+    for at in range(0, len(text), _PIECE):
+        piece = normalize("NFKC", text[at : at + _PIECE]).casefold()
+        pieces.append(piece[:left])
+        left -= len(piece)
+        if left <= 0:
+            break
+    return normalize("NFKC", "".join(pieces))[:FOLDED_CHARACTERS_MAX]
 
 
 def home_of_key(key: bytes) -> Home:

@@ -6,7 +6,7 @@ from functools import partial
 
 from stack.announce.contacts import Candidate
 from stack.announce.events import AskId, Found, LookupAnswered, LookupId, RoundEnded
-from stack.announce.keyspace import home_of_key, words_of
+from stack.announce.keyspace import home_of_key
 from stack.announce.messages import Kind, Request, Response
 from stack.announce.records import Record
 from stack.announce.state import State
@@ -22,11 +22,24 @@ BEFORE_ALL = b"\0"
 class _Lookup:
     """One question, and who has been told for it."""
 
-    __slots__ = ("after", "begun", "found", "has_more", "id", "request", "retry_after", "retry_at", "streams", "walk")
+    __slots__ = (
+        "after",
+        "begun",
+        "found",
+        "has_more",
+        "id",
+        "request",
+        "retry_after",
+        "retry_at",
+        "streams",
+        "walk",
+        "words",
+    )
 
     def __init__(self, id: LookupId, request: Request, now: float, retry_after: float) -> None:
         self.id = id
         self.request = request
+        self.words = request.word_keys
         self.begun = now
         self.found: dict[PeerId, int] = {}
         self.walk: Walk | None = None
@@ -122,11 +135,11 @@ class Lookups:
         place = home_of_key(request.key)
         wanted = state.params.asks
         if state.keeps(place):
-            if request.kind is Kind.FIND:
-                records = state.table.find(request.key, wall)
-            else:
-                records = state.table.search(request.key, partial(self._is_wanted, request), wall)
             most = FOUND_MAX if lookup.has_more else state.params.answers
+            if request.kind is Kind.FIND:
+                records = state.table.find(request.key, wall, FOUND_MAX)
+            else:
+                records = state.table.search(lookup.words, wall)
             lookup.has_more |= len(records) > most
             for record in state.reputation.best(records, most, state.random):
                 self._tell(lookup, record, None)
@@ -153,18 +166,17 @@ class Lookups:
             lookup.after = response.next or BEFORE_ALL
         for data in response.records[:most]:
             record = self._state.read(data, peer, wall)
-            if record is None or not self._is_wanted(lookup.request, record):
+            if record is None or not self._is_wanted(lookup, record):
                 # An honest member would not have told it.
                 self._state.reputation.failed(peer)
             elif record.expires > wall:
                 self._tell(lookup, record, peer)
 
-    def _is_wanted(self, request: Request, record: Record) -> bool:
-        if request.kind is Kind.FIND:
+    def _is_wanted(self, lookup: _Lookup, record: Record) -> bool:
+        if lookup.request.kind is Kind.FIND:
             # What is behind `more` cannot be seen here; whether it is true shows when it is fetched.
-            return request.key in record or record.more is not None
-        wanted = frozenset(request.words)
-        return any(wanted.issubset(words_of(name.name)) for name in record.names)
+            return lookup.request.key in record or record.more is not None
+        return record.has_words(lookup.words)
 
     def _tell(self, lookup: _Lookup, record: Record, source: PeerId | None) -> None:
         known = lookup.found.get(record.author)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.protobuf.message import Message
 
-from stack.announce.keyspace import KEY_BYTES, SHARD_MAX, WHOLE, WORD_CHARACTERS_MAX, WORDS_MAX, Shard
+from stack.announce.keyspace import KEY_BYTES, SHARD_MAX, WHOLE, WORD_CHARACTERS_MAX, WORDS_MAX, Shard, word_key
 from stack.announce.records import RECORD_BYTES_MAX
 from stack.errors import RemoteProtocolError
 from stack.pb import announce_pb2 as pb
@@ -78,6 +78,11 @@ class Request:
     """PUT."""
     keep: bool = False
     """FIND: records that come within a minute are sent as further responses."""
+
+    @property
+    def word_keys(self) -> frozenset[bytes]:
+        """The keys of the words."""
+        return frozenset(map(word_key, self.words))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ SOURCES_MAX = 1024
 
 
 class Quota(Generic[S]):
-    """Token buckets by source. Facts: `take`."""
+    """Token buckets by source. Facts: `take`, `charge`."""
 
     __slots__ = ("_buckets", "_burst", "_rate")
 
@@ -35,3 +35,8 @@ class Quota(Generic[S]):
         buckets[source] = (left - amount if allowed else left, now)
         buckets.move_to_end(source)
         return allowed
+
+    def charge(self, source: S, amount: float) -> None:
+        """Something that was allowed has cost so much more: a source may come to owe, and waits until it has paid."""
+        left, at = self._buckets[source]
+        self._buckets[source] = (left - amount, at)

@@ -17,8 +17,7 @@ from stack.announce.keyspace import (
     Shard,
     home_of_peer,
     key_range,
-    word_key,
-    words_of,
+    word_keys_of,
 )
 from stack.errors import DecodeError, RemoteProtocolError, StackError
 from stack.identity.keys import PrivateKey, PublicKey, decode_public
@@ -104,6 +103,8 @@ class Record:
     keys: bytes = field(repr=False)
     """Sorted, one behind the other."""
     names: tuple[PublicName, ...]
+    words: tuple[frozenset[bytes], ...] = field(repr=False)
+    """The keys of the words of each name: taken apart once, however often somebody searches."""
     more: Cid | None
     """A block with further keys, sorted, one behind the other."""
     directory: Cid | None
@@ -139,9 +140,13 @@ class Record:
         keys = self.keys
         return (keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
 
-    def words(self) -> Iterator[bytes]:
-        """The keys of the words of the public names."""
-        return (word_key(word) for name in self.names for word in words_of(name.name))
+    def word_keys(self) -> Iterator[bytes]:
+        """The keys of the words of all public names; some may come again."""
+        return (key for keys in self.words for key in keys)
+
+    def has_words(self, wanted: frozenset[bytes]) -> bool:
+        """One of the names has all words with these keys."""
+        return any(wanted <= keys for keys in self.words)
 
 
 Verify = Callable[[bytes, bytes, bytes, bytes], bool]
@@ -215,6 +220,7 @@ def decode_record(data: bytes, verify: Verify = verify_signature) -> Record:
     if not verify(inner.author, inner.public_key, SIGN_PREFIX + outer.record, outer.signature):
         raise BadRecord("record: not signed by its author")
     addresses = tuple(_addresses(inner.addresses, author))
+    words = tuple(word_keys_of(name.name) for name in names)
     return Record(
         author=author,
         sequence=inner.sequence,
@@ -224,6 +230,7 @@ def decode_record(data: bytes, verify: Verify = verify_signature) -> Record:
         addresses=addresses,
         keys=inner.keys,
         names=names,
+        words=words,
         more=more,
         directory=directory,
         member=inner.member,
@@ -231,7 +238,7 @@ def decode_record(data: bytes, verify: Verify = verify_signature) -> Record:
         home=home_of_peer(author),
         group=_group(addresses),
         tag=int.from_bytes(hashlib.sha256(data).digest()[:8], "big"),
-        cost=_cost(len(data), addresses, len(inner.keys), names),
+        cost=_cost(len(data), addresses, len(inner.keys), names, words),
     )
 
 
@@ -333,13 +340,19 @@ def _addresses(told: Iterable[bytes], author: PeerId) -> Iterator[Multiaddr]:
             yield address
 
 
-def _cost(size: int, addresses: Sequence[Multiaddr], keys_size: int, names: Sequence[PublicName]) -> int:
+def _cost(
+    size: int,
+    addresses: Sequence[Multiaddr],
+    keys_size: int,
+    names: Sequence[PublicName],
+    words: Sequence[frozenset[bytes]],
+) -> int:
     """What a record holds in memory: its author chooses what is in it, and some of that takes many times its bytes (A42)."""
     cost = size + RECORD_OVERHEAD_BYTES + keys_size // KEY_BYTES * KEY_OVERHEAD_BYTES
     for address in addresses:
         cost += 2 * len(bytes(address)) + len(address.protocols) * PROTOCOL_OVERHEAD_BYTES
-    for name in names:
-        cost += NAME_OVERHEAD_BYTES + CHARACTER_BYTES * len(name.name) + len(words_of(name.name)) * KEY_OVERHEAD_BYTES
+    for name, keys in zip(names, words, strict=True):
+        cost += NAME_OVERHEAD_BYTES + CHARACTER_BYTES * len(name.name) + len(keys) * KEY_OVERHEAD_BYTES
     return cost
 
 

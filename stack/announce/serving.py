@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stack.announce.events import InterestEnded, InterestId, Publish
-from stack.announce.keyspace import LEVEL_MAX, Home, Shard, compatible, home_of_key, level_of, words_of
+from stack.announce.keyspace import LEVEL_MAX, Home, Shard, compatible, home_of_key, level_of
 from stack.announce.messages import PAGE_BYTES, Kind, Request, Response, Status
 from stack.announce.quota import Quota
 from stack.announce.records import Record
@@ -13,6 +13,8 @@ from stack.identity.peer_id import PeerId
 
 PAGE_COST = 16
 """A page counts like so many requests: it has 64 KiB."""
+LOOKED_AT_COST = 64
+"""Authors that are looked at for one question count like a question more: 0.2 ms. What a peer may ask is work, not questions."""
 
 
 class Serving:
@@ -49,17 +51,11 @@ class Serving:
         """The answer to a request, and the interest that is kept when records may follow."""
         if not self._requests.take(peer, PAGE_COST if request.kind is Kind.PAGE or request.after else 1, now):
             return Response(status=Status.BUSY, shard=self._state.shard), None
-        if request.kind is Kind.FIND and request.key:
-            return self._find(peer, request, now, wall)
-        if request.kind is Kind.SEARCH and request.key and request.words:
-            return self._search(request, wall), None
-        if request.kind is Kind.MEMBERS:
-            return self._members(request.shard, wall), None
-        if request.kind is Kind.PAGE:
-            return self._page(request, wall), None
-        if request.kind is Kind.PUT:
-            return self._put(peer, request.record, now, wall), None
-        return Response(status=Status.REFUSED, shard=self._state.shard), None
+        table = self._state.table
+        before = table.looked_at
+        answer = self._answer_to(peer, request, now, wall)
+        self._requests.charge(peer, (table.looked_at - before) // LOOKED_AT_COST)
+        return answer
 
     def interest_dropped(self, id: InterestId) -> None:
         """Nobody listens any more."""
@@ -81,16 +77,29 @@ class Serving:
 
     # Inside
 
+    def _answer_to(self, peer: PeerId, request: Request, now: float, wall: float) -> tuple[Response, InterestId | None]:
+        if request.kind is Kind.FIND and request.key:
+            return self._find(peer, request, now, wall)
+        if request.kind is Kind.SEARCH and request.key and request.words:
+            return self._search(request, wall), None
+        if request.kind is Kind.MEMBERS:
+            return self._members(request.shard, wall), None
+        if request.kind is Kind.PAGE:
+            return self._page(request, wall), None
+        if request.kind is Kind.PUT:
+            return self._put(peer, request.record, now, wall), None
+        return Response(status=Status.REFUSED, shard=self._state.shard), None
+
     def _find(self, peer: PeerId, request: Request, now: float, wall: float) -> tuple[Response, InterestId | None]:
         state = self._state
         place = home_of_key(request.key)
         if not state.keeps(place):
             return self._not_mine(place, wall), None
-        records = state.table.find(request.key, wall)
         if request.after:
-            records = sorted((r for r in records if bytes(r.author) > request.after), key=lambda r: r.author)
+            records = state.table.find_behind(request.key, request.after, wall)
         else:
-            records = state.reputation.best(records, state.params.answers, state.random)
+            found = state.table.find(request.key, wall)
+            records = state.reputation.best(found, state.params.answers, state.random)
         interest = None
         params = state.params
         if (
@@ -109,12 +118,7 @@ class Serving:
         place = home_of_key(request.key)
         if not state.keeps(place):
             return self._not_mine(place, wall)
-        wanted = frozenset(request.words)
-
-        def matches(record: Record) -> bool:
-            return any(wanted.issubset(words_of(name.name)) for name in record.names)
-
-        found = state.table.search(request.key, matches, wall)
+        found = state.table.search(request.word_keys, wall)
         return self._answer(place, state.reputation.best(found, state.params.answers, state.random))
 
     def _answer(self, place: Home, records: Sequence[Record]) -> Response:

@@ -1,19 +1,16 @@
 """The records of one shard: bounded, fair to address groups, found by key. Source: docs/announce.md, "The table"."""
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from heapq import nsmallest
 
-from stack.announce.keyspace import (
-    KEY_BYTES,
-    Home,
-    Shard,
-    compatible,
-    covers,
-    home_of_key,
-    key_range,
-)
+from stack.announce.groups import Groups
+from stack.announce.index import CROWD, KeyIndex
+from stack.announce.keyspace import KEY_BYTES, Home, Shard, compatible, covers, home_of_key
+from stack.announce.lists import LISTS_MAX, KeyLists, keys_within, list_cost
 from stack.announce.messages import DIGEST_BYTES, DIGESTS, PAGE_BYTES
-from stack.announce.records import KEY_OVERHEAD_BYTES, Record, holds
+from stack.announce.records import Record
 from stack.errors import LimitExceeded
 from stack.sansio.budget import Resource, Scope
 
@@ -25,6 +22,14 @@ UPDATE_SECONDS_MIN = 10
 """Between two records of one author for one shard, by their own dates, so that all members judge alike."""
 LOAD_OF_RECORD = 180
 """Bytes of a record without its keys, as the load counts them: the same whatever it says of other shards."""
+
+
+PAGE_AUTHORS_MAX = 1024
+"""Looked at for one page, in a millisecond; a page may be short."""
+ANSWER_AUTHORS_MAX = 384
+"""The smallest records that fit into one answer."""
+EVICTIONS_MAX = 8
+"""Authors that one record may take the place of: a few large records are not to empty a table of small ones."""
 
 
 class Outcome(Enum):
@@ -44,35 +49,13 @@ def part_of(record: Record) -> int:
     return bytes(record.author)[-1] % DIGESTS
 
 
-def _list_cost(keys: bytes) -> int:
-    return len(keys) + len(keys) // KEY_BYTES * KEY_OVERHEAD_BYTES
-
-
-def keys_within(keys: bytes, shard: Shard) -> bytes:
-    """Those of sorted keys that are of a shard."""
-    first, behind = key_range(shard)
-    start = _position(keys, first)
-    return keys[start : _position(keys, behind, start) if behind is not None else len(keys)]
-
-
-def _position(keys: bytes, key: bytes, low: int = 0) -> int:
-    """Where in sorted keys the first is that is not before `key`."""
-    high = len(keys)
-    while low < high:
-        middle = (low + high) // (2 * KEY_BYTES) * KEY_BYTES
-        if keys[middle : middle + KEY_BYTES] < key:
-            low = middle + KEY_BYTES
-        else:
-            high = middle
-    return low
-
-
 class Table:
     """Facts: `insert`, `add_list`, `expire`. Commands: `reshard`, `close`. Getters: `find`, `search`, `records_of`, `page`, `digests`,
     `load`, `members`, `len`. `now` is wall-clock seconds."""
 
     __slots__ = (
         "_authors",
+        "_expires",
         "_groups",
         "_held",
         "_index",
@@ -80,25 +63,34 @@ class Table:
         "_lists",
         "_load",
         "_members",
+        "_order",
         "_parts",
+        "looked_at",
         "shard",
     )
 
     def __init__(self, shard: Shard, budget: Scope, is_proven: Callable[[bytes], bool] = lambda author: False) -> None:
         """`is_proven`: this author (peer id) has delivered what it announced; it is evicted last."""
         self.shard = shard
+        self.looked_at = 0
+        """Authors, for all questions so far: who asks is charged for them."""
         self._authors: dict[bytes, tuple[Record, ...]] = {}
-        self._groups: dict[str | None, int] = {}
-        self._lists: dict[bytes, tuple[Record, bytes]] = {}
-        self._index: dict[bytes, tuple[bytes, ...]] | None = None
-        """Authors by key; made when somebody asks for the first time, for most tables are never asked."""
+        self._order: list[bytes] = []
+        """The same authors, sorted."""
+        self._groups = Groups()
+        self._lists = KeyLists()
+        self._index: KeyIndex | None = None
+        """Made when somebody asks for the first time, for most tables are never asked."""
         self._held = budget.child("announcements", {Resource.BYTES: TABLE_BYTES_MAX}).reserve(Resource.BYTES, 0)
         self._is_proven = is_proven
         self._load = 0
         self._members: dict[bytes, Home] = {}
         """Where those are that say they keep this shard."""
-        self._parts = [0] * DIGESTS
-        """Of all records about this shard, so that a comparison need not look at each."""
+        self._parts = {shard: [0] * DIGESTS}
+        """Of all records about this shard, and about those above and below it that were asked for, so that a comparison need not
+        look at each."""
+        self._expires = 0
+        """Nothing does before."""
 
     def __repr__(self) -> str:
         return f"<Table {self.shard:b}: {len(self._authors)} authors, {self._held.amount} bytes>"
@@ -121,6 +113,10 @@ class Table:
         """Peers that say they keep this shard."""
         return len(self._members)
 
+    def members_in(self, shard: Shard) -> int:
+        """Of those that say they keep this shard, the ones that would keep `shard`."""
+        return sum(covers(shard, home) for home in self._members.values())
+
     @property
     def bytes_held(self) -> int:
         """What is drawn from the budget."""
@@ -130,45 +126,54 @@ class Table:
         """All of one author."""
         return self._authors.get(author, ())
 
-    def find(self, key: bytes, now: float) -> list[Record]:
-        """Records that have a key, in the order they came."""
-        found = []
-        for author in self._indexed().get(key, ()):
-            record = self._newest(author, key)
-            if record is not None and record.expires > now and self._has(record, key):
-                found.append(record)
-        return found
+    def find(self, key: bytes, now: float, most: int = CROWD) -> list[Record]:
+        """Records that have a key, in the order they came; of more than `most` and 256 so many, of each address group some."""
+        return self._with_key([*self._indexed().some(key, most), *self._lists.authors(key)], key, now)
 
-    def search(self, key: bytes, wanted: Callable[[Record], bool], now: float) -> list[Record]:
-        """Records with names, among those with the key of a word, that are wanted."""
+    def find_behind(self, key: bytes, after: bytes, now: float) -> list[Record]:
+        """The same in the order of their authors, so many as fit into one answer, behind `after`."""
+        every = (*self._indexed().authors(key), *self._lists.authors(key))
+        return self._with_key(nsmallest(ANSWER_AUTHORS_MAX, [author for author in every if author > after]), key, now)
+
+    def search(self, words: frozenset[bytes], now: float, most: int = CROWD) -> list[Record]:
+        """Records with a name that has all words with these keys; found by the rarest of them."""
+        index = self._indexed()
+        rarest = min(words, key=lambda word: (len(index.authors(word)), word))
+        authors = index.some(rarest, most)
+        self.looked_at += len(authors)
         return [
             record
-            for author in self._indexed().get(key, ())
+            for author in authors
             for record in self._authors[author]
-            if record.names and record.expires > now and wanted(record)
+            if record.expires > now and record.has_words(words)
         ]
 
     def digests(self, shard: Shard, now: float) -> bytes:
-        """The tags of all records about `shard`, part by part: two tables with the same records have the same."""
-        if shard == self.shard:
-            self.expire(now)
-            parts = self._parts
-        else:
-            parts = [0] * DIGESTS
+        """The tags of all records about `shard`, part by part: two tables with the same records have the same. Empty for a shard
+        that nobody keeps who has our neighbours' depth: records about it are not compared."""
+        self.expire(now)
+        if shard not in self._parts:
+            if shard not in (self.shard >> 1, self.shard << 1, self.shard << 1 | 1):
+                return b""
+            self._parts[shard] = [0] * DIGESTS
             for record in self:
-                if record.expires > now and self._concerns(record, shard):
-                    parts[part_of(record)] ^= record.tag
-        return b"".join(part.to_bytes(DIGEST_BYTES, "big") for part in parts)
+                self._compare_by(record, shard)
+        return b"".join(part.to_bytes(DIGEST_BYTES, "big") for part in self._parts[shard])
 
     def page(self, shard: Shard, after: bytes, digests: bytes, now: float) -> tuple[list[bytes], bytes]:
         """Records about `shard` in the order of their authors, behind `after`, of those parts where `digests` differ; and where
         the next page begins, empty at the end."""
         ours = self.digests(shard, now) if digests else b""
-        starts = range(0, len(digests), DIGEST_BYTES)
+        starts = range(0, len(ours), DIGEST_BYTES)
         differs = [ours[at : at + DIGEST_BYTES] != digests[at : at + DIGEST_BYTES] for at in starts]
         page: list[bytes] = []
         size = 0
-        for author in sorted(author for author in self._authors if author > after):
+        if differs and not any(differs):
+            return page, b""
+        start = bisect_right(self._order, after)
+        authors = self._order[start : start + PAGE_AUTHORS_MAX]
+        self.looked_at += len(authors)
+        for author in authors:
             records = self._authors[author]
             if differs and not differs[part_of(records[0])]:
                 continue
@@ -177,7 +182,7 @@ class Table:
             size += sum(len(data) + 4 for data in fitting)
             if size >= PAGE_BYTES:
                 return page, author
-        return page, b""
+        return page, authors[-1] if len(authors) == PAGE_AUTHORS_MAX else b""
 
     # Facts
 
@@ -197,11 +202,14 @@ class Table:
             replaced = [*replaced, oldest]
         if not self._make_room(record.group, author, record.cost - sum(old.cost for old in replaced)):
             return Outcome.FULL
+        if author not in self._authors:
+            insort(self._order, author)
+        self._groups.add(record)
         for old in replaced:
             self._uncount(old)
-        self._groups[record.group] = self._groups.get(record.group, 0) + record.cost
         self._count(record)
         self._authors[author] = (*rest, record)
+        self._expires = min(self._expires, record.expires)
         self._forget_list(author, replaced)
         self._reindex(author, known)
         return Outcome.NEW
@@ -212,44 +220,48 @@ class Table:
         if record not in self._authors.get(author, ()) or author in self._lists:
             return False
         kept = keys_within(keys, self.shard)
+        if len(self._lists) >= LISTS_MAX:
+            shortest, few = self._lists.shortest()
+            if len(few) >= len(kept):
+                return False
+            self._forget_list(bytes(shortest.author), (shortest,))
         try:
-            self._held.grow(_list_cost(kept))
+            self._held.grow(list_cost(kept))
         except LimitExceeded:
             return False
-        self._lists[author] = (record, kept)
+        self._lists.add(record, kept)
         self._load += len(kept)
-        self._index = None
         return True
 
     def expire(self, now: float) -> None:
         """Forget what is no longer good."""
+        if now < self._expires:
+            return
         # Each member does this each minute, for each record: so it is not `any(r.expires <= now for r in records)`.
         for author in [a for a, rs in self._authors.items() if min([r.issued + r.ttl for r in rs]) <= now]:
             self._keep(author, [record for record in self._authors[author] if record.expires > now])
+        self._expires = min((record.expires for record in self), default=0)
 
     # Commands
 
     def reshard(self, shard: Shard) -> None:
         """Keep another shard from now on: what is not about it is forgotten."""
-        for author, (record, _) in list(self._lists.items()):
-            self._forget_list(author, (record,))
         for author in list(self._authors):
+            self._forget_list(author, self._authors[author])
             self._keep(author, [record for record in self._authors[author] if self._concerns(record, shard)])
         self.shard = shard
         self._index = None
         self._load = 0
         self._members.clear()
-        self._parts = [0] * DIGESTS
+        self._parts = {shard: [0] * DIGESTS}
         for record in self:
             self._count(record)
-
-    def members_in(self, shard: Shard) -> int:
-        """Of those that say they keep this shard, the ones that would keep `shard`."""
-        return sum(covers(shard, home) for home in self._members.values())
 
     def close(self) -> None:
         """Give everything back."""
         self._authors.clear()
+        self._order.clear()
+        self._index = None
         self._held.release()
 
     # Inside
@@ -277,24 +289,25 @@ class Table:
     def _make_room(self, group: str | None, author: bytes, cost: int) -> bool:
         """Take what a record needs from the budget; others go for it, of the group that has most, the latest comers first."""
         self._held.shrink(max(-cost, 0))
-        while cost > 0:
-            try:
-                self._held.grow(cost)
-                break
-            except LimitExceeded:
-                largest = max(self._groups, key=lambda other: self._groups[other], default=group)
-                if largest == group or not self._evict(largest, author):
-                    return False
-        return True
-
-    def _evict(self, group: str | None, spared: bytes) -> bool:
-        for proven in (False, True):
-            for author in reversed(self._authors):
-                records = self._authors[author]
-                if author != spared and any(r.group == group for r in records) and self._is_proven(author) == proven:
-                    self._keep(author, [])
+        if cost <= 0 or self._takes(cost):
+            return True
+        ours = self._groups.held(group)
+        for largest in self._groups.largest(EVICTIONS_MAX):
+            for _ in range(EVICTIONS_MAX):
+                others = [each for each in self._groups.latest(largest, CROWD) if each != author]
+                if largest == group or self._groups.held(largest) <= ours or not others:
+                    break
+                self._keep(min(others, key=self._is_proven), [])
+                if self._takes(cost):
                     return True
         return False
+
+    def _takes(self, cost: int) -> bool:
+        try:
+            self._held.grow(cost)
+        except LimitExceeded:
+            return False
+        return True
 
     def _keep(self, author: bytes, kept: list[Record]) -> None:
         before = self._authors[author]
@@ -307,33 +320,31 @@ class Table:
         self._reindex(author, before)
         if not kept:
             del self._authors[author]
+            del self._order[bisect_left(self._order, author)]
 
     def _uncount(self, record: Record) -> None:
-        left = self._groups[record.group] - record.cost
-        if left:
-            self._groups[record.group] = left
-        else:
-            del self._groups[record.group]
+        self._groups.remove(record)
         self._load -= self._weight(record)
         if self._is_member(record):
             del self._members[bytes(record.author)]
-        if self._concerns(record, self.shard):
-            self._parts[part_of(record)] ^= record.tag
+        for shard in self._parts:
+            self._compare_by(record, shard)
 
     def _count(self, record: Record) -> None:
         self._load += self._weight(record)
         if self._is_member(record):
             self._members[bytes(record.author)] = record.home
-        if self._concerns(record, self.shard):
-            self._parts[part_of(record)] ^= record.tag
+        for shard in self._parts:
+            self._compare_by(record, shard)
 
-    def _forget_list(self, author: bytes, gone: Iterable[Record]) -> None:
-        entry = self._lists.get(author)
-        if entry is not None and entry[0] in gone:
-            del self._lists[author]
-            self._held.shrink(_list_cost(entry[1]))
-            self._load -= len(entry[1])
-            self._index = None
+    def _compare_by(self, record: Record, shard: Shard) -> None:
+        if self._concerns(record, shard):
+            self._parts[shard][part_of(record)] ^= record.tag
+
+    def _forget_list(self, author: bytes, gone: list[Record] | tuple[Record, ...]) -> None:
+        keys = self._lists.pop(author, gone)
+        self._held.shrink(list_cost(keys))
+        self._load -= len(keys)
 
     def _concerns(self, record: Record, shard: Shard) -> bool:
         """Whether somebody who keeps `shard` wants it. A record without content says that its author has nothing there."""
@@ -342,7 +353,7 @@ class Table:
         if not covers(record.shard, shard):
             return False
         return bool(record.more or keys_within(record.keys, shard)) or any(
-            covers(shard, home_of_key(word)) for word in record.words()
+            covers(shard, home_of_key(word)) for word in record.word_keys()
         )
 
     def _weight(self, record: Record) -> int:
@@ -351,45 +362,37 @@ class Table:
     def _is_member(self, record: Record) -> bool:
         return record.is_presence and covers(self.shard, record.home)
 
-    def _newest(self, author: bytes, key: bytes) -> Record | None:
-        """The record of an author that decides about a key: when shards split, a newer one may be about a part only."""
+    def _with_key(self, authors: Iterable[bytes], key: bytes, now: float) -> list[Record]:
+        """Of each of these authors the record that decides about a key, where it has it: when shards split, a newer one may
+        be about a part only."""
         home = home_of_key(key)
-        about = [r for r in self._authors.get(author, ()) if not r.is_presence and covers(r.shard, home)]
-        return max(about, key=lambda record: record.sequence, default=None)
+        found: dict[bytes, Record] = {}
+        for author in authors:
+            self.looked_at += 1
+            about = [r for r in self._authors[author] if not r.is_presence and covers(r.shard, home)]
+            record = max(about, key=lambda record: record.sequence, default=None)
+            if record is not None and record.expires > now and (key in record or self._lists.holds(record, key)):
+                found[author] = record
+        return list(found.values())
 
-    def _has(self, record: Record, key: bytes) -> bool:
-        if key in record:
-            return True
-        entry = self._lists.get(bytes(record.author))
-        return entry is not None and entry[0] is record and holds(entry[1], key)
-
-    def _keys_of(self, author: bytes, records: Iterable[Record]) -> Iterator[bytes]:
+    def _keys_of(self, records: Iterable[Record]) -> Iterator[bytes]:
         for record in records:
             kept = keys_within(record.keys, self.shard)
             yield from (kept[at : at + KEY_BYTES] for at in range(0, len(kept), KEY_BYTES))
-            yield from record.words()
-        entry = self._lists.get(author)
-        if entry is not None:
-            yield from (entry[1][at : at + KEY_BYTES] for at in range(0, len(entry[1]), KEY_BYTES))
+            yield from record.word_keys()
 
-    def _indexed(self) -> dict[bytes, tuple[bytes, ...]]:
+    def _indexed(self) -> KeyIndex:
         if self._index is None:
-            self._index = {}
+            self._index = KeyIndex()
             for author, records in self._authors.items():
-                for key in dict.fromkeys(self._keys_of(author, records)):
-                    self._index[key] = (*self._index.get(key, ()), author)
+                self._index.add(author, records[-1].group, dict.fromkeys(self._keys_of(records)))
         return self._index
 
     def _reindex(self, author: bytes, before: Iterable[Record]) -> None:
         """The records of one author have changed from `before` to what they are."""
-        index = self._index
-        if index is None:
+        if self._index is None:
             return
-        for key in dict.fromkeys(self._keys_of(author, before)):
-            left = tuple(other for other in index.get(key, ()) if other != author)
-            if left:
-                index[key] = left
-            else:
-                index.pop(key, None)
-        for key in dict.fromkeys(self._keys_of(author, self._authors[author])):
-            index[key] = (*index.get(key, ()), author)
+        self._index.remove(author, dict.fromkeys(self._keys_of(before)))
+        records = self._authors[author]
+        if records:
+            self._index.add(author, records[-1].group, dict.fromkeys(self._keys_of(records)))

@@ -43,7 +43,7 @@ def test_a_record_says_who_has_what_and_where() -> None:
     assert (record.author, record.sequence, record.issued, record.expires) == (peer_of(3), 9, NOW, NOW + 60)
     assert list(record.each_key()) == sorted(keys_of(5))
     assert record.names == (NAME,) and record.more == Cid.of(b"list") and record.directory is None
-    assert list(record.words()) == [word_key("film")]
+    assert list(record.word_keys()) == [word_key("film")]
     assert (record.member, record.is_presence, record.group) == (True, False, "8.8.8.0/24")
     assert record.addresses == (Multiaddr.parse("/ip4/8.8.8.8/tcp/1"),)
     assert keys_of(5)[2] in record and a_key(1) not in record

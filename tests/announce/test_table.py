@@ -2,10 +2,11 @@
 
 import pytest
 
-from stack.announce.keyspace import WHOLE, Shard, home_of_peer, word_key
+from stack.announce.keyspace import WHOLE, Shard, home_of_peer, word_key, word_keys_of
+from stack.announce.lists import keys_within
 from stack.announce.messages import PAGE_BYTES
 from stack.announce.records import PublicName, Record
-from stack.announce.table import RECORDS_PER_AUTHOR_MAX, UPDATE_SECONDS_MIN, Outcome, Table, keys_within
+from stack.announce.table import RECORDS_PER_AUTHOR_MAX, UPDATE_SECONDS_MIN, Outcome, Table
 from stack.multiformats.cid import Cid
 from stack.sansio.budget import Resource, Scope
 from tests.announce.build import HOUR, NOW, a_key, a_record, budget, keys_of
@@ -114,10 +115,14 @@ def test_names_are_found_by_their_words() -> None:
     t = table()
     names = [PublicName("rare film", 1, root_of(1))]
     t.insert(a_record(1, names=names), NOW)
-    assert authors(t.search(word_key("film"), lambda record: True, NOW)) == [peer_of(1)]
-    assert t.search(word_key("film"), lambda record: False, NOW) == []
-    assert t.search(word_key("common"), lambda record: True, NOW) == []
-    assert t.search(word_key("film"), lambda record: True, NOW + 2 * HOUR) == []
+    assert (
+        authors(t.search(word_keys_of("film"), NOW))
+        == authors(t.search(word_keys_of("FILM rare"), NOW))
+        == [peer_of(1)]
+    )
+    assert t.search(word_keys_of("film common"), NOW) == []
+    assert t.search(word_keys_of("common"), NOW) == []
+    assert t.search(word_keys_of("film"), NOW + 2 * HOUR) == []
 
 
 def test_a_list_behind_a_record_is_found_like_its_keys() -> None:

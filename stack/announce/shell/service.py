@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from stack.announce.events import Found, LookupId
 from stack.announce.interfaces import AnnouncementStore, FoundName, KeyLists, KnownProvider
-from stack.announce.keyspace import announce_key, words_of
+from stack.announce.keyspace import announce_key, word_keys_of
 from stack.announce.machine import AnnounceMachine
 from stack.announce.messages import PROTOCOL
 from stack.announce.own import Announcement
@@ -163,7 +163,7 @@ class Announcements:
 
     def search(self, words: str) -> Finding[FoundName]:
         """What has all these words in its public name; ends as `known_providers` does. Raises LocalProtocolError on no word."""
-        wanted = frozenset(words_of(words))
+        wanted = word_keys_of(words)
 
         def names(found: Found) -> list[FoundName]:
             record = found.record
@@ -178,8 +178,8 @@ class Announcements:
                     age=age,
                     directory=record.directory,
                 )
-                for name in record.names
-                if wanted.issubset(words_of(name.name))
+                for name, keys in zip(record.names, record.words, strict=True)
+                if wanted <= keys
             ]
 
         return self._look(self._machine.search(words, *self._driver.now()), names, goes_on=False)
