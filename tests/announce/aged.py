@@ -181,8 +181,10 @@ def _settle(node: Node, author: Author, files: int, level: int, tables: dict[Sha
     state.presence = author.records[0].data
     table, base = state.table, tables[state.table.shard]
     table._authors = dict(base._authors)
-    table._groups = dict(base._groups)
-    table._load, table._members, table._parts = base._load, dict(base._members), list(base._parts)
+    table._order, table._expires = list(base._order), base._expires
+    table._groups._groups = {group: (held, dict(authors)) for group, (held, authors) in base._groups._groups.items()}
+    table._load, table._members = base._load, dict(base._members)
+    table._parts = {shard: list(parts) for shard, parts in base._parts.items()}
     table._held.grow(base.bytes_held)
 
 
