@@ -1,5 +1,6 @@
 """What differs from one operating system to another."""
 
+import os
 import socket
 import struct
 import sys
@@ -29,6 +30,21 @@ class Interface:
     loopback: bool
     multicast: bool
     """Several machines share its link and can be spoken to at once; False for a tunnel to one other end."""
+
+
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Umask:"):
+                    return int(line[6:], 8)
+    except OSError:
+        pass
+    # Elsewhere it can only be read by setting it; what another thread makes in this instant is its owner's alone.
+    value = os.umask(0o077)
+    os.umask(value)
+    return value
 
 
 def interfaces() -> list[Interface]:

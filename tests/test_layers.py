@@ -64,6 +64,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "index",
         "packs",
         "partfile",
+        "partopen",
         "reads",
         "recovery",
         "segments",

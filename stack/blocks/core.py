@@ -15,7 +15,8 @@ from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import PinKind, Segment, SegmentState
 from stack.blocks.locations import Locations
 from stack.blocks.packs import Packs
-from stack.blocks.partfile import PartFile, open_part
+from stack.blocks.partfile import PartFile
+from stack.blocks.partopen import open_part
 from stack.blocks.reads import Reader
 from stack.blocks.recovery import recover
 from stack.blocks.segments import Files
@@ -105,15 +106,15 @@ class StoreCore:
                 core.index.add_pin(connection, cid, kind, name)
         return core
 
-    def open_part(self, part: Path, size: int) -> tuple[PartFile, bool]:
-        """See `partfile.open_part`; also refuses a file that is open already."""
+    def open_part(self, part: Path, size: int, base: Path | None = None) -> tuple[PartFile, bool]:
+        """See `partopen.open_part`; also refuses a file that is open already."""
         part = Path(os.path.abspath(part))
         with self._closing:
             if part in self._parts:
                 raise Refused(f"{part} is being fetched already")
             self._parts[part] = None
         try:
-            opened, recheck = open_part(self.index, self.locations, part, size)
+            opened, recheck = open_part(self.index, self.locations, part, size, base)
         except BaseException:
             self._parts.pop(part, None)
             raise
@@ -128,8 +129,7 @@ class StoreCore:
     def abandon_part(self, part: PartFile, remove: bool, *, checkpoint: bool = True) -> None:
         """Let go of a part file, whether or not it can be recorded; with `remove` forget it altogether."""
         try:
-            if part.close(checkpoint=checkpoint and not remove) and remove:
-                part.remove()
+            part.close(checkpoint=checkpoint, remove=remove)
         finally:
             self._parts.pop(part.segment.path, None)
 

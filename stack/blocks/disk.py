@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stack.blocks.interfaces import FileStamp
 from stack.errors import NoSpace, StoreError
+from stack.platform import umask
 from stack.sansio.interfaces import Buffer
 
 IOVECS_MAX = 1024
@@ -24,6 +25,9 @@ OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 """What fsync says of a directory that it cannot do anything for."""
+
+TIME_NS_MAX = 2**63 - 1
+"""The years 1677 to 2262: what an index, a database or a language with 64-bit integers can hold."""
 
 O_PATH = getattr(os, "O_PATH", 0)
 """Linux only: a directory to open files below, without the right to list it."""
@@ -61,14 +65,42 @@ def open_regular(path: Path) -> tuple[int, os.stat_result]:
 
 
 def stamp_of(status: os.stat_result) -> FileStamp:
-    """The stamp of a file."""
-    return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    """The stamp of a file. A time that does not fit into 64 bits of nanoseconds counts as the nearest that does: files may
+    be dated 1601 or 9999, and what is compared is only whether the date is the same."""
+    mtime_ns = max(-TIME_NS_MAX, min(status.st_mtime_ns, TIME_NS_MAX))
+    return FileStamp(status.st_dev, status.st_ino, status.st_size, mtime_ns)
 
 
 def unchanged(stamp: FileStamp | None, status: os.stat_result) -> bool:
     """Whether a file still looks as it did. Only size and mtime count: device and inode numbers change when some file
     systems are mounted again, and every read is hashed anyway."""
-    return stamp is not None and stamp.size == status.st_size and stamp.mtime_ns == status.st_mtime_ns
+    now = stamp_of(status)
+    return stamp is not None and (stamp.size, stamp.mtime_ns) == (now.size, now.mtime_ns)
+
+
+def set_attributes(fd: int, mode: int | None, mtime_ns: int | None) -> None:
+    """What the author of a file or directory says of it, as far as it is wanted here. Raises OSError.
+
+    Of the mode only the permissions, less the user's umask; a time that the system cannot keep is left out.
+    """
+    if mode is not None:
+        os.fchmod(fd, mode & 0o777 & ~umask())
+    if mtime_ns is not None:
+        set_mtime(fd, mtime_ns)
+
+
+def set_mtime(path: int | str, mtime_ns: int, *, dir_fd: int | None = None) -> None:
+    """Set the time of an open file, or of a name below a directory (a link is not followed). Raises OSError."""
+    try:
+        if isinstance(path, int):
+            os.utime(path, ns=(mtime_ns, mtime_ns))
+        else:
+            os.utime(path, ns=(mtime_ns, mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
+    except OverflowError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOVERFLOW, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 def read_at(fd: int, out: memoryview, offset: int) -> int:
@@ -121,13 +153,30 @@ def open_directory(path: Path) -> int:
 
     One that may be searched and written to but not read (mode 0300) serves as well, except that it cannot be synced.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    return _open_directory(path, 0, None)
+
+
+def open_below(base: Path, names: Sequence[str]) -> int:
+    """The same of a directory below one of the user's. Others may write there: no link is followed on the way down."""
+    fd = open_directory(base)
     try:
-        return os.open(path, flags)
+        for name in names:
+            above, fd = fd, _open_directory(name, os.O_NOFOLLOW, fd)
+            os.close(above)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_directory(path: Path | str, flags: int, within: int | None) -> int:
+    flags |= os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, dir_fd=within)
     except PermissionError:
         if not O_PATH:
             raise
-        return os.open(path, flags | O_PATH)
+        return os.open(path, flags | O_PATH, dir_fd=within)
 
 
 def sync_names(directory: int) -> None:
@@ -202,26 +251,31 @@ def make_private(directory: Path) -> None:
             raise
 
 
-def free_bytes(directory: Path) -> int:
-    """Bytes that we may still write to the file system of `directory`. Raises OSError."""
+def free_bytes(directory: Path | int) -> int:
+    """Bytes that we may still write to the file system of a directory, given by its path or open. Raises OSError."""
     figures = os.statvfs(directory)
     return figures.f_bavail * figures.f_frsize
 
 
-def rename_to_new(source: Path, target: Path) -> None:
-    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken)."""
-    old = open_directory(source.parent)
+def rename_to_new(source: Path, target: Path, directory: int | None = None) -> None:
+    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken).
+
+    `directory` is that of `source`, where it is open already.
+    """
+    old = open_directory(source.parent) if directory is None else directory
     try:
-        new = open_directory(target.parent)
+        new = open_directory(target.parent) if source.parent != target.parent else old
         try:
             name_new(source.name, target.name, old, new)
             sync_names(new)
+            if new != old:
+                sync_names(old)
         finally:
-            os.close(new)
-        if source.parent != target.parent:
-            sync_names(old)
+            if new != old:
+                os.close(new)
     finally:
-        os.close(old)
+        if directory is None:
+            os.close(old)
 
 
 def name_new(source: str, target: str, old: int, new: int) -> None:
@@ -240,4 +294,9 @@ def name_new(source: str, target: str, old: int, new: int) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
         os.rename(source, target, src_dir_fd=old, dst_dir_fd=new)
     else:
-        os.unlink(source, dir_fd=old)
+        try:
+            os.unlink(source, dir_fd=old)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(target, dir_fd=new)
+            raise

@@ -175,8 +175,9 @@ class InPlaceStore(Protocol):
         """Record where the leaves of a file lie; nothing is copied. May be called several times for one file."""
         ...
 
-    async def create_file(self, part: Path, size: int) -> FileWriter:
-        """Start, or go on with, a file that is fetched in place. Raises NoSpace, Refused."""
+    async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> FileWriter:
+        """Start, or go on with, a file that is fetched in place. Below `base`, a directory above it in which others may
+        write, no link is followed. Raises NoSpace, Refused."""
         ...
 
     async def segments(self) -> list[Segment]: ...

@@ -6,18 +6,18 @@ recorded yet is at most `UNRECORDED_BYTES_MAX` or, while blocks arrive or the ow
 
 import errno
 import os
-import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from stack.blocks import disk
-from stack.blocks.index import FILE, ROWS_BATCH, Index
+from stack.blocks.index import ROWS_BATCH, Index
 from stack.blocks.interfaces import Leaf, Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
 from stack.blocks.reads import fill
 from stack.blocks.segments import row_of
-from stack.errors import NoSpace, Refused, StoreError
+from stack.errors import Refused, StoreError
 from stack.sansio.interfaces import Buffer
 
 CHECKPOINT_BYTES = 32 * 1024 * 1024
@@ -42,15 +42,18 @@ RECHECK_BYTES = 16 * 1024 * 1024
 class PartFile:
     """The writing half of a file in place. Everything is synchronous: `DiskFileWriter` puts it off the event loop.
 
-    Commands: `write` (any number of threads), `checkpoint`, `present`, `recheck`, `seal`, `close`. Made by `open_part`.
+    Commands: `write` (any number of threads), `checkpoint`, `present`, `recheck`, `seal`, `close`. Made by `partopen.open_part`.
     """
 
-    def __init__(self, index: Index, locations: Locations, segment: Segment, fd: int, size: int) -> None:
+    def __init__(
+        self, index: Index, locations: Locations, segment: Segment, fd: int, directory: int, size: int
+    ) -> None:
         self.segment = segment
         self.size = size
         self._index = index
         self._locations = locations
         self._fd = fd
+        self._directory = directory
         self._lock = threading.Condition()
         self._writing = 0
         self._closed = False
@@ -58,6 +61,9 @@ class PartFile:
         self._fresh: list[Location] = []
         self._fresh_since = 0.0
         self._unrecorded = 0
+        self._failed_syncs = 0
+        self._lost: set[int] = set()
+        self._named: Path | None = None
         self._checkpointing = threading.Lock()
         self._ending = threading.Lock()
 
@@ -65,7 +71,10 @@ class PartFile:
         return f"<PartFile {self.segment.path}, {self._unrecorded} bytes not recorded>"
 
     def write(self, leaf: Leaf, payload: Buffer) -> None:
-        """Put a verified leaf's payload in its place. Raises NoSpace, StoreError, ValueError."""
+        """Put a verified leaf's payload in its place. Raises NoSpace, StoreError, ValueError.
+
+        It may be written again after a sync that failed.
+        """
         multihash, offset, length, prefix, suffix = row_of(leaf, self.size)
         if len(payload) != length:
             raise ValueError(f"a leaf of {length} bytes was given {len(payload)}")
@@ -73,11 +82,15 @@ class PartFile:
             if self._closed:
                 raise StoreError(f"{self.segment.path} is no longer being written")
             self._writing += 1
+            failed_syncs = self._failed_syncs
         try:
             with disk.translated(f"writing {self.segment.path}"):
                 disk.write_at(self._fd, [payload], offset)
             location = Location(multihash, self.segment, offset, length, prefix, suffix)
             with self._lock:
+                if failed_syncs != self._failed_syncs:
+                    raise StoreError(f"writing {self.segment.path}: a sync failed meanwhile, and may have taken this")
+                self._lost.discard(offset)
                 if not self._fresh:
                     self._fresh_since = time.monotonic()
                 self._fresh.append(location)
@@ -112,6 +125,10 @@ class PartFile:
         try:
             with disk.translated(f"syncing {self.segment.path}"):
                 disk.sync_data(self._fd)
+        except BaseException:
+            self._give_up(taken)
+            raise
+        try:
             with self._index.database.writing() as connection:
                 self._index.add(
                     connection,
@@ -128,6 +145,19 @@ class PartFile:
         with self._lock:
             self._unrecorded -= size
         return size
+
+    def _give_up(self, taken: list[Location]) -> None:
+        """The system tells once that it could not write, and forgets what: all since the last sync is to be written anew.
+
+        The next sync would say that all is well, and a read still see it, from memory, until the power goes.
+        """
+        with self._lock:
+            self._failed_syncs += 1
+            taken, self._fresh = taken + self._fresh, []
+            self._unrecorded = 0
+            self._lost.update(location.offset for location in taken)
+        for location in taken:
+            self._locations.recorded(location)
 
     def present(self) -> list[tuple[int, int]]:
         """(offset, length) of each leaf on record, in order."""
@@ -174,43 +204,65 @@ class PartFile:
         if self._released:
             raise StoreError(f"{part} is no longer being written")
         try:
-            self.checkpoint()
-            with disk.translated(f"finishing {part}"):
-                if mode is not None:
-                    os.fchmod(self._fd, stat.S_IMODE(mode))
-                if mtime_ns is not None:
-                    os.utime(self._fd, ns=(mtime_ns, mtime_ns))
-                os.fsync(self._fd)
-                stamp = disk.stamp_of(os.fstat(self._fd))
-            with self._index.database.writing() as connection:
-                self._index.set_stamp(connection, self.segment.id, stamp)
-                self._index.set_target(connection, self.segment.id, target)
-            self._rename(target)
+            if self._named is None:
+                self.checkpoint()
+                if self._lost:
+                    raise StoreError(f"a sync of {part} has failed: some of it is to be fetched again")
+                with disk.translated(f"finishing {part}"):
+                    disk.set_attributes(self._fd, mode, mtime_ns)
+                    disk.sync_file(self._fd)
+                    stamp = disk.stamp_of(os.fstat(self._fd))
+                with self._index.database.writing() as connection:
+                    self._index.set_stamp(connection, self.segment.id, stamp)
+                    self._index.set_target(connection, self.segment.id, target)
+                self._rename(target)
+            self._record_name()
         except BaseException:
             self._closed = False
             raise
-        record_sealed(self._index, self.segment.id, target)
         self._release()
 
     def _rename(self, target: Path) -> None:
         part = self.segment.path
         try:
-            disk.rename_to_new(part, target)
+            directory = self._directory if target.parent == part.parent else disk.open_directory(target.parent)
+            try:
+                disk.name_new(part.name, target.name, self._directory, directory)
+            finally:
+                if directory != self._directory:
+                    os.close(directory)
         except OSError as error:
-            with self._index.database.writing() as connection:
-                self._index.set_target(connection, self.segment.id, None)
             if error.errno in REFUSALS:
+                with self._index.database.writing() as connection:
+                    self._index.set_target(connection, self.segment.id, None)
                 raise Refused(f"{target}: {error.strerror}; what was fetched is in {part}") from error
             raise disk.store_error(f"naming {target}", error) from error
+        self._named = target
 
-    def close(self, *, checkpoint: bool) -> bool:
-        """Let go of the file; with `checkpoint` it can be trusted as it is next time. False when that had been done."""
+    def _record_name(self) -> None:
+        """The file has its final name: make that last, then record it. Until then recovery looks for it under both."""
+        assert self._named is not None
+        with disk.translated(f"naming {self._named}"):
+            disk.sync_names(self._directory)
+            if self._named.parent != self.segment.path.parent:
+                disk.sync_directory(self._named.parent)
+        record_sealed(self._index, self.segment.id, self._named)
+
+    def close(self, *, checkpoint: bool, remove: bool = False) -> None:
+        """Let go of the file; with `checkpoint` it can be trusted as it is next time. May be called again.
+
+        With `remove` forget its rows, then remove it from the disk.
+        """
         self._finish_writing()
         with self._ending:  # who cancelled a close does not wait for it, and may close again
             if self._released:
-                return False
+                return
             try:
-                if checkpoint:
+                if remove:
+                    self._remove()
+                elif self._named is not None:
+                    self._record_name()
+                elif checkpoint:
                     self.checkpoint()
                     with disk.translated(f"closing {self.segment.path}"):
                         stamp = disk.stamp_of(os.fstat(self._fd))
@@ -218,14 +270,12 @@ class PartFile:
                         self._index.set_stamp(connection, self.segment.id, stamp)
             finally:
                 self._release()
-        return True
 
-    def remove(self) -> None:
-        """Forget the file's rows, then remove it from the disk. Called after `close`."""
+    def _remove(self) -> None:
         with self._index.database.writing() as connection:
             self._index.remove_segment(connection, self.segment.id)
-        with disk.translated(f"removing {self.segment.path}"):
-            self.segment.path.unlink(missing_ok=True)
+        with disk.translated(f"removing {self.segment.path}"), suppress(FileNotFoundError):
+            os.unlink(self.segment.path.name, dir_fd=self._directory)
 
     def _finish_writing(self) -> None:
         """Let no more writes in and wait for those on their way: a descriptor that is closed under them may be another
@@ -239,6 +289,7 @@ class PartFile:
         for location in self._fresh:
             self._locations.recorded(location)
         os.close(self._fd)
+        os.close(self._directory)
 
 
 def record_sealed(index: Index, number: SegmentId, target: Path) -> None:
@@ -249,84 +300,3 @@ def record_sealed(index: Index, number: SegmentId, target: Path) -> None:
             index.remove_segment(connection, known.id)
         index.set_path(connection, number, target)
         index.set_state(connection, number, SegmentState.SEALED)
-
-
-def open_part(index: Index, locations: Locations, part: Path, size: int) -> tuple[PartFile, bool]:
-    """Make a part file of `size` bytes, or go on with one; whether its rows must be rechecked first.
-
-    The row comes before the file, so that a file without a row is never ours. Raises NoSpace, Refused, StoreError.
-    """
-    part = Path(os.path.abspath(part))
-    with index.database.reading() as connection:
-        known = index.segment_at(connection, part)
-    if known is not None and known.state is SegmentState.FETCHING:
-        opened = _go_on(index, locations, known, size)
-        if opened is not None:
-            return opened
-    if os.path.lexists(part):
-        raise Refused(f"{part} exists, and is not an unfinished file of ours")
-    with disk.translated(f"{part}"):
-        free = disk.free_bytes(part.parent)
-    if free < size:
-        raise NoSpace(f"{part} needs {size} bytes; {free} are free")
-    with index.database.writing() as connection:
-        known = index.segment_at(connection, part)
-        if known is not None:
-            index.remove_segment(connection, known.id)
-        number = index.add_segment(connection, FILE, part, SegmentState.FETCHING)
-    try:
-        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            _stretch(fd, part, size)
-        except BaseException:
-            os.close(fd)
-            part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        with index.database.writing() as connection:
-            index.remove_segment(connection, number)
-        raise _refused(part, error) from error
-    return PartFile(index, locations, _writing(number, part), fd, size), False
-
-
-def _go_on(index: Index, locations: Locations, known: Segment, size: int) -> tuple[PartFile, bool] | None:
-    """Open a part file of an earlier run; None when it is not there any more."""
-    part = known.path
-    try:
-        fd = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _refused(part, error) from error
-    try:
-        status = os.fstat(fd)
-        # A crash between making the file and stretching it leaves it empty.
-        empty = known.stamp is None and status.st_size == 0
-        if not stat.S_ISREG(status.st_mode) or (status.st_size != size and not empty):
-            raise Refused(f"{part} exists with {status.st_size} bytes, and is no unfinished file of {size} bytes")
-        if status.st_size != size:
-            with disk.translated(f"going on with {part}"):
-                _stretch(fd, part, size)
-        with index.database.writing() as connection:
-            index.set_stamp(connection, known.id, None)
-    except BaseException:
-        os.close(fd)
-        raise
-    return PartFile(index, locations, _writing(known.id, part), fd, size), not disk.unchanged(known.stamp, status)
-
-
-def _stretch(fd: int, part: Path, size: int) -> None:
-    """Give the file its size, without blocks (sparse), and its name a place on the disk."""
-    os.ftruncate(fd, size)
-    os.fsync(fd)
-    disk.sync_directory(part.parent)
-
-
-def _writing(number: SegmentId, part: Path) -> Segment:
-    return Segment(number, FILE, part, SegmentState.FETCHING, None)
-
-
-def _refused(part: Path, error: OSError) -> Refused | StoreError:
-    if error.errno in REFUSALS or error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-        return Refused(f"{part}: {error.strerror}")
-    return disk.store_error(f"making {part}", error)

@@ -151,18 +151,21 @@ def _finish_seal(index: Index, segment: Segment, target: Path, tell: Trace) -> N
     """A crash came between recording a final name and recording that the file has it."""
     part = segment.path
     try:
-        status = target.stat()
+        status = target.lstat()
     except OSError:
         status = None
     if os.path.lexists(part):
-        named = status is not None and os.path.samefile(part, target)
-        if named:
-            part.unlink()
+        named = status is not None and os.path.samestat(part.lstat(), status)
     else:
         named = status is not None and disk.unchanged(segment.stamp, status)
-    if named:
-        record_sealed(index, segment.id, target)
-        tell(StoreRepaired(repair=Repair.SEAL_FINISHED, path=target, amount=0))
-    else:
+    if not named:
         with index.database.writing() as connection:
             index.set_target(connection, segment.id, None)
+        return
+    try:
+        part.unlink(missing_ok=True)
+        disk.sync_directory(target.parent)
+    except OSError:
+        return  # it is tried again at the next start
+    record_sealed(index, segment.id, target)
+    tell(StoreRepaired(repair=Repair.SEAL_FINISHED, path=target, amount=0))

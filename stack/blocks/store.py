@@ -159,12 +159,14 @@ class DiskStore:
         await self._settled(addition, self._adding, self._core.files.add_next)
         return addition.number
 
-    async def create_file(self, part: Path, size: int) -> DiskFileWriter:
+    async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> DiskFileWriter:
         """Start, or go on with, a file that is fetched in place. After a crash what is on record is hashed first.
+
+        Below `base`, a directory above it, no link is followed.
 
         Raises NoSpace, Refused, StoreError.
         """
-        opened, recheck = await self._run(self._writes, self._core.open_part, part, size)
+        opened, recheck = await self._run(self._writes, self._core.open_part, part, size, base)
         after: int | None = -1 if recheck else None
         try:
             while after is not None:

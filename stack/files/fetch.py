@@ -16,7 +16,7 @@ from stack.bitswap.interfaces import Exchange, Provider
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
-from stack.errors import DecodeError, FetchError, NoSpace, Refused, StackError
+from stack.errors import DecodeError, FetchError, Refused, StackError, StoreError
 from stack.files import target as targets
 from stack.files.events import EventQueue, FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch_file import fetch_file
@@ -151,7 +151,7 @@ class Fetch:
             self._events.put(finished)
             self._events.end()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever reads the events
-            resumable = isinstance(error, FetchError | NoSpace)
+            resumable = isinstance(error, FetchError | StoreError)
             state, problem = JobState.INTERRUPTED if resumable else JobState.FAILED, str(error)
             self._events.end(error)
         finally:
@@ -290,12 +290,13 @@ class Fetch:
 
     async def _fetch_node(self, work: Work, node: UnixFSNode, block: bytes, target: Path, there: int) -> None:
         if node.is_file:
-            await fetch_file(work, node, block, target, targets.part_path(target))
+            await fetch_file(work, node, block, target, targets.part_path(target), target.parent)
         elif node.is_directory:
             work.tracker = None
             if there:
                 work.resumed(there)
-            await TreeFetch(work, target, self.request.include).run(node)
+            told = all(link.size for link in node.links)
+            await TreeFetch(work, target, self.request.include, told=work.progress.total if told else None).run(node)
         elif node.kind is NodeKind.SYMLINK:
             mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
             made = await anyio.to_thread.run_sync(

@@ -1,5 +1,6 @@
 """One file of a fetch: compared where it exists, else written in place beside its final name, checked, and named."""
 
+import errno
 import os
 import stat
 from bisect import bisect_right
@@ -10,6 +11,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from stack.blocks import disk
 from stack.blocks.interfaces import FileWriter, Leaf
 from stack.dag.unixfs.reader import FilePart, UnixFSNode
 from stack.errors import Refused
@@ -17,6 +19,7 @@ from stack.files.events import FileFinished
 from stack.files.leaves import LeafWalk
 from stack.files.parts import is_in_place, place_leaf
 from stack.files.storage import create_file
+from stack.files.target import status_of
 from stack.files.tasks import task_group
 from stack.files.work import Work
 from stack.sansio.interfaces import Buffer
@@ -32,37 +35,41 @@ class _Different(Exception):
     """The file that exists is another one."""
 
 
-async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path) -> None:
+async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path) -> None:
     """Have the file at `target`, by way of `part`; `node` is its root, `block` the root's bytes.
 
-    Raises Refused when something else is there, NoSpace, DecodeError (also WrongSize), and what the session raises. When
-    it is cancelled, or fails, what came stays in the part file.
+    Below `base`, a directory above both (or their own), no link is followed. Raises Refused when something else is there,
+    NoSpace, DecodeError (also WrongSize), and what the session raises. When it is cancelled, or fails, what came stays in
+    the part file.
     """
-    if await anyio.to_thread.run_sync(os.path.lexists, target):
-        if not await _is_there(work, node, block, target):
+    if await anyio.to_thread.run_sync(status_of, base, target.relative_to(base).parts) is not None:
+        if not await _is_there(work, node, block, target, base):
             raise Refused(f"{target} exists with other content")
     else:
-        await _write(work, node, block, target, part)
+        await _write(work, node, block, target, part, base)
         work.files_written += 1
     work.files += 1
     work.tell(FileFinished(path=target, size=node.file_size))
 
 
-async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path) -> bool:
+async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, base: Path) -> bool:
     """Whether an existing file is this one, told from its bytes; nothing but nodes is asked for."""
     try:
-        with _reading(target) as fd:
+        with _reading(target, base) as fd:
             if fd is None or os.fstat(fd).st_size != node.file_size:
                 return False
 
             def check(part: FilePart) -> bool | None:
-                found = is_in_place(fd, part)
+                with disk.translated(f"reading {target}"):
+                    found = is_in_place(fd, part)
                 if found is False:
                     raise _Different
                 return found
 
             def compare(leaf: Leaf, payload: Buffer) -> None:
-                if os.pread(fd, leaf.length, leaf.offset) != payload:
+                with disk.translated(f"reading {target}"):
+                    found = os.pread(fd, leaf.length, leaf.offset)
+                if found != payload:
                     raise _Different
 
             if node.links:
@@ -71,12 +78,12 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path) ->
                 await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, compare)
     except _Different:
         return False
-    work.progress.add(node.file_size)
+    work.progress.add(node.file_size, written=False)
     return True
 
 
-async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path) -> None:
-    async with _writer(work, part, node.file_size) as writer:
+async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path) -> None:
+    async with _writer(work, part, node.file_size, base) as writer:
         if not node.links:
             await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, writer.write)
             work.progress.add(node.file_size)
@@ -84,22 +91,21 @@ async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part:
             present = _Ranges(await writer.present())
             if present.total:
                 work.resumed(present.total)
-            with _reading(part) as fd:
+            with _reading(part, base) as fd:
 
                 def check(leaf: FilePart) -> bool | None:
                     # Whatever the record says, the bytes decide: it may be that of another content of the same name.
                     return present.has(leaf.offset, leaf.size) and fd is not None and is_in_place(fd, leaf)
 
                 await LeafWalk(work, node, writer.write, check if present.total else None).run()
-        mode = None if node.mode is None else node.mode & 0o777
         mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-        await writer.seal(target, mode=mode, mtime_ns=mtime_ns)
+        await writer.seal(target, mode=node.mode, mtime_ns=mtime_ns)
 
 
 @asynccontextmanager
-async def _writer(work: Work, part: Path, size: int) -> AsyncIterator[FileWriter]:
+async def _writer(work: Work, part: Path, size: int, base: Path) -> AsyncIterator[FileWriter]:
     """A writer whose record is kept up to date, and that is closed properly also by an error or a cancellation."""
-    writer = await create_file(work.store, part, size)
+    writer = await create_file(work.store, part, size, base=base)
     try:
         async with task_group() as group:
             group.start_soon(_checkpoints, writer)
@@ -139,15 +145,21 @@ class _Ranges:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[int | None]:
-    """A descriptor of a regular file; None for anything else, a symbolic link too."""
+def _reading(path: Path, base: Path) -> Iterator[int | None]:
+    """A descriptor of a regular file; None for anything else, a symbolic link too. Raises StoreError."""
     try:
-        flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        fd = os.open(path, flags)
-    except OSError:
-        yield None
-        return
+        directory = disk.open_below(base, path.parent.relative_to(base).parts)
+        try:
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(path.name, flags, dir_fd=directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        if error.errno in disk.OUT_OF_HANDLES or error.errno == errno.EIO:
+            raise disk.store_error(f"reading {path}", error) from error
+        fd = None
     try:
-        yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        yield fd if fd is not None and stat.S_ISREG(os.fstat(fd).st_mode) else None
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)

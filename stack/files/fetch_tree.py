@@ -1,11 +1,13 @@
-"""A directory of a fetch: listed while it is fetched, files written into their places, links made last.
+"""A directory of a fetch: listed while it is fetched, its files written into their places.
 
 A tree of any size takes bounded memory: a directory is read node by node, and of its entries as many blocks are asked for at
-a time as fit a few MiB. What has one block is written from it; what has more becomes a `fetch_file` of its own.
+a time as fit a few MiB. What has one block is written from it; what has more becomes a `fetch_file` of its own. Of a
+directory nothing is remembered when all that is in it is there.
 """
 
+import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
-from stack.dag.unixfs.data import NodeKind, UnixTime
+from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.names import collision_key, printable, safe_name
 from stack.dag.unixfs.reader import Shard, UnixFSNode, decode_node, list_node
@@ -24,18 +26,26 @@ from stack.files import target
 from stack.files.fetch_file import fetch_file
 from stack.files.gather import Want
 from stack.files.parts import WrongSize
-from stack.files.target import Below, part_path
+from stack.files.space import Space
+from stack.files.target import Below, CannotLink, part_path
 from stack.files.tasks import task_group
 from stack.files.work import Work
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.sansio.interfaces import Buffer
 
-ENTRIES_MAX = 1_000_000
-"""Entries of a tree: ten directories that each list the next one ten times are ten blocks and ten thousand million files."""
+REPEATED_MAX = 1_000_000
+"""Entries listed by nodes that were listed before, beyond as many as are new: ten directories that each list the next one ten
+times are ten blocks and ten thousand million files."""
+
+NODES_SEEN_BYTES = 1 << 20
+"""A bit for each node listed, by its hash: with a million nodes one in nine that are new is taken for an old one."""
 
 DEPTH_MAX = 512
 """Directories below each other; a path of 4,096 bytes, the most that Linux takes, rarely has as many."""
+
+WAITING_MAX = 10_000
+"""Directories found and not read: beyond it the reading of one with more pauses until those below it are there."""
 
 BATCH_ENTRIES = 256
 BATCH_BYTES = 8 * 1024 * 1024
@@ -43,116 +53,156 @@ BATCHES = 4
 """Entries asked for at a time: 32 MiB of single-block files in memory at the most."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Directory:
-    """A directory still to be read."""
+    """A directory that is not complete: it is when all that was found in it is, and gets its attributes then."""
 
-    cid: Cid
-    below: Below
+    __slots__ = (
+        "below",
+        "cid",
+        "keys",
+        "made",
+        "mode",
+        "mtime_ns",
+        "parent",
+        "position",
+        "strange",
+        "unfinished",
+        "unread",
+    )
 
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A symbolic link, made when all files are there so that nothing is ever written through it."""
-
-    below: Below
-    leads_to: str
-    mtime: UnixTime | None
+    def __init__(self, cid: Cid, below: Below, parent: "_Directory | None") -> None:
+        self.cid = cid
+        self.below = below
+        self.parent = parent
+        self.made = False
+        self.mode: int | None = None
+        self.mtime_ns: int | None = None
+        self.unfinished = 1
+        """What is on its way in it; the reading of the directory itself is one."""
+        self.unread: list[Shard | None] = [None]
+        """Nodes still to be read, the next one last; None is the first node."""
+        self.position = 0
+        """Where to go on in the next one."""
+        self.strange: set[str] = set()
+        """Names that were there before and are not known to be part of it."""
+        self.keys: dict[str, str] = {}
 
 
 class TreeFetch:
     """Fetches one directory. Used once: `run`."""
 
-    def __init__(self, work: Work, path: Path, include: Sequence[str] = ()) -> None:
-        """`path` is what the directory becomes. `include` are patterns of paths below it; all is fetched without any."""
+    def __init__(self, work: Work, path: Path, include: Sequence[str] = (), *, told: int | None = None) -> None:
+        """`path` is what the directory becomes. `include` are patterns of paths below it; all is fetched without any.
+
+        `told` is how large the tree says to be, where it does.
+        """
         self._work = work
         self._base = path.parent
         self._include = tuple(include)
-        self._pending: list[_Directory] = []
-        self._root: Below = (path.name,)
-        self._entries = 0
+        self._waiting: list[_Directory] = []
+        self._name = path.name
+        self._told = told
+        self._seen = bytearray(NODES_SEEN_BYTES)
+        self._repeated = 0
+        self._fresh = 0
         self._running = 0
         self._changed = anyio.Event()
         self._batches = anyio.Semaphore(BATCHES)
-        self._made: dict[Below, list[str] | None] = {}
-        self._attributes: list[tuple[Below, int | None, UnixTime | None]] = []
-        self._links: list[_Link] = []
         self._folds = False
 
     async def run(self, root: UnixFSNode) -> None:
         """Returns when the tree is there. Entries that cannot be kept are told and counted by `work.skip`.
 
-        Raises Refused for anything that is in the way, NoSpace, DecodeError, LimitExceeded, and what the session raises.
+        Raises Refused for anything that is in the way, NoSpace, DecodeError (also WrongSize: a tree or file larger than it
+        says), LimitExceeded, and what the session raises.
         """
         self._folds = await anyio.to_thread.run_sync(target.folds_names, self._base)
+        self._space = Space(self._work.progress, self._base, root.cid, self._told)
+        self._waiting.append(_Directory(root.cid, (self._name,), None))
         async with task_group() as group:
-            await self._read_directory(group, _Directory(root.cid, self._root), root)
-            while self._pending or self._running:
-                if self._pending:
-                    directory = self._pending.pop()
-                    node = decode_node(directory.cid, await self._work.gatherer.get(directory.cid))
-                    await self._read_directory(group, directory, node)
+            while self._waiting or self._running:
+                if self._waiting:
+                    await self._read_directory(group, self._waiting.pop())
                 else:
                     self._changed = anyio.Event()
                     await self._changed.wait()
-        await anyio.to_thread.run_sync(self._finish)
 
-    async def _read_directory(self, group: TaskGroup, directory: _Directory, node: UnixFSNode) -> None:
-        """Start to fetch all entries of a directory."""
-        if len(directory.below) > DEPTH_MAX:
-            raise LimitExceeded("depth of a tree", DEPTH_MAX)
-        there = None if self._include else await self._make_directory(directory.below)
-        expected: set[str] = set()
-        keys: dict[str, str] = {}
-        self._attributes.append((directory.below, node.mode, node.mtime))
-        entries, shards = list_node(node)
-        batch: list[tuple[Entry, Below]] = []
+    async def _read_directory(self, group: TaskGroup, directory: _Directory) -> None:
+        """Start to fetch all entries of a directory, or so many that others should be finished first."""
+        floor = len(self._waiting)
+        batch: list[Entry] = []
         cost = 0
-        while True:
-            self._entries += len(entries)
-            if self._entries > ENTRIES_MAX:
-                raise LimitExceeded("entries of a tree", ENTRIES_MAX)
-            for entry in entries:
-                below = self._place(directory.below, entry, keys)
-                if below is None:
-                    continue
-                if there is not None:
-                    expected |= {entry.name, _part(Path(entry.name), entry.cid).name}
-                batch.append((entry, below))
-                cost += _cost(entry)
+        while directory.unread:
+            shard = directory.unread.pop()
+            entries, more = await self._list(directory, shard)
+            for position in range(directory.position, len(entries)):
+                entry = entries[position]
+                if self._is_wanted(directory, entry):
+                    if directory.strange:
+                        directory.strange -= {entry.name, _part(Path(entry.name), entry.cid).name}
+                    batch.append(entry)
+                    cost += _cost(entry)
                 if len(batch) == BATCH_ENTRIES or cost >= BATCH_BYTES:
-                    await self._start(group, batch)
+                    await self._start(group, directory, batch)
                     batch, cost = [], 0
-            if not shards:
-                break
-            shard: Shard = shards.pop()
-            block = await self._work.gatherer.node(shard.cid)
-            entries, more = list_node(decode_node(shard.cid, block), shard)
-            shards += reversed(more)
-        strange = sorted(set(there or ()) - expected)
-        if strange:
-            place = self._base.joinpath(*directory.below)
-            raise Refused(f"{place} exists with other content: {printable(strange[0])} is not part of what is fetched")
+                    if len(self._waiting) > WAITING_MAX:
+                        directory.unread.append(shard)
+                        directory.position = position + 1
+                        self._waiting.insert(floor, directory)  # what was found in it comes first
+                        return
+            directory.position = 0
+            directory.unread += reversed(more)
+        if directory.strange:
+            place, name = self._base.joinpath(*directory.below), min(directory.strange)
+            raise Refused(f"{place} exists with other content: {printable(name)} is not part of what is fetched")
         if batch:
-            await self._start(group, batch)
+            await self._start(group, directory, batch)
+        await self._finished(directory)
 
-    def _place(self, directory: Below, entry: Entry, keys: dict[str, str]) -> Below | None:
-        """Where an entry belongs; None when it is left out."""
-        below = (*directory, entry.name)
+    async def _list(self, directory: _Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]]:
+        """The entries in a node of a directory, and the nodes below it. Its first node says what the directory is like."""
+        cid = directory.cid if shard is None else shard.cid
+        node = decode_node(cid, await self._work.gatherer.node(cid))
+        if shard is None and not directory.position:
+            if len(directory.below) > DEPTH_MAX:
+                raise LimitExceeded("depth of a tree", DEPTH_MAX)
+            directory.mode = node.mode
+            directory.mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+            if not self._include:
+                await self._make_directory(directory)
+        entries, more = list_node(node, shard)
+        if not directory.position:
+            self._count(cid, len(entries))
+        return entries, more
+
+    def _count(self, cid: Cid, entries: int) -> None:
+        """Raises LimitExceeded when the same nodes come again and again."""
+        bit = int.from_bytes(cid.multihash[-4:], "big") % (NODES_SEEN_BYTES * 8)
+        if self._seen[bit // 8] >> bit % 8 & 1:
+            self._repeated += entries
+        else:
+            self._seen[bit // 8] |= 1 << bit % 8
+            self._fresh += entries
+        if self._repeated > REPEATED_MAX + self._fresh:
+            raise LimitExceeded("entries of a tree that repeat others", REPEATED_MAX + self._fresh)
+
+    def _is_wanted(self, directory: _Directory, entry: Entry) -> bool:
+        """Whether an entry can be kept, and may be part of what is wanted."""
+        below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
         if entry.cid.codec == RAW and not self._is_included(below):
-            return None
+            return False
         try:
             safe_name(entry.name)
         except DecodeError as error:
             self._work.skip(shown, str(error))
-            return None
+            return False
         if self._folds:
-            other = keys.setdefault(collision_key(entry.name), entry.name)
+            other = directory.keys.setdefault(collision_key(entry.name), entry.name)
             if other != entry.name:
                 self._work.skip(shown, f"on this file system it is the same name as {printable(other)}")
-                return None
-        return below
+                return False
+        return True
 
     def _is_included(self, below: Below) -> bool:
         """Whether the path, or a directory above it, matches a pattern; one without a slash matches names at any depth."""
@@ -166,12 +216,21 @@ class TreeFetch:
             for path in paths
         )
 
-    async def _start(self, group: TaskGroup, batch: list[tuple[Entry, Below]]) -> None:
+    async def _start(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
         await self._batches.acquire()
         self._running += 1
-        group.start_soon(self._fetch_batch, group, batch)
+        directory.unfinished += 1
+        group.start_soon(self._fetch_batch, group, directory, batch)
 
-    async def _fetch_batch(self, group: TaskGroup, batch: list[tuple[Entry, Below]]) -> None:
+    async def _fetch_batch(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
+        try:
+            await self._fetch_entries(group, directory, batch)
+        finally:
+            self._batches.release()
+        await self._ended(directory)
+
+    async def _fetch_entries(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
+        """Returns when files of one block are written and the others have begun."""
         blocks: dict[bytes, bytes] = {}
 
         def receive(entry: Entry, block: Buffer) -> None:
@@ -180,82 +239,106 @@ class TreeFetch:
                 raise WrongSize(entry.cid, entry.dag_size, len(block))
             blocks[entry.cid.multihash] = bytes(block)
 
-        try:
-            wanted = {entry.cid.multihash: entry for entry, _ in batch}
-            sent = await self._work.gatherer.fetch(
-                [Want(entry.cid, partial(receive, entry)) for entry in wanted.values()]
-            )
-            nodes = [(entry, below, decode_node(entry.cid, blocks[entry.cid.multihash])) for entry, below in batch]
-            # Files of one block first: they are in memory already.
-            nodes.sort(key=lambda item: bool(item[2].links))
-            await self._work.store.put(
-                [
-                    (node.cid, blocks[node.cid.multihash])
-                    for _, _, node in nodes
-                    if node.cid.multihash in sent and (node.links or not node.is_file)
-                ]
-            )
-            async with task_group() as files:
-                for entry, below, node in nodes:
-                    if node.is_directory:
-                        self._pending.append(_Directory(entry.cid, below))
-                    elif not self._is_included(below):
-                        continue
-                    elif node.kind is NodeKind.SYMLINK:
-                        await self._make_directory(below[:-1])
-                        self._links.append(_Link(below, node.target, node.mtime))
-                    elif node.is_file:
-                        await self._make_directory(below[:-1])
-                        await self._start_file(
-                            files if not node.links else group, below, node, blocks[node.cid.multihash]
-                        )
-                    else:
-                        self._work.skip("/".join(below[1:]), f"a {node.kind.name} is no file")
-        finally:
-            self._batches.release()
-        self._running -= 1
-        self._changed.set()
+        wanted = {entry.cid.multihash: entry for entry in batch}
+        sent = await self._work.gatherer.fetch([Want(entry.cid, partial(receive, entry)) for entry in wanted.values()])
+        nodes = [(entry, decode_node(entry.cid, blocks[entry.cid.multihash])) for entry in batch]
+        # Files of one block first: they are in memory already.
+        nodes.sort(key=lambda item: bool(item[1].links))
+        await self._work.store.put(
+            [
+                (node.cid, blocks[node.cid.multihash])
+                for _, node in nodes
+                if node.cid.multihash in sent and (node.links or not node.is_file)
+            ]
+        )
+        included = [(entry, node) for entry, node in nodes if self._is_included((*directory.below, entry.name))]
+        files = [(entry, node) for entry, node in included if node.is_file]
+        for entry, node in files:
+            if 0 < entry.dag_size < node.file_size:
+                raise WrongSize(entry.cid, entry.dag_size, node.file_size)
+        paths = [self._base.joinpath(*directory.below, entry.name) for entry, _ in files]
+        await anyio.to_thread.run_sync(
+            self._space.take, [(path, node.file_size) for path, (_, node) in zip(paths, files, strict=True)]
+        )
+        if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
+            await self._make_directory(directory)
+        async with task_group() as small:
+            for path, (_, node) in zip(paths, files, strict=True):
+                block = blocks[node.cid.multihash]
+                await self._start_file(group if node.links else small, directory, path, node, block)
+        for entry, node in nodes:
+            if node.is_directory:
+                directory.unfinished += 1
+                self._waiting.append(_Directory(entry.cid, (*directory.below, entry.name), directory))
+        for entry, node in included:
+            if node.kind is NodeKind.SYMLINK:
+                await self._make_link((*directory.below, entry.name), node)
+            elif not node.is_file and not node.is_directory:
+                self._work.skip("/".join((*directory.below[1:], entry.name)), f"a {node.kind.name} is no file")
 
-    async def _start_file(self, group: TaskGroup, below: Below, node: UnixFSNode, block: bytes) -> None:
+    async def _start_file(
+        self, group: TaskGroup, directory: _Directory, path: Path, node: UnixFSNode, block: bytes
+    ) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""
         await self._work.open_files.acquire()
         self._running += 1
-        group.start_soon(self._fetch_file, below, node, block)
+        directory.unfinished += 1
+        group.start_soon(self._fetch_file, directory, path, node, block)
 
-    async def _fetch_file(self, below: Below, node: UnixFSNode, block: bytes) -> None:
+    async def _fetch_file(self, directory: _Directory, path: Path, node: UnixFSNode, block: bytes) -> None:
         try:
-            path = self._base.joinpath(*below)
-            await fetch_file(self._work, node, block, path, _part(path, node.cid))
+            await fetch_file(self._work, node, block, path, _part(path, node.cid), self._base)
         finally:
             self._work.open_files.release()
+        await self._ended(directory)
+
+    async def _make_link(self, below: Below, node: UnixFSNode) -> None:
+        mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+        try:
+            made = await anyio.to_thread.run_sync(target.make_symlink, self._base, below, node.target, mtime_ns)
+        except CannotLink as error:
+            self._work.skip("/".join(below[1:]), error.reason)
+        else:
+            self._work.files_written += made
+            self._work.files += 1
+
+    async def _make_directory(self, directory: _Directory) -> None:
+        """Make a directory, and those above it."""
+        if directory.made:
+            return
+        if directory.parent is not None:
+            await self._make_directory(directory.parent)
+        there = await anyio.to_thread.run_sync(target.make_directory, self._base, directory.below)
+        directory.made = True
+        self._work.directories += 1
+        if not self._include:
+            directory.strange.update(there or ())
+
+    async def _ended(self, directory: _Directory) -> None:
+        """A task that did something in a directory is over."""
+        await self._finished(directory)
         self._running -= 1
         self._changed.set()
 
-    async def _make_directory(self, below: Below) -> list[str] | None:
-        """Make a directory and those above it; what was in it before this fetch, None if it is new."""
-        if below in self._made:
-            return self._made[below]
-        if len(below) > 1:
-            await self._make_directory(below[:-1])
-        there = await anyio.to_thread.run_sync(target.make_directory, self._base, below)
-        self._made[below] = there
-        return there
-
-    def _finish(self) -> None:
-        """Links, then attributes of directories, the deepest first: each of these changes the time of what is above it."""
-        for link in self._links:
-            mtime_ns = None if link.mtime is None else link.mtime.in_nanoseconds
-            if target.make_symlink(self._base, link.below, link.leads_to, mtime_ns):
-                self._work.files_written += 1
-            self._work.files += 1
-        for below, mode, mtime in sorted(self._attributes, key=lambda item: -len(item[0])):
-            if below in self._made and (mode is not None or mtime is not None):
-                target.set_attributes(self._base, below, mode, None if mtime is None else mtime.in_nanoseconds)
+    async def _finished(self, directory: _Directory | None) -> None:
+        """Something in a directory is complete. If it was the last, so is the directory, and perhaps the one above it."""
+        while directory is not None:
+            directory.unfinished -= 1
+            if directory.unfinished:
+                return
+            if directory.made and (directory.mode is not None or directory.mtime_ns is not None):
+                await anyio.to_thread.run_sync(
+                    target.set_attributes, self._base, directory.below, directory.mode, directory.mtime_ns
+                )
+            directory = directory.parent
 
 
 def _part(path: Path, cid: Cid) -> Path:
     """Where a file of a tree is while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""
-    return part_path(path.with_name(f"{path.name[:200]}.{str(cid)[-8:]}"))
+    name = os.fsencode(path.name)
+    # Long names often differ at their end only, and may be those of equal files.
+    mark = hashlib.sha256(name + b"/" + bytes(cid)).hexdigest()[:8]
+    return part_path(path.with_name(f"{name[:200].decode(errors='ignore')}.{mark}"))
 
 
 def _cost(entry: Entry) -> int:

@@ -182,7 +182,7 @@ class LeafWalk:
         for part in parts:
             if self._check(part):
                 if self._counted:
-                    self._work.progress.add(part.size)
+                    self._work.progress.add(part.size, written=False)
                 self._tell_ranges(part)
             else:
                 missing.append(part)

@@ -2,10 +2,9 @@
 
 import errno
 import os
-import stat
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -76,15 +75,15 @@ def direct(store: BlockStore) -> DirectReads | None:
     return cast(DirectReads, store) if isinstance(store, _Direct) else None
 
 
-async def create_file(store: BlockStore, part: Path, size: int) -> FileWriter:
+async def create_file(store: BlockStore, part: Path, size: int, *, base: Path | None = None) -> FileWriter:
     """A writer for a file that is fetched: recorded by the store, or plain where the store records no files.
 
-    Raises NoSpace, Refused.
+    Below `base`, a directory above it (or its own), no link is followed. Raises NoSpace, Refused.
     """
     files = in_place(store)
     if files is not None:
-        return await files.create_file(part, size)
-    return await anyio.to_thread.run_sync(PlainWriter, part, size)
+        return await files.create_file(part, size, base=base)
+    return await anyio.to_thread.run_sync(PlainWriter, part, size, base)
 
 
 class PlainWriter:
@@ -92,21 +91,31 @@ class PlainWriter:
 
     segment = SegmentId(0)
 
-    def __init__(self, part: Path, size: int) -> None:
+    def __init__(self, part: Path, size: int, base: Path | None = None) -> None:
         self._part = part
         self._lock = threading.Condition()
         self._writing = 0
         self._fresh = 0
         self._fd: int | None = None
+        base = part.parent if base is None else base
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-            fd = os.open(part, flags, 0o666)
+            self._directory = disk.open_below(base, part.parent.relative_to(base).parts)
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(part.name, flags, 0o666, dir_fd=self._directory)
+                try:
+                    os.ftruncate(fd, size)
+                except BaseException:
+                    os.close(fd)
+                    os.unlink(part.name, dir_fd=self._directory)
+                    raise
+            except BaseException:
+                os.close(self._directory)
+                raise
         except FileExistsError:
             raise Refused(f"{part} exists, and is not an unfinished file of ours") from None
         except OSError as error:
             raise refusal(part, error) from error
-        with disk.translated(f"making {part}"):
-            os.ftruncate(fd, size)
         self._fd = fd
 
     def write(self, leaf: Leaf, payload: Buffer) -> None:
@@ -142,13 +151,10 @@ class PlainWriter:
     def _seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
         assert self._fd is not None
         with disk.translated(f"finishing {self._part}"):
-            if mode is not None:
-                os.fchmod(self._fd, stat.S_IMODE(mode))
-            if mtime_ns is not None:
-                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
-            disk.sync_data(self._fd)
+            disk.set_attributes(self._fd, mode, mtime_ns)
+            disk.sync_file(self._fd)
         try:
-            disk.rename_to_new(self._part, target)
+            disk.rename_to_new(self._part, target, self._directory)
         except OSError as error:
             raise refusal(target, error) from error
         self._close()
@@ -163,16 +169,22 @@ class PlainWriter:
             await self.abandon(remove=True)
 
     def _abandon(self) -> None:
-        self._close()
-        self._part.unlink(missing_ok=True)
+        self._close(remove=True)
 
-    def _close(self) -> None:
+    def _close(self, *, remove: bool = False) -> None:
         """Wait for writes on their way: a descriptor closed under them may be another file's by then."""
         with self._lock:
             fd, self._fd = self._fd, None
             self._lock.wait_for(lambda: not self._writing)
-        if fd is not None:
-            os.close(fd)
+        if fd is None:
+            return
+        os.close(fd)
+        try:
+            if remove:
+                with disk.translated(f"removing {self._part}"), suppress(FileNotFoundError):
+                    os.unlink(self._part.name, dir_fd=self._directory)
+        finally:
+            os.close(self._directory)
 
 
 _REFUSALS = {

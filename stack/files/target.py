@@ -1,9 +1,10 @@
 """Where a fetch writes: names made safe, nothing overwritten, nothing followed out of the place that was named.
 
 Attacks: CVE-2020-26279 (names like `../x`), symbolic links inside a tree (A59). Directories of a tree are opened one below the
-other without following links, and links are made only when everything else is there.
+other without following links, and files are made and named within the descriptor of their directory.
 """
 
+import errno
 import os
 import stat
 import unicodedata
@@ -16,27 +17,38 @@ from stack.dag.unixfs.names import NAME_BYTES_MAX, safe_name
 from stack.errors import DecodeError, NoSpace, Refused
 from stack.files.storage import refusal
 from stack.multiformats.cid import Cid
+from stack.platform import umask
 
 PART_SUFFIX = ".part"
 
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_LINK = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL, errno.EILSEQ}
+)
+"""The file system has no links (FAT), or none like this: too long, empty, not text that it takes."""
 
 Below = tuple[str, ...]
 """Names that lead from a directory of the user's to something in a tree."""
 
 
+class CannotLink(Refused):
+    """A symbolic link that cannot be made here, whoever tries."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be a symbolic link to what its author says: {reason}")
+        self.reason = reason
+
+
 def file_name(name: str, root: Cid) -> str:
     """A name out of a ticket as a file name in the user's own directory; the CID where nothing is left of it.
 
-    Separators and control characters become `_`, and so does a leading dot or hyphen: nobody else may create the likes
-    of `.bash_profile`, or what a shell's `*` turns into an option.
+    Separators and control characters become `_`, and so does a leading dot, hyphen or tilde: nobody else may create the
+    likes of `.bash_profile`, or what a shell's `*` turns into an option, or what a shell takes for somebody's home.
     """
     cleaned = "".join(
         "_" if character in '/\\:*?"<>|' or not character.isprintable() else character for character in name
     )
     cleaned = cleaned.strip()
-    if cleaned.startswith((".", "-")):
+    if cleaned.startswith((".", "-", "~")):
         cleaned = "_" + cleaned[1:]
     while len(cleaned.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX - len(PART_SUFFIX):
         stem, dot, suffix = cleaned.rpartition(".")
@@ -115,20 +127,14 @@ def opened(base: Path, below: Below) -> Iterator[int]:
 
     Raises Refused.
     """
-    path = base
     try:
-        fd = os.open(base, _DIRECTORY)
+        fd = disk.open_below(base, below)
         try:
-            for name in below:
-                path /= name
-                inner = os.open(name, _DIRECTORY | _NO_FOLLOW, dir_fd=fd)
-                os.close(fd)
-                fd = inner
             yield fd
         finally:
             os.close(fd)
     except OSError as error:
-        raise refusal(path, error) from error
+        raise refusal(base.joinpath(*below), error) from error
 
 
 def status_of(base: Path, below: Below) -> os.stat_result | None:
@@ -154,7 +160,8 @@ def make_directory(base: Path, below: Below) -> list[str] | None:
 
 
 def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) -> bool:
-    """Make a symbolic link; False if the very same is there already. Raises Refused for anything else there."""
+    """Make a symbolic link; False if the very same is there already. Raises Refused for anything else there, CannotLink."""
+    path = base.joinpath(*below)
     with opened(base, below[:-1]) as fd:
         try:
             os.symlink(target, below[-1], dir_fd=fd)
@@ -162,11 +169,15 @@ def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) ->
             status = os.stat(below[-1], dir_fd=fd, follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode) and os.readlink(below[-1], dir_fd=fd) == target:
                 return False
-            raise Refused(f"{base.joinpath(*below)} exists with other content") from None
+            raise Refused(f"{path} exists with other content") from None
         except ValueError:
-            raise Refused(f"{base.joinpath(*below)} cannot be a symbolic link to what its author says") from None
+            raise CannotLink(path, "no system can write that down") from None
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            raise CannotLink(path, str(error.strerror)) from error
         if mtime_ns is not None:
-            os.utime(below[-1], ns=(mtime_ns, mtime_ns), dir_fd=fd, follow_symlinks=False)
+            disk.set_mtime(below[-1], mtime_ns, dir_fd=fd)
         return True
 
 
@@ -174,9 +185,9 @@ def set_attributes(base: Path, below: Below, mode: int | None, mtime_ns: int | N
     """Mode and time of a directory. Its owner may always enter it, whatever its author says."""
     with opened(base, below) as fd:
         if mode is not None:
-            os.fchmod(fd, mode & 0o777 | 0o700)
+            os.fchmod(fd, (mode & 0o777 & ~umask()) | 0o700)
         if mtime_ns is not None:
-            os.utime(fd, ns=(mtime_ns, mtime_ns))
+            disk.set_mtime(fd, mtime_ns)
 
 
 def folds_names(directory: Path) -> bool:

@@ -74,6 +74,7 @@ class _Watcher:
         self._began = began
         self._moved_at = began
         self._figures = (0, 0)
+        self._made = 0
         self._came = 0
         self._told: FetchProgress | None = None
         self._told_quiet_at = began
@@ -86,8 +87,9 @@ class _Watcher:
         """Tell what has changed. Raises NoProvider, Stalled, DeadlinePassed."""
         figures = (self._work.progress.done, self._work.gatherer.received)
         came = sum(report.bytes + report.arriving for report in reports)
-        if (figures, came) != (self._figures, self._came):
-            self._figures, self._came = figures, came
+        made = self._work.files + self._work.directories  # a tree may consist of empty ones
+        if (figures, came, made) != (self._figures, self._came, self._made):
+            self._figures, self._came, self._made = figures, came, made
             self._moved_at = now
         lively = self.look_at_peers(reports)
         self._tell_progress(len(lively), now)

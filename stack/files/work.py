@@ -30,6 +30,8 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._done = 0
+        self.written = 0
+        """Of it, what this fetch has put on the disk."""
         self.total = 0
         """As claimed by the DAG."""
 
@@ -38,10 +40,11 @@ class Progress:
         """On the disk and checked, whether it came from peers or was there."""
         return self._done
 
-    def add(self, size: int) -> None:
-        """Bytes that have been written, or found to be right."""
+    def add(self, size: int, *, written: bool = True) -> None:
+        """Bytes that have been written, or else found to be right."""
         with self._lock:
             self._done += size
+            self.written += size if written else 0
 
 
 @dataclass(kw_only=True)
@@ -61,6 +64,8 @@ class Work:
     """Complete now."""
     files_written: int = 0
     """Complete by this fetch, not before."""
+    directories: int = 0
+    """Made, or found to be there."""
     skipped: int = 0
     told_resumed: bool = False
 

@@ -1,5 +1,6 @@
 """Files that are fetched in place: when they are recorded, how they are resumed, what a crash leaves."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from stack.blocks import disk, partfile
 from stack.blocks.core import StoreCore
-from stack.blocks.interfaces import Leaf, SegmentState
+from stack.blocks.interfaces import Leaf, SegmentId, SegmentState
 from stack.blocks.locations import Location
 from stack.blocks.partfile import PartFile
 from stack.blocks.segments import Addition
@@ -141,17 +142,158 @@ def test_the_data_is_synced_before_its_rows(core: StoreCore, part: PartFile, mon
     assert seen == [[]]
 
 
-def test_what_could_not_be_synced_stays_to_be_recorded(part: PartFile, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_finding_18_what_a_failed_sync_covered_is_to_be_fetched_again(
+    core: StoreCore, part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The system tells once that pages were not written, and has dropped them: the next sync proves nothing of them."""
+
     def fail(fd: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(code, os.strerror(code))
+
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    assert part.checkpoint() == SIZE
+    part.write(LEAVES[1], payload(LEAVES[1]))
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "sync_data", fail)
+        with pytest.raises(StoreError):
+            part.checkpoint()
+    assert part.checkpoint() == 0
+    assert part.present() == [(0, SIZE)]
+    assert core.locations.sizes([LEAVES[1].cid.multihash]) == [None]
+    with pytest.raises(StoreError, match="fetched again"):
+        part.seal(tmp_path / "film", None, None)
+    core.abandon_part(part, remove=False)
+    again, _ = core.open_part(part.segment.path, len(DATA))
+    assert again.present() == [(0, SIZE)]
+    again.write(LEAVES[1], payload(LEAVES[1]))
+    again.seal(tmp_path / "film", None, None)
+
+
+def test_finding_18_what_is_written_anew_after_a_failed_sync_is_recorded(
+    part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        # Others go on writing while a sync runs: it has taken the error of their pages too.
+        part.write(LEAVES[1], payload(LEAVES[1]))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     part.write(LEAVES[0], payload(LEAVES[0]))
     with monkeypatch.context() as patched:
         patched.setattr(disk, "sync_data", fail)
-        with pytest.raises(NoSpace):
+        with pytest.raises(StoreError):
             part.checkpoint()
-    assert part.present() == []
-    assert part.checkpoint() == SIZE
+    assert part.checkpoint() == 0
+    for leaf in LEAVES[:2]:
+        with pytest.raises(StoreError, match="fetched again"):
+            part.seal(tmp_path / "film", None, None)
+        part.write(leaf, payload(leaf))
+    part.seal(tmp_path / "film", None, None)
+    assert part.present() == [(0, SIZE), (SIZE, SIZE)]
+
+
+def test_finding_18_a_write_that_a_sync_fails_under_is_not_believed(
+    core: StoreCore, part: PartFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_at = disk.write_at
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def written_before_the_sync(fd: int, parts: list[bytes], offset: int) -> None:
+        write_at(fd, parts, offset)
+        with pytest.raises(StoreError):
+            part.checkpoint()
+
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    monkeypatch.setattr(disk, "sync_data", fail)
+    monkeypatch.setattr(disk, "write_at", written_before_the_sync)
+    with pytest.raises(StoreError, match="failed meanwhile"):
+        part.write(LEAVES[1], payload(LEAVES[1]))
+    assert core.locations.pending() == []
+
+
+def test_finding_36_a_name_that_was_given_but_not_synced_is_made_good_when_the_file_is_closed(
+    core: StoreCore, part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    target = tmp_path / "film"
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "sync_names", fail)
+        with pytest.raises(StoreError, match="naming"):
+            part.seal(target, None, None)
+    assert target.exists() and not part.segment.path.exists()
+    core.abandon_part(part, remove=False)
+    [segment] = core.all_segments()
+    assert (segment.path, segment.state) == (target, SegmentState.SEALED)
+    assert core.reader.get(LEAVES[0].cid) == payload(LEAVES[0])
+
+
+def test_finding_36_recovery_finds_a_name_that_could_not_be_recorded(
+    core: StoreCore, part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    target = tmp_path / "film"
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "sync_names", fail)
+        with pytest.raises(StoreError):
+            part.seal(target, None, None)
+        with pytest.raises(StoreError):
+            core.close()
+    core = StoreCore(tmp_path / "home" / "blocks", None, lambda event: None)
+    [segment] = core.all_segments()
+    assert (segment.path, segment.state) == (target, SegmentState.SEALED)
+    core.close()
+
+
+@pytest.mark.parametrize("seconds", [2**63 - 1, 253402300800, 2**34, -11644473600, -62135596800, -(2**63)])
+def test_attack_12_a_date_far_off_is_kept_as_far_as_it_can_be(
+    core: StoreCore, part: PartFile, tmp_path: Path, seconds: int
+) -> None:
+    """Also the years 1, 1601 and 10000, and what no 64 bits of nanoseconds hold."""
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    part.seal(tmp_path / "film", None, seconds * 10**9)
+    assert core.files.check(SegmentId(-1)) == ([], None)
+    assert core.reader.get(LEAVES[0].cid) == payload(LEAVES[0])
+    [segment] = core.all_segments()
+    assert segment.stamp is not None and abs(segment.stamp.mtime_ns) < 2**63
+
+
+def test_attack_12_permissions_are_those_the_umask_leaves(core: StoreCore, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        for number, (mode, expected) in enumerate({0o7777: 0o750, 0o666: 0o640, 0o600: 0o600}.items()):
+            part = core.open_part(tmp_path / f"{number}.part", len(DATA))[0]
+            part.seal(tmp_path / str(number), mode, None)
+            assert (tmp_path / str(number)).stat().st_mode & 0o7777 == expected
+    finally:
+        os.umask(before)
+
+
+def test_attack_11_no_link_is_followed_below_the_users_directory(core: StoreCore, tmp_path: Path) -> None:
+    """Somebody else who may write to a folder puts a link in the place of a directory of the tree."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "sub").symlink_to(elsewhere)
+    with pytest.raises(Refused):
+        core.open_part(tree / "sub" / "x.part", 1, tmp_path)
+    (tree / "sub").unlink()
+    (tree / "sub").mkdir()
+    part = core.open_part(tree / "sub" / "x.part", len(DATA), tmp_path)[0]
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    (tree / "sub").rename(tree / "moved")
+    (tree / "sub").symlink_to(elsewhere)
+    part.seal(tree / "sub" / "x", None, None)
+    assert os.listdir(tree / "moved") == ["x"]
+    assert os.listdir(elsewhere) == []
 
 
 def test_a_write_that_does_not_fit_its_place_is_refused(part: PartFile) -> None:
@@ -417,7 +559,7 @@ def test_sealing_replaces_what_was_known_under_that_name(core: StoreCore, part: 
 def test_a_file_can_be_sealed_where_there_are_no_hard_links(
     core: StoreCore, part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(source: Path, target: Path) -> None:
+    def fail(source: str, target: str, **directories: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", fail)
@@ -443,7 +585,7 @@ def test_a_crash_while_a_file_gets_its_name_is_finished_or_undone(
     class PowerCut(BaseException):
         """Everything ends here."""
 
-    def cut(*args: object) -> None:
+    def cut(*args: object, **options: object) -> None:
         raise PowerCut
 
     target = tmp_path / "film"
@@ -452,7 +594,7 @@ def test_a_crash_while_a_file_gets_its_name_is_finished_or_undone(
         if moment == "before the link":
             patched.setattr(os, "link", cut)
         elif moment == "before the unlink":
-            patched.setattr(Path, "unlink", cut)
+            patched.setattr(os, "unlink", cut)
         else:
             patched.setattr(partfile, "record_sealed", cut)
         with pytest.raises(PowerCut):
@@ -482,7 +624,7 @@ def test_a_foreign_file_under_the_final_name_is_not_taken_for_ours(
     class PowerCut(BaseException):
         """Everything ends here."""
 
-    def cut(*args: object) -> None:
+    def cut(*args: object, **options: object) -> None:
         raise PowerCut
 
     monkeypatch.setattr(os, "link", cut)

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from stack.blocks.memory import MemoryStore
 from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused
-from stack.files import fetch_tree
+from stack.files import fetch_tree, space
 from stack.files import target as target_module
 from stack.files.add import Adder
 from stack.files.events import EntrySkipped, FetchEvent, FetchFinished, FetchResumed
 from stack.files.fetch import Fetcher, FetchRequest
+from stack.files.parts import WrongSize
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
 from tests.files.conftest import FakeExchange, blocks_of, content, open_store
@@ -304,13 +306,126 @@ async def test_A59_a_directory_that_is_swapped_for_a_link_meanwhile_is_not_follo
 
 
 @pytest.mark.anyio
-async def test_links_are_made_after_all_files(here: Path, exchange: FakeExchange) -> None:
-    link = symlink("../../outside")
-    root = directory(("a", link[0], 100), ("z", FILE_CID, 7))
-    offer(exchange, link, root)
-    exchange.gate = lambda cid: cid != FILE_CID or not (here / "tree" / "a").is_symlink()
+async def test_A59_nothing_is_written_through_a_link_of_the_tree(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    """A link and a directory of one name, in two nodes of a directory that is not what it seems."""
+    (tmp_path / "outside").mkdir()
+    link = symlink(str(tmp_path / "outside"))
+    inner = directory(("x", FILE_CID, 7))
+    root = directory(("a", link[0], 100))
+    offer(exchange, link, inner, root)
     await get(MemoryStore(), exchange, root[0], here)
-    assert snapshot(here / "tree") == {"a": "-> ../../outside", "z": FILE}
+    other = directory(("a", inner[0], 100))
+    offer(exchange, other)
+    with pytest.raises(Refused):
+        await get(MemoryStore(), exchange, other[0], here)
+    assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.anyio
+async def test_attack_12_links_that_cannot_be_made_are_left_out_and_told(here: Path, exchange: FakeExchange) -> None:
+    """Empty, too long, with a zero byte: the rest of the tree comes all the same."""
+    links = [symlink(text) for text in ("", "x" * 5000, "a\0b", "fine")]
+    root = directory(*((str(number), link[0], 6000) for number, link in enumerate(links)), ("z", FILE_CID, 7))
+    offer(exchange, *links, root)
+    finished, events = await get(MemoryStore(), exchange, root[0], here)
+    assert snapshot(here / "tree") == {"3": "-> fine", "z": FILE}
+    assert finished.skipped == 3
+    assert sorted(event.path for event in events if isinstance(event, EntrySkipped)) == ["0", "1", "2"]
+
+
+@pytest.mark.anyio
+async def test_attack_10_a_file_larger_than_its_link_says_is_not_begun(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    source = tmp_path / "large"
+    source.write_bytes(content("large", 700_000))
+    large = await share(source, exchange)
+    root = directory(("file", large, 500_000))
+    offer(exchange, root)
+    with pytest.raises(WrongSize, match="700000 bytes of the file where 500000 were announced"):
+        await get(MemoryStore(), exchange, root[0], here)
+    assert snapshot(here / "tree") == {}
+
+
+@pytest.mark.anyio
+async def test_attack_10_a_tree_larger_than_it_says_is_stopped(here: Path, exchange: FakeExchange) -> None:
+    data = content("a", 10_000)
+    exchange.blocks[Cid.of(data).multihash] = data
+    inner = directory(*((str(number), Cid.of(data), 0) for number in range(100)))
+    root = directory(("sub", inner[0], 999_999))
+    offer(exchange, inner, root)
+    with pytest.raises(WrongSize, match="1000000 bytes"):
+        await get(MemoryStore(), exchange, root[0], here)
+    honest = directory(("sub", inner[0], 1_000_000))
+    offer(exchange, honest)
+    await get(MemoryStore(), exchange, honest[0], here)
+
+
+@pytest.mark.anyio
+async def test_attack_10_a_tree_that_says_nothing_is_stopped_before_the_disk_is_full(
+    here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is looked at as files become known; a reserve is left, and what was there before is not counted again."""
+    monkeypatch.setattr(fetch_tree, "BATCH_ENTRIES", 2)
+    monkeypatch.setattr(space, "RESERVE_MAX", 1000)
+    root = directory(*((str(number), FILE_CID, 0) for number in range(6)))
+    offer(exchange, root)
+    monkeypatch.setattr(space.disk, "free_bytes", lambda path: 1000 + 6 * 7)
+    assert (await get(MemoryStore(), exchange, root[0], here))[0].files == 6
+    monkeypatch.setattr(space.disk, "free_bytes", lambda path: 1013)
+    assert (await get(MemoryStore(), exchange, root[0], here))[0].already_complete
+    with pytest.raises(NoSpace, match="13 of 1,013 free bytes may be used"):
+        await get(MemoryStore(), exchange, root[0], here / "more")
+    assert snapshot(here / "more" / "tree") == {}
+
+
+@pytest.mark.anyio
+async def test_finding_27_a_tree_may_have_any_number_of_entries_and_directories(
+    here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bounds are far below its size: only what repeats is counted, and directories wait for those found before."""
+    monkeypatch.setattr(fetch_tree, "REPEATED_MAX", 10)
+    monkeypatch.setattr(fetch_tree, "WAITING_MAX", 8)
+    monkeypatch.setattr(fetch_tree, "BATCH_ENTRIES", 4)
+    waiting = 0
+    inner = []
+    for number in range(60):
+        data = b"%d" % number
+        exchange.blocks[Cid.of(data).multihash] = data
+        empty = directory((f"only {number}", Cid.of(data), 2))
+        inner.append(directory(("f", Cid.of(data), 2), ("d", empty[0], 100)))
+        offer(exchange, empty, inner[-1])
+    root = directory(*((str(number), each[0], 1000) for number, each in enumerate(inner)))
+    offer(exchange, root)
+    read = fetch_tree.TreeFetch._read_directory
+
+    async def watch(self: fetch_tree.TreeFetch, group: TaskGroup, each: object) -> None:
+        nonlocal waiting
+        waiting = max(waiting, len(self._waiting))
+        await read(self, group, each)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fetch_tree.TreeFetch, "_read_directory", watch)
+    finished, _ = await get(MemoryStore(), exchange, root[0], here)
+    assert finished.files == 120
+    assert len(snapshot(here / "tree")) == 240
+    assert 8 <= waiting < 30
+
+
+@pytest.mark.anyio
+async def test_equal_files_with_long_names_that_differ_at_the_end_come_side_by_side(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for stem in ("n" * 250, "é" * 125, "日" * 83):
+        for end in ("1", "2", "3"):
+            (source / (stem + end)).write_bytes(content("a", 300_000))
+    root = await share(source, exchange)
+    async with open_store("disk", tmp_path / "home") as store:
+        await get(store, exchange, root, here)
+    assert snapshot(here / "tree") == snapshot(source)
 
 
 @pytest.mark.anyio
@@ -379,7 +494,7 @@ async def test_links_that_tell_no_size_are_fetched_too(here: Path, exchange: Fak
 async def test_A57_trees_that_unfold_without_end_are_bounded(
     here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_tree, "ENTRIES_MAX", 500)
+    monkeypatch.setattr(fetch_tree, "REPEATED_MAX", 500)
     top = directory(("f", FILE_CID, 7))
     for _ in range(8):
         top = directory(*((str(number), top[0], 1000) for number in range(10)))

@@ -1,5 +1,6 @@
 """The smaller pieces: events, ranges, plain files, blocks for many places at once."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -376,3 +377,18 @@ def test_whether_a_part_is_in_place_can_be_told_only_of_leaves(tmp_path: Path) -
 def test_a_leaf_of_another_codec_is_no_leaf() -> None:
     with pytest.raises(DecodeError, match="not UnixFS"):
         place_leaf(FilePart(Cid.of(b"hello", codec=0x71), 0, 5), b"hello", lambda leaf, payload: None)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EIO])
+def test_finding_37_a_plain_file_that_cannot_be_made_whole_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(fd: int, size: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    with pytest.raises(StoreError):
+        PlainWriter(tmp_path / "x.part", 7)
+    assert not list(tmp_path.iterdir())
+    assert not before or len(os.listdir("/proc/self/fd")) == before
