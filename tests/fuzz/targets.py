@@ -109,7 +109,8 @@ def cid_there_and_back(data: bytes) -> None:
 def multiaddr_there_and_back(data: bytes) -> None:
     address = Multiaddr.decode(data)
     assert Multiaddr.decode(bytes(address)) == address
-    assert Multiaddr.parse(str(address)) == address
+    if "/unix" not in str(address):  # a path takes the rest of the text, whatever stood behind it in the bytes
+        assert Multiaddr.parse(str(address)) == address
 
 
 # --- machines: the bytes come in pieces, as from a socket
