@@ -19,7 +19,7 @@ from stack.pb.control_pb2 import Call, Data, Failed, Finished, Frame, Hello, Ite
 _log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 5.0
-"""A client that does not say hello is a port scanner, or stuck."""
+"""A client that does not say hello is a port scanner, or stuck; one that says what it wants says it with its hello."""
 
 REQUESTS: dict[str, type] = {
     name: kind
@@ -44,28 +44,35 @@ class ControlServer:
         frames = FrameStream(stream)
         async with stream:
             try:
-                if await self._greet(frames):
-                    await self._answer(frames)
+                with anyio.fail_after(HELLO_SECONDS):
+                    call = await self._greet(frames)
+                if call is not None:
+                    await self._answer(call, frames)
+            except TimeoutError:
+                _log.debug("control connection dropped: it did not say what it wants")
             except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 pass
             except StackError as error:
                 _log.debug("control connection dropped: %s", error)
 
-    async def _greet(self, frames: FrameStream) -> bool:
+    async def _greet(self, frames: FrameStream) -> Call | None:
+        """What the client calls for; None when it is not one of ours."""
         await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, agent=self._agent)))
-        with anyio.move_on_after(HELLO_SECONDS):
-            hello = (await frames.receive()).hello
-            if hello.version != CONTROL_VERSION:
-                return False
-            return self._token is None or hmac.compare_digest(hello.token, self._token)
-        return False
+        hello = (await frames.receive()).hello
+        if hello.version != CONTROL_VERSION:
+            return None
+        if self._token is not None and not hmac.compare_digest(hello.token, self._token):
+            return None
+        return (await frames.receive()).call
 
-    async def _answer(self, frames: FrameStream) -> None:
-        call = (await frames.receive()).call
+    async def _answer(self, call: Call, frames: FrameStream) -> None:
         try:
             request = _request(call)
         except DecodeError as error:
             await frames.send(Frame(failed=Failed(kind="DecodeError", message=str(error), exit_code=USAGE)))
+            return
+        except Exception as error:  # noqa: BLE001 - as in `_outcome`
+            await frames.send(_bug("a request", error))
             return
         last: Frame | None = None
         async with anyio.create_task_group() as tasks:
@@ -89,8 +96,7 @@ class ControlServer:
             message = what_the_system_says(error)
             return Frame(failed=Failed(kind=type(error).__name__, message=message, exit_code=exit_code(error)))
         except Exception as error:  # noqa: BLE001 - a bug in one request must not end the node; the client is told
-            _log.exception("%s failed", type(request).__name__)
-            return Frame(failed=Failed(kind=type(error).__name__, message=f"internal error: {error!r}", exit_code=BUG))
+            return _bug(type(request).__name__, error)
 
     async def _run(self, request: object, frames: FrameStream) -> None:
         match request:
@@ -115,6 +121,11 @@ def _request(call: Call) -> object:
     if not isinstance(form, dict):
         raise DecodeError("a request is an object")
     return from_tagged(form, REQUESTS)
+
+
+def _bug(what: str, error: Exception) -> Frame:
+    _log.error("%s failed", what, exc_info=error)
+    return Frame(failed=Failed(kind=type(error).__name__, message=f"internal error: {error!r}", exit_code=BUG))
 
 
 def _item(value: object) -> Frame:

@@ -12,10 +12,11 @@ from anyio.abc import ByteStream, SocketListener
 
 from stack.control.server import ControlServer
 from stack.errors import Refused
-from stack.files.tasks import task_group
 from stack.node.api import Api
 from stack.node.home import ControlAddress, Home, new_token
 from stack.protocols.identify.messages import AGENT_VERSION
+from stack.streams.accepting import AcceptFaults
+from stack.streams.supervision import Supervisor, supervised
 
 
 class ControlSocket:
@@ -54,8 +55,8 @@ async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
     """Listen, and tell other commands where. Raises Refused when no socket can be made."""
     listener, address = await _listen(home)
     control = ControlSocket(ControlServer(api, AGENT_VERSION, address.token or None))
-    async with listener, task_group() as tasks:
-        tasks.start_soon(listener.serve, control.serve)
+    async with listener, supervised() as tasks:
+        tasks.keep(_accept, listener, control, tasks, owner="the control socket")
         home.announce_address(address)
         try:
             yield control
@@ -64,7 +65,19 @@ async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
             if address.path is not None:
                 with suppress(OSError):
                     os.unlink(address.path)
-            tasks.cancel_scope.cancel()
+
+
+async def _accept(listener: SocketListener, control: ControlSocket, tasks: Supervisor) -> None:
+    """Take in requests until the listener is closed. anyio's own `serve` ends, and all requests with it, at the first
+    descriptor that is not to be had."""
+    faults = AcceptFaults("the control socket")
+    while True:
+        try:
+            tasks.start(control.serve, await listener.accept(), owner="a request of another command")
+        except anyio.ClosedResourceError:
+            return
+        except OSError as error:
+            await faults.survive(error)
 
 
 async def _listen(home: Home) -> tuple[SocketListener, ControlAddress]:

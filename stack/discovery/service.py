@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
-import anyio.abc
 
 from stack.discovery.dns import Name
 from stack.discovery.interfaces import DiscoveryFact
@@ -19,6 +19,7 @@ from stack.errors import DecodeError, StackError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
+from stack.streams.supervision import Supervisor, supervised
 
 _log = logging.getLogger(__name__)
 
@@ -65,12 +66,12 @@ class _Kept:
 class Discovery:
     """Made by `Discovery.open`, a context. Getters: `facts`. `settled` waits until everything was tried once."""
 
-    def __init__(self, host: Host, settings: DiscoverySettings, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, host: Host, settings: DiscoverySettings, tasks: Supervisor) -> None:
         self._host = host
         self._settings = settings
         self._tasks = tasks
         self._neighbours = Neighbours(host.peer_id, anyio.current_time())
-        self._mdns = MdnsService(host.peer_id, host.addresses, self._heard, service=settings.service)
+        self._mdns = MdnsService(host.peer_id, host.addresses, self._heard, service=settings.service, trace=host.trace)
         self._kept = [_Kept(address) for address in settings.bootstrap]
         self._saved = SavedPeers()
         self._saved_fault: str | None = None
@@ -90,34 +91,29 @@ class Discovery:
     @asynccontextmanager
     async def open(cls, host: Host, settings: DiscoverySettings) -> AsyncIterator["Discovery"]:
         """Start everything; nothing of it is waited for, and nothing that fails harms the host."""
-        error: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        async with supervised(host.trace) as tasks:
             self = cls(host, settings, tasks)
             self._load()
             end = host.listen_to_peers(self)
             host.on_change(self._changed)
             for kept in self._kept:
-                self._start(lambda kept=kept: self._keep(kept))  # type: ignore[misc] # mypy cannot infer a default of a lambda
+                tasks.keep(self._keep, kept, owner="a bootstrap peer")
             for saved in self._saved.recent(time.time())[:REDIALLED_MAX] if settings.save else ():
                 self._redialled += 1
-                self._start(lambda saved=saved: self._redial(saved))  # type: ignore[misc] # as above
+                tasks.start(self._redial, saved, owner="a peer of an earlier run")
             if settings.save is not None:
-                self._start(self._save_now_and_then)
+                tasks.keep(self._save_now_and_then, owner="the list of peers")
             if settings.mdns:
-                self._start(self._mdns.run)
-                self._start(self._meet)
+                tasks.keep(self._mdns.run, owner="mDNS")
+                tasks.keep(self._meet, owner="meeting neighbours")
             try:
                 yield self
-            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
-                error = raised
             finally:
                 self._closed = True
                 end()
-                tasks.cancel_scope.cancel()
+                tasks.cancel()
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await self._save(last=True)
-        if error is not None:
-            raise error
 
     # --- facts
 
@@ -205,15 +201,6 @@ class Discovery:
 
     # --- tasks
 
-    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
-        async def contained() -> None:
-            try:
-                await work()
-            except Exception:  # noqa: BLE001 - a fault here costs this way of finding peers, not the node
-                _log.exception("fault while looking for peers")
-
-        self._tasks.start_soon(contained)
-
     async def _keep(self, kept: _Kept) -> None:
         """Be connected to a bootstrap peer, always."""
         while True:
@@ -258,7 +245,8 @@ class Discovery:
             self._neighbours_changed = anyio.Event()
             now = anyio.current_time()
             while (dial := self._neighbours.next_dial(now)) is not None:
-                self._tasks.start_soon(self._dial, *dial)
+                failed = partial(self._neighbours.failed, dial[0], now)
+                self._tasks.start(self._dial, *dial, owner="a neighbour", failed=failed)
             due = self._neighbours.next_timeout(now)
             with anyio.move_on_after(None if due is None else due - now):
                 await self._neighbours_changed.wait()
@@ -268,9 +256,6 @@ class Discovery:
             await self._host.connect(peer, addresses)
         except StackError as error:
             _log.debug("a neighbour: %s", error)
-            self._neighbours.failed(peer, anyio.current_time())
-        except Exception:  # noqa: BLE001 - a fault here costs one neighbour, not the node
-            _log.exception("fault while dialling a neighbour")
             self._neighbours.failed(peer, anyio.current_time())
         else:
             if not self._host.is_connected(peer):  # it has gone already

@@ -15,6 +15,7 @@ from stack.net.upkeep import Standing
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
+from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ NEGOTIATION_SECONDS = 10.0
 """For a stream's protocol: limits.md's bound for multistream."""
 HANDLER_GRACE_SECONDS = 5.0
 """Time for handlers to finish with what they have received after the connection has ended."""
+ENDINGS = (StackError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+"""What may end an inbound stream without anybody's fault being ours."""
 CLOSE_SECONDS = 2.0
 """For saying goodbye; nobody waits longer for a peer that does not read."""
 
@@ -133,14 +136,16 @@ class Connection:
     async def run(self, handlers: Mapping[str, StreamHandler], ended: Callable[[], None]) -> None:
         """Serve inbound streams until the connection ends; then call `ended`, give handlers a moment, return."""
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._muxed.run)
+            async with anyio.create_task_group() as group:
+                tasks = Supervisor(group, self._trace)
+                tasks.start(self._muxed.run, owner="a muxer", failed=tasks.cancel)
                 try:
                     while True:
-                        tasks.start_soon(self._serve, await self._muxed.accept_stream(), handlers)
+                        stream = await self._muxed.accept_stream()
+                        tasks.start(self._serve, stream, handlers, owner="an inbound stream")
                 except anyio.EndOfStream:
                     ended()
-                    tasks.cancel_scope.deadline = anyio.current_time() + HANDLER_GRACE_SECONDS
+                    group.cancel_scope.deadline = anyio.current_time() + HANDLER_GRACE_SECONDS
         finally:
             ended()
             await self._close()
@@ -201,14 +206,14 @@ class Connection:
         return NegotiatedStream(stream, protocol, self.peer, self.address)
 
     async def _serve(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler]) -> None:
-        """One inbound stream, from its negotiation to its end; whatever goes wrong stays here (A11)."""
+        """One inbound stream, from its negotiation to its end (A11)."""
         try:
             with self.scope.reserve(Resource.TASKS):
                 with anyio.fail_after(NEGOTIATION_SECONDS):
                     protocol = await serve(stream, handlers)
                 await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND))
                 await stream.aclose()
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and must not end the connection
+        except ENDINGS as error:
             stream.reset()
             _log.debug("stream from %s ended: %r", self.peer, error)
         except BaseException:

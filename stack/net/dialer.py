@@ -15,6 +15,7 @@ from stack.net.dial_plan import DialBackoff, DialPlan
 from stack.net.events import DialAttempted, DialOutcome
 from stack.net.interfaces import DialError
 from stack.net.resolver import Resolver, is_named
+from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Dialer:
         establish: Establish,
         can_dial: Callable[[Multiaddr], bool],
         resolver: Resolver,
-        tasks: anyio.abc.TaskGroup,
+        tasks: Supervisor,
         *,
         clock: Callable[[], float] = time.monotonic,
         trace: Trace | None = None,
@@ -108,7 +109,7 @@ class Dialer:
             if peer is not None:
                 self._dials[peer] = dial
             self._offer(dial, addresses, known)
-            self._tasks.start_soon(self._run, dial)
+            self._tasks.start(self._run, dial, owner="a dial")
         else:
             self._offer(dial, addresses, known)
         dial.waiters += 1
@@ -150,8 +151,6 @@ class Dialer:
                     await self._work(dial, attempts)
                     self._forget(dial)
                     attempts.cancel_scope.cancel()
-        except Exception:  # noqa: BLE001 - a fault of a resolver or of ours ends this dial, not the host
-            _log.exception("fault while dialling %s", dial.peer)
         finally:
             self._forget(dial)
             timed_out = dial.scope.cancelled_caught

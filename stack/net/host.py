@@ -2,12 +2,11 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
 
 import anyio
-import anyio.abc
 
 from stack.errors import StackError
 from stack.identity.keys import PrivateKey, PublicKey
@@ -27,6 +26,7 @@ from stack.net.upkeep import WakeDetector
 from stack.platform import interface_addresses
 from stack.sansio.budget import Scope
 from stack.streams.interfaces import Stream, StreamHandler
+from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 from stack.transports import TRANSPORTS
 from stack.transports.interfaces import Transport
@@ -45,7 +45,9 @@ SHUTDOWN_SECONDS = 3.0
 """For all goodbyes together."""
 
 ConnectionHook = Callable[[Connection], Awaitable[None]]
-"""Run for each new connection, in a task of its own that ends with the host; what it raises is logged."""
+"""Run for each new connection, in a task of its own that ends with the host; what it raises is logged and traced."""
+LISTENER, PROBE = "a listener of the host", "a probe of a connection"
+"""What faults are reported of."""
 
 
 def default_transports() -> list[Transport]:
@@ -94,8 +96,9 @@ class Host:
         return f"<Host {self.peer_id}>"
 
     async def __aenter__(self) -> "Host":
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._tasks = Supervisor(self._group, self.trace)
         self._swarm = Swarm(
             self.peer_id,
             transports=self._transports,
@@ -117,7 +120,7 @@ class Host:
             clock=self._clock,
             trace=self.trace,
         )
-        self._tasks.start_soon(self._watch)
+        self._tasks.keep(self._watch, owner="the upkeep of the host")
         return self
 
     async def __aexit__(
@@ -125,10 +128,10 @@ class Host:
     ) -> bool | None:
         with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
             await self._swarm.aclose()
-        self._tasks.cancel_scope.cancel()
+        self._tasks.cancel()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
-            return await self._tasks.__aexit__(kind, error, traceback)
-        await self._tasks.__aexit__(None, None, None)  # so that the caller's error is not wrapped in a group
+            return await self._group.__aexit__(kind, error, traceback)
+        await self._group.__aexit__(None, None, None)  # so that the caller's error is not wrapped in a group
         return None
 
     # --- what others know of us
@@ -240,10 +243,10 @@ class Host:
         """See `interfaces.Host.listen_to_peers`."""
         self._peer_listeners.append(listener)
         for peer in self._swarm.peers():
-            _tell(listener.peer_connected, peer)
+            self._tasks.call(listener.peer_connected, peer, owner=LISTENER)
             protocols = self.peerstore.protocols(peer)
             if protocols is not None:
-                _tell(listener.peer_identified, peer, protocols)
+                self._tasks.call(listener.peer_identified, peer, protocols, owner=LISTENER)
 
         def end() -> None:
             if listener in self._peer_listeners:
@@ -257,9 +260,9 @@ class Host:
         """The connection that would carry a new stream; None when there is none, and nobody is dialled for it."""
         return self._swarm.best(peer)
 
-    def start(self, task: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Run `task` until the host closes; it contains its own errors."""
-        self._tasks.start_soon(task)
+    def start(self, duty: Callable[[], Awaitable[object]], owner: str = "a service of the host") -> None:
+        """Run `duty` until the host closes, for `owner`, a few words for the log; when it raises it is begun again after a pause."""
+        self._tasks.keep(duty, owner=owner)
 
     def on_connection(self, hook: ConnectionHook) -> None:
         """Run `hook` for each new connection."""
@@ -273,7 +276,7 @@ class Host:
         known = self.peerstore.protocols(peer)
         if known is not None:
             for listener in tuple(self._peer_listeners):
-                _tell(listener.peer_identified, peer, known)
+                self._tasks.call(listener.peer_identified, peer, known, owner=LISTENER)
 
     def told_addresses(self, peer: PeerId, addresses: Sequence[Multiaddr], record: bytes | None) -> None:
         """What a connected peer says of its own addresses: a valid record of its own counts, else the plain list."""
@@ -300,20 +303,20 @@ class Host:
         if first:
             self.peerstore.peer_connected(connection.peer)
             for listener in tuple(self._peer_listeners):
-                _tell(listener.peer_connected, connection.peer)
+                self._tasks.call(listener.peer_connected, connection.peer, owner=LISTENER)
         for older in self._swarm.of(connection.peer):
             if older is not connection:  # who dials again may have lost it: a laptop that moved
-                self._tasks.start_soon(self._ask, older)
+                self._tasks.start(self._ask, older, owner=PROBE)
         for hook in self._hooks:
-            self._tasks.start_soon(self._run_hook, hook, connection)
-        self._tasks.start_soon(connection.ping, LATENCY_SECONDS)
+            self._tasks.start(hook, connection, owner="a hook for new connections")
+        self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)
 
     def connection_closed(self, connection: Connection, last: bool) -> None:
         """See `SwarmListener`."""
         if last:
             self.peerstore.peer_disconnected(connection.peer, self._wall_clock())
             for listener in tuple(self._peer_listeners):
-                _tell(listener.peer_disconnected, connection.peer)
+                self._tasks.call(listener.peer_disconnected, connection.peer, owner=LISTENER)
 
     # --- inside
 
@@ -329,12 +332,13 @@ class Host:
 
     async def probe(self) -> None:
         """Ask every connection for a sign of life, close those that give none, dial protected peers that are gone."""
-        async with anyio.create_task_group() as probes:
+        async with anyio.create_task_group() as group:
+            probes = Supervisor(group, self.trace)
             for connection in self._swarm.all():
-                probes.start_soon(self._ask, connection)
+                probes.start(self._ask, connection, owner=PROBE)
         for peer in list(self._tags):
             if self._swarm.best(peer) is None:
-                self._tasks.start_soon(self._redial, peer)
+                self._tasks.start(self._redial, peer, owner="dialling a protected peer again")
 
     async def _ask(self, connection: Connection) -> None:
         if await connection.ping(PROBE_SECONDS) is None:
@@ -378,20 +382,6 @@ class Host:
                 attempts += error.attempts
         raise DialError(None, attempts)
 
-    async def _run_hook(self, hook: ConnectionHook, connection: Connection) -> None:
-        try:
-            await hook(connection)
-        except Exception:  # noqa: BLE001 - a service may raise anything; the connection and the host go on
-            _log.exception("fault in %r for %r", hook, connection)
-
     def _changed(self) -> None:
         for callback in self._change_callbacks:
-            callback()
-
-
-def _tell(callback: Callable[..., None], *arguments: object) -> None:
-    """A listener may raise anything; the others are still told."""
-    try:
-        callback(*arguments)
-    except Exception:  # noqa: BLE001 - see above
-        _log.exception("fault in %r", callback)
+            self._tasks.call(callback, owner=LISTENER)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
-import anyio.abc
 
 from stack.errors import LimitExceeded, TransportError
 from stack.identity.peer_id import PeerId
@@ -19,6 +18,7 @@ from stack.net.upgrader import PHASE_SECONDS, Upgrader
 from stack.net.upkeep import Standing, best, superfluous, to_trim
 from stack.sansio.budget import Reservation, Resource, Scope
 from stack.streams.interfaces import RawStream, StreamHandler
+from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 from stack.transports.interfaces import Incoming, Listener, ListenError, Transport
 from stack.transports.late import protectable
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 CANNOT_BE_PRIVATE = "this transport cannot carry a private network"
 IDLE_SCOPES_MAX = 4096
 """Scopes of peers that hold nothing, kept before they are swept."""
+CLOSING = "closing a connection"
 ACCEPT_PAUSE_SECONDS = 0.1
 """After an accept that failed in a way no transport should, so that the loop does not spin."""
 
@@ -57,7 +58,7 @@ class Swarm:
         budget: Scope,
         handlers: Mapping[str, StreamHandler],
         listener: SwarmListener,
-        tasks: anyio.abc.TaskGroup,
+        tasks: Supervisor,
         protected: Callable[[PeerId], bool],
         trace: Trace | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -123,7 +124,7 @@ class Swarm:
                     raise ListenError(address, CANNOT_BE_PRIVATE)
                 listener = await transport.listen(address)
                 self._listeners.append(listener)
-                self._tasks.start_soon(self._accept, listener)
+                self._tasks.keep(self._accept, listener, owner="accepting connections")
                 return listener.address
         raise ListenError(address, "no transport can listen there")
 
@@ -155,7 +156,7 @@ class Swarm:
             for connection in connections:
                 connection.note_idle(now)
             for connection in superfluous(connections, self._standing, self.peer_id, peer, now):
-                self._tasks.start_soon(connection.aclose, CloseReason.DUPLICATE)
+                self._tasks.start(connection.aclose, CloseReason.DUPLICATE, owner=CLOSING)
         self._trim()
 
     async def aclose(self) -> None:
@@ -178,7 +179,7 @@ class Swarm:
                 if room is None:
                     await incoming.aclose()
                 else:
-                    self._tasks.start_soon(self._welcome, incoming, room)
+                    self._tasks.start(self._welcome, incoming, room, owner="an inbound connection")
             except anyio.ClosedResourceError:
                 return
             except Exception:  # noqa: BLE001 - a transport of another package may raise anything; the others' callers go on
@@ -239,14 +240,12 @@ class Swarm:
             await connection.aclose(CloseReason.SHUTDOWN)
             raise TransportError("the host is closing")
         self._joined(connection)
-        self._tasks.start_soon(self._live, connection, room)
+        self._tasks.start(self._live, connection, room, owner="a connection")
         return connection
 
     async def _live(self, connection: Connection, room: Reservation) -> None:
         try:
             await connection.run(self._handlers, lambda: self._left(connection))
-        except Exception:  # noqa: BLE001 - a fault in a muxer ends its connection, not the host
-            _log.exception("fault in %r", connection)
         finally:
             self._left(connection)
             room.release()
@@ -294,7 +293,7 @@ class Swarm:
             now=self._clock(),
         ):
             connection.close_reason = CloseReason.TRIMMED
-            self._tasks.start_soon(connection.aclose, CloseReason.TRIMMED)
+            self._tasks.start(connection.aclose, CloseReason.TRIMMED, owner=CLOSING)
 
     def _standing(self, connection: Connection) -> Standing:
         return connection.standing(self._protected(connection.peer))

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
-import anyio.abc
 
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.bitswap.interfaces import Order, Provider, Session
 from stack.blocks.interfaces import Block, BlockStore
 from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished
-from stack.files.tasks import task_group
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -39,6 +37,7 @@ from stack.node.api import (
 from stack.node.config import Config
 from stack.node.home import Home
 from stack.node.patience import PatientSession
+from stack.streams.supervision import Supervisor, supervised
 from stack.trace import TraceFan
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Node:
     `host`. For commands: `ask`, `watch`, `read`, `write`.
     """
 
-    def __init__(self, config: Config, parts: "Parts", tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, config: Config, parts: "Parts", tasks: Supervisor) -> None:
         self.config = config
         self.host = parts.host
         self.blocks: BlockStore = parts.blocks
@@ -102,17 +101,17 @@ class Node:
                     f"another process holds {config.home}: ask it over its control socket, or use another home"
                 )
         try:
-            async with build(config) as parts, task_group() as tasks:
+            async with build(config) as parts, supervised(parts.trace) as tasks:
                 node = cls(config, parts, tasks)
                 if taken is not None:
                     node.notices = (*taken.notices, *node.notices)
                 await node.shares.restore()
-                tasks.start_soon(node.shares.run)
+                tasks.keep(node.shares.run, owner="counting what was sent")
                 try:
                     async with control_socket(node, home or taken) as node.control:
                         yield node
                 finally:
-                    tasks.cancel_scope.cancel()
+                    tasks.cancel()
                     with anyio.move_on_after(5, shield=True):
                         await node.shares.flush()
         finally:

@@ -70,7 +70,10 @@ def from_json(kind: object, form: Json) -> object:
             raise DecodeError("a list was expected")
         return tuple(from_json(get_args(kind)[0], item) for item in form)
     if kind is float and isinstance(form, int) and not isinstance(form, bool):
-        return float(form)
+        try:
+            return float(form)
+        except OverflowError as error:
+            raise DecodeError("a number was expected that fits 64 bits") from error
     if kind in (str, int, float, bool, type(None)):
         if type(form) is not kind:
             raise DecodeError(f"{getattr(kind, '__name__', kind)} was expected")

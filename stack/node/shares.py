@@ -1,5 +1,6 @@
 """What this node shares: tickets, and a count of what went to whom."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.interfaces import RangeBook
 from stack.trace import TraceEvent, TraceFan
+
+_log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.25
 """How often counts are written down and told: what `shares ls` shows is at most this old."""
@@ -39,6 +42,9 @@ class Shares:
         self._book = book
         self._pending: Counter[tuple[PeerId, Cid]] = Counter()
         self._lost: dict[Path, Fault] = {}
+        self._unwritten: Counter[tuple[Cid, PeerId]] = Counter()
+        self._failing = False
+        """The last counts could not be written, and that was said."""
         self._revision = 0
         self._changed = anyio.Event()
         trace.add(self._trace)
@@ -61,27 +67,46 @@ class Shares:
             self._book.add(share.root, whole_ranges())
 
     async def run(self) -> None:
-        """Write counts down, a few times a second, until cancelled."""
+        """Write counts down, a few times a second, until cancelled. Sharing goes on when they cannot be written."""
         while True:
             await anyio.sleep(FLUSH_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write down what was sent since the last time, by the file in which each block lies."""
-        if not self._pending:
+        """Write down what was sent since the last time, by the file in which each block lies. Where that cannot be, as on a
+        full disk, it is kept for the next time."""
+        if not (self._pending or self._unwritten):
             return
+        try:
+            await self._sum_up()
+            while self._unwritten:
+                (root, peer), amount = self._unwritten.popitem()
+                try:
+                    await self._jobs.record_sent(root, peer, amount)
+                except BaseException:
+                    self._unwritten[root, peer] += amount
+                    raise
+        except StackError as error:
+            if not self._failing:
+                _log.warning("what was sent cannot be counted: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+        self._tell()
+
+    async def _sum_up(self) -> None:
         pending, self._pending = self._pending, Counter()
-        rows = await self._jobs.shares()
-        cids = list({cid for _, cid in pending})
-        paths = dict(zip(cids, await self._paths(cids), strict=True))
+        try:
+            rows = await self._jobs.shares()
+            cids = list({cid for _, cid in pending})
+            paths = dict(zip(cids, await self._paths(cids), strict=True))
+        except BaseException:
+            self._pending.update(pending)
+            raise
         for row in rows:
-            sent: Counter[PeerId] = Counter()
             for (peer, cid), amount in pending.items():
                 if any(is_below(path, shared) for path in paths[cid] for shared in row.paths):
-                    sent[peer] += amount
-            for peer, amount in sent.items():
-                await self._jobs.record_sent(row.root, peer, amount)
-        self._tell()
+                    self._unwritten[row.root, peer] += amount
 
     async def _paths(self, cids: list[Cid]) -> list[list[Path]]:
         return await self._store.files_of(cids) if self._store is not None else [[] for _ in cids]

@@ -2,9 +2,9 @@
 
 A task group ends as a whole when one of its tasks raises; started in the group of a node, a surprise of one stream would
 end the node. So a task that serves a peer, a link, a stream or a background duty is started through a `Supervisor`: what it
-raises is contained, logged and traced, and what it served is reset. Only the tasks of one call (the parts of one fetch,
-the attempts of one dial) are started in a group of that call, whose caller gets the error. `tests/test_supervision.py`
-finds any other.
+raises is contained, logged and traced, and what it served is reset. Listeners are told through it too. Only the tasks of
+one call (the parts of one fetch, the attempts of one dial) are started in a group of that call, whose caller gets the
+error. `tests/test_supervision.py` finds any other.
 """
 
 import logging
@@ -43,7 +43,7 @@ class TaskFailed(TraceEvent):
 class Supervisor:
     """Starts tasks in a group and lets no failure of theirs leave it.
 
-    Commands: `start`, `keep`, `cancel`. Getters: `cancelled`. All tasks end when the group's scope is cancelled.
+    Commands: `start`, `keep`, `call`, `cancel`. Getters: `cancelled`. All tasks end when the group's scope is cancelled.
     """
 
     __slots__ = ("_logged", "_tasks", "_trace")
@@ -72,12 +72,8 @@ class Supervisor:
         """Run `work(*arguments)` for `owner`, a few words for the log; when it raises, `failed` puts an end to what it served."""
 
         async def contained() -> None:
-            try:
-                await work(*arguments)
-            except Exception as error:  # noqa: BLE001 - this is where a surprise of one task stays
-                self._report(owner, error)
-                if failed is not None:
-                    self._put_an_end(failed, owner)
+            if not await self._contain(work, arguments, owner) and failed is not None:
+                self.call(failed, owner=owner)
 
         self._tasks.start_soon(contained, name=owner)
 
@@ -93,11 +89,8 @@ class Supervisor:
             pause = PAUSE_SECONDS
             while True:
                 begun = anyio.current_time()
-                try:
-                    await duty(*arguments)
+                if await self._contain(duty, arguments, owner):
                     return
-                except Exception as error:  # noqa: BLE001 - as above: the duty goes on
-                    self._report(owner, error)
                 if anyio.current_time() - begun >= STEADY_SECONDS:
                     pause = PAUSE_SECONDS
                 await anyio.sleep(pause)
@@ -105,11 +98,30 @@ class Supervisor:
 
         self._tasks.start_soon(kept, name=owner)
 
-    def _put_an_end(self, failed: Callable[[], object], owner: str) -> None:
+    def call(self, tell: Callable[[Unpack[Arguments]], object], *arguments: *Arguments, owner: str) -> None:
+        """Tell somebody else's code something, at once; what that raises is nobody's but its own."""
         try:
-            failed()
-        except Exception as error:  # noqa: BLE001 - the same
+            tell(*arguments)
+        except Exception as error:  # noqa: BLE001 - a listener may raise anything; the others are still told
             self._report(owner, error)
+
+    async def _contain(
+        self, work: Callable[[Unpack[Arguments]], Awaitable[object]], arguments: tuple[*Arguments], owner: str
+    ) -> bool:
+        """Whether the work has come to its end. A cancellation goes on, without the faults that came with it in one group."""
+        try:
+            await work(*arguments)
+        except Exception as error:  # noqa: BLE001 - this is where a surprise of one task stays
+            self._report(owner, error)
+        except BaseExceptionGroup as group:
+            faults, rest = group.split(Exception)
+            if faults is not None:
+                self._report(owner, faults)
+            if rest is not None:
+                raise rest from None
+        else:
+            return True
+        return False
 
     def _report(self, owner: str, error: Exception) -> None:
         now = anyio.current_time()
@@ -119,7 +131,10 @@ class Supervisor:
             self._logged[kind] = now
             _log.error("fault in %s", owner, exc_info=error)
         if self._trace is not None:
-            self._trace(TaskFailed(owner=owner, error=error))
+            try:
+                self._trace(TaskFailed(owner=owner, error=error))
+            except Exception:  # noqa: BLE001 - a sink may be at fault itself
+                _log.exception("fault in a trace")
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """TCP over IPv4 and IPv6: `/ip4/1.2.3.4/tcp/4001`, `/ip6/::1/tcp/4001`, `/ip6zone/eth0/ip6/fe80::1/tcp/4001`."""
 
 import errno
-import logging
 import os
 import socket
 
@@ -9,20 +8,15 @@ import anyio
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
+from stack.streams.accepting import AcceptFaults
 from stack.streams.socket import SocketStream
 from stack.transports.interfaces import ListenError
 
-_log = logging.getLogger(__name__)
-
 BACKLOG = 256
 """The kernel's queue of finished connections; a burst of a swarm coming back fits."""
-ACCEPT_PAUSE_SECONDS = 0.1
-"""Wait after running out of file descriptors, so that the loop does not spin."""
 DIAL_SECONDS = 5.0
 """go-libp2p's TCP dial limit; one lost SYN is sent again within it."""
 
-_ACCEPT_AGAIN = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.ECONNRESET})
-"""accept(2): errors of one arriving connection, which are treated like EAGAIN."""
 _FORMS = (("ip4", "tcp"), ("ip6", "tcp"), ("ip6zone", "ip6", "tcp"))
 
 
@@ -119,6 +113,7 @@ class TcpListener:
         self._listening = listening
         self._closed = False
         self.address = multiaddr_of(listening.family, listening.getsockname())
+        self._faults = AcceptFaults(str(self.address))
 
     async def accept(self) -> TcpIncoming:
         """See `Listener.accept`. Every error but our own closing is survived (A11)."""
@@ -133,9 +128,7 @@ class TcpListener:
             except OSError as error:
                 if self._closed:
                     raise anyio.ClosedResourceError from error
-                if error.errno not in _ACCEPT_AGAIN:
-                    _log.warning("cannot accept on %s: %s", self.address, error)
-                    await anyio.sleep(ACCEPT_PAUSE_SECONDS)
+                await self._faults.survive(error)
                 continue
             return TcpIncoming(connection, multiaddr_of(connection.family, remote))
 

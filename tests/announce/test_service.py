@@ -363,7 +363,7 @@ async def test_a_member_that_is_gone_counts_as_no_answer() -> None:
         await connect(a, b)
         await settled(lambda: at_a.is_loaded)
         at_a._driver.peer_identified(c.peer_id, frozenset({PROTOCOL}))
-        at_a._driver._tasks.start_soon(at_a._driver._connect, c.peer_id, ())
+        at_a._driver._tasks.start(at_a._driver._connect, c.peer_id, (), owner="a dial")
         await settled(lambda: at_a._machine.reputation.score(c.peer_id) < 0)
         at_a._driver.peer_disconnected(c.peer_id)
         at_a._driver.peer_disconnected(c.peer_id)

@@ -82,7 +82,7 @@ async def test_a_bootstrap_peer_that_goes_is_dialled_again(monkeypatch: pytest.M
             seen = Seen()
             one.listen_to_peers(seen)
             discovery._kept = [kept]
-            discovery._start(lambda: discovery._keep(kept))
+            discovery._tasks.keep(discovery._keep, kept, owner="a bootstrap peer")
             for times in range(1, 4):
                 await settled(lambda times=times: seen.events.count(("connected", two.peer_id)) >= times)
                 await settled(lambda: two.is_connected(one.peer_id))

@@ -47,6 +47,7 @@ from stack.net.host import Host
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import supervised
 from stack.trace import TraceEvent
 from tests.net.hosts import connect, hosts, settled
 
@@ -424,7 +425,7 @@ async def test_all_readers_go_on_when_fewer_wait_for_a_verifier(monkeypatch: pyt
 
     monkeypatch.setattr(judge_module, "_check", check_when_allowed)
     peer = PeerId.of(generate().public)
-    async with anyio.create_task_group() as tasks:
+    async with supervised() as tasks:
         judge = judge_module.Judge(tasks, lambda verdicts: None)
         for token in range(3):
             judge.submit(Validate(token, peer, Message(TOPIC, b"data"), True))
@@ -436,7 +437,6 @@ async def test_all_readers_go_on_when_fewer_wait_for_a_verifier(monkeypatch: pyt
                 await anyio.wait_all_tasks_blocked()
                 go_on.set()
         judge.close()
-        tasks.cancel_scope.cancel()
 
 
 # streams

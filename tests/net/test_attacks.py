@@ -328,7 +328,7 @@ async def test_A11_an_exception_at_any_await_of_the_upgrade_leaves_the_listener_
             return FaultyIncoming((await real())._stream)  # type: ignore[attr-defined]
 
         listener.accept = accept  # type: ignore[method-assign]
-        target._swarm._tasks.start_soon(target._swarm._accept, listener)
+        target._swarm._tasks.keep(target._swarm._accept, listener, owner="the listener of this test")
         for place in range(1, 25):
             countdown[0] = place
             async with Host(key(40), transports=target._transports) as dialler:

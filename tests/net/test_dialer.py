@@ -15,6 +15,7 @@ from stack.net.dialer import Dialer
 from stack.net.events import DialAttempted, DialOutcome
 from stack.net.interfaces import DialError
 from stack.net.resolver import Resolver
+from stack.streams.supervision import supervised
 from stack.trace import TraceEvent
 from tests.net.hosts import settled
 from tests.net.identities import peer
@@ -68,7 +69,7 @@ async def names(host: str, version: int) -> Sequence[str]:
 
 @asynccontextmanager
 async def dialler(network: Network) -> AsyncIterator[Dialer]:
-    async with anyio.create_task_group() as tasks:
+    async with supervised(network.trace.append) as tasks:
         establish: Callable[[PeerId | None, Multiaddr], Awaitable[object]] = network.establish
         yield Dialer(
             establish,  # type: ignore[arg-type]  # what is made is not looked into
@@ -78,7 +79,6 @@ async def dialler(network: Network) -> AsyncIterator[Dialer]:
             clock=lambda: network.now,
             trace=network.trace.append,
         )
-        tasks.cancel_scope.cancel()
 
 
 def parse(*texts: str) -> list[Multiaddr]:

@@ -105,3 +105,46 @@ async def test_a_flood_of_one_fault_is_logged_once(caplog: pytest.LogCaptureFixt
         while len(told) < 100:
             await anyio.lowlevel.checkpoint()
     assert len(caplog.records) == 1
+
+
+async def test_what_is_told_may_raise_and_the_next_one_is_told() -> None:
+    def fault(word: str) -> None:
+        raise Fault(word)
+
+    traced: list[TraceEvent] = []
+    told: list[str] = []
+    async with supervised(traced.append) as tasks:
+        tasks.call(fault, "hello", owner="a listener")
+        tasks.call(told.append, "hello", owner="a listener")
+    assert told == ["hello"]
+    assert [type(event) for event in traced] == [TaskFailed]
+
+
+async def test_a_fault_that_comes_together_with_a_cancellation_is_contained() -> None:
+    """On trio both leave a group as one `BaseExceptionGroup`, which is no `Exception`."""
+
+    async def group() -> None:
+        async with anyio.create_task_group() as inner:
+            inner.start_soon(anyio.sleep_forever)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise Fault
+
+    told: list[TraceEvent] = []
+    async with supervised(told.append) as tasks:
+        tasks.keep(group, owner="a link")
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+    assert [type(event) for event in told] == [TaskFailed]
+
+
+async def test_a_trace_that_raises_ends_nothing() -> None:
+    def trace(event: TraceEvent) -> None:
+        traced.set()
+        raise Fault
+
+    traced = anyio.Event()
+    async with supervised(trace) as tasks:
+        tasks.start(raises, owner="a stream")
+        await traced.wait()

@@ -8,6 +8,7 @@ import pytest
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
+from stack.streams import accepting
 from stack.transports import TRANSPORTS, tcp
 from stack.transports.interfaces import ListenError
 from stack.transports.tcp import TcpTransport, multiaddr_of, reason_of, socket_address
@@ -109,7 +110,7 @@ class Failing:
 
 @pytest.mark.anyio
 async def test_A11_accept_survives_every_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "ACCEPT_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0)
     listener = await TcpTransport().listen(LOCAL)
     numbers = [errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EPROTO, errno.EPERM]
     errors = [OSError(number, "injected") for number in numbers] + [BlockingIOError()]

@@ -3,11 +3,11 @@
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from stack.announce.events import (
     Ask,
@@ -43,6 +43,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import neighbourhood_of
 from stack.net.interfaces import Host
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import Supervisor
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Driver:
         host: Host,
         pubsub: PubSub,
         machine: AnnounceMachine,
-        tasks: TaskGroup,
+        tasks: Supervisor,
         wall_clock: Callable[[], float],
         store: AnnouncementStore | None,
         lists: KeyLists | None,
@@ -101,8 +102,8 @@ class Driver:
 
     def start(self) -> None:
         """Begin all tasks that go on."""
-        for task in (self._run_timer, self._run_publisher, self._run_saver, self._watch_addresses):
-            self._tasks.start_soon(task)
+        for duty in (self._run_timer, self._run_publisher, self._run_saver, self._watch_addresses):
+            self._tasks.keep(duty, owner=f"announcements: {duty.__name__}")
 
     def now(self) -> tuple[float, float]:
         """Monotonic and wall-clock seconds."""
@@ -122,15 +123,18 @@ class Driver:
             match effect:
                 case Ask():
                     scope = self._asks[effect.id] = anyio.CancelScope()
-                    self._tasks.start_soon(self._ask, effect, scope)
+                    self._tasks.start(self._ask, effect, scope, owner="a question about announcements")
                 case StopAsking(id=ask_id):
                     if ask_id in self._asks:
                         self._asks.pop(ask_id).cancel()
                 case Connect():
-                    self._tasks.start_soon(self._connect, effect.peer, effect.addresses)
+                    gone = partial(self._machine.dial_failed, effect.peer)
+                    self._tasks.start(
+                        self._connect, effect.peer, effect.addresses, owner="a dial for announcements", failed=gone
+                    )
                 case Subscribe(topic=topic):
                     scope = self._topics[topic] = anyio.CancelScope()
-                    self._tasks.start_soon(self._take_part, topic, scope)
+                    self._tasks.start(self._stay_in, topic, scope, owner="a topic of announcements")
                 case Unsubscribe(topic=topic):
                     self._topics.pop(topic).cancel()
                 case Publish():
@@ -146,9 +150,9 @@ class Driver:
                     if interest in self._served:
                         self._served.pop(interest).end()
                 case FetchKeys():
-                    self._tasks.start_soon(self._fetch_keys, effect)
+                    self._tasks.start(self._fetch_keys, effect, owner="fetching announced keys")
                 case KeepKeys():
-                    self._tasks.start_soon(self._keep_keys, effect)
+                    self._tasks.start(self._keep_keys, effect, owner="keeping announced keys")
                 case Save():
                     self._unsaved = True
                     self._save.set()
@@ -216,10 +220,12 @@ class Driver:
                 self._machine.pushed(effect.id, effect.peer, response, self._wall())
             self.pump()
 
-        with scope:
-            # One that waits for more has no part in the bound: those are as many as there are lookups.
-            await ask(self._host, effect, answered, self._asking)
-        self._asks.pop(effect.id, None)
+        try:
+            with scope:
+                # One that waits for more has no part in the bound: those are as many as there are lookups.
+                await ask(self._host, effect, answered, self._asking)
+        finally:
+            self._asks.pop(effect.id, None)
 
     async def _connect(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
         try:
@@ -231,14 +237,15 @@ class Driver:
 
     async def _fetch_keys(self, effect: FetchKeys) -> None:
         data = None
-        if self._lists is not None:
-            try:
+        try:
+            if self._lists is not None:
                 with anyio.move_on_after(LIST_SECONDS):
                     data = await self._lists.get(effect.cid, effect.record.author, effect.record.addresses)
-            except StackError as error:
-                _log.debug("cannot fetch keys of %s: %s", effect.record.author, error)
-        self._machine.keys_fetched(effect.record, data)
-        self.pump()
+        except StackError as error:
+            _log.debug("cannot fetch keys of %s: %s", effect.record.author, error)
+        finally:
+            self._machine.keys_fetched(effect.record, data)
+            self.pump()
 
     async def _keep_keys(self, effect: KeepKeys) -> None:
         if self._lists is not None:
@@ -258,18 +265,23 @@ class Driver:
 
     # Gossip
 
-    async def _take_part(self, topic: str, scope: anyio.CancelScope) -> None:
+    async def _stay_in(self, topic: str, scope: anyio.CancelScope) -> None:
         with scope:
-            self._pubsub.set_rules(topic, TOPIC_RULES)
-            self._pubsub.set_validator(topic, self._judge)
-            try:
-                async with self._pubsub.subscribe(topic) as messages:
-                    # All was said when they were judged.
-                    async for _ in messages:
-                        pass
-            finally:
-                if self._topics.get(topic) in (None, scope):
-                    self._pubsub.set_validator(topic, None)
+            async with anyio.create_task_group() as group:
+                tasks = Supervisor(group, self._host.trace)
+                tasks.keep(self._take_part, topic, scope, owner="a topic of announcements")
+
+    async def _take_part(self, topic: str, scope: anyio.CancelScope) -> None:
+        self._pubsub.set_rules(topic, TOPIC_RULES)
+        self._pubsub.set_validator(topic, self._judge)
+        try:
+            async with self._pubsub.subscribe(topic) as messages:
+                # All was said when they were judged.
+                async for _ in messages:
+                    pass
+        finally:
+            if self._topics.get(topic) in (None, scope):
+                self._pubsub.set_validator(topic, None)
 
     def _judge(self, peer: PeerId, message: Message) -> Verdict:
         judgement = self._machine.receive_gossip(message.topic, message.data or b"", peer, *self.now())

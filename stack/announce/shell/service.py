@@ -27,6 +27,7 @@ from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
 from stack.sansio.budget import Scope
 from stack.sansio.interfaces import Randomness
+from stack.streams.supervision import supervised
 from stack.trace import Trace
 
 T = TypeVar("T")
@@ -82,8 +83,7 @@ class Announcements:
         saved = await anyio.to_thread.run_sync(store.load) if store is not None else None
         if saved is not None:
             machine.load(saved, anyio.current_time())
-        error: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        async with supervised(host.trace) as tasks:
             driver = Driver(host, pubsub, machine, tasks, wall_clock, store, lists)
             driver.start()
             if is_member:
@@ -91,18 +91,14 @@ class Announcements:
             stop_listening = host.listen_to_peers(driver)
             try:
                 yield cls(machine, driver, wall_clock)
-            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
-                error = raised
             finally:
                 stop_listening()
                 if is_member:
                     host.unhandle(PROTOCOL)
-                tasks.cancel_scope.cancel()
+                tasks.cancel()
                 machine.close()
                 with anyio.move_on_after(SAVE_SECONDS, shield=True):
                     await driver.save_now()
-        if error is not None:
-            raise error
 
     # What we have
 

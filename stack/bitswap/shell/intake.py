@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from stack.bitswap.messages import Payload
 from stack.bitswap.shell.wire import Loan
 from stack.bitswap.verify import Verdict, verify
 from stack.bitswap.wants import WantedBlocks
 from stack.identity.peer_id import PeerId
+from stack.streams.supervision import Supervisor
 
 VERIFY_BYTES = 2 * 1024 * 1024
 """Blocks hashed in one worker call: a call costs about 0.2 ms, a MiB about 0.7 ms."""
@@ -25,7 +25,7 @@ class Intake:
     """Commands: `add`. `handle(verdicts)` is called on the event loop with what became of each block, and whose it was."""
 
     def __init__(
-        self, tasks: TaskGroup, wanted: WantedBlocks, handle: Callable[[Sequence[tuple[PeerId, Verdict]]], None]
+        self, tasks: Supervisor, wanted: WantedBlocks, handle: Callable[[Sequence[tuple[PeerId, Verdict]]], None]
     ) -> None:
         self._wanted = wanted
         self._handle = handle
@@ -35,7 +35,7 @@ class Intake:
         self.limiter = anyio.CapacityLimiter(verifiers)
         """Of worker calls for received blocks; never shared with what serves."""
         for _ in range(verifiers):
-            tasks.start_soon(self._run)
+            tasks.keep(self._run, owner="hashing received blocks")
 
     def add(self, peer: PeerId, blocks: tuple[Payload, ...], loan: Loan | None) -> None:
         """A message with blocks has come; the loan is released once they are hashed and handed over."""

@@ -7,7 +7,6 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from stack.bitswap.effects import Ask, Connect, LookUp, PeerDropped, SendBlocks, Withdraw
 from stack.bitswap.engine import Engine, EngineParameters
@@ -32,6 +31,7 @@ from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import Supervisor, supervised
 from stack.trace import TraceEvent
 
 TICK_SECONDS = 0.1
@@ -45,7 +45,7 @@ class Bitswap:
     """Implements `Exchange`. Made by `Bitswap.open`, a context that owns all its tasks."""
 
     def __init__(
-        self, host: Host, store: BlockStore, tasks: TaskGroup, *, swarm: Swarm | None, upload: int, download: int
+        self, host: Host, store: BlockStore, tasks: Supervisor, *, swarm: Swarm | None, upload: int, download: int
     ) -> None:
         self.host = host
         self.store = store
@@ -71,7 +71,7 @@ class Bitswap:
         self.limiter = self._intake.limiter
         self._tick_event = anyio.Event()
         self._offences = Offences()
-        tasks.start_soon(self._run_ticker)
+        tasks.keep(self._run_ticker, owner="the clock of bitswap")
 
     def __repr__(self) -> str:
         return f"<Bitswap {self.host.peer_id}: {len(self._sessions)} sessions, {len(self._links)} links>"
@@ -92,8 +92,7 @@ class Bitswap:
         """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what sessions
         want, until the context is left. `sources` (of sessions with `broadcast`; may be added to) and `swarm` find providers.
         `upload` and `download` bound the blocks of all peers together, in bytes a second; 0 is no bound."""
-        error: BaseException | None = None
-        async with anyio.create_task_group() as tasks:
+        async with supervised(host.trace) as tasks:
             exchange = cls(host, store, tasks, swarm=swarm, upload=upload, download=download)
             exchange.sources += sources
             exchange._serving = serve
@@ -102,17 +101,12 @@ class Bitswap:
             stop_listening = host.listen_to_peers(exchange)
             try:
                 yield exchange
-            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
-                error = raised
             finally:
                 stop_listening()
                 for protocol in PROTOCOLS:
                     host.unhandle(protocol)
                 for link in exchange._links.values():
                     link.close()
-                tasks.cancel_scope.cancel()
-        if error is not None:
-            raise error
 
     # Exchange
 
@@ -149,7 +143,7 @@ class Bitswap:
             session.add_provider(provider)
         ended = anyio.Event()
         scope = anyio.CancelScope()
-        self._tasks.start_soon(session.run, self.sources if broadcast else (), scope, ended)
+        self._tasks.start(session.run, self.sources if broadcast else (), scope, ended, owner="a bitswap session")
         self._tick_event.set()
         try:
             yield session
@@ -226,7 +220,8 @@ class Bitswap:
                         self._links[peer].wants.withdraw(session.id, cids)
                         self._links[peer].wake()
                 case Connect(peer=peer):
-                    self._tasks.start_soon(self._connect, session, peer)
+                    gone = partial(session.peer_unreachable, peer, now, None)
+                    self._tasks.start(self._connect, session, peer, owner="a dial of bitswap", failed=gone)
                 case PeerDropped(peer=peer, reason=reason):
                     if peer in self._links:
                         self._links[peer].wants.end_session(session.id)
@@ -332,35 +327,39 @@ class Bitswap:
         if self._offences.unwanted(peer, verdict.size, now):
             blocks, size = self._offences.of(peer)
             self._trace(PeerCut(peer=peer, blocks=blocks, bytes=size))
-            self._tasks.start_soon(self.host.disconnect, peer)
+            self._tasks.start(self.host.disconnect, peer, owner="cutting off a peer")
 
     # serving
 
     def pump(self) -> None:
         """Let the engine's next effects happen; of an exchange that is over, nothing more."""
         now = anyio.current_time()
-        is_over = self._tasks.cancel_scope.cancel_called
-        while not is_over and (effect := self.engine.next_effect(now)) is not None:
+        while not self._tasks.cancelled and (effect := self.engine.next_effect(now)) is not None:
             match effect:
                 case LookUp():
-                    self._tasks.start_soon(self._look_up, effect)
+                    self._tasks.start(self._look_up, effect, owner="a look-up in the store")
                 case SendBlocks():
-                    self._tasks.start_soon(self._link(effect.peer).send_blocks, effect)
+                    self._tasks.start(self._link(effect.peer).send_blocks, effect, owner="sending blocks")
                 case _:
                     self._link(effect.peer).wake()
 
     async def _look_up(self, effect: LookUp) -> None:
         awaited = partial(self.engine.awaits, effect.id)
-        sizes = await look_up(self.store, effect.cids, awaited) if self._serving else [None] * len(effect.cids)
-        self.engine.looked_up(effect.id, sizes)
-        self.pump()
+        sizes: Sequence[int | None] = [None] * len(effect.cids)
+        try:
+            if self._serving:
+                sizes = await look_up(self.store, effect.cids, awaited)
+        finally:
+            self.engine.looked_up(effect.id, sizes)
+            self.pump()
 
     # tasks
 
     def _link(self, peer: PeerId) -> Link:
         if peer not in self._links:
             self._links[peer] = Link(self, peer)
-            self._tasks.start_soon(self._links[peer].run)
+            gone = partial(self.peer_unreachable, peer, None)
+            self._tasks.start(self._links[peer].run, owner="a link of bitswap", failed=gone)
         return self._links[peer]
 
     async def _connect(self, session: FetchSession, peer: PeerId) -> None:
@@ -386,8 +385,7 @@ class Bitswap:
             for session in tuple(self._sessions.values()):
                 busy |= session.machine.wanted > 0
                 if (deadline := session.machine.next_timeout()) is not None and now >= deadline:
-                    session.machine.handle_timeout(now)
-                    self.drain(session)
+                    self._tasks.call(session.handle_timeout, now, owner="a bitswap session")
             if busy:
                 await anyio.sleep(TICK_SECONDS)
             else:

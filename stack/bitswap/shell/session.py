@@ -18,6 +18,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.multiformats.multihash import IDENTITY, digest
 from stack.protocols.providers.ranges import LeafRanges
+from stack.streams.supervision import Supervisor
 
 MIB = 1024 * 1024
 
@@ -179,6 +180,11 @@ class FetchSession:
         if peer in self._judges:
             self._judges.pop(peer).failed(peer)
 
+    def handle_timeout(self, now: float) -> None:
+        """A deadline of the machine has passed."""
+        self.machine.handle_timeout(now)
+        self._hub.drain(self)
+
     def block_arrived(self, waiter: WaiterId, cid: Cid, data: bytes | None) -> None:
         """A block that a call waits for has come; with `data` it is to be kept, else its sink has had it."""
         if data is not None:
@@ -207,10 +213,11 @@ class FetchSession:
         """Keep blocks and look for providers until `scope` is cancelled; `ended` tells that it is over."""
         try:
             with scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self.keep_blocks)
+                async with anyio.create_task_group() as group:
+                    tasks = Supervisor(group)
+                    tasks.start(self.keep_blocks, owner="keeping blocks of a session")
                     for source in sources:
-                        tasks.start_soon(self.find_providers, source)
+                        tasks.start(self.find_providers, source, owner="a source of providers")
         finally:
             ended.set()
 
@@ -232,7 +239,7 @@ class FetchSession:
             batch, self._to_keep = self._to_keep, []
             try:
                 await self._hub.store.put([(cid, data) for _, cid, data in batch])
-            except StackError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the calls that wait must not wait for ever
                 self.fail(error)
                 return
             self._hub.blocks_added([cid for _, cid, _ in batch], [len(data) for _, _, data in batch])

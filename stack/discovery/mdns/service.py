@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 import anyio
-import anyio.abc
 
 from stack.discovery.dns import MESSAGE_BYTES_MAX, Name
 from stack.discovery.mdns.links import Link, links_of
@@ -18,6 +17,8 @@ from stack.discovery.mdns.machine import PORT, SERVICE, MdnsMachine, PeerFound, 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.platform import Interface, interfaces
+from stack.streams.supervision import Supervisor, supervised
+from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
 
@@ -54,12 +55,14 @@ class MdnsService:
         *,
         service: Name = SERVICE,
         read_interfaces: Callable[[], Sequence[Interface]] = interfaces,
+        trace: Trace | None = None,
     ) -> None:
         """`addresses` gives ours, without `/p2p`; `found` is told of neighbours, and must not block."""
         self._machine = MdnsMachine(peer, SystemRandom(), service=service)
         self._addresses = addresses
         self._found = found
         self._read_interfaces = read_interfaces
+        self._trace = trace
         self._sockets: dict[tuple[int, int], socket.socket] = {}
         self._links: dict[tuple[int, int], Link] = {}
         self._errors: dict[tuple[int, int], str] = {}
@@ -85,7 +88,8 @@ class MdnsService:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with anyio.create_task_group() as tasks:
+        self.look_again()
+        async with supervised(self._trace) as tasks:
             try:
                 while True:
                     self._wake = anyio.Event()
@@ -104,7 +108,7 @@ class MdnsService:
                 for place in list(self._sockets):
                     self._close(place)
 
-    def _look(self, tasks: anyio.abc.TaskGroup) -> None:
+    def _look(self, tasks: Supervisor) -> None:
         """Speak on the interfaces that are there now, and tell the addresses that we have now."""
         links = {(link.index, link.family): link for link in links_of(self._read_interfaces())}
         for place in self._sockets.keys() - links.keys():
@@ -119,7 +123,7 @@ class MdnsService:
                     self._errors[place] = error.strerror or str(error)
                     continue
                 self._errors.pop(place, None)
-                tasks.start_soon(self._receive, place, self._sockets[place])
+                tasks.keep(self._receive, place, self._sockets[place], owner="a link of mDNS")
         now = anyio.current_time()
         self._machine.links_changed([links[place] for place in self._sockets], now)
         self._machine.addresses_changed(self._addresses(), now)

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from stack.gossipsub.events import Validate, Verdict
 from stack.gossipsub.messages import Message
 from stack.gossipsub.signing import is_authentic
 from stack.identity.peer_id import PeerId
+from stack.streams.supervision import Supervisor
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class _Batch:
 class Judge:
     """Commands: `submit`, `set_validator`, `set_async_validator`, `wait_for_room`, `close`. Its tasks are the owner's."""
 
-    def __init__(self, tasks: TaskGroup, result: Result) -> None:
+    def __init__(self, tasks: Supervisor, result: Result) -> None:
         self._tasks = tasks
         self._result = result
         self._validators: dict[str, Validator] = {}
@@ -81,7 +81,7 @@ class Judge:
         self._closed = False
         self._limiter = anyio.CapacityLimiter(VERIFIERS)
         for _ in range(VERIFIERS):
-            tasks.start_soon(self._verify)
+            tasks.keep(self._verify, owner="verifying messages")
 
     def set_validator(self, topic: str, validator: Validator | None) -> None:
         """Judge messages of a topic on the event loop; None: no more."""
@@ -172,7 +172,7 @@ class Judge:
             return Verdict.ACCEPT
         if queue.running < CALLS:
             queue.running += 1
-            self._tasks.start_soon(self._call, queue, validate)
+            self._tasks.start(self._call, queue, validate, owner="a validator of messages")
         elif len(queue.waiting) < CALLS_WAITING_MAX:
             queue.waiting.append(validate)
         else:
@@ -182,16 +182,18 @@ class Judge:
     async def _call(self, queue: _Queue, validate: Validate) -> None:
         """Judge one message after the other while any wait."""
         next_one: Validate | None = validate
-        while next_one is not None:
-            verdict = Verdict.IGNORE
-            try:
-                with anyio.move_on_after(CALL_SECONDS):
-                    verdict = await queue.validator(next_one.peer, next_one.message)
-            except Exception:  # noqa: BLE001 - as above
-                _log.exception("fault in the validator of %r", next_one.message.topic)
-            self._result([(next_one.token, verdict)])
-            next_one = queue.waiting.popleft() if queue.waiting else None
-        queue.running -= 1
+        try:
+            while next_one is not None:
+                verdict = Verdict.IGNORE
+                try:
+                    with anyio.move_on_after(CALL_SECONDS):
+                        verdict = await queue.validator(next_one.peer, next_one.message)
+                except Exception:  # noqa: BLE001 - as above
+                    _log.exception("fault in the validator of %r", next_one.message.topic)
+                self._result([(next_one.token, verdict)])
+                next_one = queue.waiting.popleft() if queue.waiting else None
+        finally:
+            queue.running -= 1
 
 
 def _check(batch: Sequence[Validate]) -> list[bool]:

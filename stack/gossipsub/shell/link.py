@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import anyio
-from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, StackError, TransportError
 from stack.gossipsub.decoding import decode_rpc
@@ -21,6 +19,7 @@ from stack.net.interfaces import Host
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.buffer import ReceiveBuffer
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import Supervisor
 
 KIB = 1024
 
@@ -191,13 +190,12 @@ class Link:
 class Dials:
     """Dials peers, a few at a time; what is too many is forgotten, since more will be named."""
 
-    def __init__(self, host: Host, params: GossipsubParams, tasks: TaskGroup) -> None:
+    def __init__(self, host: Host, params: GossipsubParams, tasks: Supervisor) -> None:
         self._host = host
         self._timeout = params.connection_timeout
-        self._send, receive = anyio.create_memory_object_stream[Connect](params.max_pending_connections)
+        self._send, self._connects = anyio.create_memory_object_stream[Connect](params.max_pending_connections)
         for _ in range(params.connectors):
-            tasks.start_soon(self._run, receive.clone())
-        receive.close()
+            tasks.keep(self._run, owner="dials of gossipsub")
 
     def push(self, connect: Connect) -> None:
         """A peer to dial, unless too many wait."""
@@ -209,15 +207,19 @@ class Dials:
     def close(self) -> None:
         """Nobody is dialled any more."""
         self._send.close()
+        self._connects.close()
 
-    async def _run(self, connects: MemoryObjectReceiveStream[Connect]) -> None:
-        with connects:
-            async for connect in connects:
-                try:
-                    with anyio.fail_after(self._timeout):
-                        await self._host.connect(connect.peer, connect.addresses)
-                except (StackError, TimeoutError):
-                    pass  # the host has told its trace
+    async def _run(self) -> None:
+        while True:
+            try:
+                connect = await self._connects.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                return
+            try:
+                with anyio.fail_after(self._timeout):
+                    await self._host.connect(connect.peer, connect.addresses)
+            except (StackError, TimeoutError):
+                pass  # the host has told its trace
 
 
 async def receive_rpcs(

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.gossipsub.events import (
@@ -39,6 +38,7 @@ from stack.net.interfaces import Host
 from stack.sansio.delimited import encode_delimited
 from stack.sansio.interfaces import Randomness
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import Supervisor, supervised
 
 WRITABLE_SECONDS = 30.0
 """How long an inbound stream waits, unread, until we can write to its peer."""
@@ -54,7 +54,7 @@ PATIENCE_SECONDS = 1.0
 class PubSub:
     """Made by `PubSub.open`, a context that owns all its tasks. All calls are of the event loop's thread."""
 
-    def __init__(self, host: Host, machine: Gossipsub, params: GossipsubParams, tasks: TaskGroup) -> None:
+    def __init__(self, host: Host, machine: Gossipsub, params: GossipsubParams, tasks: Supervisor) -> None:
         self._host = host
         self._machine = machine
         self._tasks = tasks
@@ -71,7 +71,7 @@ class PubSub:
         self._burst = 0
         self._drained = anyio.Event()
         self._dials = Dials(host, params, tasks)
-        tasks.start_soon(self._run_timer)
+        tasks.keep(self._run_timer, owner="the clock of gossipsub")
 
     def __repr__(self) -> str:
         return f"<PubSub {self._host.peer_id}: {len(self._subscriptions)} topics, {len(self._links)} links>"
@@ -107,8 +107,7 @@ class PubSub:
             application_score=application_score,
             trace=host.trace,
         )
-        error: BaseException | None = None
-        async with anyio.create_task_group() as tasks:
+        async with supervised(host.trace) as tasks:
             pubsub = cls(host, machine, params, tasks)
             pubsub._record_of = record_of
             for protocol in PROTOCOLS:
@@ -116,8 +115,6 @@ class PubSub:
             stop_listening = host.listen_to_peers(pubsub)
             try:
                 yield pubsub
-            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
-                error = raised
             finally:
                 with anyio.move_on_after(FLUSH_SECONDS, shield=True):
                     await pubsub._flush()
@@ -125,9 +122,6 @@ class PubSub:
                 for protocol in PROTOCOLS:
                     host.unhandle(protocol)
                 pubsub._close()
-                tasks.cancel_scope.cancel()
-        if error is not None:
-            raise error
 
     # Getters
 
@@ -248,7 +242,7 @@ class PubSub:
         link = self._links.get(peer)
         if link is None:
             link = self._links[peer] = Link(peer, self._host, self)
-            self._tasks.start_soon(self._run_link, link)
+            self._tasks.start(self._run_link, link, owner="a link of gossipsub")
         return link
 
     async def _run_link(self, link: Link) -> None:

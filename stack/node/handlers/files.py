@@ -324,7 +324,7 @@ async def _detached(node: "Node", wanted: FetchRequest) -> AsyncGenerator[FetchE
             except Exception as error:  # noqa: BLE001 - the job's row keeps it; whoever still listens hears it
                 offer(error)
 
-    node.tasks.start_soon(work)
+    node.tasks.start(work, owner="a fetch of its own")
     async with receive:
         async for event in receive:
             if isinstance(event, Exception):

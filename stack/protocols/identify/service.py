@@ -15,6 +15,7 @@ from stack.net.host import Host
 from stack.net.limits import TokenBucket
 from stack.protocols.identify.messages import AGENT_VERSION, Identify, IdentifyReader
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import Supervisor
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class IdentifyService:
         host.handle(PUSH, self._receive_push)
         host.on_connection(self._ask)
         host.on_change(lambda: self._changed.set())
-        host.start(self._keep_pushing)
+        host.start(self._keep_pushing, "identify")
 
     def message(self, observed: Multiaddr | None) -> Identify:
         """What we say of ourselves to a peer whom we see at `observed`."""
@@ -141,9 +142,10 @@ class IdentifyService:
 
         connected = dict.fromkeys(info.peer for info in self._host.connections())
         listening = [peer for peer in connected if PUSH in (self._host.protocols(peer) or ())]
-        async with anyio.create_task_group() as pushes:
+        async with anyio.create_task_group() as group:
+            pushes = Supervisor(group, self._host.trace)
             for peer in listening:
-                pushes.start_soon(tell, peer)
+                pushes.start(tell, peer, owner="an identify push")
         return len(listening)
 
 

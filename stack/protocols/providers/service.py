@@ -18,6 +18,7 @@ from stack.protocols.providers.swarm import MEMBERS_MAX, SwarmMachine
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
+from stack.streams.supervision import Supervisor, supervised
 
 OPEN_SECONDS = 30.0
 """For a stream and the first word on it."""
@@ -26,6 +27,7 @@ SEND_SECONDS = 30.0
 """For one batch of updates. Who does not read for so long is not followed any more."""
 
 READ_BYTES = 64 * 1024
+LISTENER = "a listener for providers"
 
 ERRORS = (
     anyio.BrokenResourceError,
@@ -62,7 +64,7 @@ class _Outbox:
 class ProvidersService:
     """Row "providers" of `SERVICES`. Implements `Swarm` of bitswap. Made by `open`, a context that owns its tasks."""
 
-    def __init__(self, host: RecordHost, tasks: TaskGroup, source: RangeSource) -> None:
+    def __init__(self, host: RecordHost, tasks: Supervisor, source: RangeSource) -> None:
         self._host = host
         self._tasks = tasks
         self._machine = SwarmMachine(source)
@@ -79,20 +81,14 @@ class ProvidersService:
     @asynccontextmanager
     async def open(cls, host: RecordHost, source: RangeSource | None = None) -> AsyncIterator["ProvidersService"]:
         """Answer for what `source` knows, and ask others for what is joined, until the context is left."""
-        error: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        async with supervised(host.trace) as tasks:
             service = cls(host, tasks, source if source is not None else RangeBook())
             host.handle(PROTOCOL, service._serve)
-            tasks.start_soon(service._run_ticker)
+            tasks.keep(service._run_ticker, owner="the clock of providers")
             try:
                 yield service
-            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
-                error = raised
             finally:
                 host.unhandle(PROTOCOL)
-                tasks.cancel_scope.cancel()
-        if error is not None:
-            raise error
 
     def join(self, root: Cid, listener: SwarmListener) -> Callable[[], None]:
         """Tell `listener` of the other peers of `root`, first of those known, until the returned function is called."""
@@ -113,7 +109,7 @@ class ProvidersService:
         """Ask this peer, once, as long as `root` is joined."""
         if (root, peer) not in self._asking and not self._machine.knows(root, peer):
             self._asking.add((root, peer))
-            self._tasks.start_soon(self._subscribe, root, peer)
+            self._tasks.start(self._subscribe, root, peer, owner="asking for providers")
 
     async def _subscribe(self, root: Cid, peer: PeerId) -> None:
         try:
@@ -220,10 +216,10 @@ class ProvidersService:
                 case PeerFound(root=root, peer=peer, addresses=addresses):
                     if peer != self._host.peer_id:
                         for listener in tuple(self._listeners.get(root, ())):
-                            listener.peer_found(peer, addresses)
+                            self._tasks.call(listener.peer_found, peer, addresses, owner=LISTENER)
                 case RangesChanged(root=root, peer=peer, ranges=ranges):
                     for listener in tuple(self._listeners.get(root, ())):
-                        listener.peer_ranges(peer, ranges)
+                        self._tasks.call(listener.peer_ranges, peer, ranges, owner=LISTENER)
         self._wake.set()
 
     async def _run_ticker(self) -> None:

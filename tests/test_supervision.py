@@ -1,0 +1,106 @@
+"""No task of one peer, link, stream or duty ends more than that: how tasks are started, and what happens when they raise.
+
+Named after the fault that showed it (finding 1): one `BusyResourceError` of one stream took whole nodes down.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from tests.test_layers import sources
+
+STARTERS = frozenset({"create_task", "ensure_future", "run_coroutine_threadsafe", "spawn_system_task", "Thread"})
+"""What starts a task or a thread without an owner."""
+GROUPS = frozenset({"create_task_group", "task_group"})
+
+ALLOWED = {
+    "streams/supervision.py:": "this is the one way",
+    "net/dialer.py:_work": "attempts of one dial",
+    "files/fetch.py:open": "one fetch, for as long as somebody reads of it",
+    "files/fetch_file.py:_writer": "parts of one fetch",
+    "files/fetch_tree.py:_start": "parts of one fetch",
+    "files/leaves.py:_start": "parts of one fetch",
+    "files/read.py:": "parts of one read, for as long as somebody reads",
+    "node/handlers/files.py:run_import": "one import, for as long as somebody reads of it",
+    "node/patience.py:_patience": "one call of a session, and who watches over it",
+}
+"""`file:function`, or what that begins with: why its tasks may be started in a group of their own."""
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """What stands in a function, but not in functions within it."""
+    for child in ast.iter_child_nodes(function):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from own_nodes(child)
+
+
+def named(call: ast.AST) -> str:
+    return ast.unparse(call).split(".")[-1]
+
+
+def groups_of_a_call(function: ast.AST) -> set[str]:
+    """Groups that are opened in a function which returns: not in a context, whose group lives as long as that."""
+    nodes = list(own_nodes(function))
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in nodes):
+        return set()
+    return {
+        item.optional_vars.id
+        for node in nodes
+        if isinstance(node, ast.AsyncWith)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Call) and named(item.context_expr.func) in GROUPS
+        if isinstance(item.optional_vars, ast.Name)
+    }
+
+
+def starts(function: ast.AST) -> Iterator[str]:
+    """Ways in which a function starts tasks that are neither supervised nor of one call."""
+    groups = groups_of_a_call(function)
+    for node in own_nodes(function):
+        if isinstance(node, ast.Await) and isinstance(node.value, ast.Call) and named(node.value.func) == "start":
+            yield ast.unparse(node)  # of a task group; a Supervisor's is not awaited
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "start_soon":
+            if ast.unparse(node.func.value) not in groups:
+                yield ast.unparse(node)
+        elif named(node.func) in STARTERS:
+            yield ast.unparse(node)
+
+
+def test_every_long_lived_task_has_a_supervisor() -> None:
+    found = [
+        (f"{relative}:{function.name}", way)
+        for relative, tree in sources()
+        for function in functions(tree)
+        for way in starts(function)
+    ]
+    wrong = [(place, way) for place, way in found if not any(place.startswith(allowed) for allowed in ALLOWED)]
+    assert not wrong, f"start these with a Supervisor, or say in ALLOWED why not: {wrong}"
+    unused = [allowed for allowed in ALLOWED if not any(place.startswith(allowed) for place, _ in found)]
+    assert not unused
+
+
+def test_the_test_sees_what_it_looks_for() -> None:
+    source = """
+class Service:
+    async def run(self):
+        async with anyio.create_task_group() as parts:
+            parts.start_soon(self.part)
+    async def open(self):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.duty)
+            yield self
+    def connected(self, peer):
+        self._tasks.start_soon(self.link, peer)
+        asyncio.create_task(self.link(peer))
+"""
+    found = {function.name: list(starts(function)) for function in functions(ast.parse(source))}
+    assert [name for name, ways in found.items() if ways] == ["open", "connected"]
+    assert len(found["connected"]) == 2
