@@ -52,8 +52,9 @@ class ByteMachine(Protocol[E_co]):
 class DataMachine(Protocol[E_co]):
     """The data path: payload never travels in an event, and is copied once on its way out."""
 
-    def receive_data(self, data: memoryview, now: float) -> None:
-        """Take bytes from the peer; `data` is borrowed and valid until this call returns."""
+    def receive_data(self, data: memoryview, now: float) -> int:
+        """Take bytes from the peer, at least one, and say how many: no more than a fraction of a turn's work. The rest is
+        offered again. `data` is borrowed and valid until this call returns."""
         ...
 
     def write_to(self, out: memoryview) -> int:

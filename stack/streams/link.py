@@ -10,13 +10,14 @@ from typing import Generic, TypeVar
 import anyio
 
 from stack.sansio.interfaces import DataMachine
-from stack.streams.buffers import POOL, BufferPool
+from stack.streams.buffers import FRAME_BYTES, POOL, BufferPool
 from stack.streams.interfaces import DirectStream, RawStream, SecureChannel
+from stack.streams.turns import Turn
 
 E = TypeVar("E")
 
-BURST_BUFFERS = 4
-"""Buffers (of 320 KiB) one `flush` may write before other tasks have their turn: about a millisecond."""
+PIECE_BYTES = FRAME_BYTES
+"""One `drain` of a stream that can only be waited for: the deadline around it is for so many bytes, not for all there are."""
 
 LAST_FRAME_BYTES = 16 * 1024
 """Less room than this at the end of a buffer is left empty: small frames cost five times as much a byte as full ones."""
@@ -38,7 +39,11 @@ class SecureLink(Generic[E]):
         self._out: memoryview | None = None
         self._unsent: memoryview | None = None
         self._in: memoryview | None = None
-        self._end = 0
+        self._start = self._end = 0
+        self._opened: memoryview | None = None
+        """Plaintext in the buffer, in front of `_start`, that the machine has still to take."""
+        self.behind = False
+        """Not all that was read has been looked at: `receive` goes on with it, and does not wait."""
         self._parked = channel.leftover
         self._plaintext = channel.plaintext
 
@@ -51,41 +56,52 @@ class SecureLink(Generic[E]):
         return self._unsent is not None
 
     def begin(self) -> None:
-        """Give the machine what was read before the link existed."""
+        """Give the machine what was read before the link existed, or the first of it."""
         if self._plaintext:
-            self._machine.receive_data(memoryview(self._plaintext), anyio.current_time())
-            self._plaintext = b""
-        if self._parked:
+            self._opened = memoryview(self._plaintext)
+        if self._parked or self._opened:
             self._open_all(self._borrow())
 
     def flush(self) -> bool:
         """Write as much as goes without waiting; False when `drain` has to go on."""
         if self._direct is None:
             return False
-        for _ in range(BURST_BUFFERS):
-            if self._unsent is None and not self._fill():
-                return True
+        turn = Turn()
+        written = False
+        while self._unsent is not None or self._fill():
+            if written and turn.over:
+                return False
             assert self._unsent is not None  # `_fill` has set it
             sent = self._direct.send_now(self._unsent)
             if sent < len(self._unsent):
                 self._unsent = self._unsent[sent:]
                 return False
             self._release_out()
-        return False
+            written = True
+        return True
 
     async def drain(self) -> None:
-        """Wait until the peer takes something, and write on. When cancelled, the connection is of no use any more."""
+        """Wait until the peer takes something, and write on. When cancelled, the connection is of no use any more.
+
+        It returns after a piece, however much there is to write: who sets a deadline around it means a peer that reads nothing.
+        """
         if self._direct is not None:
             await self._direct.wait_writable()
             self.flush()
             return
-        while self._unsent is not None or self._fill():
+        if self._unsent is not None or self._fill():
             assert self._unsent is not None  # `_fill` has set it
-            await self._stream.send_all(self._unsent)
-            self._release_out()
+            await self._stream.send_all(self._unsent[:PIECE_BYTES])
+            self._unsent = self._unsent[PIECE_BYTES:]
+            if not self._unsent:
+                self._release_out()
 
     async def receive(self) -> None:
-        """Wait for bytes; give the machine what is in the whole frames among them. May be cancelled without loss."""
+        """Wait for bytes; give the machine what is in the whole frames among them, as much as a turn of the event loop
+        allows. May be cancelled without loss."""
+        if self.behind:
+            self._open_all(self._borrow())
+            return
         if self._direct is None:
             self._park()
             await self._stream.wait_readable()
@@ -100,7 +116,9 @@ class SecureLink(Generic[E]):
     def close(self) -> None:
         """Give all buffers back; what was not sent is lost."""
         self._release_out()
-        self._end = 0
+        self._opened = None
+        self.behind = False
+        self._start = self._end = 0
         self._park()
 
     def _fill(self) -> bool:
@@ -131,17 +149,26 @@ class SecureLink(Generic[E]):
 
     def _open_all(self, buffer: memoryview) -> None:
         now = anyio.current_time()
-        end = self._end
-        data = buffer[:end]
-        start = 0
-        while (opened := self._session.open(data[start:])) is not None:
-            size, plaintext = opened
-            start += size
-            if plaintext:
-                self._machine.receive_data(plaintext, now)
-        if start:
-            buffer[: end - start] = data[start:]
-            self._end = end - start
+        turn = Turn()
+        data = buffer[: self._end]
+        self.behind = False
+        while True:
+            if self._opened is None:
+                opened = self._session.open(data[self._start :])
+                if opened is None:
+                    break
+                self._start += opened[0]
+                self._opened = opened[1]
+            if self._opened:
+                self._opened = self._opened[self._machine.receive_data(self._opened, now) :]
+            self._opened = self._opened or None
+            if turn.over:
+                self.behind = True
+                return
+        if self._start:
+            self._end -= self._start
+            buffer[: self._end] = data[self._start :]
+            self._start = 0
 
     def _borrow(self) -> memoryview:
         if self._in is None:

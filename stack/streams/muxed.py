@@ -8,9 +8,7 @@ import anyio.lowlevel
 
 from stack.identity.peer_id import PeerId
 from stack.sansio.interfaces import Buffer, StreamId
-
-TURNS = 16
-"""Calls that found everything ready, after which a task lets the others run: a few milliseconds at most."""
+from stack.streams.turns import Turn
 
 
 class MuxerMachine(Protocol):
@@ -63,7 +61,7 @@ class MachineStream:
         "_machine",
         "_readable",
         "_sending",
-        "_turns",
+        "_turn",
         "_writable",
         "id",
     )
@@ -75,7 +73,7 @@ class MachineStream:
         """Its number in the connection."""
         self._readable: anyio.Event | None = None
         self._writable: anyio.Event | None = None
-        self._turns = 0
+        self._turn = Turn()
         self._sending = False
         self._closed = False
         self._finished = False
@@ -101,7 +99,7 @@ class MachineStream:
         machine = self._machine
         while not (waiting := machine.waiting(self.id)):
             await self._wait_readable()
-        await self._take_turns()
+        await self._turn.give_way()
         out = bytearray(min(max_bytes, waiting))
         return bytes(out[: await self.receive_into(memoryview(out))])
 
@@ -110,7 +108,7 @@ class MachineStream:
         machine = self._machine
         while len(buffer):
             if machine.waiting(self.id):
-                await self._take_turns()
+                await self._turn.give_way()
                 received = machine.read_into(self.id, buffer)
             else:
                 received = await self._receive_posted(buffer)
@@ -133,7 +131,7 @@ class MachineStream:
         offered = 0
         self._sending = True
         try:
-            await self._take_turns()
+            await self._turn.give_way()
             for item in items:
                 rest = memoryview(item).cast("B")
                 while rest:
@@ -217,6 +215,7 @@ class MachineStream:
         self._readable = anyio.Event()
         try:
             await self._readable.wait()
+            self._turn.begin()
         finally:
             self._readable = None
 
@@ -227,15 +226,9 @@ class MachineStream:
         try:
             self._connection.flush()
             await self._writable.wait()
+            self._turn.begin()
         finally:
             self._writable = None
-
-    async def _take_turns(self) -> None:
-        """Now and then, let other tasks run although nothing has to be waited for."""
-        self._turns += 1
-        if self._turns >= TURNS:
-            self._turns = 0
-            await anyio.lowlevel.checkpoint()
 
     def _check_receiving(self) -> None:
         if self._readable is not None:

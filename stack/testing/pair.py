@@ -35,7 +35,9 @@ def feed(machine: DataMachine[E], data: bytes, now: float = 0.0, *, step: int | 
     size = step or max(len(data), 1)
     for start in range(0, len(data), size):
         piece = bytearray(data[start : start + size])
-        machine.receive_data(memoryview(piece), now)
+        taken = 0
+        while taken < len(piece):
+            taken += machine.receive_data(memoryview(piece)[taken:], now)
         piece[:] = b"\xaa" * len(piece)
 
 

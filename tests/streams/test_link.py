@@ -9,6 +9,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.interfaces import Buffer, StreamId
 from stack.security.noise.frames import NoiseSession
+from stack.streams import turns
 from stack.streams.buffers import BUFFER_BYTES, BufferPool
 from stack.streams.interfaces import CipherSession, RawStream, SecureChannel
 from stack.streams.link import SecureLink
@@ -29,8 +30,9 @@ class Bytes:
         self.outgoing = b""
         self.received = b""
 
-    def receive_data(self, data: memoryview, now: float) -> None:
+    def receive_data(self, data: memoryview, now: float) -> int:
         self.received += data
+        return len(data)
 
     def write_to(self, out: memoryview) -> int:
         size = min(len(out), len(self.outgoing))
@@ -94,12 +96,40 @@ async def test_a_flush_writes_everything_that_fits_and_gives_its_buffer_back() -
     assert repr(both.links[0]) == f"<SecureLink {both.streams[0]!r}>"
 
 
-async def test_one_flush_writes_four_buffers_at_most() -> None:
+async def test_one_flush_writes_for_one_turn_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
     both = Linked()
-    both.machines[0].outgoing = bytes(5 * BUFFER_BYTES)
+    both.machines[0].outgoing = bytes(2 * BUFFER_BYTES)
     assert both.links[0].flush() is False
-    assert len(both.streams[1]._in.data) == 4 * BUFFER_BYTES
-    assert both.links[0].flush() is True
+    assert len(both.streams[1]._in.data) == BUFFER_BYTES
+    while not both.links[0].flush():
+        pass
+    assert not both.machines[0].outgoing
+
+
+class Slow(Bytes):
+    """A machine that takes a byte a call."""
+
+    def receive_data(self, data: memoryview, now: float) -> int:
+        self.received += data[:1]
+        return 1
+
+
+async def test_attack_5_what_was_read_is_given_to_the_machine_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    both = Linked()
+    slow = both.links[1]._machine = Slow()
+    for word in (b"hello", b"world"):
+        both.machines[0].outgoing = word
+        both.links[0].flush()
+    for count in range(1, 11):
+        await both.links[1].receive()
+        assert slow.received == b"helloworld"[:count]
+        assert both.links[1].behind
+    await both.links[1].receive()
+    assert not both.links[1].behind
+    both.links[1].close()
+    assert both.pool.lent == 0
 
 
 async def test_a_blocked_flush_keeps_its_buffer_and_drain_goes_on() -> None:
@@ -164,7 +194,8 @@ async def test_a_stream_that_can_only_wait_is_written_by_drain() -> None:
     both = Linked(narrow=True)
     both.machines[0].outgoing = bytes(range(250)) * 4000
     assert both.links[0].flush() is False
-    await both.links[0].drain()
+    while both.links[0].unsent or both.machines[0].outgoing:
+        await both.links[0].drain()
     while len(both.machines[1].received) < 1_000_000:
         await both.links[1].receive()
     assert both.machines[1].received == bytes(range(250)) * 4000

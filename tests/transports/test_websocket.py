@@ -46,15 +46,15 @@ def read(frames: Frames) -> bytes:
 
 def test_both_ends_upgrade_and_exchange_frames() -> None:
     client, server = upgraded()
-    server.receive_data(client.frame(memoryview(b"to the server")))
-    client.receive_data(server.frame(memoryview(b"to the client")))
+    server.receive_data(client.frame(memoryview(b"to the server")), 0.0)
+    client.receive_data(server.frame(memoryview(b"to the client")), 0.0)
     assert (read(server), read(client)) == (b"to the server", b"to the client")
 
 
 def test_frames_that_come_one_byte_at_a_time_are_read() -> None:
     client, server = upgraded()
     for byte in client.frame(memoryview(b"abcdef")):
-        server.receive_data(bytes([byte]))
+        server.receive_data(bytes([byte]), 0.0)
     assert server.readable
     assert read(server) == b"abcdef"
 
@@ -68,18 +68,62 @@ def test_frames_that_come_with_the_answer_to_the_upgrade_are_kept() -> None:
     assert read(client.frames) == b"early"
 
 
-def test_a_ping_is_answered_and_many_at_once_are_answered_once() -> None:
+def test_a_ping_is_answered_and_many_at_once_are_answered_once_a_look() -> None:
     client, server = upgraded()
     pings = Connection(CLIENT)
-    server.receive_data(b"".join(pings.send(Ping(payload=b"%d" % number)) for number in range(1000)))
+    server.receive_data(b"".join(pings.send(Ping(payload=b"%d" % number)) for number in range(100)), 0.0)
+    while server.behind:
+        server.go_on(0.0)
     pings.receive_data(server.data_to_send())
-    assert [bytes(e.payload) for e in pings.events() if isinstance(e, Pong)] == [b"999"]
+    assert [bytes(e.payload) for e in pings.events() if isinstance(e, Pong)] == [b"99", b"63"]
     assert not client.readable
+
+
+EMPTY = {
+    "pings": Ping(payload=b"x"),
+    "pongs": Pong(payload=b"x"),
+    "empty messages": BytesMessage(data=b""),
+    "empty fragments": BytesMessage(data=b"", message_finished=False),
+    "tiny fragments": BytesMessage(data=b"x" * 63, message_finished=False),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_attack_5_more_than_a_hundred_frames_in_a_row_that_bring_nothing_end_the_websocket(kind: str) -> None:
+    _, server = upgraded()
+    peer = Connection(CLIENT)
+
+    def come(count: int, now: float, event: Ping | Pong | BytesMessage = EMPTY[kind]) -> None:
+        server.receive_data(b"".join(peer.send(event) for _ in range(count)), now)
+        while server.behind:
+            server.go_on(now)
+
+    come(100, 0.0)
+    come(1, 0.0, BytesMessage(data=b"something" * 8, message_finished="fragments" not in kind))
+    come(100, 0.0)
+    come(100, 11.0)
+    assert not server.ended
+    come(1, 11.0)
+    assert server.error == "too many frames that bring nothing"
+    assert server.data_to_send().endswith(b"\x88\x02\x03\xf0")  # a close frame with code 1008
+
+
+def test_attack_5_one_look_is_at_64_frames() -> None:
+    _, server = upgraded()
+    peer = Connection(CLIENT)
+    server.receive_data(b"".join(peer.send(BytesMessage(data=b"x")) for _ in range(130)), 0.0)
+    sizes = [len(read(server))]
+    while server.behind:
+        server.go_on(0.0)
+        sizes.append(len(read(server)))
+    assert sizes == [64, 64, 2]
 
 
 def test_an_answer_to_a_ping_of_nobody_changes_nothing() -> None:
     _, server = upgraded()
-    server.receive_data(Connection(CLIENT).send(Pong(payload=b"x")) + Connection(CLIENT).send(BytesMessage(data=b"")))
+    server.receive_data(
+        Connection(CLIENT).send(Pong(payload=b"x")) + Connection(CLIENT).send(BytesMessage(data=b"")), 0.0
+    )
     assert (server.ended, server.readable, server.data_to_send()) == (False, False, b"")
 
 
@@ -87,31 +131,31 @@ def test_a_polite_close_is_answered_and_ends_without_an_error() -> None:
     client, server = upgraded()
     client.close()
     client.close()
-    server.receive_data(client.data_to_send())
+    server.receive_data(client.data_to_send(), 0.0)
     assert (server.ended, server.error, server.open) == (True, None, False)
-    client.receive_data(server.data_to_send())
+    client.receive_data(server.data_to_send(), 0.0)
     assert (client.ended, client.error) == (True, None)
-    client.receive_data(b"after the end")
+    client.receive_data(b"after the end", 0.0)
     assert not client.readable
 
 
 def test_a_close_with_a_code_is_an_error() -> None:
     _, server = upgraded()
-    server.receive_data(Connection(CLIENT).send(CloseConnection(code=CloseReason.INTERNAL_ERROR, reason="oops")))
+    server.receive_data(Connection(CLIENT).send(CloseConnection(code=CloseReason.INTERNAL_ERROR, reason="oops")), 0.0)
     assert server.ended
     assert server.error == "closed with code 1011: oops"
 
 
 def test_an_end_without_a_close_frame_is_an_error() -> None:
     _, server = upgraded()
-    server.receive_data(b"")
+    server.receive_data(b"", 0.0)
     assert server.ended
     assert server.error == "the connection ended without a close frame"
 
 
 def test_a_text_frame_is_refused() -> None:
     _, server = upgraded()
-    server.receive_data(Connection(CLIENT).send(TextMessage(data="hello")))
+    server.receive_data(Connection(CLIENT).send(TextMessage(data="hello")), 0.0)
     assert server.error == "text frame"
     assert server.data_to_send()[:2] == b"\x88\x02"
 
@@ -139,7 +183,7 @@ def test_a_text_frame_is_refused() -> None:
 )
 def test_A75_malformed_frames_end_the_websocket(head: bytes, error: str) -> None:
     _, server = upgraded()
-    server.receive_data(head)
+    server.receive_data(head, 0.0)
     assert server.ended
     assert error in str(server.error)
     assert server.data_to_send()[:1] == b"\x88"
@@ -147,13 +191,13 @@ def test_A75_malformed_frames_end_the_websocket(head: bytes, error: str) -> None
 
 def test_A75_a_huge_declared_length_allocates_nothing_and_the_frame_is_cut_off() -> None:
     _, server = upgraded()
-    server.receive_data(b"\x82\xff" + (2**62).to_bytes(8, "big") + bytes(4))
+    server.receive_data(b"\x82\xff" + (2**62).to_bytes(8, "big") + bytes(4), 0.0)
     assert not server.ended
     chunk = bytes(64 * 1024)
     for _ in range(FRAME_BYTES_MAX // len(chunk)):
-        server.receive_data(chunk)
+        server.receive_data(chunk, 0.0)
         assert len(read(server)) == len(chunk)
-    server.receive_data(b"x")
+    server.receive_data(b"x", 0.0)
     assert server.error == "frame too large"
     assert not server.readable
 
@@ -162,7 +206,7 @@ def test_the_largest_frame_passes_in_pieces_of_a_message_without_end() -> None:
     machine = Connection(CLIENT)
     _, server = upgraded()
     for _ in range(3):
-        server.receive_data(machine.send(BytesMessage(data=bytes(FRAME_BYTES_MAX), message_finished=False)))
+        server.receive_data(machine.send(BytesMessage(data=bytes(FRAME_BYTES_MAX), message_finished=False)), 0.0)
         assert len(read(server)) == FRAME_BYTES_MAX
     assert not server.ended
 

@@ -10,27 +10,13 @@ from collections import deque
 from stack.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from stack.muxers.yamux import events
 from stack.muxers.yamux.counters import Counters
-from stack.muxers.yamux.frames import (
-    ACK,
-    DATA,
-    FIN,
-    GO_AWAY,
-    HEADER_BYTES,
-    PING,
-    RST,
-    SYN,
-    UINT32_MAX,
-    WINDOW_UPDATE,
-    GoAwayCode,
-    decode_header,
-    encode_header,
-)
+from stack.muxers.yamux.frames import ACK, GO_AWAY, PING, RST, SYN, UINT32_MAX, WINDOW_UPDATE, GoAwayCode, encode_header
 from stack.muxers.yamux.liveness import Liveness
 from stack.muxers.yamux.outbox import Outbox
 from stack.muxers.yamux.parameters import YamuxParameters
+from stack.muxers.yamux.receiver import Receiver
 from stack.muxers.yamux.stream import Input, State, Stream
 from stack.muxers.yamux.table import StreamTable
-from stack.muxers.yamux.windows import WINDOW_INITIAL
 from stack.sansio.budget import Scope
 from stack.sansio.interfaces import Buffer, StreamId
 
@@ -55,15 +41,19 @@ class YamuxMachine:
         self.counters = Counters()
         self._outbox = Outbox(self.counters, written=self._after_writing, settled=self._table.settle)
         self._liveness = Liveness(parameters, now)
-        self._header = bytearray()
-        self._payload_of: Stream | None = None
-        self._payload_left = 0
-        self._payload_finishes = False
+        self._receiver = Receiver(
+            self._table,
+            self._outbox,
+            self._liveness,
+            self._events,
+            self.counters,
+            parity=self._next_id % 2,
+            reset=lambda stream: self.reset(StreamId(stream.id)),
+        )
         self._now = now
-        self._gone = self._peer_gone = False
 
     def __repr__(self) -> str:
-        return f"<YamuxMachine {len(self._table)} streams{', going away' if self._gone or self._peer_gone else ''}>"
+        return f"<YamuxMachine {len(self._table)} streams{', going away' if self._receiver.going_away else ''}>"
 
     # Getters.
 
@@ -99,14 +89,15 @@ class YamuxMachine:
 
     # Facts.
 
-    def receive_data(self, data: memoryview, now: float) -> None:
-        """Take bytes; `data` is borrowed. Raises RemoteProtocolError: write what is left, then hang up."""
+    def receive_data(self, data: memoryview, now: float) -> int:
+        """Take some of these bytes, and say how many; `data` is borrowed. Raises RemoteProtocolError: write what is left,
+        then hang up."""
         self._now = now
         self._liveness.heard(now)
         try:
-            self._receive(data)
+            return self._receiver.receive(data, now)
         except RemoteProtocolError:
-            if not self._gone:
+            if not self._receiver.refusing:
                 self.go_away(GoAwayCode.PROTOCOL_ERROR)
             raise
 
@@ -125,7 +116,7 @@ class YamuxMachine:
 
     def open(self) -> StreamId:
         """A new stream. Raises LimitExceeded, LocalProtocolError when either end is going away."""
-        if self._gone or self._peer_gone:
+        if self._receiver.going_away:
             raise LocalProtocolError("this connection is going away")
         if self._next_id > UINT32_MAX:
             raise LimitExceeded("stream ids of a connection", UINT32_MAX)
@@ -242,13 +233,13 @@ class YamuxMachine:
 
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
         """Accept no more streams, and say so."""
-        self._gone = True
+        self._receiver.refusing = True
         self._outbox.push(encode_header(GO_AWAY, 0, 0, code))
 
     def close(self) -> None:
         """The connection is over: give everything back, but for what has come and can still be read."""
-        self._gone = True
-        self._payload_left = 0
+        self._receiver.refusing = True
+        self._receiver.stop()
         self._table.end_all()
 
     # Outputs.
@@ -261,129 +252,6 @@ class YamuxMachine:
         """Fill at most `len(out)` bytes with frames; 0 means nothing to send. One full data frame fills 65,519."""
         return self._outbox.write_to(out, self._now, self._liveness.round_trip)
 
-    # Receiving.
-
-    def _receive(self, data: memoryview) -> None:
-        position = 0
-        end = len(data)
-        while position < end:
-            if self._payload_left:
-                size = min(self._payload_left, end - position)
-                self._receive_payload(data[position : position + size])
-                position += size
-            elif self._header or end - position < HEADER_BYTES:
-                size = min(HEADER_BYTES - len(self._header), end - position)
-                self._header += data[position : position + size]
-                position += size
-                if len(self._header) == HEADER_BYTES:
-                    header, self._header = self._header, bytearray()
-                    self._receive_frame(*decode_header(header))
-            else:
-                position += HEADER_BYTES
-                self._receive_frame(*decode_header(data, position - HEADER_BYTES))
-
-    def _receive_frame(self, kind: int, flags: int, id: int, length: int) -> None:
-        if kind == PING:
-            if flags & SYN:
-                self._outbox.answer_ping(length)
-            elif (pong := self._liveness.receive_pong(length, self._now)) is not None:
-                self._events.append(pong)
-        elif kind == GO_AWAY:
-            self._peer_gone = True
-            self._events.append(events.GoAwayReceived(code=length))
-        else:
-            stream = self._receive_syn(kind, id, length) if flags & SYN else self._table.get(id)
-            if stream is not None and stream.state is not State.RESET:
-                self._receive_on(stream, kind, flags, length)
-            else:
-                self._receive_unknown(kind, flags, id, length)
-
-    def _receive_unknown(self, kind: int, flags: int, id: int, length: int) -> None:
-        """Probably in flight when we closed, reset or refused the stream: it is let pass."""
-        if kind == DATA:
-            self._payload_left = length
-        if flags & (FIN | RST):
-            self._table.take_closed(id)
-        elif kind == DATA and length and self._table.take_closed(id):
-            self._outbox.push(encode_header(WINDOW_UPDATE, RST, id, 0))
-
-    def _receive_syn(self, kind: int, id: int, length: int) -> Stream | None:
-        """The peer opens a stream: the record, or None when it is refused. Everything is checked before it exists."""
-        if id % 2 == self._next_id % 2 or self._table.get(id) is not None:
-            raise RemoteProtocolError(f"the peer cannot open stream {id}", code=GoAwayCode.PROTOCOL_ERROR)
-        if kind == DATA and length > WINDOW_INITIAL:
-            raise RemoteProtocolError(f"a first frame of {length} bytes", code=GoAwayCode.PROTOCOL_ERROR)
-        self._outbox.check()
-        if not self._gone and self._table.may_accept:
-            try:
-                stream = self._table.create(id, outbound=False, now=self._now)
-            except LimitExceeded:
-                pass  # of the budget: refused like all the others
-            else:
-                self._events.append(events.StreamOpened(stream=StreamId(id)))
-                return stream
-        self._outbox.push(encode_header(WINDOW_UPDATE, RST, id, 0))
-        return None
-
-    def _receive_on(self, stream: Stream, kind: int, flags: int, length: int) -> None:
-        if flags & ACK:
-            self._table.acknowledge(stream)
-        if flags & RST:
-            # The length of a window update is an error code here.
-            self._payload_left = length if kind == DATA else 0
-            self._receive_reset(stream)
-        elif kind == DATA and length:
-            stream.move(Input.RECEIVE_DATA)
-            stream.receive_window.receive(length)
-            self._payload_of = stream
-            self._payload_left = length
-            self._payload_finishes = bool(flags & FIN)
-        else:
-            if kind == WINDOW_UPDATE:
-                stream.move(Input.RECEIVE_WINDOW)
-                if stream.send_window.open(length):
-                    self._events.append(events.WindowOpened(stream=StreamId(stream.id)))
-            if flags & FIN:
-                self._receive_fin(stream)
-
-    def _receive_payload(self, data: memoryview) -> None:
-        self._payload_left -= len(data)
-        stream = self._payload_of
-        if stream is None:
-            return
-        if stream.reading:
-            try:
-                self.counters.copied_in += len(data)
-                stream.deliver(data)
-            except LimitExceeded:
-                self._payload_of = None
-                self.reset(StreamId(stream.id))
-                self._events.append(events.StreamReset(stream=StreamId(stream.id), remote=False))
-                return
-            self.counters.received += len(data)
-            if not stream.announced:
-                stream.announced = True
-                self._events.append(events.StreamReadable(stream=StreamId(stream.id)))
-        if not self._payload_left:
-            self._payload_of = None
-            if self._payload_finishes:
-                self._receive_fin(stream)
-
-    def _receive_fin(self, stream: Stream) -> None:
-        stream.move(Input.RECEIVE_FIN)
-        if not stream.remote_finished:
-            stream.remote_finished = True
-            self._events.append(events.StreamEnded(stream=StreamId(stream.id)))
-        self._table.settle(stream)
-
-    def _receive_reset(self, stream: Stream) -> None:
-        stream.move(Input.RECEIVE_RST)
-        self._events.append(events.StreamReset(stream=StreamId(stream.id), remote=True))
-        self._outbox.forget(stream)
-        if not stream.remote_finished:
-            stream.drop()
-        self._table.settle(stream)
-
     # What the parts report.
 
     def _after_writing(self, stream: Stream) -> None:
@@ -391,8 +259,7 @@ class YamuxMachine:
 
     def _after_forgetting(self, stream: Stream) -> None:
         self._outbox.forget(stream)
-        if self._payload_of is stream:
-            self._payload_of = None
+        self._receiver.forget(stream)
 
     def _after_reading(self, stream: Stream) -> None:
         if stream.receive_window.due and not stream.remote_finished and stream.reading:

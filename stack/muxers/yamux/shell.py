@@ -28,12 +28,10 @@ from stack.streams.buffers import POOL, BufferPool
 from stack.streams.interfaces import SecureChannel
 from stack.streams.link import SecureLink
 from stack.streams.muxed import MachineStream
+from stack.streams.turns import Turn
 
 LINGER = 1.0
 """Seconds a connection that we close goes on writing what its streams were given."""
-
-BATCHES = 4
-"""Reads (of 320 KiB) that woke nobody, after which other tasks have their turn: about a millisecond."""
 
 
 class YamuxMuxer:
@@ -202,16 +200,15 @@ class YamuxConnection:
             self._end(error)
 
     async def _read_on(self) -> None:
-        turns = 0
+        turn = Turn()
         self._link.begin()
         self._dispatch()
         while True:
             self.flush()
-            turns += 1
-            if self._woken is not None or turns == BATCHES:
+            if self._woken is not None or self._link.behind or turn.over:
                 woken, self._woken = self._woken, None
-                turns = 0
                 await anyio.lowlevel.checkpoint()
+                turn.begin()
                 if woken is not None and woken.waking:
                     # Whoever was woken posts its next buffer before more is read: that saves a copy. trio runs its
                     # tasks in random order, so this one may have been the first.

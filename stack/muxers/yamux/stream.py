@@ -85,6 +85,7 @@ class Stream:
         "scheduled",
         "send_window",
         "settled",
+        "spent",
         "state",
         "unwritten",
     )
@@ -103,6 +104,8 @@ class Stream:
         """It waits for its turn to write."""
         self.announced = False
         """It has been told that there is something to read."""
+        self.spent = False
+        """We have sent payload since the peer's last credit."""
         self.send_window = SendWindow()
         self.receive_window = window
         self.reservation = reservation
@@ -145,6 +148,7 @@ class Stream:
     def gather(self, out: memoryview) -> None:
         """Fill `out`, which is no longer than what is unwritten: the one copy of a byte on its way out."""
         assert self.outgoing is not None  # it is unwritten, so it is there
+        self.spent = True
         size = len(out)
         filled = 0
         while filled < size:

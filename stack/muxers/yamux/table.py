@@ -97,6 +97,10 @@ class StreamTable:
         self._unaccepted.discard(id)
         return True
 
+    def waits(self, stream: Stream) -> bool:
+        """The application has not taken it yet."""
+        return stream.id in self._unaccepted
+
     def settle(self, stream: Stream) -> None:
         """Forget `stream` if it is over. One the application has closed is over with our FIN, as in go-yamux."""
         if stream.over:

@@ -96,6 +96,11 @@ class ReceiveWindow:
             self._charge(waiting)
 
     @property
+    def untouched(self) -> bool:
+        """No byte has come."""
+        return self.credit == self.size == WINDOW_INITIAL and not self.unread
+
+    @property
     def owed(self) -> int:
         """Credit that could be handed back now."""
         return self.size - self.credit - self.unread

@@ -21,10 +21,18 @@ from wsproto.utilities import LocalProtocolError as WsLocalError
 from wsproto.utilities import RemoteProtocolError as WsRemoteError
 
 from stack.errors import RemoteProtocolError
+from stack.sansio.flood import Flood
 
 _REFUSAL = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 FRAME_BYTES_MAX = 1024 * 1024
 """Payload of one frame (A75). Nothing is allocated by a declared length; more than this is nobody's honest frame."""
+
+EMPTY_FRAMES_MAX = 100
+"""Frames in a row within 10 s that bring next to nothing: pings, pongs, empty ones, fragments of a few bytes."""
+FRAGMENT_BYTES_MIN = 64
+"""A fragment of a message that is smaller, and not its last, brings next to nothing."""
+FRAMES_A_CALL = 64
+"""Frames that are looked at in one go, half a millisecond's work, so that the reader can give way."""
 
 _BAD_PEER = (WsRemoteError, WsLocalError, h11.ProtocolError, ValueError)
 """What wsproto and h11 raise on hostile heads; ValueError from text that does not decode."""
@@ -85,7 +93,7 @@ class Upgrade:
 class Frames:
     """Frames as a stream of bytes.
 
-    Facts: `receive_data`. Outputs: `read_into`, `data_to_send` (answers to control frames), `ended`, `error`.
+    Facts: `receive_data`, `go_on`, `cut`. Outputs: `read_into`, `data_to_send` (answers to control frames), `ended`, `error`.
     Commands: `frame`, `close`.
     """
 
@@ -93,28 +101,35 @@ class Frames:
         self._connection = connection
         self._inbox: deque[memoryview] = deque()
         self._frame_bytes = 0
+        self._empty = Flood(EMPTY_FRAMES_MAX)
         self._out = b""
+        self.behind = False
+        """Not all that came has been looked at: `go_on`, before more is read."""
         self.ended = False
         """The peer sends no more; what waits can still be read."""
         self.error: str | None = None
         """Why it ended, when that was not polite."""
-        self._take_events()
+        self.go_on(0.0)
 
     @property
     def readable(self) -> bool:
         """Bytes wait to be read."""
         return bool(self._inbox)
 
-    def receive_data(self, data: bytes) -> None:
-        """Bytes from the peer; `b""` is the end of the connection below."""
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes from the peer at `now`, in monotonic seconds; `b""` is the end of the connection below."""
         if self.ended:
             return
         if not data:
-            self.ended = True
-            self.error = self.error or "the connection ended without a close frame"
+            self.cut("the connection ended without a close frame")
             return
         self._connection.receive_data(data)
-        self._take_events()
+        self.go_on(now)
+
+    def cut(self, reason: str) -> None:
+        """The connection below is of no use any more."""
+        self.ended = True
+        self.error = self.error or reason
 
     def read_into(self, out: memoryview) -> int:
         """Move received bytes into `out`; returns how many."""
@@ -147,28 +162,47 @@ class Frames:
         """Frames may be sent."""
         return self._connection.state is ConnectionState.OPEN
 
-    def _take_events(self) -> None:
+    def go_on(self, now: float) -> None:
+        """Look at some of the frames that have come."""
         pong = b""
-        for event in self._connection.events():
+        self.behind = False
+        for count, event in enumerate(self._connection.events(), 1):
             if isinstance(event, BytesMessage):
-                self._frame_bytes += len(event.data)
-                if self._frame_bytes > FRAME_BYTES_MAX:
-                    self._fail("frame too large", CloseReason.MESSAGE_TOO_BIG)
-                    break
-                if event.frame_finished:
-                    self._frame_bytes = 0
-                if event.data:
-                    self._inbox.append(memoryview(event.data))
+                self._receive_bytes(event, now)
             elif isinstance(event, Ping):
                 # RFC 6455, 5.5.3: a pong for the latest ping is enough, so a flood of pings has one answer a read.
                 pong = self._connection.send(Pong(payload=bytes(event.payload)))
+                self._nothing_came(now)
+            elif isinstance(event, Pong):
+                self._nothing_came(now)
             elif isinstance(event, CloseConnection):
                 self._closed(event)
-                break
             elif isinstance(event, TextMessage):
                 self._fail("text frame", CloseReason.UNSUPPORTED_DATA)
+            if self.ended:
+                break
+            if count == FRAMES_A_CALL:
+                self.behind = True
                 break
         self._out = pong + self._out
+
+    def _receive_bytes(self, event: BytesMessage, now: float) -> None:
+        self._frame_bytes += len(event.data)
+        if self._frame_bytes > FRAME_BYTES_MAX:
+            self._fail("frame too large", CloseReason.MESSAGE_TOO_BIG)
+            return
+        if event.data:
+            self._inbox.append(memoryview(event.data))
+        if event.frame_finished:
+            if self._frame_bytes >= (1 if event.message_finished else FRAGMENT_BYTES_MIN):
+                self._empty.forgive()
+            else:
+                self._nothing_came(now)
+            self._frame_bytes = 0
+
+    def _nothing_came(self, now: float) -> None:
+        if self._empty.add(now):
+            self._fail("too many frames that bring nothing", CloseReason.POLICY_VIOLATION)
 
     def _closed(self, event: CloseConnection) -> None:
         self.ended = True

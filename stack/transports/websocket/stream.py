@@ -1,25 +1,17 @@
 """A WebSocket as a raw stream of bytes."""
 
-from typing import Protocol
-
 import anyio
+import anyio.lowlevel
 
 from stack.errors import RemoteProtocolError, TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.buffers import POOL
-from stack.streams.interfaces import RawStream
+from stack.streams.interfaces import DirectStream
+from stack.streams.turns import Turn
 from stack.transports.websocket.frames import FRAME_BYTES_MAX, Frames, Upgrade
 
 
-class LowerStream(RawStream, Protocol):
-    """What a WebSocket stands on: TCP, or TLS over it."""
-
-    def send_now(self, data: memoryview) -> int:
-        """See `DirectStream.send_now`."""
-        ...
-
-
-async def upgrade(stream: LowerStream, machine: Upgrade) -> Frames:
+async def upgrade(stream: DirectStream, machine: Upgrade) -> Frames:
     """Run the HTTP upgrade on `stream`. Raises TransportError; the caller closes `stream` then."""
     buffer = memoryview(bytearray(4096))
     try:
@@ -42,15 +34,19 @@ async def upgrade(stream: LowerStream, machine: Upgrade) -> Frames:
 
 
 class WebSocketStream:
-    """A `RawStream` over the frames of a WebSocket.
+    """A `DirectStream` over the frames of a WebSocket. `send_now` must be offered again what it did not take, as a socket's is.
 
-    Answers to pings go out from the reading side, or behind what the writing side is just sending.
+    Answers to pings go out in front of the next frame, or from the reading side when nothing is being written.
     """
 
-    def __init__(self, below: LowerStream, frames: Frames, *, local: Multiaddr, remote: Multiaddr) -> None:
+    def __init__(self, below: DirectStream, frames: Frames, *, local: Multiaddr, remote: Multiaddr) -> None:
         self._below = below
         self._frames = frames
-        self._sending = anyio.Lock(fast_acquire=True)
+        self._sealed = memoryview(b"")
+        """A frame, or its rest, that the stream below has not taken yet."""
+        self._covers = 0
+        """Bytes of the caller's that are in it: they count as taken when all of it has gone."""
+        self._turn = Turn()
         self._closed = False
         self.local_address = local
         self.remote_address = remote
@@ -58,64 +54,106 @@ class WebSocketStream:
     def __repr__(self) -> str:
         return f"<WebSocketStream {self.local_address} - {self.remote_address}{' closed' if self._closed else ''}>"
 
-    async def receive_into(self, buffer: memoryview) -> int:
-        """See `RawStream.receive_into`."""
+    def receive_now(self, buffer: memoryview) -> int | None:
+        """See `DirectStream.receive_now`."""
+        self._check()
         while not (size := self._frames.read_into(buffer)):
             if self._frames.ended:
                 self._raise_end()
-            await self._receive()
+            if not self._look_on():
+                return None
+        return size
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """See `RawStream.receive_into`."""
+        while (size := self.receive_now(buffer)) is None:
+            await self.wait_readable()
+        await self._turn.give_way()
         return size
 
     async def wait_readable(self) -> None:
         """See `RawStream.wait_readable`."""
         self._check()
+        await anyio.lowlevel.checkpoint()
+        self._turn.begin()
         while not self._frames.readable and not self._frames.ended:
-            await self._receive()
+            if not self._look_on():
+                await self._below.wait_readable()
+                self._turn.begin()
+            await self._turn.give_way()
+            self._check()
+
+    def send_now(self, data: memoryview) -> int:
+        """See `DirectStream.send_now`."""
+        self._check()
+        taken = 0
+        while self._put():
+            taken += self._covers
+            self._covers = 0
+            if taken == len(data):
+                break
+            if not self._frames.open:
+                raise anyio.BrokenResourceError(self._frames.error or "the peer has closed the WebSocket")
+            self._covers = min(len(data) - taken, FRAME_BYTES_MAX)
+            self._sealed = memoryview(self._frames.frame(data[taken : taken + self._covers]))
+        return taken
+
+    async def wait_writable(self) -> None:
+        """See `DirectStream.wait_writable`."""
+        await self._below.wait_writable()
 
     async def send_all(self, data: memoryview) -> None:
         """See `RawStream.send_all`."""
-        self._check()
-        async with self._sending:
-            for start in range(0, len(data), FRAME_BYTES_MAX):
-                if not self._frames.open:
-                    raise anyio.BrokenResourceError(self._frames.error or "the peer has closed the WebSocket")
-                await self._below.send_all(memoryview(self._frames.frame(data[start : start + FRAME_BYTES_MAX])))
-            await self._flush()
+        while data := data[self.send_now(data) :]:
+            await self.wait_writable()
 
     async def aclose(self) -> None:
         """See `RawStream.aclose`; says goodbye if that does not have to wait."""
         if self._closed:
             return
         self._closed = True
-        if not self._sending.locked():
-            self._frames.close()
-            say_last(self._below, self._frames.data_to_send())
+        self._frames.close()
+        try:
+            self._put()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # the peer has gone already
         await self._below.aclose()
 
-    async def _receive(self) -> None:
-        self._check()
-        await self._below.wait_readable()
-        buffer = POOL.borrow()
-        try:
-            size = await self._below.receive_into(buffer)
-            self._frames.receive_data(bytes(buffer[:size]))
-        except anyio.EndOfStream:
-            self._frames.receive_data(b"")
-        finally:
-            POOL.give_back(buffer)
-        if not self._sending.locked():
-            async with self._sending:
-                await self._flush()
-
-    async def _flush(self) -> None:
-        while data := self._frames.data_to_send():
+    def _look_on(self) -> bool:
+        """Look at what came, or read more if all has been looked at; False when nothing is there."""
+        now = anyio.current_time()
+        if self._frames.behind:
+            self._frames.go_on(now)
+        else:
+            buffer = POOL.borrow()
             try:
-                await self._below.send_all(memoryview(data))
+                size = self._below.receive_now(buffer)
+                if size is None:
+                    return False
+                self._frames.receive_data(bytes(buffer[:size]), now)
+            except anyio.EndOfStream:
+                self._frames.receive_data(b"", now)
+            except anyio.BrokenResourceError as error:
+                self._frames.cut(str(error))
+            finally:
+                POOL.give_back(buffer)
+        if not self._covers:
+            try:
+                self._put()
             except anyio.BrokenResourceError:
-                return  # the peer left without waiting for our answer; reading will find its end
+                pass  # the peer left without waiting for our answer; reading will find its end
+        return True
+
+    def _put(self) -> bool:
+        """Write what is sealed, and answers behind it; False when the stream below takes no more."""
+        while self._sealed or (answer := self._frames.data_to_send()):
+            self._sealed = self._sealed or memoryview(answer)
+            self._sealed = self._sealed[self._below.send_now(self._sealed) :]
+            if self._sealed:
+                return False
+        return True
 
     def _raise_end(self) -> None:
-        self._check()
         if self._frames.error is None:
             raise anyio.EndOfStream
         raise anyio.BrokenResourceError(self._frames.error)
@@ -125,7 +163,7 @@ class WebSocketStream:
             raise anyio.ClosedResourceError
 
 
-def say_last(stream: LowerStream, data: bytes) -> None:
+def say_last(stream: DirectStream, data: bytes) -> None:
     """Send a last word if it can go without waiting; nobody is there to care if it cannot."""
     try:
         stream.send_now(memoryview(data))

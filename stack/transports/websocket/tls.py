@@ -3,28 +3,41 @@
 import ssl
 
 import anyio
+import anyio.lowlevel
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.buffers import POOL
-from stack.transports.websocket.stream import LowerStream, say_last
+from stack.streams.interfaces import DirectStream
+from stack.streams.turns import Turn
+from stack.transports.websocket.stream import say_last
 
 RECORD_BYTES_MAX = 16384
 """The plaintext of one TLS record at most (RFC 8446, 5.1)."""
 
+WRITE_BYTES = 4 * RECORD_BYTES_MAX
+"""Encrypted at once, before the stream below is asked whether it takes them."""
+
 
 class TlsStream:
-    """A `RawStream` inside TLS; made by `handshake`. The addresses are those of the stream below."""
+    """A `DirectStream` inside TLS; made by `handshake`. The addresses are those of the stream below.
+
+    `send_now` must be offered again what it did not take, as a socket's is.
+    """
 
     def __init__(
-        self, below: LowerStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+        self, below: DirectStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
     ) -> None:
         self._below = below
         self._tls = tls
         self._incoming = incoming
         self._outgoing = outgoing
-        self._sending = anyio.Lock(fast_acquire=True)
+        self._sealed = memoryview(b"")
+        """Records that the stream below has not taken yet."""
+        self._covers = 0
+        """Bytes of the caller's that are in them: they count as taken when all have gone."""
         self._ready = bytearray()
+        self._turn = Turn()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -40,69 +53,82 @@ class TlsStream:
         """Of the stream below."""
         return self._below.remote_address
 
-    async def receive_into(self, buffer: memoryview) -> int:
-        """See `RawStream.receive_into`."""
-        if not self._ready:
-            await self._fill(len(buffer))
+    def receive_now(self, buffer: memoryview) -> int | None:
+        """See `DirectStream.receive_now`."""
+        self._check()
+        if not self._ready and not self._fill(len(buffer)):
+            return None
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         del self._ready[:size]
         return size
 
+    async def receive_into(self, buffer: memoryview) -> int:
+        """See `RawStream.receive_into`."""
+        while (size := self.receive_now(buffer)) is None:
+            await self.wait_readable()
+        await self._turn.give_way()
+        return size
+
     async def wait_readable(self) -> None:
         """See `RawStream.wait_readable`."""
         self._check()
-        if not self._ready:
+        await anyio.lowlevel.checkpoint()
+        try:
+            while not self._ready and not self._fill(RECORD_BYTES_MAX):
+                await self._below.wait_readable()
+                self._check()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return  # `receive_now` will meet it again
+        self._turn.begin()
+
+    def send_now(self, data: memoryview) -> int:
+        """See `DirectStream.send_now`."""
+        self._check()
+        taken = 0
+        while self._put():
+            taken += self._covers
+            self._covers = 0
+            if taken == len(data):
+                break
             try:
-                await self._fill(RECORD_BYTES_MAX)
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
-                return  # `receive_into` will meet it again
+                self._covers = self._tls.write(data[taken : taken + WRITE_BYTES])
+            except ssl.SSLError as error:
+                raise anyio.BrokenResourceError(str(error)) from error
+        return taken
+
+    async def wait_writable(self) -> None:
+        """See `DirectStream.wait_writable`."""
+        await self._below.wait_writable()
 
     async def send_all(self, data: memoryview) -> None:
         """See `RawStream.send_all`."""
-        self._check()
-        if not data:
-            return
-        async with self._sending:
-            try:
-                self._tls.write(data)
-            except ssl.SSLError as error:
-                raise anyio.BrokenResourceError(str(error)) from error
-            await self._below.send_all(memoryview(self._outgoing.read()))
-
-    def send_now(self, data: memoryview) -> int:
-        """For last words: all of it, or nothing while another task sends. What TCP does not take at once is lost."""
-        self._check()
-        if not data or self._sending.locked():
-            return 0
-        try:
-            size = self._tls.write(data)
-        except ssl.SSLError as error:
-            raise anyio.BrokenResourceError(str(error)) from error
-        self._below.send_now(memoryview(self._outgoing.read()))
-        return size
+        while data := data[self.send_now(data) :]:
+            await self.wait_writable()
 
     async def aclose(self) -> None:
         """See `RawStream.aclose`; says goodbye if that does not have to wait."""
         if self._closed:
             return
         self._closed = True
-        if not self._sending.locked():
-            try:
-                self._tls.unwrap()
-            except ssl.SSLError:
-                pass  # it wants the peer's answer, which nobody waits for
-            say_last(self._below, self._outgoing.read())
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass  # it wants the peer's answer, which nobody waits for
+        try:
+            self._put()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # the peer has gone already
         await self._below.aclose()
 
-    async def _fill(self, most: int) -> None:
-        """Decrypt at least one byte. Raises EndOfStream, BrokenResourceError."""
-        while True:
-            self._check()
+    def _fill(self, most: int) -> bool:
+        """Decrypt at least one byte; False when none has come. Raises EndOfStream, BrokenResourceError."""
+        for has_read in (False, True):
             try:
                 self._ready += self._tls.read(most)
             except ssl.SSLWantReadError:
-                await self._receive()
+                if has_read or not self._read_on():
+                    return False  # also after records without a byte for us: who reads on gives way first
                 continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError) as error:
                 raise anyio.EndOfStream from error
@@ -110,29 +136,42 @@ class TlsStream:
                 raise anyio.BrokenResourceError(str(error)) from error
             if not self._ready:
                 raise anyio.EndOfStream
-            return
+            break
+        return True
 
-    async def _receive(self) -> None:
-        """Move records in, and out what reading them made necessary (tickets, key updates)."""
-        if self._outgoing.pending and not self._sending.locked():
-            async with self._sending:
-                await self._below.send_all(memoryview(self._outgoing.read()))
-        await self._below.wait_readable()
+    def _read_on(self) -> bool:
+        """Move records in, and out what reading them made necessary (tickets, key updates); False when none have come."""
+        if not self._covers:
+            self._put()
         buffer = POOL.borrow()
         try:
-            size = await self._below.receive_into(buffer)
+            size = self._below.receive_now(buffer)
+            if size is None:
+                return False
             self._incoming.write(buffer[:size])
         except anyio.EndOfStream:
             self._incoming.write_eof()
         finally:
             POOL.give_back(buffer)
+        return True
+
+    def _put(self) -> bool:
+        """Write what is sealed; False when the stream below takes no more."""
+        while self._sealed or self._outgoing.pending:
+            self._sealed = self._sealed or memoryview(self._outgoing.read())
+            self._sealed = self._sealed[self._below.send_now(self._sealed) :]
+            if self._sealed:
+                return False
+        return True
 
     def _check(self) -> None:
         if self._closed:
             raise anyio.ClosedResourceError
 
 
-async def handshake(below: LowerStream, context: ssl.SSLContext, *, server: bool, server_name: str | None) -> TlsStream:
+async def handshake(
+    below: DirectStream, context: ssl.SSLContext, *, server: bool, server_name: str | None
+) -> TlsStream:
     """Run the TLS handshake. Raises TransportError, also on a certificate that is not trusted; `below` is left to the
     caller then."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

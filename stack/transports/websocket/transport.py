@@ -6,11 +6,12 @@ import anyio
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
+from stack.streams.interfaces import DirectStream
 from stack.transports.interfaces import ListenError
 from stack.transports.tcp import TcpIncoming, TcpListener, TcpTransport
 from stack.transports.websocket.address import WebSocketAddress
 from stack.transports.websocket.frames import Upgrade
-from stack.transports.websocket.stream import LowerStream, WebSocketStream, upgrade
+from stack.transports.websocket.stream import WebSocketStream, upgrade
 from stack.transports.websocket.tls import handshake
 
 HANDSHAKE_SECONDS = 15.0
@@ -45,7 +46,7 @@ class WebSocketTransport:
         parts = WebSocketAddress.of(address)
         if parts is None:
             raise TransportError("not a WebSocket address")
-        stream: LowerStream = await self._tcp.dial(parts.tcp)
+        stream: DirectStream = await self._tcp.dial(parts.tcp)
         try:
             with anyio.fail_after(HANDSHAKE_SECONDS):
                 if parts.tls:
@@ -103,7 +104,7 @@ class WebSocketIncoming:
 
     async def open(self) -> WebSocketStream:
         """See `Incoming.open`."""
-        stream: LowerStream = await self._below.open()
+        stream: DirectStream = await self._below.open()
         try:
             with anyio.fail_after(HANDSHAKE_SECONDS):
                 if self._parts.tls:

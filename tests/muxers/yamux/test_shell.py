@@ -17,8 +17,10 @@ from stack.streams.buffers import BUFFER_BYTES, BufferPool
 from stack.streams.interfaces import RawStream, SecureChannel
 from stack.streams.memory import MemoryStream, memory_stream_pair
 from stack.testing.conformance.muxers import MuxerConformance
-from stack.testing.lines import Line, line_stream_pair
+from stack.testing.lines import Line, LineStream, line_stream_pair
 from stack.testing.streams import Ends, receive_all, receive_exactly, settled, stream_pair
+from stack.transports.websocket.frames import Upgrade
+from stack.transports.websocket.stream import WebSocketStream
 from tests.streams.support import Narrow, socket_stream_pair
 
 pytestmark = pytest.mark.anyio
@@ -348,3 +350,54 @@ async def test_repr_shows_identity_and_state_in_one_line() -> None:
 
 def test_memory_streams_are_direct() -> None:
     assert hasattr(MemoryStream, "send_now") and not hasattr(Narrow, "send_now")
+
+
+class TestOverWebSocketsOverBadLines(YamuxConformance):
+    def streams(self) -> tuple[RawStream, RawStream]:
+        client, server = Upgrade(host="a"), Upgrade()
+        server.receive_data(client.data_to_send())
+        client.receive_data(server.data_to_send())
+        first, second = line_stream_pair(HERE, THERE)
+        assert isinstance(first, LineStream) and isinstance(second, LineStream) and client.frames and server.frames
+        return (
+            WebSocketStream(first, client.frames, local=HERE, remote=THERE),
+            WebSocketStream(second, server.frames, local=THERE, remote=HERE),
+        )
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_finding_15_a_busy_connection_over_a_slow_line_is_not_broken(direct: bool) -> None:
+    """One drain lasted as long as any stream had something to say, and the deadline was put around that."""
+    parameters = YamuxParameters(silence_max=0.5)
+    ends = line_stream_pair(HERE, THERE, Line(rate=1_000_000, direct=direct))
+    budgets = budget(), budget()
+    async with running(*ends, budgets, parameters=parameters) as (dialler, listener):
+        began = anyio.current_time()
+
+        async def say() -> None:
+            stream = await dialler.open_stream()
+            while anyio.current_time() - began < 1.2:
+                await stream.send(bytes(10_000))
+            await stream.send_eof()
+            await stream.aclose()
+
+        async def hear() -> None:
+            stream = await listener.accept_stream()
+            assert len(await receive_all(stream)) >= 10_000
+            await stream.aclose()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(40):
+                tasks.start_soon(say)
+                tasks.start_soon(hear)
+        assert dialler.reason is None and listener.reason is None
+
+
+async def test_finding_15_a_peer_that_reads_nothing_is_given_up_on_streams_that_only_wait_too() -> None:
+    first, second = line_stream_pair(HERE, THERE, Line(direct=False))
+    channels = await secured(first, second)
+    end = YamuxMuxer(YamuxParameters(silence_max=0.05)).connection(channels[0], outbound=True, scope=budget())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end.run)
+        with anyio.fail_after(5), pytest.raises(anyio.BrokenResourceError, match="read nothing for"):
+            await (await end.open_stream()).send(bytes(1 << 20))
