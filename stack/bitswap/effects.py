@@ -40,7 +40,14 @@ class PeerDropped:
     reason: str
 
 
-Effect = Ask | Withdraw | Connect | PeerDropped
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerForgotten:
+    """`peer` had to make way for another: the session knows nothing of it any more."""
+
+    peer: PeerId
+
+
+Effect = Ask | Withdraw | Connect | PeerDropped | PeerForgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,3 +50,11 @@ class SessionPeerDropped(TraceEvent):
     peer: PeerId
     root: Cid
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksNotKept(TraceEvent):
+    """A session ended before the store had taken what it had fetched."""
+
+    root: Cid
+    bytes: int

@@ -4,7 +4,11 @@ from stack.identity.peer_id import PeerId
 
 UNWANTED_BLOCKS_MAX = 32
 UNWANTED_BYTES_MAX = 8 * 1024 * 1024
-"""Never wanted, of one connected peer: it is cut then (A49). Late copies of what was wanted do not count."""
+"""Never asked of it, of one connected peer: it is cut then (A49).
+What it was told and has not sent yet is none of these, however late it comes."""
+
+COPIES_BYTES_MAX = 4 * 1024 * 1024
+"""Copies of blocks that it has sent before, of one connected peer: what an honest one sends twice, it sends by accident."""
 
 CUT_SECONDS = 600.0
 CUT_PEERS_MAX = 1024
@@ -12,11 +16,12 @@ CUT_PEERS_MAX = 1024
 
 
 class Offences:
-    """Facts: `unwanted`, `peer_disconnected`. Getters: `is_cut`, `of`."""
+    """Facts: `copy`, `unwanted`, `peer_disconnected`. Getters: `is_cut`, `of`."""
 
-    __slots__ = ("_counts", "_cut")
+    __slots__ = ("_copies", "_counts", "_cut")
 
     def __init__(self) -> None:
+        self._copies: dict[PeerId, int] = {}
         self._counts: dict[PeerId, tuple[int, int]] = {}
         self._cut: dict[PeerId, float] = {}
 
@@ -28,6 +33,11 @@ class Offences:
         """Whether it is refused."""
         until = self._cut.get(peer)
         return until is not None and now < until
+
+    def copy(self, peer: PeerId, size: int) -> bool:
+        """It sent a block once more than it was told that we want it. False when it has done so too often: then it is unwanted."""
+        total = self._copies[peer] = self._copies.get(peer, 0) + size
+        return total <= COPIES_BYTES_MAX
 
     def unwanted(self, peer: PeerId, size: int, now: float) -> bool:
         """A block came that was never wanted. True when the peer is to be cut now."""
@@ -44,3 +54,4 @@ class Offences:
     def peer_disconnected(self, peer: PeerId) -> None:
         """Its count begins anew when it returns; a cut stands."""
         self._counts.pop(peer, None)
+        self._copies.pop(peer, None)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
+from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, PeerForgotten, Withdraw
 from stack.bitswap.endgame import wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
@@ -100,7 +100,9 @@ class SessionMachine:
             known.full |= full
             self._may_have_more(known)
             return known.state is not PeerState.DROPPED
-        added = self._peers.add(peer, full=full)
+        added, forgotten = self._peers.add(peer, full=full)
+        if forgotten is not None:
+            self._effects.append(PeerForgotten(peer=forgotten))
         if added is None:
             return False
         if peer in self._neighbours:
@@ -153,13 +155,14 @@ class SessionMachine:
             self.add_peer(peer)  # a small block came in place of HAVE
         self._finish(want, known)
 
-    def receive_late_block(self, peer: PeerId, size: int, now: float) -> None:
-        """A second copy of a block, or one that is wanted no longer."""
+    def receive_late_block(self, peer: PeerId, size: int, now: float, *, owed: bool = True) -> None:
+        """A second copy of a block, or one that is wanted no longer; no sign of life unless it `owed` it still."""
         known = self._peers.get(peer)
         if known is not None:
             known.duplicate_bytes += size
             known.count_arrived(size)
-            known.progress(now)
+            if owed:
+                known.progress(now)
 
     def receive_wrong_block(self, peer: PeerId, now: float) -> None:
         """It sent bytes that nobody asked for."""
@@ -281,6 +284,7 @@ class SessionMachine:
         ahead = min(self._parameters.window_together, self._sizes.expected * self._sequence // WINDOW_PART)
         least = ahead // max(1, sum(peer.full and not peer.poor for peer in self._peers.ready()))
         together = self._parameters.together_max - sum(peer.outstanding_bytes for peer in self._peers.values())
+        parts_rate = self._peers.parts_rate() if self._order is Order.SPREAD else 0.0
         for peer in self._peers.in_turn():
             if not peer.full:
                 self._probe(peer)
@@ -288,7 +292,7 @@ class SessionMachine:
             room = min(room, together)
             if room <= 0 or count <= 0:
                 continue
-            spared = self._order is Order.SPREAD and peer.may_be_spared(self._peers.ready())
+            spared = self._order is Order.SPREAD and peer.may_be_spared(parts_rate)
             if not self._pool.nothing_for(peer):
                 picked = self._pool.pick(peer, room, count, self._sizes.expected, rare_only=spared)
                 together -= self._ask(peer, picked, now)

@@ -1,6 +1,5 @@
 """One peer as one session sees it: how fast, how trustworthy, what it has, what it owes. Pure."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -237,17 +236,12 @@ class SessionPeer:
             return want.leaf in self.ranges
         return self.full or self in want.holders
 
-    def may_be_spared(self, others: Iterable["SessionPeer"]) -> bool:
+    def may_be_spared(self, parts_rate: float) -> bool:
         """Whether a peer that has everything need bring only what nobody else has: those who have parts are fast enough.
 
         So a sharer sends little more than one copy to a swarm that trades, and still brings what is rare.
         """
-        if not self.full or self.rate is None:
-            return False
-        parts = sum(
-            other.rate or 0.0 for other in others if other.ranges is not None and not other.full and not other.poor
-        )
-        return parts >= SPARING_PART * self.rate
+        return self.full and self.rate is not None and parts_rate >= SPARING_PART * self.rate
 
     def room(self, now: float, least: int = 0) -> tuple[int, int]:
         """(bytes, wants) that may be asked for now; (0, 0) until a quarter of the window is free, so that wants go in batches."""

@@ -12,7 +12,8 @@ KNOWN_FACTOR = 4
 
 
 class SessionPeers:
-    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `to_leave_to_others`, `providers`, `starved`. Commands: `add`, `dial`."""
+    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `providers`, `starved`.
+    Commands: `add`, `dial`."""
 
     __slots__ = ("_parameters", "_peers")
 
@@ -47,13 +48,20 @@ class SessionPeers:
         """What those have who say so and can be asked."""
         return [peer.ranges for peer in self.ready() if peer.ranges is not None and not peer.poor]
 
+    def parts_rate(self) -> float:
+        """Bytes a second that those who have parts bring together."""
+        return sum(
+            peer.rate or 0.0 for peer in self.ready() if peer.ranges is not None and not peer.full and not peer.poor
+        )
+
     def to_leave_to_others(self) -> list[tuple[SessionPeer, SessionWant]]:
         """What peers that have everything owe, and others have by now who are fast enough to bring it."""
         known = self.ranges()
+        parts_rate = self.parts_rate()
         return [
             (peer, want)
             for peer in self.ready()
-            if peer.outstanding and peer.may_be_spared(self.ready())
+            if peer.outstanding and peer.may_be_spared(parts_rate)
             for want in peer.outstanding
             if want.leaf is not None and any(want.leaf in ranges for ranges in known)
         ]
@@ -63,12 +71,23 @@ class SessionPeers:
         """Peers that have not been dropped."""
         return sum(peer.state is not PeerState.DROPPED for peer in self._peers.values())
 
-    def add(self, peer: PeerId, *, full: bool) -> SessionPeer | None:
-        """A peer that is not known yet; None when there is no place."""
-        if not self._make_place():
-            return None
+    def add(self, peer: PeerId, *, full: bool) -> tuple[SessionPeer | None, PeerId | None]:
+        """A peer that is not known yet, None when there is no place; and who is forgotten for it.
+
+        Who was of no use so far makes way, the one that is left alone for longest.
+        """
+        forgotten = None
+        if len(self._peers) >= KNOWN_FACTOR * self._parameters.peers_max:
+            idle = (PeerState.KNOWN, PeerState.READY)
+            useless = [
+                peer for peer in self._peers.values() if peer.useless and peer.state in idle and not peer.outstanding
+            ]
+            if not useless:
+                return None, None
+            forgotten = max(useless, key=lambda peer: peer.rest).peer
+            del self._peers[forgotten]
         self._peers[peer] = SessionPeer(peer, self._parameters, full=full)
-        return self._peers[peer]
+        return self._peers[peer], forgotten
 
     @property
     def starved(self) -> bool:
@@ -105,15 +124,3 @@ class SessionPeers:
             return not starved or now < peer.rest_until
         waited_for = starved and (peer.outstanding or peer.misses)
         return peer.state is PeerState.READY and not peer.useless and not waited_for
-
-    def _make_place(self) -> bool:
-        """Room for one more peer: who was of no use so far makes way, the one that is left alone for longest."""
-        if len(self._peers) < KNOWN_FACTOR * self._parameters.peers_max:
-            return True
-        idle = (PeerState.KNOWN, PeerState.READY)
-        useless = [
-            peer for peer in self._peers.values() if peer.useless and peer.state in idle and not peer.outstanding
-        ]
-        if useless:
-            del self._peers[max(useless, key=lambda peer: peer.rest).peer]
-        return bool(useless)

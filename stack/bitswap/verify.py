@@ -1,10 +1,10 @@
-"""Received blocks are hashed and handed over here, in one worker call for many of them. Pure."""
+"""Received blocks are hashed and handed over here, in the worker thread. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stack.bitswap.messages import Payload
-from stack.bitswap.wants import Claim, WaiterId, WantedBlocks
+from stack.bitswap.wants import Call, Takers, WantedBlocks
 from stack.errors import DecodeError
 
 
@@ -15,16 +15,14 @@ class Verdict:
     multihash: bytes | None
     """Of the bytes that came; None when they cannot be hashed as their prefix says."""
     size: int
-    claim: Claim
-    """Who waited for it; empty when nobody did, or another copy came first."""
-    data: bytes | None
-    """A copy, when somebody wants it in the store."""
-    failures: tuple[tuple[WaiterId, Exception], ...]
-    """Sinks that raised."""
+    served: Takers
+    """Who waited for it when it was handed over; empty when nobody did."""
+    failures: tuple[tuple[Call, Exception], ...]
+    """Calls whose sink raised."""
 
 
 def verify(blocks: Iterable[Payload], wanted: WantedBlocks) -> list[Verdict]:
-    """Hash each block, find who waits for it, call the sinks. For worker threads."""
+    """Hash each block and hand it to those who wait for it. Nothing in `wanted` changes."""
     return [_verify(block, wanted) for block in blocks]
 
 
@@ -33,16 +31,12 @@ def _verify(block: Payload, wanted: WantedBlocks) -> Verdict:
     try:
         multihash = block.prefix.multihash_of(block.data)
     except DecodeError:
-        return Verdict(multihash=None, size=size, claim=(), data=None, failures=())
-    claim = wanted.claim(multihash)
-    data = None
-    failures: list[tuple[WaiterId, Exception]] = []
-    for waiter, cid, sink in claim:
-        if sink is None:
-            data = data if data is not None else bytes(block.data)
-            continue
+        return Verdict(multihash=None, size=size, served=(), failures=())
+    served = wanted.takers(multihash)
+    failures: list[tuple[Call, Exception]] = []
+    for call, cid in served:
         try:
-            sink(cid, block.data)
+            call.take(cid, block.data)
         except Exception as error:  # noqa: BLE001 - a sink is the caller's; what it raises fails the caller's session only
-            failures.append((waiter, error))
-    return Verdict(multihash=multihash, size=size, claim=claim, data=data, failures=tuple(failures))
+            failures.append((call, error))
+    return Verdict(multihash=multihash, size=size, served=served, failures=tuple(failures))

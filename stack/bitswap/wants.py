@@ -1,88 +1,127 @@
-"""What we want: by block, for whoever receives one; by peer, for what it has been told. Pure.
+"""What we want: by block, for whoever waits for it; by peer, for what it has been told. Pure.
 
 Blocks are known by their multihash here: a CID of another version or codec names the same bytes.
 """
 
 from collections.abc import Iterable
-from typing import NewType
+from enum import Enum
+from typing import NamedTuple, NewType, Protocol
 
-from stack.bitswap.interfaces import BlockSink
 from stack.bitswap.messages import Want, WantKind
 from stack.multiformats.cid import Cid
 
 SessionId = NewType("SessionId", int)
-WaiterId = NewType("WaiterId", int)
-"""One call that waits for blocks; a session has many."""
-
-RECENT_MAX = 16_384
-"""Blocks remembered after they came or were given up. A second copy of one of them is an honest peer's that did not hear of
-it in time, not an attack; 16,384 are 4 GiB of 256 KiB blocks, more than is ever under way."""
 
 TOLD_MAX = 1_000
 """Wants one peer has to answer at a time, over all sessions: servers keep 1,024 a peer and drop the rest in silence (A46)."""
+
+OWED_MAX = 8 * TOLD_MAX
+"""Blocks remembered of what one peer was told lately, answered or not: eight times what it can have to answer at a time."""
 
 PRIORITY_MAX = 2**31 - 1
 
 PRIORITY_ANY_ORDER = 1
 """Of all that may come in any order: after what has its place, and equal, so that the server may choose."""
 
-Claim = tuple[tuple[WaiterId, Cid, BlockSink | None], ...]
-"""Who waits for a block, by which CID, with which sink; None where the block goes to the store."""
+
+class Call(Protocol):
+    """One call that waits for blocks; a session has many."""
+
+    @property
+    def session(self) -> SessionId: ...
+
+    @property
+    def keeps(self) -> bool:
+        """Its blocks go to the store once they are here, not to a sink of the caller."""
+        ...
+
+    def take(self, cid: Cid, data: memoryview) -> None:
+        """In the worker thread: hand a verified block over. Does nothing when it has been done, or the call has ended.
+
+        Raises what the caller's sink raises.
+        """
+        ...
+
+    def handed_over(self, cid: Cid) -> None:
+        """On the loop, after `take`: it has had this block."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """On the loop, after `take`: it raised."""
+        ...
+
+
+class Taker(NamedTuple):
+    """A call in a want, and by which CID it knows the block."""
+
+    call: Call
+    cid: Cid
+
+
+Takers = tuple[Taker, ...]
 
 
 class WantedBlocks:
-    """The blocks that somebody waits for.
+    """Who waits for which block: the one book of it, and the event loop's. A want ends when nobody is in it, and not before.
 
-    Getters: `was_wanted`, `len`. Commands: `add`, `remove`. From worker threads: `claim`. Facts: `delivered`.
-    Entries are immutable and replaced whole, so that `claim` in a thread and commands on the event loop need no lock: at the
-    worst a call that comes at the very moment gets its own copy later.
+    Getters: `takers`, `needed_by`, `len`. Commands: `add`, `remove`. Facts: `delivered`.
+
+    The worker thread hashes a block, reads here who waits for it, and hands it over, all while it lies in the buffer of its
+    message; it takes nothing out. Back on the loop, `delivered` takes out those who were served. Who has joined in between
+    is left, and for them the same buffer goes to the worker once more before it is let go: so nobody waits in vain, and
+    nobody is asked again. (Hashing in one worker call and handing over in a second one, with the loop between them, would
+    need no such round, and one more change of threads for every message.)
+    `takers` is the only thing that a thread may call: entries are immutable and replaced whole.
     """
 
-    __slots__ = ("_claimed", "_recent", "_wanted")
+    __slots__ = ("_wanted",)
 
     def __init__(self) -> None:
-        self._wanted: dict[bytes, Claim] = {}
-        self._claimed: dict[bytes, None] = {}
-        self._recent: dict[bytes, None] = {}
+        self._wanted: dict[bytes, Takers] = {}
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def add(self, waiter: WaiterId, cid: Cid, sink: BlockSink | None) -> None:
-        """Somebody waits for this block."""
+    def takers(self, multihash: bytes) -> Takers:
+        """Who waits for this block."""
+        return self._wanted.get(multihash, ())
+
+    def needed_by(self, session: SessionId, multihash: bytes) -> bool:
+        """Whether a call of this session waits for the block."""
+        return any(taker.call.session == session for taker in self.takers(multihash))
+
+    def add(self, call: Call, cid: Cid) -> None:
+        """This call waits for this block, whatever is being done with the block for others."""
         multihash = cid.multihash
-        self._wanted[multihash] = (*self._wanted.get(multihash, ()), (waiter, cid, sink))
+        self._wanted[multihash] = (*self.takers(multihash), Taker(call, cid))
 
-    def remove(self, waiter: WaiterId, multihash: bytes) -> None:
-        """It waits no longer; the block may still come and is then no offence."""
-        entries = self._wanted.pop(multihash, ())
-        others = tuple(entry for entry in entries if entry[0] != waiter)
-        if others:
-            self._wanted[multihash] = others
-        elif entries:
-            self._remember(multihash)
+    def remove(self, call: Call, multihash: bytes) -> None:
+        """It waits no longer."""
+        self._keep(multihash, tuple(taker for taker in self.takers(multihash) if taker.call is not call))
 
-    def claim(self, multihash: bytes) -> Claim:
-        """Take the right to deliver this block; empty when nobody waits for it or another copy came first."""
-        claim = self._wanted.pop(multihash, ())
-        if claim:
-            self._claimed[multihash] = None
-        return claim
+    def delivered(self, multihash: bytes, served: Takers) -> tuple[Takers, Takers]:
+        """These have had the block. Returns who of them still waited, and who is left: they joined too late to be served."""
+        waiting = self.takers(multihash)
+        taken = tuple(taker for taker in waiting if taker in served)
+        left = tuple(taker for taker in waiting if taker not in served) if len(taken) < len(waiting) else ()
+        self._keep(multihash, left)
+        return taken, left
 
-    def delivered(self, multihash: bytes) -> None:
-        """What was claimed has been handed over."""
-        self._claimed.pop(multihash, None)
-        self._remember(multihash)
+    def _keep(self, multihash: bytes, takers: Takers) -> None:
+        if takers:
+            self._wanted[multihash] = takers
+        else:
+            self._wanted.pop(multihash, None)
 
-    def was_wanted(self, multihash: bytes) -> bool:
-        """Whether this block was wanted a short while ago, so that another copy of it is no offence."""
-        return multihash in self._recent or multihash in self._claimed or multihash in self._wanted
 
-    def _remember(self, multihash: bytes) -> None:
-        self._recent.pop(multihash, None)
-        self._recent[multihash] = None
-        if len(self._recent) > RECENT_MAX:
-            del self._recent[next(iter(self._recent))]
+class Answer(Enum):
+    """What a block is to the peer that sent it."""
+
+    OWED = "owed"
+    """It was told that we want it, and had not sent it since."""
+    COPY = "copy"
+    """It was told, and has sent it before."""
+    NEVER_ASKED = "never asked"
 
 
 class _Entry:
@@ -102,15 +141,19 @@ class _Entry:
 class PeerWants:
     """What one peer has been told that we want, and what is still to be told.
 
-    Getters: `pending`, `len`. Commands: `ask`, `withdraw`, `end_session`. Facts: `received`, `answered`, `restart`. Outputs: `take`.
+    Getters: `pending`, `len`. Commands: `ask`, `withdraw`, `end_session`. Facts: `received`, `answered`, `restart`, `lost`.
+    Outputs: `take`.
     """
 
-    __slots__ = ("_cancels", "_entries", "_full", "_open", "_priority", "_queue")
+    __slots__ = ("_cancels", "_entries", "_full", "_open", "_owed", "_priority", "_queue")
 
     def __init__(self) -> None:
         self._entries: dict[bytes, _Entry] = {}
         self._queue: dict[bytes, None] = {}
         self._cancels: dict[bytes, Cid] = {}
+        self._owed: dict[bytes, int] = {}
+        """How many copies of each block it may still send, because it was told so many times: what is withdrawn or asked of
+        others may be on its way already, and a peer that stood still sends it long after. The one told last is at the end."""
         self._open = 0
         self._full = True
         self._priority = PRIORITY_MAX
@@ -158,21 +201,29 @@ class PeerWants:
         """Withdraw all that this session asked."""
         self.withdraw(session, [entry.cid for entry in self._entries.values() if session in entry.sessions])
 
-    def received(self, multihash: bytes) -> None:
+    def received(self, multihash: bytes) -> Answer:
         """The peer sent this block, so it has forgotten that we wanted it."""
         entry = self._entries.get(multihash)
+        told = entry is not None and entry.told
         if entry is not None:
             self._remove(multihash, entry)
+        owed = self._owed.get(multihash)
+        if owed:
+            self._owed[multihash] = owed - 1
+            return Answer.OWED
+        if told:
+            return Answer.OWED  # told so long ago that it is no longer remembered
+        return Answer.NEVER_ASKED if owed is None else Answer.COPY
 
-    def answered(self, multihash: bytes, *, have: bool) -> bool:
-        """The peer said HAVE or DONT_HAVE. Returns whether it had been asked."""
+    def answered(self, multihash: bytes, *, have: bool) -> frozenset[SessionId]:
+        """The peer said HAVE or DONT_HAVE. Returns the sessions that had it asked."""
         entry = self._entries.get(multihash)
         if entry is None or not entry.told:
-            return False
+            return frozenset()
         self._close(entry)
         if have and entry.kind is WantKind.HAVE:
             self._remove(multihash, entry)
-        return True
+        return frozenset(entry.sessions)
 
     def restart(self) -> None:
         """What was told is lost (a new connection): all of it is to be told again, as a full wantlist."""
@@ -182,6 +233,11 @@ class PeerWants:
         self._full = True
         for entry in self._entries.values():
             entry.told = entry.answered = False
+
+    def lost(self) -> None:
+        """The connection is gone, and with it all that was asked; what it had sent may still be on its way through us."""
+        self._entries.clear()
+        self.restart()
 
     def take(self, limit: int) -> tuple[tuple[Want, ...], bool]:
         """At most `limit` entries to be sent now, and whether they are a full wantlist."""
@@ -195,7 +251,10 @@ class PeerWants:
             entry.told = True
             entry.answered = False
             self._open += 1
+            self._owed[multihash] = self._owed.pop(multihash, 0) + 1
             wants.append(Want(entry.cid, entry.kind, self._next_priority(entry), send_dont_have=True))
+        while len(self._owed) > OWED_MAX:
+            del self._owed[next(iter(self._owed))]
         full, self._full = self._full, False
         return tuple(wants), full
 

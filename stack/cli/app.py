@@ -146,17 +146,9 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
     """What it returned, or nothing when Ctrl-C ended it."""
     import anyio
 
-    # Only these are made to be called while the loop may stand anywhere.
-    call_soon: Callable[[Callable[[], object]], object]
-    if backend == "trio":
-        import trio
+    from stack.streams.threads import loop_caller
 
-        call_soon = trio.lowlevel.current_trio_token().run_sync_soon
-    else:
-        import asyncio
-
-        call_soon = asyncio.get_running_loop().call_soon_threadsafe
-
+    call_soon = loop_caller()
     with anyio.CancelScope() as scope:
 
         def interrupt(number: int, frame: object) -> None:

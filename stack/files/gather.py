@@ -1,17 +1,17 @@
-"""Blocks for a fetch: from the local store where they are there, else from peers; each asked for once, however often it occurs.
+"""Blocks for a fetch: from the local store where they are there, else from peers.
 
 Receivers run in worker threads, several at once, so that a payload goes from the wire to the disk without passing the event
-loop. Blocks are known by their multihash, as everywhere below the DAG.
+loop. Blocks are known by their multihash, as everywhere below the DAG. Who waits for a block that others wait for too is the
+session's business: nothing about it is written down here.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.interfaces import Session
+from stack.bitswap.interfaces import BlockSink, Session
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
 from stack.files.storage import direct
 from stack.files.tasks import task_group
@@ -38,16 +38,6 @@ class Want(NamedTuple):
     """Its number among the leaves of the root, where that is known: peers then give the rarest first."""
 
 
-class _Batch:
-    """One call of `fetch` that waits. Counted under the gatherer's lock."""
-
-    __slots__ = ("done", "missing")
-
-    def __init__(self) -> None:
-        self.missing = 0
-        self.done = anyio.Event()
-
-
 class Gatherer:
     """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `get`, `node`."""
 
@@ -55,14 +45,13 @@ class Gatherer:
         self._session = session
         self._store = store
         self._direct = direct(store)
-        self._lock = threading.Lock()
-        self._waiting: dict[bytes, list[tuple[Receiver, _Batch]]] = {}
-        self._batches: set[_Batch] = set()
-        self._error: Exception | None = None
         self._local = anyio.Semaphore(LOCAL_READERS)
         self._buffers: list[memoryview] = []
-        self.received = 0
-        """Bytes of blocks that came from peers."""
+
+    @property
+    def received(self) -> int:
+        """Bytes of blocks that peers have sent."""
+        return sum(report.bytes for report in self._session.reports())
 
     async def get(self, cid: Cid) -> bytes:
         """One block as bytes; not kept in the store."""
@@ -81,55 +70,35 @@ class Gatherer:
     async def fetch(self, wants: Sequence[Want]) -> set[bytes]:
         """Get all of these; returns when every receiver has returned, with the multihashes of those that peers sent.
 
-        Raises what a receiver raised, and what the session raises. May be called many times at once.
+        Raises what a receiver raised, and what the session raises. May be called many times at once, also for the same blocks.
         """
-        batch = _Batch()
-        fresh: dict[bytes, Want] = {}
+        receivers: dict[bytes, list[Receiver]] = {}
+        first: dict[bytes, Want] = {}
         inline: list[Want] = []
-        with self._lock:
-            for want in wants:
-                if want.cid.hash_code == IDENTITY:
-                    inline.append(want)
-                    continue
-                batch.missing += 1
-                waiting = self._waiting.get(want.cid.multihash)
-                if waiting is None:
-                    waiting = self._waiting[want.cid.multihash] = []
-                    fresh[want.cid.multihash] = want
-                waiting.append((want.receiver, batch))
+        for want in wants:
+            if want.cid.hash_code == IDENTITY:
+                inline.append(want)
+            else:
+                receivers.setdefault(want.cid.multihash, []).append(want.receiver)
+                first.setdefault(want.cid.multihash, want)
+
+        def sink(cid: Cid, block: memoryview) -> None:
+            for receiver in receivers[cid.multihash]:
+                receiver(block)
+
         if inline:
             await anyio.to_thread.run_sync(_receive_inline, inline)
-        absent: list[Cid] = []
-        if batch.missing:
-            self._batches.add(batch)
-            try:
-                absent = await self._from_store([want.cid for want in fresh.values()])
-                if absent:
-                    numbers = [leaf for cid in absent if (leaf := fresh[cid.multihash].leaf) is not None]
-                    leaves = numbers if len(numbers) == len(absent) else None
-                    await self._session.fetch(absent, self._sink, leaves=leaves)
-                self._tell_finished()
-                await batch.done.wait()
-            except Exception:  # whatever ended it: the first error of a receiver is the cause, and tells more
-                if self._error is not None:
-                    raise self._error from None
-                raise
-            finally:
-                self._batches.discard(batch)
-        if self._error is not None:
-            raise self._error
+        if not first:
+            return set()
+        absent = await self._from_store([want.cid for want in first.values()], sink)
+        if absent:
+            numbers = [leaf for cid in absent if (leaf := first[cid.multihash].leaf) is not None]
+            leaves = numbers if len(numbers) == len(absent) else None
+            await self._session.fetch(absent, sink, leaves=leaves)
         return {cid.multihash for cid in absent}
 
-    def _tell_finished(self) -> None:
-        """Wake the calls whose last block came with another call's."""
-        for batch in self._batches:
-            if not batch.missing or self._error is not None:
-                batch.done.set()
-
-    async def _from_store(self, cids: list[Cid]) -> list[Cid]:
+    async def _from_store(self, cids: list[Cid], sink: BlockSink) -> list[Cid]:
         """Hand over what is in the store; returns what is not."""
-        if not cids:
-            return []
         sizes = await self._store.sizes(cids)
         absent = [cid for cid, size in zip(cids, sizes, strict=True) if size is None]
         local = [(cid, size) for cid, size in zip(cids, sizes, strict=True) if size is not None]
@@ -143,10 +112,10 @@ class Gatherer:
                     count += 1
                 some, local = local[:count], local[count:]
                 await self._local.acquire()
-                group.start_soon(self._read_local, [cid for cid, _ in some], total, absent)
+                group.start_soon(self._read_local, [cid for cid, _ in some], total, sink, absent)
         return absent
 
-    async def _read_local(self, cids: list[Cid], total: int, absent: list[Cid]) -> None:
+    async def _read_local(self, cids: list[Cid], total: int, sink: BlockSink, absent: list[Cid]) -> None:
         """Read some blocks and hand them over; those that the store cannot give after all are added to `absent`."""
         try:
             if self._direct is not None:
@@ -155,7 +124,7 @@ class Gatherer:
                 if total > len(buffer):
                     buffer = memoryview(bytearray(total))
                 sizes = await self._direct.read_into(cids, buffer)
-                await anyio.to_thread.run_sync(self._hand_over_all, cids, sizes, buffer)
+                await anyio.to_thread.run_sync(_hand_over, cids, sizes, buffer, sink)
                 self._buffers.append(buffer)
                 absent += [cid for cid, size in zip(cids, sizes, strict=True) if size is None]
                 return
@@ -165,37 +134,17 @@ class Gatherer:
                 except (BlockNotFound, BlockMismatch, SourceChanged):
                     absent.append(cid)
                 else:
-                    await anyio.to_thread.run_sync(self._hand_over, cid, memoryview(block))
+                    await anyio.to_thread.run_sync(sink, cid, memoryview(block))
         finally:
             self._local.release()
 
-    def _hand_over_all(self, cids: list[Cid], sizes: list[int | None], buffer: memoryview) -> None:
-        position = 0
-        for cid, size in zip(cids, sizes, strict=True):
-            if size is not None:
-                self._hand_over(cid, buffer[position : position + size])
-                position += size
 
-    def _sink(self, cid: Cid, block: memoryview) -> None:
-        """A block from a peer. Runs in a worker thread."""
-        with self._lock:
-            self.received += len(block)
-        self._hand_over(cid, block)
-
-    def _hand_over(self, cid: Cid, block: memoryview) -> None:
-        with self._lock:
-            takers = self._waiting.pop(cid.multihash, [])
-        try:
-            for receiver, _ in takers:
-                receiver(block)
-        except Exception as error:  # a receiver may raise anything; whoever waits for the batch is told
-            if self._error is None:
-                self._error = error
-            raise
-        finally:
-            with self._lock:
-                for _, batch in takers:
-                    batch.missing -= 1
+def _hand_over(cids: list[Cid], sizes: list[int | None], buffer: memoryview, sink: BlockSink) -> None:
+    position = 0
+    for cid, size in zip(cids, sizes, strict=True):
+        if size is not None:
+            sink(cid, buffer[position : position + size])
+            position += size
 
 
 def _receive_inline(wants: list[Want]) -> None:

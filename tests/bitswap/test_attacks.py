@@ -18,7 +18,7 @@ from stack.bitswap.messages import (
     WantKind,
     decode_message,
 )
-from stack.bitswap.offences import UNWANTED_BLOCKS_MAX
+from stack.bitswap.offences import COPIES_BYTES_MAX, UNWANTED_BLOCKS_MAX
 from stack.bitswap.shell import wire
 from stack.errors import RemoteProtocolError
 from stack.multiformats import multihash, varint
@@ -244,18 +244,54 @@ async def test_A49_blocks_that_nobody_asked_for_are_dropped_and_the_peer_is_cut(
 
 
 @pytest.mark.anyio
-async def test_A49_second_copies_of_wanted_blocks_are_no_offence() -> None:
-    blocks = some_blocks(100)
-    async with nodes([], blocks, []) as [here, there, other]:
+async def test_A49_copies_of_what_was_asked_are_no_offence_within_a_bound_and_no_progress() -> None:
+    """Finding 28."""
+    blocks = some_blocks(2, 240_000)
+    each_time = sum(len(data) for _, data in blocks)
+    async with nodes([], [], []) as [here, other, honest]:
         raw = Raw(other.host)
-        async with here.exchange.session(blocks[0][0], providers=[there.provider, other.provider]) as session:
-            await session.fetch([cid for cid, _ in blocks])
-            await connect(other.host, here.host)
-            for _ in range(3):
+        async with here.exchange.session(blocks[0][0], providers=[other.provider]) as session:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.fetch, [cid for cid, _ in blocks])
+                await raw.received(1)
                 await raw.send(here.host, OutgoingMessage(blocks=blocks))
-            await settled(lambda: session.reports()[1].duplicate_bytes == 300_000)
-            assert session.reports()[1].dropped is None
-        assert here.host.is_connected(other.host.peer_id)
+            for _ in range(COPIES_BYTES_MAX // each_time):
+                await raw.send(here.host, OutgoingMessage(blocks=blocks))
+            copies = COPIES_BYTES_MAX // each_time * each_time
+            await settled(lambda: session.reports()[0].duplicate_bytes == copies)
+            assert session.reports()[0].dropped is None
+            assert here.host.is_connected(other.host.peer_id)
+            with pytest.raises((anyio.BrokenResourceError, anyio.ClosedResourceError)), anyio.fail_after(20):
+                while True:
+                    await raw.send(here.host, OutgoingMessage(blocks=blocks))
+            assert session.reports()[0].dropped == "sent a wrong block"
+        await honest_fetch(here, honest)
+
+
+@pytest.mark.anyio
+async def test_A49_what_was_asked_is_welcome_however_late() -> None:
+    """Finding 11: a provider that stood still sends what others have brought long since."""
+    blocks = some_blocks(600, 64)
+    async with nodes([], [], blocks) as [here, late, good]:
+        raw = Raw(late.host)
+        async with here.exchange.session(blocks[0][0], providers=[late.provider]) as session:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.fetch, [cid for cid, _ in blocks])
+                await raw.received(1)
+                session.add_provider(good.provider)
+            owed = [block for block in blocks if block[0] in told_to(raw)]
+            await here.host.disconnect(good.host.peer_id)
+            await raw.send(here.host, OutgoingMessage(blocks=owed))
+            await settled(lambda: session.reports()[0].duplicate_bytes == 64 * len(owed))
+            assert (session.reports()[0].wrong_blocks, session.reports()[0].dropped) == (0, None)
+            strange = some_blocks(1, 64, seed=9)
+            await raw.send(here.host, OutgoingMessage(blocks=strange))
+            await settled(lambda: session.reports()[0].dropped is not None)
+
+
+def told_to(raw: Raw) -> set[Cid]:
+    """What a peer has been told that we want, ever."""
+    return {want.cid for message in raw.messages for want in message.wants if not want.cancel}
 
 
 async def _answer_wrongly(raw: Raw, victim: Node, make: Callable[[Cid], bytes]) -> None:

@@ -1,6 +1,13 @@
 """Peers that send what nobody wanted."""
 
-from stack.bitswap.offences import CUT_PEERS_MAX, CUT_SECONDS, UNWANTED_BLOCKS_MAX, UNWANTED_BYTES_MAX, Offences
+from stack.bitswap.offences import (
+    COPIES_BYTES_MAX,
+    CUT_PEERS_MAX,
+    CUT_SECONDS,
+    UNWANTED_BLOCKS_MAX,
+    UNWANTED_BYTES_MAX,
+    Offences,
+)
 from tests.bitswap.simulation import peer_named
 
 ALICE, BOB = peer_named("alice"), peer_named("bob")
@@ -41,3 +48,14 @@ def test_peers_that_were_cut_are_remembered_within_a_bound() -> None:
     assert not offences.is_cut(peer_named("0"), 1.0)
     assert offences.is_cut(peer_named("1"), 1.0)
     assert offences.is_cut(peer_named(str(CUT_PEERS_MAX)), 1.0)
+
+
+def test_copies_are_forgiven_up_to_so_many_bytes_of_each_connected_peer() -> None:
+    """Finding 28."""
+    offences = Offences()
+    assert offences.copy(ALICE, COPIES_BYTES_MAX)
+    assert not offences.copy(ALICE, 1)
+    assert offences.copy(BOB, 1)
+    assert offences.of(ALICE) == (0, 0)
+    offences.peer_disconnected(ALICE)
+    assert offences.copy(ALICE, 1)

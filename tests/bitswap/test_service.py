@@ -423,7 +423,7 @@ async def test_closing_the_exchange_leaves_nothing_behind() -> None:
             ) as session:
                 await session.fetch([cid for cid, _ in blocks], Sink())
             assert here._receiver.used == 0
-            assert here._calls == {} and here._sessions == {}
+            assert len(here.wanted) == 0 and here.sessions == {}
         assert not set(PROTOCOLS) & set(a.supported())
 
 

@@ -18,6 +18,7 @@ from stack.bitswap.session_peer import (
     SessionPeer,
     SessionWant,
 )
+from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import WantPool
 from stack.bitswap.size_estimate import SizeEstimate
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
@@ -241,22 +242,27 @@ def test_of_a_small_dag_a_part_is_asked_ahead_so_that_receivers_can_trade() -> N
 
 
 def test_who_has_everything_is_spared_what_others_bring_fast_enough() -> None:
-    parameters = SessionParameters()
-    full = SessionPeer(ALICE, parameters, full=True)
-    part = SessionPeer(BOB, parameters, full=False)
-    part.ranges = LeafRanges(2)
-    part.ranges.add(0, 1)
-    full.rate, part.rate = 100.0, 50.0
-    assert full.may_be_spared([full, part])
-    part.rate = 49.0
-    assert not full.may_be_spared([full, part])
+    full = SessionPeer(ALICE, SessionParameters(), full=True)
+    part = SessionPeer(BOB, SessionParameters(), full=False)
+    assert not full.may_be_spared(50.0)
+    full.rate = part.rate = 100.0
+    assert full.may_be_spared(50.0)
+    assert not full.may_be_spared(49.0)
+    assert not part.may_be_spared(50.0)
+
+
+def test_what_those_with_parts_bring_counts_as_far_as_they_say_what_they_have_and_bring_it() -> None:
+    peers = SessionPeers(SessionParameters())
+    full, part, silent = (peers.add(peer, full=peer is ALICE)[0] for peer in (ALICE, BOB, CAROL))
+    assert full is not None and part is not None and silent is not None
+    for peer in (full, part, silent):
+        peer.state, peer.rate = PeerState.READY, 50.0
+    part.ranges = full.ranges = LeafRanges(2)
+    assert peers.parts_rate() == 50.0
     part.rate = None
-    assert not full.may_be_spared([full, part])
-    part.rate, full.rate = 50.0, None
-    assert not full.may_be_spared([full, part])
-    full.rate, part.stalled = 100.0, True
-    assert not full.may_be_spared([full, part])
-    assert not part.may_be_spared([full, part])
+    assert peers.parts_rate() == 0.0
+    part.rate, part.stalled = 50.0, True
+    assert peers.parts_rate() == 0.0
 
 
 def test_only_what_nobody_else_has_is_picked_for_a_spared_peer() -> None:
@@ -1137,6 +1143,17 @@ def test_second_copies_are_counted_and_nothing_else() -> None:
     fetch.machine.receive_late_block(BOB, 70, fetch.now)
     report = fetch.machine.reports()[0]
     assert (report.blocks, report.bytes, report.duplicate_bytes) == (1, 500, 570)
+
+
+def test_finding_28_a_copy_that_was_not_owed_is_no_sign_of_life() -> None:
+    fetch = Fetch(3, ALICE)
+    fetch.drain()
+    for _ in range(10):
+        fetch.now += 0.5
+        fetch.machine.receive_late_block(ALICE, 1000, fetch.now, owed=False)
+        fetch.machine.handle_timeout(fetch.now)
+    report = fetch.machine.reports()[0]
+    assert report.stalled and report.duplicate_bytes == 10_000
 
 
 def test_a_block_that_another_session_asked_for_ends_the_want_here_too() -> None:

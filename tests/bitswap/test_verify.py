@@ -2,10 +2,11 @@
 
 from stack.bitswap.messages import BlockPrefix, Payload
 from stack.bitswap.verify import verify
-from stack.bitswap.wants import WaiterId, WantedBlocks
+from stack.bitswap.wants import Taker, WantedBlocks
 from stack.errors import NoSpace
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
+from tests.bitswap.test_wants import Waiting
 
 PREFIX = BlockPrefix(1, RAW, 0x12, 32)
 
@@ -14,47 +15,40 @@ def payload(data: bytes, prefix: BlockPrefix = PREFIX) -> Payload:
     return Payload(prefix, memoryview(data))
 
 
-def test_blocks_go_to_the_sinks_that_wait_for_them() -> None:
+def test_blocks_go_to_those_who_wait_for_them_and_the_book_is_left_as_it_was() -> None:
     wanted = WantedBlocks()
-    got: list[tuple[Cid, bytes]] = []
+    call, other = Waiting(), Waiting()
     cids = [Cid.of(data) for data in (b"one", b"two")]
     for cid in cids:
-        wanted.add(WaiterId(1), cid, lambda cid, data: got.append((cid, bytes(data))))
-    verdicts = verify([payload(b"one"), payload(b"two"), payload(b"one")], wanted)
-    assert got == [(cids[0], b"one"), (cids[1], b"two")]
-    assert [bool(verdict.claim) for verdict in verdicts] == [True, True, False]
-    assert [verdict.multihash for verdict in verdicts] == [cids[0].multihash, cids[1].multihash, cids[0].multihash]
-    assert [verdict.size for verdict in verdicts] == [3, 3, 3]
-    assert all(verdict.data is None and not verdict.failures for verdict in verdicts)
-
-
-def test_a_block_for_the_store_is_copied_once() -> None:
-    wanted = WantedBlocks()
-    cid = Cid.of(b"data")
-    wanted.add(WaiterId(1), cid, None)
-    wanted.add(WaiterId(2), cid, None)
-    source = bytearray(b"data")
-    verdict = verify([Payload(PREFIX, memoryview(source))], wanted)[0]
-    source[0] = 0
-    assert verdict.data == b"data"
+        wanted.add(call, cid)
+    wanted.add(other, cids[1])
+    verdicts = verify([payload(b"one"), payload(b"two"), payload(b"three")], wanted)
+    assert call.got == [(cids[0], b"one"), (cids[1], b"two")]
+    assert other.got == [(cids[1], b"two")]
+    assert [verdict.served for verdict in verdicts] == [
+        (Taker(call, cids[0]),),
+        (Taker(call, cids[1]), Taker(other, cids[1])),
+        (),
+    ]
+    assert [verdict.multihash for verdict in verdicts] == [*(cid.multihash for cid in cids), Cid.of(b"three").multihash]
+    assert [verdict.size for verdict in verdicts] == [3, 3, 5]
+    assert not any(verdict.failures for verdict in verdicts)
+    assert len(wanted) == 2
 
 
 def test_what_a_sink_raises_is_reported_and_harms_no_other() -> None:
     wanted = WantedBlocks()
     cid = Cid.of(b"data")
     error = NoSpace("full")
-    got: list[bytes] = []
-
-    def full(cid: Cid, data: memoryview) -> None:
-        raise error
-
-    wanted.add(WaiterId(1), cid, full)
-    wanted.add(WaiterId(2), cid, lambda cid, data: got.append(bytes(data)))
+    full, other = Waiting(error=error), Waiting()
+    wanted.add(full, cid)
+    wanted.add(other, cid)
     verdict = verify([payload(b"data")], wanted)[0]
-    assert verdict.failures == ((WaiterId(1), error),)
-    assert got == [b"data"]
+    assert verdict.failures == ((full, error),)
+    assert verdict.served == (Taker(full, cid), Taker(other, cid))
+    assert other.got == [(cid, b"data")]
 
 
 def test_a_digest_longer_than_the_function_gives_matches_nothing() -> None:
     verdict = verify([payload(b"data", BlockPrefix(1, RAW, 0x12, 64))], WantedBlocks())[0]
-    assert (verdict.multihash, verdict.claim, verdict.size) == (None, (), 4)
+    assert (verdict.multihash, verdict.served, verdict.size) == (None, (), 4)

@@ -1,14 +1,15 @@
-"""What we want, and what each peer has been told of it."""
+"""Who waits for which block, and what each peer has been told of it."""
 
 from stack.bitswap.messages import Want, WantKind
 from stack.bitswap.wants import (
+    OWED_MAX,
     PRIORITY_ANY_ORDER,
     PRIORITY_MAX,
-    RECENT_MAX,
     TOLD_MAX,
+    Answer,
     PeerWants,
     SessionId,
-    WaiterId,
+    Taker,
     WantedBlocks,
 )
 from stack.multiformats.cid import Cid
@@ -17,67 +18,106 @@ from tests.bitswap.simulation import cid_of
 
 A, B = cid_of(1), cid_of(2)
 ONE, TWO = SessionId(1), SessionId(2)
-FIRST, SECOND = WaiterId(1), WaiterId(2)
 
 
-def sink(cid: Cid, data: memoryview) -> None:
-    """Keeps nothing."""
+class Waiting:
+    """A call that keeps what it gets."""
+
+    def __init__(self, session: SessionId = ONE, *, keeps: bool = False, error: Exception | None = None) -> None:
+        self.session = session
+        self.keeps = keeps
+        self.error = error
+        self.got: list[tuple[Cid, bytes]] = []
+
+    def take(self, cid: Cid, data: memoryview) -> None:
+        if self.error is not None:
+            raise self.error
+        self.got.append((cid, bytes(data)))
+
+    def handed_over(self, cid: Cid) -> None:
+        """Nobody is told."""
+
+    def failed(self, error: Exception) -> None:
+        """Nobody is told."""
 
 
 class TestWantedBlocks:
-    def test_a_block_is_claimed_once(self) -> None:
-        wanted = WantedBlocks()
-        wanted.add(FIRST, A, sink)
-        assert len(wanted) == 1
-        assert wanted.was_wanted(A.multihash)
-        assert wanted.claim(A.multihash) == ((FIRST, A, sink),)
-        assert wanted.claim(A.multihash) == ()
-        assert len(wanted) == 0
+    """Finding 2: a want ends when nobody is in it, whatever happens between the worker thread and the loop."""
 
-    def test_all_who_wait_are_in_one_claim_each_with_its_own_cid(self) -> None:
+    def test_all_who_wait_are_served_together_each_by_its_own_cid(self) -> None:
         wanted = WantedBlocks()
+        first, second = Waiting(), Waiting()
         other = A.with_codec(DAG_PB)
-        wanted.add(FIRST, A, sink)
-        wanted.add(SECOND, other, None)
-        assert wanted.claim(A.multihash) == ((FIRST, A, sink), (SECOND, other, None))
-
-    def test_a_second_copy_is_no_offence_before_and_after_delivery(self) -> None:
-        wanted = WantedBlocks()
-        assert not wanted.was_wanted(A.multihash)
-        wanted.add(FIRST, A, sink)
-        wanted.claim(A.multihash)
-        assert wanted.was_wanted(A.multihash)
-        wanted.delivered(A.multihash)
-        assert wanted.was_wanted(A.multihash)
-        assert wanted._claimed == {}
-
-    def test_who_gives_up_is_left_out(self) -> None:
-        wanted = WantedBlocks()
-        wanted.add(FIRST, A, sink)
-        wanted.add(SECOND, A, None)
-        wanted.remove(FIRST, A.multihash)
-        assert wanted.claim(A.multihash) == ((SECOND, A, None),)
-
-    def test_what_nobody_wants_any_more_is_remembered_for_a_while(self) -> None:
-        wanted = WantedBlocks()
-        wanted.add(FIRST, A, sink)
-        wanted.remove(FIRST, A.multihash)
+        wanted.add(first, A)
+        wanted.add(second, other)
+        assert wanted.takers(A.multihash) == (Taker(first, A), Taker(second, other))
+        assert len(wanted) == 1
+        assert wanted.delivered(A.multihash, wanted.takers(A.multihash)) == (
+            (Taker(first, A), Taker(second, other)),
+            (),
+        )
         assert len(wanted) == 0
-        assert wanted.was_wanted(A.multihash)
-        wanted.remove(FIRST, B.multihash)
-        assert not wanted.was_wanted(B.multihash)
 
-    def test_what_was_wanted_is_forgotten_in_the_order_it_was_last_wanted(self) -> None:
+    def test_looking_takes_nothing_out(self) -> None:
         wanted = WantedBlocks()
-        names = [index.to_bytes(4, "big") for index in range(RECENT_MAX + 1)]
-        for name in names[:-1]:
-            wanted.delivered(name)
-        wanted.delivered(names[0])
-        wanted.delivered(names[-1])
-        assert wanted.was_wanted(names[0])
-        assert not wanted.was_wanted(names[1])
-        assert wanted.was_wanted(names[2])
-        assert len(wanted._recent) == RECENT_MAX
+        wanted.add(Waiting(), A)
+        assert wanted.takers(A.multihash) == wanted.takers(A.multihash) != ()
+        assert wanted.takers(B.multihash) == ()
+
+    def test_who_joins_while_the_block_is_handed_over_is_left_and_served_by_the_next_round(self) -> None:
+        wanted = WantedBlocks()
+        first, second = Waiting(), Waiting(TWO)
+        wanted.add(first, A)
+        served = wanted.takers(A.multihash)
+        wanted.add(second, A)
+        assert wanted.delivered(A.multihash, served) == ((Taker(first, A),), (Taker(second, A),))
+        assert wanted.needed_by(TWO, A.multihash) and not wanted.needed_by(ONE, A.multihash)
+        assert wanted.delivered(A.multihash, wanted.takers(A.multihash)) == ((Taker(second, A),), ())
+        assert len(wanted) == 0
+
+    def test_who_joins_after_the_worker_looked_and_found_nobody_is_left(self) -> None:
+        wanted = WantedBlocks()
+        late = Waiting()
+        served = wanted.takers(A.multihash)
+        wanted.add(late, A)
+        assert wanted.delivered(A.multihash, served) == ((), (Taker(late, A),))
+
+    def test_a_second_copy_that_was_hashed_before_the_first_was_heard_of_serves_nobody_twice(self) -> None:
+        wanted = WantedBlocks()
+        call = Waiting()
+        wanted.add(call, A)
+        served = wanted.takers(A.multihash)
+        assert wanted.delivered(A.multihash, served) == ((Taker(call, A),), ())
+        assert wanted.delivered(A.multihash, served) == ((), ())
+
+    def test_a_call_that_comes_again_after_it_was_served_waits_again(self) -> None:
+        wanted = WantedBlocks()
+        first, again = Waiting(), Waiting()
+        wanted.add(first, A)
+        served = wanted.takers(A.multihash)
+        wanted.delivered(A.multihash, served)
+        wanted.add(again, A)
+        assert wanted.delivered(A.multihash, served) == ((), (Taker(again, A),))
+
+    def test_who_gives_up_is_left_out_and_the_other_stays(self) -> None:
+        wanted = WantedBlocks()
+        first, second = Waiting(), Waiting()
+        wanted.add(first, A)
+        wanted.add(second, A)
+        served = wanted.takers(A.multihash)
+        wanted.remove(first, A.multihash)
+        wanted.remove(first, B.multihash)
+        assert wanted.needed_by(ONE, A.multihash)
+        assert wanted.delivered(A.multihash, served) == ((Taker(second, A),), ())
+
+    def test_when_all_give_up_while_the_worker_runs_nothing_is_left(self) -> None:
+        wanted = WantedBlocks()
+        call = Waiting()
+        wanted.add(call, A)
+        served = wanted.takers(A.multihash)
+        wanted.remove(call, A.multihash)
+        assert len(wanted) == 0
+        assert wanted.delivered(A.multihash, served) == ((), ())
 
 
 def told(wants: PeerWants, limit: int = 100) -> list[Want]:
@@ -200,7 +240,7 @@ class TestPeerWants:
         wants.ask(ONE, [A], WantKind.BLOCK)
         assert not wants.answered(A.multihash, have=False)
         told(wants)
-        assert wants.answered(A.multihash, have=False)
+        assert wants.answered(A.multihash, have=False) == {ONE}
         assert len(wants) == 1  # the peer may still send it, should it come
 
     def test_have_ends_a_want_have(self) -> None:
@@ -257,3 +297,84 @@ class TestPeerWants:
         wants.end_session(TWO)
         assert told(wants) == [Want(B, cancel=True, priority=0)]
         assert wants._open == 0
+
+    def test_an_answer_is_told_to_the_sessions_that_asked(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.HAVE)
+        wants.ask(TWO, [A], WantKind.HAVE)
+        told(wants)
+        assert wants.answered(A.multihash, have=True) == {ONE, TWO}
+
+
+class TestWhatAPeerOwes:
+    """Findings 11 and 28: each telling is good for one copy, however late; more are copies; what was never told is wrong."""
+
+    def test_a_block_is_owed_once_for_each_time_that_it_was_told(self) -> None:
+        wants = PeerWants()
+        assert wants.received(A.multihash) is Answer.NEVER_ASKED
+        wants.ask(ONE, [A], WantKind.BLOCK)
+        told(wants)
+        assert wants.received(A.multihash) is Answer.OWED
+        assert wants.received(A.multihash) is Answer.COPY
+        assert wants.received(B.multihash) is Answer.NEVER_ASKED
+
+    def test_what_was_only_to_be_told_is_not_owed(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.BLOCK)
+        assert wants.received(A.multihash) is Answer.NEVER_ASKED
+
+    def test_what_was_withdrawn_is_owed_until_it_has_come(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.BLOCK)
+        told(wants)
+        wants.withdraw(ONE, [A])
+        told(wants)
+        assert wants.received(A.multihash) is Answer.OWED
+        assert wants.received(A.multihash) is Answer.COPY
+
+    def test_what_was_told_twice_may_come_twice(self) -> None:
+        wants = PeerWants()
+        for _ in range(2):
+            wants.ask(ONE, [A], WantKind.BLOCK)
+            told(wants)
+        assert [wants.received(A.multihash) for _ in range(3)] == [Answer.OWED, Answer.OWED, Answer.COPY]
+
+    def test_a_block_in_place_of_have_is_owed(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.HAVE)
+        told(wants)
+        assert wants.answered(A.multihash, have=True)
+        assert wants.received(A.multihash) is Answer.OWED
+
+    def test_what_a_message_carried_that_seemed_to_fail_is_owed_too(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.BLOCK)
+        told(wants)
+        wants.restart()
+        assert wants.received(A.multihash) is Answer.OWED
+
+    def test_a_lost_connection_ends_what_was_asked_but_not_what_may_still_be_in_hand(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A, B], WantKind.BLOCK)
+        told(wants, 1)
+        wants.lost()
+        assert len(wants) == 0 and not wants.pending and wants._open == 0
+        assert wants.received(A.multihash) is Answer.OWED
+        assert wants.received(B.multihash) is Answer.NEVER_ASKED
+        wants.ask(ONE, [A], WantKind.BLOCK)
+        assert wants.take(10)[1]
+
+    def test_what_was_told_is_remembered_within_a_bound_and_never_forgotten_while_it_is_asked(self) -> None:
+        wants = PeerWants()
+        wants.ask(ONE, [A], WantKind.BLOCK)
+        told(wants)
+        for start in range(10, OWED_MAX + 510, 500):
+            cids = [cid_of(index) for index in range(start, start + 500)]
+            wants.ask(ONE, cids, WantKind.BLOCK)
+            told(wants, 500)
+            wants.withdraw(ONE, cids)
+            told(wants, 500)
+        assert len(wants._owed) == OWED_MAX
+        assert wants.received(cid_of(10).multihash) is Answer.NEVER_ASKED
+        assert wants.received(cid_of(OWED_MAX).multihash) is Answer.OWED
+        assert wants.received(A.multihash) is Answer.OWED

@@ -1,70 +1,141 @@
-"""Received blocks on their way through worker threads: reading from the stream goes on while they are hashed."""
+"""Received blocks on their way through one worker thread, which hashes them and hands them over: reading goes on meanwhile.
 
-import os
+The thread takes messages from a queue for as long as there are any, and leaves what became of them in another one, from which
+the event loop takes all that is there at a time: one wake-up serves many messages, and neither side waits for the other.
+One thread is enough (it hashes 1.5 GB/s), and two would wait for each other at one file.
+"""
+
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from stack.bitswap.messages import Payload
 from stack.bitswap.shell.wire import Loan
 from stack.bitswap.verify import Verdict, verify
-from stack.bitswap.wants import WantedBlocks
+from stack.bitswap.wants import PeerWants, WantedBlocks
 from stack.identity.peer_id import PeerId
-from stack.streams.supervision import Supervisor
+from stack.streams.threads import CallSoon, loop_caller
 
-VERIFY_BYTES = 2 * 1024 * 1024
-"""Blocks hashed in one worker call: a call costs about 0.2 ms, a MiB about 0.7 ms."""
+TURN_SECONDS = 0.002
+"""Verdicts are acted upon for so long before others have a turn: a message may hold ten thousand small blocks."""
 
-VERIFIERS_MAX = 4
-"""Worker calls at a time, at most one a processor: one hashes 1.5 GB/s."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Blocks of one message."""
+
+    peer: PeerId
+    told: PeerWants | None
+    """What the peer had been told on the connection that brought them; None when nothing."""
+    blocks: Sequence[Payload]
+    loan: Loan | None
+    """Where they lie; given back once everybody has had them."""
+    again: bool = False
+    """They have come before, and go round once more for those who joined while they were handed over."""
+
+
+class BlockHandler(Protocol):
+    """The exchange."""
+
+    def handle_verdict(self, arrival: Arrival, verdict: Verdict) -> bool:
+        """A block has been hashed and handed over. Returns whether somebody waits for it who has not had it."""
+        ...
+
+    def settle(self) -> None:
+        """That was all for now: let the consequences happen."""
+        ...
 
 
 class Intake:
-    """Commands: `add`. `handle(verdicts)` is called on the event loop with what became of each block, and whose it was."""
+    """Commands: `add`, `close`. The owner runs `verify` and `deliver` as long as it lives."""
 
-    def __init__(
-        self, tasks: Supervisor, wanted: WantedBlocks, handle: Callable[[Sequence[tuple[PeerId, Verdict]]], None]
-    ) -> None:
+    def __init__(self, wanted: WantedBlocks, handler: BlockHandler) -> None:
         self._wanted = wanted
-        self._handle = handle
-        self._waiting: deque[tuple[PeerId, tuple[Payload, ...], Loan | None]] = deque()
-        self._event = anyio.Event()
-        verifiers = min(VERIFIERS_MAX, os.cpu_count() or 1)
-        self.limiter = anyio.CapacityLimiter(verifiers)
-        """Of worker calls for received blocks; never shared with what serves."""
-        for _ in range(verifiers):
-            tasks.keep(self._run, owner="hashing received blocks")
+        self._handler = handler
+        self._closed = False
+        self._waiting: deque[Arrival] = deque()
+        self._arrived = anyio.Event()
+        self._verified: deque[tuple[Arrival, Sequence[Verdict]]] = deque()
+        self._ready = anyio.Event()
+        self._told = False
+        """The loop will look into `_verified`; set by the thread, and taken back before the loop looks."""
+        self._turn_ends = 0.0
+        self._thread = anyio.CapacityLimiter(1)
 
-    def add(self, peer: PeerId, blocks: tuple[Payload, ...], loan: Loan | None) -> None:
-        """A message with blocks has come; the loan is released once they are hashed and handed over."""
-        self._waiting.append((peer, blocks, loan))
-        self._event.set()
+    def add(self, arrival: Arrival) -> None:
+        """A message with blocks has come; its loan is released once they are hashed and handed over."""
+        if self._closed:
+            _release(arrival)
+            return
+        self._waiting.append(arrival)
+        self._arrived.set()
 
-    async def _run(self) -> None:
+    def close(self) -> None:
+        """Nothing is wanted any more; what comes is let go."""
+        self._closed = True
+
+    async def verify(self) -> None:
+        """Have a thread at work whenever there is something to do."""
+        call_soon = loop_caller()
         while True:
             while not self._waiting:
-                event = self._event
-                await event.wait()
-                if event is self._event:
-                    self._event = anyio.Event()
-            batch = self._take()
-            payloads = [payload for _, blocks, _ in batch for payload in blocks]
-            try:
-                verdicts = await anyio.to_thread.run_sync(verify, payloads, self._wanted, limiter=self.limiter)
-            finally:
-                for _, _, loan in batch:
-                    if loan is not None:
-                        loan.release()
-            peers = [peer for peer, blocks, _ in batch for _ in blocks]
-            self._handle(list(zip(peers, verdicts, strict=True)))
+                self._arrived = anyio.Event()
+                await self._arrived.wait()
+            await anyio.to_thread.run_sync(self._verify_all, call_soon, limiter=self._thread)
 
-    def _take(self) -> list[tuple[PeerId, tuple[Payload, ...], Loan | None]]:
-        """As many messages as make a worker call worth while, at least one."""
-        batch = []
-        size = 0
-        while self._waiting and size < VERIFY_BYTES:
-            batch.append(self._waiting.popleft())
-            size += sum(len(payload.data) for payload in batch[-1][1])
-        return batch
+    async def deliver(self) -> None:
+        """Act upon what the thread has found."""
+        while True:
+            while not self._verified:
+                self._ready = anyio.Event()
+                await self._ready.wait()
+            self._turn_ends = time.monotonic() + TURN_SECONDS
+            try:
+                while self._verified:
+                    await self._deliver(*self._verified.popleft())
+            finally:
+                self._handler.settle()
+
+    async def _deliver(self, arrival: Arrival, verdicts: Sequence[Verdict]) -> None:
+        once_more: list[Payload] = []
+        try:
+            for payload, verdict in zip(arrival.blocks, verdicts, strict=False):
+                if self._handler.handle_verdict(arrival, verdict):
+                    once_more.append(payload)
+                if time.monotonic() >= self._turn_ends:
+                    self._handler.settle()
+                    await anyio.lowlevel.checkpoint()
+                    self._turn_ends = time.monotonic() + TURN_SECONDS
+        finally:
+            if once_more:
+                self.add(replace(arrival, blocks=once_more, again=True))
+            else:
+                _release(arrival)
+
+    def _verify_all(self, call_soon: CallSoon) -> None:
+        """Runs in the worker thread."""
+        while self._waiting:
+            arrival = self._waiting.popleft()
+            verdicts: Sequence[Verdict] = ()
+            try:
+                verdicts = verify(arrival.blocks, self._wanted)
+            finally:
+                self._verified.append((arrival, verdicts))
+                if not self._told:
+                    self._told = True
+                    call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._told = False
+        self._ready.set()
+
+
+def _release(arrival: Arrival) -> None:
+    if arrival.loan is not None:
+        arrival.loan.release()

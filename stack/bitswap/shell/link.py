@@ -64,8 +64,9 @@ class LinkOwner(Protocol):
 class Link:
     """Commands: `wake`, `send_blocks`, `close`. `run` is started by the owner."""
 
-    def __init__(self, owner: LinkOwner, peer: PeerId) -> None:
-        self.wants = PeerWants()
+    def __init__(self, owner: LinkOwner, peer: PeerId, wants: PeerWants | None = None) -> None:
+        """`wants` is what was left of an earlier link to this peer."""
+        self.wants = wants if wants is not None else PeerWants()
         self._owner = owner
         self._peer = peer
         self._control = Lane(owner.host, peer)

@@ -8,22 +8,21 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.effects import Ask, Connect, LookUp, PeerDropped, SendBlocks, Withdraw
+from stack.bitswap.effects import Ask, Connect, LookUp, PeerDropped, PeerForgotten, SendBlocks, Withdraw
 from stack.bitswap.engine import Engine, EngineParameters
-from stack.bitswap.events import BlockReceived, PeerCut, SessionPeerDropped, UnwantedBlock
+from stack.bitswap.events import SessionPeerDropped
 from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
 from stack.bitswap.messages import PROTOCOLS, Message, WantKind
-from stack.bitswap.offences import Offences
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
-from stack.bitswap.shell.intake import Intake
+from stack.bitswap.shell.delivery import Delivery
+from stack.bitswap.shell.intake import Arrival, Intake
 from stack.bitswap.shell.link import Link, look_up
 from stack.bitswap.shell.session import FetchSession
 from stack.bitswap.shell.shelf import Shelf
 from stack.bitswap.shell.wire import Loan, Receiver, Throttle
-from stack.bitswap.verify import Verdict
-from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
+from stack.bitswap.wants import PeerWants, SessionId, WantedBlocks
 from stack.blocks.interfaces import BlockStore
 from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
@@ -39,6 +38,12 @@ TICK_SECONDS = 0.1
 
 DIAL_SECONDS = 30.0
 """For a connection to a provider."""
+
+HAND_OVER_THREADS = 2
+"""Worker calls, of all sessions, that hand over what is here already."""
+
+DEPARTED_MAX = 64
+"""Peers whose connection or link ended of whom it is remembered what they had been told: what came last may still be in hand."""
 
 
 class Bitswap:
@@ -57,24 +62,25 @@ class Bitswap:
         self._tasks = tasks
         self._swarm = swarm
         self.sources: list[ProviderSource] = []
-        self._serving = True
-        self._sessions: dict[SessionId, FetchSession] = {}
+        self.serving = True
+        self.sessions: dict[SessionId, FetchSession] = {}
         self._session_id = 0
-        self._calls: dict[WaiterId, FetchSession] = {}
-        self._waiter_id = 0
         self._links: dict[PeerId, Link] = {}
+        self._departed: dict[PeerId, PeerWants] = {}
         throttle = Throttle(download) if download else None
         self._receiver = Receiver(
             host, receive=self._receive, progress=self._progress, asked=self._is_asked, throttle=throttle
         )
-        self._intake = Intake(tasks, self.wanted, self._handle_verdicts)
-        self.limiter = self._intake.limiter
+        self._delivery = Delivery(self)
+        self._intake = Intake(self.wanted, self._delivery)
+        tasks.keep(self._intake.verify, owner="hashing received blocks")
+        tasks.keep(self._intake.deliver, owner="delivery of blocks")
+        self.limiter = anyio.CapacityLimiter(HAND_OVER_THREADS)
         self._tick_event = anyio.Event()
-        self._offences = Offences()
         tasks.keep(self._run_ticker, owner="the clock of bitswap")
 
     def __repr__(self) -> str:
-        return f"<Bitswap {self.host.peer_id}: {len(self._sessions)} sessions, {len(self._links)} links>"
+        return f"<Bitswap {self.host.peer_id}: {len(self.sessions)} sessions, {len(self._links)} links>"
 
     @classmethod
     @asynccontextmanager
@@ -95,7 +101,7 @@ class Bitswap:
         async with supervised(host.trace) as tasks:
             exchange = cls(host, store, tasks, swarm=swarm, upload=upload, download=download)
             exchange.sources += sources
-            exchange._serving = serve
+            exchange.serving = serve
             for protocol in PROTOCOLS:
                 host.handle(protocol, exchange._serve)
             stop_listening = host.listen_to_peers(exchange)
@@ -105,6 +111,7 @@ class Bitswap:
                 stop_listening()
                 for protocol in PROTOCOLS:
                     host.unhandle(protocol)
+                exchange._intake.close()
                 for link in exchange._links.values():
                     link.close()
 
@@ -135,7 +142,7 @@ class Bitswap:
             machine,
             partial(self.host.protect, tag=f"bitswap {self._session_id}"),
         )
-        self._sessions[session.id] = session
+        self.sessions[session.id] = session
         for peer in {connection.peer: None for connection in self.host.connections()}:
             machine.peer_connected(peer)
         leave = self._swarm.join(root, session) if self._swarm is not None else lambda: None
@@ -149,9 +156,10 @@ class Bitswap:
             yield session
             await session.aclose()
         finally:
+            await session.flush()
             leave()
             session.end()
-            del self._sessions[session.id]
+            del self.sessions[session.id]
             for link in self._links.values():
                 link.wants.end_session(session.id)
                 link.wake()
@@ -165,7 +173,7 @@ class Bitswap:
 
     def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
         """Blocks have come into the store, from wherever: peers that wait for them get them."""
-        if self._serving:
+        if self.serving:
             self.engine.blocks_added(cids, sizes)
             self.pump()
 
@@ -174,7 +182,7 @@ class Bitswap:
     def peer_connected(self, peer: PeerId) -> None:
         """See PeerListener."""
         self.engine.peer_connected(peer)
-        for session in self._sessions.values():
+        for session in self.sessions.values():
             self._connected(session, peer)
             self.drain(session)
 
@@ -184,31 +192,20 @@ class Bitswap:
     def peer_disconnected(self, peer: PeerId) -> None:
         """See PeerListener."""
         self.engine.peer_disconnected(peer)
-        self._offences.peer_disconnected(peer)
-        if (link := self._links.pop(peer, None)) is not None:
+        self._delivery.offences.peer_disconnected(peer)
+        if (link := self._part(peer)) is not None:
             link.close()
         now = anyio.current_time()
-        for session in self._sessions.values():
+        for session in self.sessions.values():
             session.machine.peer_disconnected(peer, now)
             self.drain(session)
 
     # Hub
 
-    def open_call(self, session: FetchSession) -> WaiterId:
-        """See Hub."""
-        self._waiter_id += 1
-        waiter = WaiterId(self._waiter_id)
-        self._calls[waiter] = session
-        self._tick_event.set()
-        return waiter
-
-    def close_call(self, waiter: WaiterId) -> None:
-        """See Hub."""
-        del self._calls[waiter]
-
     def drain(self, session: FetchSession) -> None:
         """See Hub."""
         now = anyio.current_time()
+        self._tick_event.set()
         while (effect := session.machine.next_effect(now)) is not None:
             match effect:
                 case Ask(peer=peer, cids=cids, have=have, any_order=any_order):
@@ -226,7 +223,10 @@ class Bitswap:
                     if peer in self._links:
                         self._links[peer].wants.end_session(session.id)
                         self._links[peer].wake()
-                    self._trace(SessionPeerDropped(peer=peer, root=session.root, reason=reason))
+                    session.peer_left_out(peer, forgotten=False)
+                    self.trace(SessionPeerDropped(peer=peer, root=session.root, reason=reason))
+                case PeerForgotten(peer=peer):
+                    session.peer_left_out(peer, forgotten=True)
 
     def provider_added(self, session: FetchSession, peer: PeerId) -> None:
         """See Hub."""
@@ -238,16 +238,16 @@ class Bitswap:
 
     def peer_unreachable(self, peer: PeerId, reason: str | None) -> None:
         """A link gave up: nothing can be sent to this peer; with a `reason`, never."""
-        self._links.pop(peer, None)
+        self._part(peer)
         now = anyio.current_time()
-        for session in self._sessions.values():
+        for session in self.sessions.values():
             session.peer_unreachable(peer, now, reason)
             self.drain(session)
 
     # receiving
 
     async def _serve(self, stream: Stream) -> None:
-        if self._offences.is_cut(stream.remote_peer, anyio.current_time()):
+        if self._delivery.offences.is_cut(stream.remote_peer, anyio.current_time()):
             await self.host.disconnect(stream.remote_peer)
             raise RemoteProtocolError("peer has been cut")
         await self._receiver.serve(stream)
@@ -258,7 +258,7 @@ class Bitswap:
 
     def _progress(self, peer: PeerId, size: int) -> None:
         now = anyio.current_time()
-        for session in self._sessions.values():
+        for session in self.sessions.values():
             session.machine.receive_progress(peer, now, size)
 
     def _receive(self, peer: PeerId, message: Message, loan: Loan | None) -> None:
@@ -270,64 +270,19 @@ class Bitswap:
         if message.presences and link is not None:
             for presence in message.presences:
                 multihash = presence.cid.multihash
-                if link.wants.answered(multihash, have=presence.have):
-                    for session in self._sessions.values():
-                        session.machine.receive_presence(peer, multihash, now, have=presence.have)
-            for session in self._sessions.values():
-                self.drain(session)
+                for session in self._delivery.those(link.wants.answered(multihash, have=presence.have)):
+                    session.machine.receive_presence(peer, multihash, now, have=presence.have)
+            self._delivery.settle()
+        told = link.wants if link is not None else self._departed.get(peer)
+        arrival = Arrival(peer=peer, told=told, blocks=message.blocks, loan=loan)
         if message.blocks:
-            self._intake.add(peer, message.blocks, loan)
+            self._intake.add(arrival)
         elif loan is not None:
             loan.release()
 
-    def _handle_verdicts(self, verdicts: Sequence[tuple[PeerId, Verdict]]) -> None:
-        now = anyio.current_time()
-        for peer, verdict in verdicts:
-            self._handle_verdict(peer, verdict, now)
-        for session in self._sessions.values():
-            self.drain(session)
-        self.pump()
-
-    def _handle_verdict(self, peer: PeerId, verdict: Verdict, now: float) -> None:
-        multihash = verdict.multihash
-        link = self._links.get(peer)
-        if multihash is not None and link is not None:
-            link.wants.received(multihash)
-        if not verdict.claim or multihash is None:
-            self._handle_unwanted(peer, verdict, now)
-            return
-        self.wanted.delivered(multihash)
-        failures = dict(verdict.failures)
-        cid = verdict.claim[0][1]
-        for session in {self._calls[waiter]: None for waiter, _, _ in verdict.claim if waiter in self._calls}:
-            session.receive_block(peer, multihash, verdict.size, now)
-        for waiter, name, sink in verdict.claim:
-            waiting = self._calls.get(waiter)
-            if waiting is None:
-                continue
-            if waiter in failures:
-                waiting.fail(failures[waiter])
-            else:
-                waiting.block_arrived(waiter, name, verdict.data if sink is None else None)
-        if verdict.data is None and not failures and self._serving:
-            self.engine.blocks_added([cid], [verdict.size])
-        self.engine.count_received(peer, 1, verdict.size)
-        self._trace(BlockReceived(peer=peer, cid=cid, size=verdict.size))
-
-    def _handle_unwanted(self, peer: PeerId, verdict: Verdict, now: float) -> None:
-        late = verdict.multihash is not None and self.wanted.was_wanted(verdict.multihash)
-        self._trace(UnwantedBlock(peer=peer, size=verdict.size, late=late))
-        for session in self._sessions.values():
-            if late:
-                session.machine.receive_late_block(peer, verdict.size, now)
-            else:
-                session.machine.receive_wrong_block(peer, now)
-        if late:
-            return
-        if self._offences.unwanted(peer, verdict.size, now):
-            blocks, size = self._offences.of(peer)
-            self._trace(PeerCut(peer=peer, blocks=blocks, bytes=size))
-            self._tasks.start(self.host.disconnect, peer, owner="cutting off a peer")
+    def cut(self, peer: PeerId) -> None:
+        """See DeliveryOwner."""
+        self._tasks.start(self.host.disconnect, peer, owner="cutting off a peer")
 
     # serving
 
@@ -347,7 +302,7 @@ class Bitswap:
         awaited = partial(self.engine.awaits, effect.id)
         sizes: Sequence[int | None] = [None] * len(effect.cids)
         try:
-            if self._serving:
+            if self.serving:
                 sizes = await look_up(self.store, effect.cids, awaited)
         finally:
             self.engine.looked_up(effect.id, sizes)
@@ -357,10 +312,20 @@ class Bitswap:
 
     def _link(self, peer: PeerId) -> Link:
         if peer not in self._links:
-            self._links[peer] = Link(self, peer)
+            self._links[peer] = Link(self, peer, self._departed.pop(peer, None))
             gone = partial(self.peer_unreachable, peer, None)
             self._tasks.start(self._links[peer].run, owner="a link of bitswap", failed=gone)
         return self._links[peer]
+
+    def _part(self, peer: PeerId) -> Link | None:
+        """Nothing more can be told to this peer on what there was between us and it."""
+        link = self._links.pop(peer, None)
+        if link is not None:
+            link.wants.lost()
+            self._departed[peer] = link.wants
+            if len(self._departed) > DEPARTED_MAX:
+                del self._departed[next(iter(self._departed))]
+        return link
 
     async def _connect(self, session: FetchSession, peer: PeerId) -> None:
         try:
@@ -382,7 +347,7 @@ class Bitswap:
         while True:
             now = anyio.current_time()
             busy = False
-            for session in tuple(self._sessions.values()):
+            for session in tuple(self.sessions.values()):
                 busy |= session.machine.wanted > 0
                 if (deadline := session.machine.next_timeout()) is not None and now >= deadline:
                     self._tasks.call(session.handle_timeout, now, owner="a bitswap session")
@@ -392,6 +357,7 @@ class Bitswap:
                 self._tick_event = anyio.Event()
                 await self._tick_event.wait()
 
-    def _trace(self, event: TraceEvent) -> None:
+    def trace(self, event: TraceEvent) -> None:
+        """See Hub."""
         if self.host.trace is not None:
             self.host.trace(event)

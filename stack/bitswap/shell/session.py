@@ -8,17 +8,19 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from stack.bitswap.events import BlocksNotKept
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderJudge, ProviderSource
 from stack.bitswap.session import SessionMachine
-from stack.bitswap.wants import SessionId, WaiterId, WantedBlocks
+from stack.bitswap.wants import SessionId, WantedBlocks
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
-from stack.errors import LocalProtocolError, StackError
+from stack.errors import LocalProtocolError, StackError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.multiformats.multihash import IDENTITY, digest
 from stack.protocols.providers.ranges import LeafRanges
 from stack.streams.supervision import Supervisor
+from stack.trace import TraceEvent
 
 MIB = 1024 * 1024
 
@@ -28,6 +30,9 @@ KEEP_LOW = 8 * MIB
 
 FLUSH_SECONDS = 30.0
 """At the end of a session, for what is still to be put into the store."""
+
+ADDRESSES_MAX = 32
+"""Of one provider, however many sources name others."""
 
 
 @lru_cache
@@ -45,13 +50,9 @@ class Hub(Protocol):
     @property
     def wanted(self) -> WantedBlocks: ...
     @property
-    def limiter(self) -> anyio.CapacityLimiter: ...
-
-    def open_call(self, session: "FetchSession") -> WaiterId:
-        """A name for a call that waits."""
+    def limiter(self) -> anyio.CapacityLimiter:
+        """Of worker calls that hand over what is here already."""
         ...
-
-    def close_call(self, waiter: WaiterId) -> None: ...
 
     def drain(self, session: "FetchSession") -> None:
         """Do what the session's machine wants done."""
@@ -65,25 +66,67 @@ class Hub(Protocol):
         """These are in the store now."""
         ...
 
+    def trace(self, event: TraceEvent) -> None: ...
 
-class _Call:
-    """A `fetch` that waits."""
 
-    __slots__ = ("done", "missing")
+class FetchCall:
+    """A `fetch` that waits. Implements `Call`."""
 
-    def __init__(self, missing: Iterable[bytes]) -> None:
-        self.missing = set(missing)
+    __slots__ = ("_copies", "_owner", "_sink", "_taken", "done", "ended", "missing")
+
+    def __init__(self, owner: "FetchSession", cids: Iterable[Cid], sink: BlockSink | None) -> None:
+        self.missing = {cid.multihash for cid in cids}
         self.done = anyio.Event()
+        self.ended = False
+        """It waits no longer. A sink that is at work then may still finish; none is called after that."""
+        self._owner = owner
+        self._sink = sink
+        self._copies: dict[bytes, bytes] = {}
+        """Blocks for the store, from the worker thread."""
+        self._taken: set[bytes] = set()
+        """The worker thread's: a second copy may come to it before the loop has heard of the first one."""
+
+    @property
+    def session(self) -> SessionId:
+        """See Call."""
+        return self._owner.id
+
+    @property
+    def keeps(self) -> bool:
+        """See Call."""
+        return self._sink is None
+
+    def take(self, cid: Cid, data: memoryview) -> None:
+        """See Call."""
+        if self.ended or cid.multihash in self._taken:
+            return
+        self._taken.add(cid.multihash)
+        if self._sink is None:
+            self._copies[cid.multihash] = bytes(data)
+        else:
+            self._sink(cid, data)
+
+    def handed_over(self, cid: Cid) -> None:
+        """See Call."""
+        if self._sink is None:
+            self._owner.put_later(self, cid, self._copies.pop(cid.multihash))
+        else:
+            self.arrived(cid.multihash)
+
+    def failed(self, error: Exception) -> None:
+        """See Call."""
+        self._owner.fail(error)
 
     def arrived(self, multihash: bytes) -> None:
+        """A block is where it belongs."""
         self.missing.discard(multihash)
         if not self.missing:
             self.done.set()
 
 
 class FetchSession:
-    """Implements `Session`. Facts from the exchange: `receive_block`, `block_arrived`, `peer_unreachable`, `peer_found`,
-    `peer_ranges`, `fail`."""
+    """Implements `Session`. Facts from the exchange: `receive_block`, `put_later`, `peer_unreachable`, `peer_found`,
+    `peer_ranges`, `peer_left_out`, `fail`."""
 
     def __init__(
         self,
@@ -103,15 +146,14 @@ class FetchSession:
         self._hub = hub
         self._protect = protect
         self._protected: dict[PeerId, Callable[[], None]] = {}
-        self._calls: dict[WaiterId, _Call] = {}
-        self._needed: dict[bytes, int] = {}
-        """How many calls wait for each block."""
-        self._to_keep: list[tuple[WaiterId | None, Cid, bytes]] = []
+        self._calls: set[FetchCall] = set()
+        self._to_keep: list[tuple[FetchCall | None, Cid, bytes]] = []
         self._keep_bytes = 0
         self._keep = anyio.Event()
         self._kept = anyio.Event()
         self._error: Exception | None = None
         self._closed = False
+        self._told_lost = False
 
     def __repr__(self) -> str:
         return f"<FetchSession {self.id} of {self.root}: {self.machine!r}>"
@@ -120,10 +162,10 @@ class FetchSession:
 
     def add_provider(self, provider: Provider) -> None:
         """See Session. Providers of source `swarm` are asked only for what they say they have."""
-        known = self.addresses.get(provider.peer, ())
-        fresh = tuple(address for address in provider.addresses if address not in known)
         if self.machine.add_peer(provider.peer, full=provider.source != "swarm"):
-            self.addresses[provider.peer] = known + fresh
+            known = self.addresses.get(provider.peer, ())
+            fresh = tuple(address for address in provider.addresses if address not in known)
+            self.addresses[provider.peer] = (known + fresh)[:ADDRESSES_MAX]
             self._named_by.setdefault(provider.peer, provider.source)
             if provider.peer not in self._protected:
                 self._protected[provider.peer] = self._protect(provider.peer)
@@ -140,7 +182,7 @@ class FetchSession:
             pass
         found: list[bytes] = []
         await self._from_peers([cid], None, lambda _, data: found.append(bytes(data)))
-        self._put_later(None, cid, found[0])
+        self.put_later(None, cid, found[0])
         return found[0]
 
     async def fetch(
@@ -185,20 +227,31 @@ class FetchSession:
         self.machine.handle_timeout(now)
         self._hub.drain(self)
 
-    def block_arrived(self, waiter: WaiterId, cid: Cid, data: bytes | None) -> None:
-        """A block that a call waits for has come; with `data` it is to be kept, else its sink has had it."""
-        if data is not None:
-            self._put_later(waiter, cid, data)
-        elif waiter in self._calls:
-            self._calls[waiter].arrived(cid.multihash)
-
     def fail(self, error: Exception) -> None:
         """A sink or the store raised: every call ends with this error."""
         if self._error is None:
             self._error = error
-        for call in self._calls.values():
+        for call in self._calls:
             call.done.set()
         self._kept.set()
+
+    def put_later(self, call: FetchCall | None, cid: Cid, data: bytes) -> None:
+        """A block is to go to the store; `call` waits until it is there."""
+        self._to_keep.append((call, cid, data))
+        self._keep_bytes += len(data)
+        if self._keep_bytes > KEEP_HIGH:
+            self.machine.pause()
+        self._keep.set()
+
+    def peer_left_out(self, peer: PeerId, *, forgotten: bool) -> None:
+        """The session will not ask this peer again, or even (`forgotten`) knows it no longer: neither is it kept for that."""
+        self.addresses.pop(peer, None)
+        if peer in self._protected:
+            self._protected.pop(peer)()
+        if forgotten:
+            self._named_by.pop(peer, None)
+            if peer in self._judges:
+                self._judges.pop(peer).failed(peer)
 
     def peer_found(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> None:
         """See SwarmListener."""
@@ -225,9 +278,10 @@ class FetchSession:
         """Take all that this source finds. Runs as long as the session, or until the source ends."""
         try:
             async for provider in source.find_providers(self.root):
-                if provider.peer not in self.addresses and isinstance(source, ProviderJudge):
-                    self._judges[provider.peer] = source
+                is_new = provider.peer not in self.addresses
                 self.add_provider(provider)
+                if is_new and provider.peer in self.addresses and isinstance(source, ProviderJudge):
+                    self._judges[provider.peer] = source
         except StackError:
             pass  # this source finds no more; others, and the providers that are known, go on
 
@@ -239,14 +293,14 @@ class FetchSession:
             batch, self._to_keep = self._to_keep, []
             try:
                 await self._hub.store.put([(cid, data) for _, cid, data in batch])
-            except Exception as error:  # noqa: BLE001 - whatever it is, the calls that wait must not wait for ever
+            except Exception as error:  # noqa: BLE001 - whatever it is, these blocks are not kept, and who waits is told
                 self.fail(error)
                 return
             self._hub.blocks_added([cid for _, cid, _ in batch], [len(data) for _, _, data in batch])
-            for waiter, cid, data in batch:
+            for call, cid, data in batch:
                 self._keep_bytes -= len(data)
-                if waiter in self._calls:
-                    self._calls[waiter].arrived(cid.multihash)
+                if call is not None:
+                    call.arrived(cid.multihash)
             if self._keep_bytes < KEEP_LOW:
                 self.machine.resume()
                 self._hub.drain(self)
@@ -254,14 +308,24 @@ class FetchSession:
                 self._kept.set()
 
     async def aclose(self) -> None:
-        """Let what has come reach the store, then want nothing any more. Raises what made the session fail meanwhile."""
+        """Let what has come reach the store, then want nothing any more. Raises what made the session fail meanwhile, StoreError
+        when the store did not take it in time."""
+        await self.flush()
+        if self._error is not None:
+            raise self._error
+
+    async def flush(self) -> None:
+        """Let what has come reach the store, whatever ends the session: `get` has returned it."""
         self._closed = True
         if self._keep_bytes and self._error is None:
             self._kept = anyio.Event()
             with anyio.move_on_after(FLUSH_SECONDS, shield=True):
                 await self._kept.wait()
-        if self._error is not None:
-            raise self._error
+        if self._keep_bytes and not self._told_lost:
+            self._told_lost = True
+            lost = f"{self._keep_bytes} bytes of blocks that were fetched could not be kept within {FLUSH_SECONDS:g} s"
+            self._hub.trace(BlocksNotKept(root=self.root, bytes=self._keep_bytes))
+            self.fail(StoreError(lost))
 
     def end(self) -> None:
         """Nothing is wanted any more; calls that still wait end with LocalProtocolError."""
@@ -307,40 +371,28 @@ class FetchSession:
 
     async def _from_peers(self, cids: Sequence[Cid], leaves: Sequence[int] | None, sink: BlockSink | None) -> None:
         self._check()
-        waiter = self._hub.open_call(self)
-        call = self._calls[waiter] = _Call(cid.multihash for cid in cids)
+        call = FetchCall(self, cids, sink)
+        self._calls.add(call)
         for cid in cids:
-            self._needed[cid.multihash] = self._needed.get(cid.multihash, 0) + 1
-            self._hub.wanted.add(waiter, cid, sink)
+            self._hub.wanted.add(call, cid)
         try:
+            # What another call waits for already is not asked for twice, and ends with neither alone.
             self.machine.want(cids, leaves)
             self._hub.drain(self)
             await call.done.wait()
         finally:
-            self._end_call(waiter, cids)
+            self._end_call(call, cids)
         if self._error is not None:
             raise self._error
 
-    def _end_call(self, waiter: WaiterId, cids: Sequence[Cid]) -> None:
-        del self._calls[waiter]
-        self._hub.close_call(waiter)
-        unneeded = []
+    def _end_call(self, call: FetchCall, cids: Sequence[Cid]) -> None:
+        call.ended = True
+        self._calls.discard(call)
+        wanted = self._hub.wanted
         for cid in cids:
-            multihash = cid.multihash
-            self._hub.wanted.remove(waiter, multihash)
-            self._needed[multihash] -= 1
-            if not self._needed[multihash]:
-                del self._needed[multihash]
-                unneeded.append(cid)
-        self.machine.cancel(unneeded)
+            wanted.remove(call, cid.multihash)
+        self.machine.cancel([cid for cid in cids if not wanted.needed_by(self.id, cid.multihash)])
         self._hub.drain(self)
-
-    def _put_later(self, waiter: WaiterId | None, cid: Cid, data: bytes) -> None:
-        self._to_keep.append((waiter, cid, data))
-        self._keep_bytes += len(data)
-        if self._keep_bytes > KEEP_HIGH:
-            self.machine.pause()
-        self._keep.set()
 
 
 def _known(cid: Cid) -> bytes | None:
