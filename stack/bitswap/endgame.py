@@ -10,10 +10,16 @@ SPREAD = 4
 lie, all that are known have been asked after a few rounds, and where the first one answers it comes once."""
 
 
+def fastest_first(idle: Iterable[SessionPeer]) -> list[SessionPeer]:
+    """In which order peers that have time are to be given something: who has brought nothing comes last."""
+    return sorted(idle, key=lambda peer: (not peer.blocks, peer.misses, -(peer.rate or 0.0)))
+
+
 def wants_to_duplicate(peer: SessionPeer, others: Iterable[SessionPeer], size: int, now: float) -> list[SessionWant]:
     """What others will bring much later than this peer could, the latest first, as long as anything is gained by it.
 
-    `size` is what a block is reckoned with. Each want is asked for twice at most, unless nobody who owes it has brought anything yet.
+    `size` is what a block is reckoned with. Whoever is asked must be twice as fast as the best of those who owe it, so each want
+    is asked for a few times at most, however slowly it drips.
     """
     late: list[tuple[float, int, SessionWant]] = []
     for want in {want: None for other in others for want in other.outstanding}:
@@ -30,11 +36,14 @@ def wants_to_duplicate(peer: SessionPeer, others: Iterable[SessionPeer], size: i
 
 
 def _time_to_wait(want: SessionWant, peer: SessionPeer, now: float) -> float:
-    """Seconds until this want is reckoned to come if `peer` is not asked as well; 0 when it is not to be asked for again."""
-    if any(asker.blocks or asker.arriving for asker in want.askers):
-        [asker, *more] = want.askers
-        return 0.0 if more else asker.time_left(want, now)
-    askers = [asker for asker in want.told if asker in want.askers]
-    # Those who have failed count as those who have let us wait for longest.
-    place = 0 if peer.blocks else (want.failures + len(askers)) // SPREAD - want.failures
-    return askers[place].time_left(want, now) if place >= 0 else inf
+    """Seconds until this want is reckoned to come if `peer` is not asked as well."""
+    bringing = [asker for asker in want.askers if asker.blocks or asker.arriving]
+    soonest = min((asker.time_left(want, now) for asker in bringing), default=inf)
+    if bringing and peer.blocks:
+        return soonest
+    # Of those who have brought nothing so many are asked. Who creeps counts as one that has failed, and those who have failed
+    # as those who have let us wait for longest.
+    waiting = [asker for asker in want.told if asker in want.askers and asker not in bringing]
+    failed = want.failures + len(bringing)
+    place = 0 if peer.blocks else (failed + len(waiting)) // SPREAD - failed
+    return min(soonest, waiting[place].time_left(want, now) if place >= 0 else inf)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, PeerForgotten, Withdraw
-from stack.bitswap.endgame import wants_to_duplicate
+from stack.bitswap.endgame import fastest_first, wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
@@ -100,9 +100,7 @@ class SessionMachine:
             known.full |= full
             self._may_have_more(known)
             return known.state is not PeerState.DROPPED
-        added, forgotten = self._peers.add(peer, full=full)
-        if forgotten is not None:
-            self._effects.append(PeerForgotten(peer=forgotten))
+        added = self._peers.add(peer, full=full)
         if added is None:
             return False
         if peer in self._neighbours:
@@ -143,8 +141,7 @@ class SessionMachine:
 
     def receive_block(self, peer: PeerId, multihash: bytes, size: int, now: float) -> None:
         """A block came and its hash is right; another session may have asked for it."""
-        known = self._peers.get(peer)
-        want = self._wants.get(multihash)
+        known, want = self._peers.get(peer), self._wants.get(multihash)
         if want is None:
             self.receive_late_block(peer, size, now)
             return
@@ -235,15 +232,8 @@ class SessionMachine:
         if not self._wants:
             return None
         times = [at for at in (self._retry_at, self._broadcast or None) if at is not None]
-        busy = False
-        for peer in self._peers.values():
-            if peer.outstanding:
-                busy = True
-                asked_at = next(iter(peer.outstanding.values()))[0]
-                times += (peer.stall_at(), peer.overdue_at(asked_at))
-            if peer.rest_until:
-                times.append(peer.rest_until)
-        if busy and not self._pool.queued:
+        times += self._peers.timeouts()
+        if self._peers.busy and not self._pool.queued:
             times.append(self._endgame_at)
         return min(times, default=None)
 
@@ -253,6 +243,8 @@ class SessionMachine:
             self._dirty = False
             self._connect(now)
             self._assign(now)
+        if self._peers.forgotten:
+            return PeerForgotten(peer=self._peers.forgotten.pop())
         if self._withdrawals:
             peer, cids = self._withdrawals.popitem()
             return Withdraw(peer=peer, cids=tuple(cids))
@@ -300,7 +292,7 @@ class SessionMachine:
                 idle.append(peer)
         if self._endgame and not self._pool.queued:
             self._endgame = False
-            for peer in sorted(idle, key=lambda peer: (not peer.blocks, peer.misses)):
+            for peer in fastest_first(idle):
                 self._ask(peer, wants_to_duplicate(peer, self._peers.values(), self._sizes.expected, now), now)
 
     def _rank(self, now: float) -> None:

@@ -12,14 +12,16 @@ KNOWN_FACTOR = 4
 
 
 class SessionPeers:
-    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `providers`, `starved`.
-    Commands: `add`, `dial`."""
+    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `providers`, `starved`,
+    `busy`, `timeouts`. Commands: `add`, `dial`."""
 
-    __slots__ = ("_parameters", "_peers")
+    __slots__ = ("_parameters", "_peers", "forgotten")
 
     def __init__(self, parameters: SessionParameters) -> None:
         self._parameters = parameters
         self._peers: dict[PeerId, SessionPeer] = {}
+        self.forgotten: list[PeerId] = []
+        """Who had to make way for others, until somebody takes note of it."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -71,28 +73,40 @@ class SessionPeers:
         """Peers that have not been dropped."""
         return sum(peer.state is not PeerState.DROPPED for peer in self._peers.values())
 
-    def add(self, peer: PeerId, *, full: bool) -> tuple[SessionPeer | None, PeerId | None]:
-        """A peer that is not known yet, None when there is no place; and who is forgotten for it.
-
-        Who was of no use so far makes way, the one that is left alone for longest.
-        """
-        forgotten = None
+    def add(self, peer: PeerId, *, full: bool) -> SessionPeer | None:
+        """A peer that is not known yet; None when there is no place. Who was of no use so far makes way, the one that is left
+        alone for longest."""
         if len(self._peers) >= KNOWN_FACTOR * self._parameters.peers_max:
             idle = (PeerState.KNOWN, PeerState.READY)
             useless = [
                 peer for peer in self._peers.values() if peer.useless and peer.state in idle and not peer.outstanding
             ]
             if not useless:
-                return None, None
-            forgotten = max(useless, key=lambda peer: peer.rest).peer
-            del self._peers[forgotten]
+                return None
+            self.forgotten.append(max(useless, key=lambda peer: peer.rest).peer)
+            del self._peers[self.forgotten[-1]]
         self._peers[peer] = SessionPeer(peer, self._parameters, full=full)
-        return self._peers[peer], forgotten
+        return self._peers[peer]
 
     @property
     def starved(self) -> bool:
         """Nobody who can be asked has brought anything, or brings more: whoever has it is still to be found."""
         return not any(peer.blocks and not peer.poor for peer in self.ready())
+
+    @property
+    def busy(self) -> bool:
+        """Somebody owes something."""
+        return any(peer.outstanding for peer in self._peers.values())
+
+    def timeouts(self) -> Iterator[float]:
+        """When something is due with any of them."""
+        for peer in self._peers.values():
+            if peer.outstanding:
+                asked_at = next(iter(peer.outstanding.values()))[0]
+                yield peer.stall_at()
+                yield peer.overdue_at(asked_at)
+            if peer.rest_until:
+                yield peer.rest_until
 
     def dial(self, now: float) -> list[PeerId]:
         """Whom to connect now; they are being dialled from now on. Who has not been tried comes first.

@@ -1,6 +1,6 @@
 """What is asked for a second time at the end, and how much of it."""
 
-from stack.bitswap.endgame import wants_to_duplicate
+from stack.bitswap.endgame import fastest_first, wants_to_duplicate
 from stack.bitswap.session_peer import SessionParameters, SessionPeer, SessionWant
 from tests.bitswap.simulation import KIB, cid_of, peer_named
 
@@ -45,11 +45,49 @@ def test_what_is_owed_only_by_those_who_have_brought_nothing_is_asked_of_a_third
     second = SessionPeer(peer_named("second"), late.parameters, full=True)
     second.ask(wants[0], SIZE, NOW - 1.0)
     assert wants_to_duplicate(idle, [late, second], SIZE, NOW) == wants
-    second.progress(NOW, 1)
-    assert wants_to_duplicate(idle, [late, second], SIZE, NOW + 3) == []
-    second.arriving = 0
-    late.blocks = 1
-    assert wants_to_duplicate(idle, [late, second], SIZE, NOW + 3) == []
+
+
+def creeping(number: int, want: SessionWant, seconds: float) -> SessionPeer:
+    """One that has been sending this want for four seconds and will be done in so many more."""
+    peer = SessionPeer(peer_named(f"creeping {number}"), SessionParameters(), full=True)
+    peer.ask(want, SIZE, NOW - SILENT)
+    peer.progress(NOW, int(SIZE * SILENT / (SILENT + seconds)))
+    assert abs(peer.time_left(want, NOW) - seconds) < 0.001
+    return peer
+
+
+def test_attack_9_what_two_owe_who_creep_is_asked_of_a_third_that_is_twice_as_fast_as_the_better_of_them() -> None:
+    want = SessionWant(cid_of(1), 1, 0.0)
+    two = [creeping(1, want, 60.0), creeping(2, want, 8.0)]
+    idle = SessionPeer(peer_named("idle"), SessionParameters(), full=True)
+    idle.blocks, idle.rate = 1, SIZE / 4.5
+    assert wants_to_duplicate(idle, two, SIZE, NOW) == []
+    idle.rate = SIZE / 3.5
+    assert wants_to_duplicate(idle, two, SIZE, NOW) == [want]
+    idle.ask(want, SIZE, NOW)
+    other = SessionPeer(peer_named("other"), SessionParameters(), full=True)
+    other.blocks, other.rate = 1, SIZE / 3.0
+    assert wants_to_duplicate(other, [*two, idle], SIZE, NOW) == []
+
+
+def test_attack_9_who_creeps_counts_as_one_that_has_failed_where_nobody_idle_has_brought_anything() -> None:
+    want = SessionWant(cid_of(1), 1, 0.0)
+    askers = [creeping(1, want, 60.0)]
+    idle = SessionPeer(peer_named("idle"), SessionParameters(), full=True)
+    for number in range(3):
+        assert wants_to_duplicate(idle, askers, SIZE, NOW) == [want]
+        askers.append(SessionPeer(peer_named(f"another {number}"), SessionParameters(), full=True))
+        askers[-1].ask(want, SIZE, NOW)
+    assert wants_to_duplicate(idle, askers, SIZE, NOW) == []
+
+
+def test_attack_9_the_fastest_that_has_time_is_asked_first() -> None:
+    slow, fast, new = (SessionPeer(peer_named(name), SessionParameters(), full=True) for name in ("a", "b", "c"))
+    slow.blocks = fast.blocks = 1
+    slow.rate, fast.rate = 1.0, 2.0
+    assert fastest_first([new, slow, fast]) == [fast, slow, new]
+    fast.misses = 1
+    assert fastest_first([new, slow, fast]) == [slow, fast, new]
 
 
 def test_four_times_as_many_are_asked_as_have_let_us_wait_for_it() -> None:
@@ -89,7 +127,5 @@ def test_who_has_brought_something_is_asked_as_soon_as_the_first_has_let_us_wait
 
 def test_what_is_on_its_way_from_one_of_two_is_not_asked_for_again() -> None:
     late, idle, wants = meeting(1)
-    second = SessionPeer(peer_named("second"), late.parameters, full=True)
-    second.ask(wants[0], SIZE, NOW - SILENT)
-    second.arriving = 1
-    assert wants_to_duplicate(idle, [late, second], SIZE, NOW) == []
+    idle.rate = SIZE / 1.1
+    assert wants_to_duplicate(idle, [late, creeping(1, wants[0], 2.0)], SIZE, NOW) == []

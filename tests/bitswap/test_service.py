@@ -1,12 +1,13 @@
 """Exchanges on real hosts over an in-memory transport."""
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 import pytest
 
-from stack.bitswap.events import BlockReceived, BlockSent
+from stack.bitswap import session_peers
+from stack.bitswap.events import BlockReceived, BlockSent, BlocksNotKept
 from stack.bitswap.interfaces import Exchange, Order, Provider, ProviderSource
 from stack.bitswap.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_1_2, PROTOCOL_UNVERSIONED, PROTOCOLS
 from stack.bitswap.shell import session as session_shell
@@ -14,14 +15,14 @@ from stack.bitswap.shell.link import Link
 from stack.bitswap.shell.service import Bitswap
 from stack.blocks.interfaces import Block, BlockMismatch
 from stack.blocks.memory import MemoryStore
-from stack.errors import CorruptStore, LocalProtocolError, NoSpace
+from stack.errors import CorruptStore, LocalProtocolError, NoSpace, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.multiformats.multicodec import DAG_PB
 from stack.streams.interfaces import Stream
 from tests.bitswap.exchanges import nodes, some_blocks
-from tests.bitswap.simulation import peer_named
+from tests.bitswap.simulation import cid_of, peer_named
 from tests.net.hosts import connect, hosts, settled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("any_line")]
@@ -571,3 +572,90 @@ async def test_what_the_exchange_is_can_be_read() -> None:
         assert repr(session).startswith("<FetchSession 1 of baf")
         here.exchange.peer_identified(there.host.peer_id, frozenset())
         assert repr(Link(here.exchange, there.host.peer_id)).endswith(": 0 wants>")
+
+
+async def test_finding_32_a_session_whose_store_does_not_take_what_came_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_shell, "FLUSH_SECONDS", 0.05)
+    blocks = some_blocks(1)
+    async with nodes([], blocks) as [here, there]:
+        here.store.put = hang  # type: ignore[method-assign]
+        with pytest.raises(StoreError, match="1000 bytes"):
+            async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+                assert await session.get(blocks[0][0]) == blocks[0][1]
+        assert [event.bytes for event in here.events if isinstance(event, BlocksNotKept)] == [1000]
+
+
+async def hang(blocks: Sequence[Block]) -> None:
+    """A disk that does not answer."""
+    await anyio.sleep_forever()
+
+
+async def test_finding_32_what_get_brought_is_kept_also_when_the_session_ends_by_an_error_or_is_cancelled() -> None:
+    blocks = some_blocks(2)
+    async with nodes([], blocks) as [here, there]:
+        put = here.store.put
+
+        async def slow_put(batch: Sequence[Block]) -> None:
+            await anyio.sleep(0.05)
+            await put(batch)
+
+        here.store.put = slow_put  # type: ignore[method-assign]
+        with pytest.raises(KeyError):
+            async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+                await session.get(blocks[0][0])
+                raise KeyError("mine")
+        with anyio.CancelScope() as scope:
+            async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+                await session.get(blocks[1][0])
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert await here.store.has([cid for cid, _ in blocks]) == [True, True]
+
+
+async def test_finding_24_who_is_forgotten_or_dropped_is_protected_and_dialled_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_peers, "KNOWN_FACTOR", 8 / 64)
+    async with nodes([], []) as [here, there]:
+        protected: dict[PeerId, int] = {}
+
+        def protect(peer: PeerId, tag: str) -> Callable[[], None]:
+            protected[peer] = protected.get(peer, 0) + 1
+            return lambda: protected.__setitem__(peer, protected[peer] - 1)
+
+        here.host.protect = protect  # type: ignore[method-assign]
+        async with (
+            here.exchange.session(cid_of(1), providers=[there.provider]) as session,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(session.get, cid_of(1))
+            for turn in range(4):
+                absent = [peer_named(f"{turn} {index}") for index in range(8)]
+                for peer in absent:
+                    session.add_provider(Provider(peer, (), "table"))
+                await settled(
+                    lambda: all(
+                        report.peer == there.host.peer_id or session.machine._peers.get(report.peer).rest
+                        for report in session.reports()
+                    )
+                )
+            known = {report.peer for report in session.reports()}
+            assert len(known) == 8
+            assert {peer for peer, count in protected.items() if count} == set(session.addresses) == known
+            assert set(session._named_by) == known
+            session.machine.receive_wrong_block(there.host.peer_id, anyio.current_time())
+            here.exchange.drain(session)
+            assert set(session.addresses) == known - {there.host.peer_id}
+            assert not protected[there.host.peer_id]
+            tasks.cancel_scope.cancel()
+        assert not any(protected.values())
+
+
+async def test_a_provider_has_a_bounded_number_of_addresses_in_a_session() -> None:
+    async with nodes([]) as [here], here.exchange.session(cid_of(1)) as session:
+        for port in range(100):
+            address = Multiaddr.parse(f"/ip4/192.0.2.1/tcp/{port + 1}")
+            session.add_provider(Provider(peer_named("somebody"), (address,), "table"))
+        assert len(session.addresses[peer_named("somebody")]) == session_shell.ADDRESSES_MAX

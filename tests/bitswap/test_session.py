@@ -253,7 +253,7 @@ def test_who_has_everything_is_spared_what_others_bring_fast_enough() -> None:
 
 def test_what_those_with_parts_bring_counts_as_far_as_they_say_what_they_have_and_bring_it() -> None:
     peers = SessionPeers(SessionParameters())
-    full, part, silent = (peers.add(peer, full=peer is ALICE)[0] for peer in (ALICE, BOB, CAROL))
+    full, part, silent = (peers.add(peer, full=peer is ALICE) for peer in (ALICE, BOB, CAROL))
     assert full is not None and part is not None and silent is not None
     for peer in (full, part, silent):
         peer.state, peer.rate = PeerState.READY, 50.0
