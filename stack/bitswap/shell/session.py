@@ -1,6 +1,6 @@
 """A session: calls that wait for blocks, on top of the machine that decides whom to ask."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
@@ -11,6 +11,7 @@ import anyio.to_thread
 from stack.bitswap.events import BlocksNotKept
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderJudge, ProviderSource
 from stack.bitswap.session import SessionMachine
+from stack.bitswap.shell.call import FetchCall
 from stack.bitswap.wants import SessionId, WantedBlocks
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
 from stack.errors import LocalProtocolError, StackError, StoreError
@@ -67,61 +68,6 @@ class Hub(Protocol):
         ...
 
     def trace(self, event: TraceEvent) -> None: ...
-
-
-class FetchCall:
-    """A `fetch` that waits. Implements `Call`."""
-
-    __slots__ = ("_copies", "_owner", "_sink", "_taken", "done", "ended", "missing")
-
-    def __init__(self, owner: "FetchSession", cids: Iterable[Cid], sink: BlockSink | None) -> None:
-        self.missing = {cid.multihash for cid in cids}
-        self.done = anyio.Event()
-        self.ended = False
-        """It waits no longer. A sink that is at work then may still finish; none is called after that."""
-        self._owner = owner
-        self._sink = sink
-        self._copies: dict[bytes, bytes] = {}
-        """Blocks for the store, from the worker thread."""
-        self._taken: set[bytes] = set()
-        """The worker thread's: a second copy may come to it before the loop has heard of the first one."""
-
-    @property
-    def session(self) -> SessionId:
-        """See Call."""
-        return self._owner.id
-
-    @property
-    def keeps(self) -> bool:
-        """See Call."""
-        return self._sink is None
-
-    def take(self, cid: Cid, data: memoryview) -> None:
-        """See Call."""
-        if self.ended or cid.multihash in self._taken:
-            return
-        self._taken.add(cid.multihash)
-        if self._sink is None:
-            self._copies[cid.multihash] = bytes(data)
-        else:
-            self._sink(cid, data)
-
-    def handed_over(self, cid: Cid) -> None:
-        """See Call."""
-        if self._sink is None:
-            self._owner.put_later(self, cid, self._copies.pop(cid.multihash))
-        else:
-            self.arrived(cid.multihash)
-
-    def failed(self, error: Exception) -> None:
-        """See Call."""
-        self._owner.fail(error)
-
-    def arrived(self, multihash: bytes) -> None:
-        """A block is where it belongs."""
-        self.missing.discard(multihash)
-        if not self.missing:
-            self.done.set()
 
 
 class FetchSession:
