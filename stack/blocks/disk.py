@@ -26,6 +26,8 @@ OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 """What fsync says of a directory that it cannot do anything for."""
 
+_ZEROS = bytes(64)
+
 TIME_NS_MAX = 2**63 - 1
 """The years 1677 to 2262: what an index, a database or a language with 64-bit integers can hold."""
 
@@ -129,6 +131,24 @@ def write_at(fd: int, parts: Sequence[Buffer], offset: int) -> None:
                 views[0] = views[0][written:]
 
 
+def write_sparse(fd: int, payload: Buffer, offset: int) -> None:
+    """Write a payload, but leave a hole a hole where it is all zeros: disk images are mostly empty. Raises OSError."""
+    head = bytes(memoryview(payload)[:64])
+    if head == _ZEROS[: len(head)] and not bytes(payload).strip(b"\0") and _is_hole(fd, offset, len(payload)):
+        return
+    write_at(fd, [payload], offset)
+
+
+def _is_hole(fd: int, offset: int, length: int) -> bool:
+    try:
+        # The position that this moves is used by nobody: all else is said with its offset.
+        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + length
+    except OSError as error:
+        return error.errno == errno.ENXIO  # nothing but a hole from here to the end; else: it cannot be told
+    except AttributeError:
+        return False
+
+
 def sync_data(fd: int) -> None:
     """Return when the file's data, and what is needed to read it, would survive a power cut. Raises OSError."""
     if sys.platform == "darwin":
@@ -148,6 +168,12 @@ def sync_file(fd: int) -> None:
         os.fsync(fd)
 
 
+def let_go(fd: int) -> None:
+    """Close a descriptor of which nothing is expected any more: what had to last has been synced, the rest was only read."""
+    with suppress(OSError):
+        os.close(fd)
+
+
 def open_directory(path: Path) -> int:
     """A directory, for making, naming and syncing what lies in it whatever becomes of its path. Raises OSError.
 
@@ -162,9 +188,9 @@ def open_below(base: Path, names: Sequence[str]) -> int:
     try:
         for name in names:
             above, fd = fd, _open_directory(name, os.O_NOFOLLOW, fd)
-            os.close(above)
+            let_go(above)
     except BaseException:
-        os.close(fd)
+        let_go(fd)
         raise
     return fd
 
@@ -198,7 +224,7 @@ def sync_directory(path: Path) -> None:
     try:
         sync_names(fd)
     finally:
-        os.close(fd)
+        let_go(fd)
 
 
 @contextmanager
@@ -219,7 +245,7 @@ def replacing(path: Path, mode: int = 0o600, *, new: bool = False, prefix: str =
                 yield fd
                 sync_file(fd)
             finally:
-                os.close(fd)
+                let_go(fd)
             if new:
                 name_new(temporary, path.name, directory, directory)
             else:
@@ -230,7 +256,7 @@ def replacing(path: Path, mode: int = 0o600, *, new: bool = False, prefix: str =
             raise
         sync_names(directory)
     finally:
-        os.close(directory)
+        let_go(directory)
 
 
 def write_whole(path: Path, data: Buffer, mode: int = 0o600, *, new: bool = False, prefix: str = ".new-") -> None:
@@ -272,10 +298,10 @@ def rename_to_new(source: Path, target: Path, directory: int | None = None) -> N
                 sync_names(old)
         finally:
             if new != old:
-                os.close(new)
+                let_go(new)
     finally:
         if directory is None:
-            os.close(old)
+            let_go(old)
 
 
 def name_new(source: str, target: str, old: int, new: int) -> None:

@@ -85,7 +85,7 @@ class PartFile:
             failed_syncs = self._failed_syncs
         try:
             with disk.translated(f"writing {self.segment.path}"):
-                disk.write_at(self._fd, [payload], offset)
+                disk.write_sparse(self._fd, payload, offset)
             location = Location(multihash, self.segment, offset, length, prefix, suffix)
             with self._lock:
                 if failed_syncs != self._failed_syncs:
@@ -230,7 +230,7 @@ class PartFile:
                 disk.name_new(part.name, target.name, self._directory, directory)
             finally:
                 if directory != self._directory:
-                    os.close(directory)
+                    disk.let_go(directory)
         except OSError as error:
             if error.errno in REFUSALS:
                 with self._index.database.writing() as connection:
@@ -288,8 +288,8 @@ class PartFile:
         self._released = True
         for location in self._fresh:
             self._locations.recorded(location)
-        os.close(self._fd)
-        os.close(self._directory)
+        disk.let_go(self._fd)
+        disk.let_go(self._directory)
 
 
 def record_sealed(index: Index, number: SegmentId, target: Path) -> None:

@@ -39,7 +39,7 @@ def open_part(
         number, fd = _make(index, part, directory, size)
         return PartFile(index, locations, _writing(number, part), fd, directory, size), False
     except BaseException:
-        os.close(directory)
+        disk.let_go(directory)
         raise
 
 
@@ -65,7 +65,7 @@ def _make(index: Index, part: Path, directory: int, size: int) -> tuple[SegmentI
         try:
             _stretch(fd, directory, size)
         except BaseException:
-            os.close(fd)
+            disk.let_go(fd)
             with suppress(OSError):  # the first error is the one to tell
                 os.unlink(part.name, dir_fd=directory)
             raise
@@ -87,7 +87,8 @@ def _go_on(index: Index, known: Segment, directory: int, size: int) -> tuple[int
     except OSError as error:
         raise _refused(part, error) from error
     try:
-        status = os.fstat(fd)
+        with disk.translated(f"going on with {part}"):
+            status = os.fstat(fd)
         # A crash between making the file and stretching it leaves it empty.
         empty = known.stamp is None and status.st_size == 0
         if not stat.S_ISREG(status.st_mode) or (status.st_size != size and not empty):
@@ -98,7 +99,7 @@ def _go_on(index: Index, known: Segment, directory: int, size: int) -> tuple[int
         with index.database.writing() as connection:
             index.set_stamp(connection, known.id, None)
     except BaseException:
-        os.close(fd)
+        disk.let_go(fd)
         raise
     return fd, not disk.unchanged(known.stamp, status)
 

@@ -24,6 +24,9 @@ from stack.trace import Trace, TraceEvent
 
 T = TypeVar("T")
 
+OPEN_FILES_MAX = 16
+"""Files open at once for one call: a call for a thousand small files must not take all handles there are (256 on macOS)."""
+
 
 class Fault(Enum):
     """Why a place where a block was said to lie did not give it."""
@@ -58,7 +61,7 @@ def segment_path(packs: Path, segment: Segment) -> Path:
 
 
 class OpenFiles:
-    """The files of one call, a context. `open` finds the segment's file, checks its stamp, and keeps it open."""
+    """The files of one call, a context. `open` finds the segment's file, checks its stamp, and keeps the last few open."""
 
     def __init__(self, packs: Path) -> None:
         self._packs = packs
@@ -74,7 +77,7 @@ class OpenFiles:
             os.close(fd)
 
     def open(self, segment: Segment) -> int | Fault:
-        """A file descriptor that lives as long as this context. Raises StoreError when we ourselves are out of handles."""
+        """A file descriptor that lives until the next is opened, if not longer. Raises StoreError when we ourselves are out of handles."""
         fd = self._open.get(segment.id)
         if fd is not None:
             return fd
@@ -87,6 +90,8 @@ class OpenFiles:
         if segment.kind != PACK and segment.state is SegmentState.SEALED and not disk.unchanged(segment.stamp, status):
             os.close(fd)
             return Fault.CHANGED
+        if len(self._open) >= OPEN_FILES_MAX:
+            os.close(self._open.pop(next(iter(self._open))))
         self._open[segment.id] = fd
         return fd
 

@@ -31,6 +31,12 @@ CLOSING_SECONDS = 10.0
 """A cancelled fetch syncs what it has, at most for this long: a disk that hangs must not hold a Ctrl-C."""
 
 
+_SOMETHING_ELSE = frozenset(
+    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EISDIR}
+)
+"""What opening a file says when it is not there, or is no file of ours. All other errors say nothing about it."""
+
+
 class _Different(Exception):
     """The file that exists is another one."""
 
@@ -56,7 +62,7 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, ba
     """Whether an existing file is this one, told from its bytes; nothing but nodes is asked for."""
     try:
         with _reading(target, base) as fd:
-            if fd is None or os.fstat(fd).st_size != node.file_size:
+            if fd is None or _size(fd, target) != node.file_size:
                 return False
 
             def check(part: FilePart) -> bool | None:
@@ -144,22 +150,31 @@ class _Ranges:
         return index >= 0 and offset + size <= self._ends[index]
 
 
+def _size(fd: int, path: Path) -> int:
+    with disk.translated(f"reading {path}"):
+        return os.fstat(fd).st_size
+
+
 @contextmanager
 def _reading(path: Path, base: Path) -> Iterator[int | None]:
     """A descriptor of a regular file; None for anything else, a symbolic link too. Raises StoreError."""
+    fd = None
     try:
         directory = disk.open_below(base, path.parent.relative_to(base).parts)
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(path.name, flags, dir_fd=directory)
         finally:
-            os.close(directory)
+            disk.let_go(directory)
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
     except OSError as error:
-        if error.errno in disk.OUT_OF_HANDLES or error.errno == errno.EIO:
+        if fd is not None or error.errno not in _SOMETHING_ELSE:
+            if fd is not None:
+                disk.let_go(fd)
             raise disk.store_error(f"reading {path}", error) from error
-        fd = None
+        regular = False
     try:
-        yield fd if fd is not None and stat.S_ISREG(os.fstat(fd).st_mode) else None
+        yield fd if regular else None
     finally:
         if fd is not None:
-            os.close(fd)
+            disk.let_go(fd)

@@ -106,11 +106,11 @@ class PlainWriter:
                 try:
                     os.ftruncate(fd, size)
                 except BaseException:
-                    os.close(fd)
+                    disk.let_go(fd)
                     os.unlink(part.name, dir_fd=self._directory)
                     raise
             except BaseException:
-                os.close(self._directory)
+                disk.let_go(self._directory)
                 raise
         except FileExistsError:
             raise Refused(f"{part} exists, and is not an unfinished file of ours") from None
@@ -127,7 +127,7 @@ class PlainWriter:
             self._writing += 1
         try:
             with disk.translated(f"writing {self._part}"):
-                disk.write_at(fd, [payload], leaf.offset)
+                disk.write_sparse(fd, payload, leaf.offset)
         finally:
             with self._lock:
                 self._writing -= 1
@@ -178,13 +178,13 @@ class PlainWriter:
             self._lock.wait_for(lambda: not self._writing)
         if fd is None:
             return
-        os.close(fd)
+        disk.let_go(fd)
         try:
             if remove:
                 with disk.translated(f"removing {self._part}"), suppress(FileNotFoundError):
                     os.unlink(self._part.name, dir_fd=self._directory)
         finally:
-            os.close(self._directory)
+            disk.let_go(self._directory)
 
 
 _REFUSALS = {

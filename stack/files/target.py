@@ -132,7 +132,7 @@ def opened(base: Path, below: Below) -> Iterator[int]:
         try:
             yield fd
         finally:
-            os.close(fd)
+            disk.let_go(fd)
     except OSError as error:
         raise refusal(base.joinpath(*below), error) from error
 

@@ -38,8 +38,9 @@ def test_finding_7_whatever_fails_leaves_the_old_file_or_the_new_one_and_nothing
         path.write_bytes(OLD)
         handles = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
         error = run(monkeypatch, FaultyOs(fail_at=number, error=code, lasting=lasting, piece=700), path)
-        assert error is not None and error.errno == code
-        renamed = number > clean.calls.index("rename")
+        # What has been synced is not lost because a close complains.
+        assert clean.calls[number] == "close" or (error is not None and error.errno == code)
+        renamed = error is None or number > clean.calls.index("rename")
         assert path.read_bytes() == (NEW if renamed else OLD)
         assert os.listdir(tmp_path) == ["peers.json"]
         assert not handles or len(os.listdir("/proc/self/fd")) == handles

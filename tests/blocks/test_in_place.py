@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from stack.blocks import disk, reads
 from stack.blocks.database import Database
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FRAME_BYTES_MAX
@@ -429,3 +430,36 @@ async def test_frames_without_end_are_not_remembered(tmp_path: Path, monkeypatch
         for leaf in leaves:
             assert await store.get(leaf.cid) == leaf.prefix + b"0123456789"[leaf.offset : leaf.offset + 1]
         assert len(store._core.index._frames) <= 3
+
+
+async def test_a_call_for_blocks_of_many_files_holds_few_of_them_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of 600 small files is served by a process that may have 256 open."""
+    monkeypatch.setattr(reads, "OPEN_FILES_MAX", 3)
+    opened, most = set(), 0
+    real_open, real_close = disk.open_regular, os.close
+
+    def open_regular(path: Path) -> tuple[int, os.stat_result]:
+        nonlocal most
+        fd, status = real_open(path)
+        opened.add(fd)
+        most = max(most, len(opened))
+        return fd, status
+
+    def close(fd: int) -> None:
+        opened.discard(fd)
+        real_close(fd)
+
+    async with DiskStore.open(tmp_path / "home") as store:
+        cids = []
+        for number in range(20):
+            path = tmp_path / str(number)
+            path.write_bytes(b"%d" % number)
+            cids.append(Cid.of(path.read_bytes()))
+            await store.add_file(path, stamp(path), [Leaf(cids[-1], 0, len(path.read_bytes()))])
+        monkeypatch.setattr(disk, "open_regular", open_regular)
+        monkeypatch.setattr(os, "close", close)
+        out = bytearray(100)
+        assert None not in await store.read_into(cids * 2, memoryview(out))
+        assert (most, len(opened)) == (3 + 1, 0)

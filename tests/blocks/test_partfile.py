@@ -61,6 +61,22 @@ def test_the_part_file_is_sparse(part: PartFile) -> None:
     assert (status.st_size, status.st_blocks) == (len(DATA), 0)
 
 
+def test_what_is_all_zeros_takes_no_space_and_is_written_where_something_else_was(
+    core: StoreCore, tmp_path: Path
+) -> None:
+    size = 1 << 20
+    zeros = bytes(size)
+    part = core.open_part(tmp_path / "image.part", 3 * size)[0]
+    part.write(Leaf(Cid.of(zeros), 0, size), zeros)
+    assert part.segment.path.stat().st_blocks == 0
+    part.write(Leaf(Cid.of(b"x" * size), size, size), b"x" * size)
+    for offset in (size, 2 * size):
+        part.write(Leaf(Cid.of(zeros), offset, size), zeros)
+    part.seal(tmp_path / "image", None, None)
+    assert (tmp_path / "image").read_bytes() == bytes(3 * size)
+    assert core.reader.get(Cid.of(zeros)) == zeros
+
+
 def test_what_is_written_is_readable_at_once_and_recorded_later(core: StoreCore, part: PartFile) -> None:
     part.write(LEAVES[1], payload(LEAVES[1]))
     assert core.reader.get(LEAVES[1].cid) == payload(LEAVES[1])
