@@ -109,6 +109,33 @@ class Files:
                 raise Refused(f"{path} is being fetched")
             return self._index.remove_segment(connection, known.id)
 
+    def forget_below(self, places: Sequence[Path], kept: Sequence[Path]) -> int:
+        """Withdraw, in one transaction, everything in files that are or lie below `places` and not below `kept`; returns how many
+        rows went. A file that is being fetched belongs to that fetch and stays."""
+        gone, stays = frozenset(places), frozenset(kept)
+        with self._index.database.writing() as connection:
+            return sum(
+                self._index.remove_segment(connection, segment.id)
+                for segment in self._index.segments(connection, FILE)
+                if segment.state is not SegmentState.FETCHING
+                and _is_below(segment.path, gone)
+                and not _is_below(segment.path, stays)
+            )
+
+    def count_blocks(self, root: bytes, places: Sequence[Path], most: int) -> int | None:
+        """How many different blocks lie in files that are or lie below `places`, with the root; None for more than `most`."""
+        wanted = frozenset(places)
+        found = {root}
+        with self._index.database.reading() as connection:
+            for segment in self._index.segments(connection, FILE):
+                if _is_below(segment.path, wanted):
+                    rows = connection.execute("SELECT multihash FROM location WHERE segment = ?", (segment.id,))
+                    for (multihash,) in rows:
+                        found.add(multihash)
+                        if len(found) > most:
+                            return None
+        return len(found)
+
     def check(self, after: SegmentId) -> tuple[list[Segment], SegmentId | None]:
         """Look at the next files behind `after`: those that are no longer what they were, and where to go on, None at the end.
 
@@ -127,6 +154,10 @@ class Files:
                         withdrawn.append(Segment(segment.id, segment.kind, segment.path, state, segment.stamp))
                         self._tell(SourceWithdrawn(path=segment.path, fault=fault))
         return withdrawn, files[-1].id if len(files) == ROWS_BATCH else None
+
+
+def _is_below(path: Path, places: frozenset[Path]) -> bool:
+    return path in places or not places.isdisjoint(path.parents)
 
 
 def _looks_right(addition: Addition) -> bool:

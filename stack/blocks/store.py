@@ -189,6 +189,14 @@ class DiskStore:
         """Withdraw all blocks that lie in this file; returns how many rows went. Raises Refused while it is being fetched."""
         return await self._run(self._writes, self._core.files.forget, path)
 
+    async def forget_files(self, places: Sequence[Path], kept: Sequence[Path]) -> int:
+        """Withdraw all files that are or lie below `places`, but for those below `kept`; returns how many rows went."""
+        return await self._run(self._writes, self._core.files.forget_below, places, kept)
+
+    async def count_blocks(self, root: Cid, places: Sequence[Path], most: int) -> int | None:
+        """How many different blocks lie in the files below `places`, with the root; None for more than `most`."""
+        return await self._run(self._reads, self._core.files.count_blocks, root.multihash, places, most)
+
     async def check_files(self) -> list[Segment]:
         """Compare each file's stamp with the disk; those that changed or went are withdrawn and returned.
 

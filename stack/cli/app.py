@@ -110,7 +110,9 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _say_usage(error: click.ClickException) -> None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        click.echo(error.ctx.get_usage().splitlines()[0][:ERROR_LENGTH_MAX], err=True)
+        from stack.cli.output import note
+
+        note(error.ctx.get_usage().splitlines()[0][:ERROR_LENGTH_MAX])
     complain(error.format_message())
 
 
@@ -132,6 +134,7 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
+    _log_harmlessly()
     backend = os.environ.get("STACK_BACKEND", "asyncio")
     try:
         results = anyio.run(_interruptible, function, backend, backend=backend)
@@ -140,6 +143,20 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     if not results:
         raise KeyboardInterrupt
     return results[0]
+
+
+def _log_harmlessly() -> None:
+    """What is logged may have a stranger's words in it, and comes on stderr where nobody has set up anything else."""
+    import logging
+
+    from stack.cli.output import harmless
+
+    class Harmless(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return "\n".join(map(harmless, super().format(record).splitlines()))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Harmless())
 
 
 async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> list[T]:

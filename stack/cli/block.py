@@ -1,7 +1,5 @@
 """`stack block get|put|stat`: single blocks."""
 
-import sys
-
 import click
 
 from stack.cli import output
@@ -27,8 +25,8 @@ def get(cid: Cid, timeout: float | None) -> None:
     async def work() -> None:
         async with open_api(config("command")) as api, api.read(BlockGet(cid=cid, timeout=timeout)) as pieces:
             async for piece in pieces:
-                sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+                output.payload(piece)
+        output.flush()
 
     run_async(work)
 
@@ -66,6 +64,7 @@ def stat(cid: Cid, as_json: bool) -> None:
         if as_json:
             output.json_line(info)
         else:
-            output.data(f"Key: {info.cid}\nSize: {info.size}")
+            output.data(f"Key: {info.cid}")
+            output.data(f"Size: {info.size}")
 
     run_async(work)

@@ -79,8 +79,8 @@ def export(cid: Cid, file: str, timeout: float | None) -> None:
         async with open_api(config("command")) as api, api.read(CarExport(cid=cid, timeout=timeout)) as pieces:
             if file == "-":
                 async for piece in pieces:
-                    sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+                    output.payload(piece)
+                output.flush()
                 return
             try:
                 with replacing(target, 0o666, new=True) as out:

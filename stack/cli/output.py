@@ -1,4 +1,8 @@
-"""What commands print: data on stdout, everything else on stderr; JSON with a versioned schema; progress on a terminal."""
+"""What commands print: data on stdout, everything else on stderr; JSON with a versioned schema; progress on a terminal.
+
+Names, agents, addresses, topics and errors are whatever a stranger wrote. So every line goes out through here, without anything that a
+terminal obeys; only `payload` passes bytes on as they are, because they are what the user asked for.
+"""
 
 import json
 import sys
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stack.dag.unixfs.names import printable
-from stack.node.schema import SCHEMA_VERSION, to_json
+from stack.node.schema import SCHEMA_VERSION, Json, to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -17,9 +21,19 @@ if TYPE_CHECKING:
 
 
 def data(line: str) -> None:
-    """One line of data on stdout, at once, so that a pipe's reader sees it."""
-    click.echo(line)
+    """One line of data on stdout, at once, so that a pipe's reader sees it. Without control characters, as all lines."""
+    click.echo(harmless(line))
     sys.stdout.flush()
+
+
+def payload(piece: bytes) -> None:
+    """Bytes of a block, a file or an archive on stdout, as they are; `flush` ends them."""
+    sys.stdout.buffer.write(piece)
+
+
+def flush() -> None:
+    """What was written goes out."""
+    sys.stdout.buffer.flush()
 
 
 def note(line: str) -> None:
@@ -29,14 +43,23 @@ def note(line: str) -> None:
 
 def harmless(line: str) -> str:
     """A line without what a terminal would obey. Names in it may have been made `printable` already: backslashes stay."""
-    return "\\".join(map(printable, line.split("\\")))
+    return line if line.isprintable() else "\\".join(map(printable, line.split("\\")))
+
+
+def json_text(form: Json) -> str:
+    """JSON in which whatever a terminal would obey is escaped too: C1, DEL, bidirectional and invisible characters."""
+    text = json.dumps(form, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def json_line(value: object, **extra: object) -> None:
     """One JSON object on one line of stdout."""
     form = to_json(value)
     body = form if isinstance(form, dict) else {"items": form}
-    data(json.dumps({"schema": SCHEMA_VERSION, **body, **extra}, ensure_ascii=False))
+    click.echo(json_text({"schema": SCHEMA_VERSION, **body, **{name: to_json(item) for name, item in extra.items()}}))
+    sys.stdout.flush()
 
 
 def size(count: float) -> str:

@@ -1,6 +1,5 @@
 """`stack pubsub pub|sub|ls|peers`: messages to everybody who is in a topic."""
 
-import sys
 from io import BytesIO
 
 import click
@@ -100,12 +99,8 @@ def _print_json(message: TopicMessage) -> None:
 
 
 def _print(data: bytes) -> None:
-    """Bytes as they are, but never what a terminal would obey."""
-    if sys.stdout.isatty():
-        output.data(printable(data.decode(errors="replace")))
-        return
-    sys.stdout.buffer.write(data + b"\n")
-    sys.stdout.buffer.flush()
+    """One line, whatever is in it: line ends and what a terminal would obey are escaped, `--jsonl` gives the bytes."""
+    output.data(printable(data.decode(errors="surrogateescape")))
 
 
 @pubsub.command("ls")

@@ -1,7 +1,5 @@
 """`stack cat`, `stack ls`."""
 
-import sys
-
 import click
 
 from stack.cli import output
@@ -47,8 +45,8 @@ def cat(
         request = Cat(source=source, offset=offset, length=length, providers=providers, timeout=timeout)
         async with open_api(settings) as api, api.read(request) as pieces:
             async for piece in pieces:
-                sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+                output.payload(piece)
+        output.flush()
 
     run_async(work)
 

@@ -2,7 +2,6 @@
 
 import sys
 
-import anyio
 import click
 
 from stack.cli import output
@@ -157,9 +156,6 @@ async def _serve(api: Api, shared: Shared, once: bool) -> None:
                 if step.complete:
                     bar.say(f"A whole copy went to {step.peer_id}.")
                 if once and step.complete:
-                    await anyio.sleep(
-                        0.5
-                    )  # the receiver still has to acknowledge the last frames before the socket closes
                     return
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+from anyio import to_thread
 from anyio.abc import ByteStream, SocketListener
 
 from stack.control.server import ControlServer
@@ -57,14 +58,12 @@ async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
     control = ControlSocket(ControlServer(api, AGENT_VERSION, address.token or None))
     async with listener, supervised() as tasks:
         tasks.keep(_accept, listener, control, tasks, owner="the control socket")
-        home.announce_address(address)
+        await to_thread.run_sync(home.announce_address, address)
         try:
             yield control
         finally:
-            home.withdraw_address()
-            if address.path is not None:
-                with suppress(OSError):
-                    os.unlink(address.path)
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(_withdraw, home, address)
 
 
 async def _accept(listener: SocketListener, control: ControlSocket, tasks: Supervisor) -> None:
@@ -80,11 +79,24 @@ async def _accept(listener: SocketListener, control: ControlSocket, tasks: Super
             await faults.survive(error)
 
 
+def _withdraw(home: Home, address: ControlAddress) -> None:
+    home.withdraw_address()
+    if address.path is not None:
+        with suppress(OSError):
+            os.unlink(address.path)
+
+
+def _socket_path(home: Home) -> str:
+    """Where the socket will be; what an earlier holder left there is removed. Raises Refused, OSError."""
+    path = home.socket_path()
+    Path(path).unlink(missing_ok=True)
+    return path
+
+
 async def _listen(home: Home) -> tuple[SocketListener, ControlAddress]:
     try:
         if hasattr(socket, "AF_UNIX"):
-            path = home.socket_path()
-            Path(path).unlink(missing_ok=True)
+            path = await to_thread.run_sync(_socket_path, home)
             return await anyio.create_unix_listener(path, mode=0o600), ControlAddress(path)
         token = new_token()
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")

@@ -3,7 +3,7 @@
 What is fetched is served as soon as it is written, by whoever reads the store; the fetch itself only asks.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,9 @@ from stack.protocols.providers.interfaces import RangeBook
 
 HEAD_START_SECONDS = 2.0
 """For finding somebody by asking for a key that tells nothing, before connected peers are told the CID."""
+
+MEET_SECONDS = 2.0
+"""At the end of a fetch of what was here already, or is empty: whoever shares it once waits to hear that it is complete."""
 
 ENDING_SECONDS = 5.0
 """How long a cancelled fetch may take to write down that it was interrupted."""
@@ -76,13 +79,16 @@ class Fetcher:
         is_connected: Callable[[PeerId], bool] | None = None,
         book: RangeBook | None = None,
         jobs: Jobs | None = None,
+        meet: Callable[[Cid, Sequence[Provider]], Awaitable[None]] | None = None,
     ) -> None:
-        """`book` is told which leaves are here; `jobs` lists fetches."""
+        """`book` is told which leaves are here; `jobs` lists fetches; `meet` connects to providers whom nothing was asked of, so
+        that they hear that all is here."""
         self.store = store
         self.exchange = exchange
         self.is_connected = is_connected
         self.book = book
         self.jobs = jobs
+        self.meet = meet
 
     @asynccontextmanager
     async def open(self, request: FetchRequest) -> AsyncIterator["Fetch"]:
@@ -197,11 +203,15 @@ class Fetch:
                         group.start_soon(watch, work, session, request.patience, fetcher.is_connected, self._record)
                         await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
-            complete = not request.include and not work.skipped
+                    complete = not request.include and not work.skipped
+                    if complete and tracker is not None:
+                        tracker.complete()  # those who follow hear of it before the session leaves them
+                    if complete and not names and not work.gatherer.received and fetcher.meet is not None:
+                        with anyio.move_on_after(MEET_SECONDS):
+                            await fetcher.meet(request.root, request.providers)
         finally:
-            if tracker is not None:
-                tracker.drain()
-                tracker.complete() if complete else tracker.close()
+            if tracker is not None and not complete:
+                tracker.close()
         return FetchFinished(
             root=request.root,
             target=target,

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -43,6 +43,11 @@ CREATE TABLE share (
 CREATE TABLE sent (
     root BLOB NOT NULL, peer BLOB NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (root, peer)) WITHOUT ROWID;
 """
+
+_COPIES = (
+    "CREATE TABLE IF NOT EXISTS copy (root BLOB NOT NULL, peer BLOB NOT NULL, PRIMARY KEY (root, peer)) WITHOUT ROWID"
+)
+"""Came later than the others; a program that does not know this table is not disturbed by it."""
 
 
 class JobState(Enum):
@@ -88,6 +93,8 @@ class Share:
     """Receivers with the bytes each was sent, most first."""
     sent_to_others: int
     """Bytes sent to receivers beyond `PEERS_PER_SHARE_MAX`."""
+    complete: frozenset[PeerId]
+    """Receivers of whom it is known that they have all of it."""
 
     @property
     def bytes_sent(self) -> int:
@@ -96,8 +103,8 @@ class Share:
 
     @property
     def copies(self) -> int:
-        """Receivers who were sent as many bytes as a whole copy has."""
-        return sum(amount >= self.size for _, amount in self.sent)
+        """Receivers who have all of it."""
+        return len(self.complete)
 
 
 class Jobs:
@@ -124,8 +131,13 @@ class Jobs:
 
     async def aclose(self) -> None:
         """Close the file; jobs that still run are `INTERRUPTED` when it is opened again."""
-        with self._lock:
-            self._connection.close()
+
+        def close() -> None:
+            with self._lock:
+                self._connection.close()
+
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(close)
 
     async def __aenter__(self) -> "Jobs":
         return self
@@ -190,29 +202,52 @@ class Jobs:
 
         def remove(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM sent WHERE root = ?", (bytes(root),))
+            connection.execute("DELETE FROM copy WHERE root = ?", (bytes(root),))
             return connection.execute("DELETE FROM share WHERE root = ?", (bytes(root),)).rowcount > 0
 
         return await self._run(remove)
 
-    async def record_sent(self, root: Cid, peer: PeerId, amount: int) -> None:
-        """Count block bytes that went to a peer; nothing happens if the root is not shared."""
+    async def record_sent(self, counts: Mapping[tuple[Cid, PeerId], int]) -> None:
+        """Count block bytes that went to peers, in one transaction; roots that are not shared are passed over."""
 
         def record(connection: sqlite3.Connection) -> None:
-            key = bytes(root)
-            if connection.execute("SELECT 1 FROM share WHERE root = ?", (key,)).fetchone() is None:
-                return
-            known = connection.execute("SELECT 1 FROM sent WHERE root = ? AND peer = ?", (key, bytes(peer))).fetchone()
-            (count,) = connection.execute("SELECT count(*) FROM sent WHERE root = ?", (key,)).fetchone()
-            connection.execute(
-                "INSERT INTO sent VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bytes = min(bytes + excluded.bytes, ?)",
-                (key, bytes(peer) if known or count < PEERS_PER_SHARE_MAX else b"", amount, _INT_MAX),
-            )
+            known: dict[bytes, set[bytes] | None] = {}
+            for (root, peer), amount in counts.items():
+                key = bytes(root)
+                if key not in known:
+                    rows = connection.execute("SELECT peer FROM sent WHERE root = ?", (key,)).fetchall()
+                    known[key] = {found for (found,) in rows} if _is_shared(connection, key) else None
+                receivers = known[key]
+                if receivers is None:
+                    continue
+                receiver = bytes(peer)
+                if receiver not in receivers and len(receivers) >= PEERS_PER_SHARE_MAX:
+                    receiver = b""
+                receivers.add(receiver)
+                connection.execute(
+                    "INSERT INTO sent VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bytes = min(bytes + excluded.bytes, ?)",
+                    (key, receiver, amount, _INT_MAX),
+                )
 
         await self._run(record)
 
+    async def record_copy(self, root: Cid, peer: PeerId) -> None:
+        """A peer has all of a share; of those beyond `PEERS_PER_SHARE_MAX` it is not kept."""
+        key = bytes(root)
+        await self._execute(
+            "INSERT OR IGNORE INTO copy SELECT root, ? FROM share WHERE root = ?"
+            " AND (SELECT count(*) FROM copy WHERE root = ?) < ?",
+            (bytes(peer), key, key, PEERS_PER_SHARE_MAX),
+        )
+
+    async def share(self, root: Cid) -> Share | None:
+        """One share; None when it is none."""
+        found = await self._run(lambda connection: _shares(connection, "WHERE root = ?", (bytes(root),)))
+        return found[0] if found else None
+
     async def shares(self) -> list[Share]:
         """All shares, oldest first."""
-        return await self._run(_shares)
+        return await self._run(lambda connection: _shares(connection, "", ()))
 
     async def _execute(self, statement: str, values: tuple[object, ...]) -> int:
         return await self._run(lambda connection: connection.execute(statement, values).rowcount)
@@ -261,8 +296,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise RepoTooNew(
             f"the list of jobs has version {version}, this program knows {SCHEMA_VERSION}: a newer one is needed"
         )
+    # One sync a transaction in place of three; where the file system cannot have it, SQLite stays with what it has.
+    connection.execute("PRAGMA journal_mode = WAL")
     if version == 0:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    connection.execute(_COPIES)
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
 
 
@@ -295,10 +333,15 @@ def _jobs(connection: sqlite3.Connection, where: str, values: tuple[object, ...]
     ]
 
 
-def _shares(connection: sqlite3.Connection) -> list[Share]:
+def _is_shared(connection: sqlite3.Connection, root: bytes) -> bool:
+    return connection.execute("SELECT 1 FROM share WHERE root = ?", (root,)).fetchone() is not None
+
+
+def _shares(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Share]:
     found = []
-    rows = connection.execute("SELECT root, name, paths, size, since FROM share ORDER BY since, root").fetchall()
-    for root, name, paths, size, since in rows:
+    statement = f"SELECT root, name, paths, size, since FROM share {where} ORDER BY since, root"
+    for root, name, paths, size, since in connection.execute(statement, values).fetchall():
+        copies = connection.execute("SELECT peer FROM copy WHERE root = ?", (root,))
         sent = connection.execute("SELECT peer, bytes FROM sent WHERE root = ? ORDER BY bytes DESC", (root,)).fetchall()
         found.append(
             Share(
@@ -309,6 +352,7 @@ def _shares(connection: sqlite3.Connection) -> list[Share]:
                 since=since,
                 sent=tuple((PeerId.decode(peer), amount) for peer, amount in sent if peer),
                 sent_to_others=sum(amount for peer, amount in sent if not peer),
+                complete=frozenset(PeerId.decode(peer) for (peer,) in copies),
             )
         )
     return found

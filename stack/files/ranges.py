@@ -78,6 +78,7 @@ class LeafTracker:
 
     def complete(self) -> None:
         """Everything is here."""
+        self.drain()
         self._ranges.add(0, self._ranges.count)
 
     def close(self) -> None:

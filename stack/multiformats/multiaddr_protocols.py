@@ -75,18 +75,22 @@ def _decode_ip6(value: bytes) -> str:
     return f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else str(address)
 
 
-def _encode_name(text: str) -> bytes:
-    return _check_name(text.encode())
+def _named(pattern: "re.Pattern[str]", what: str) -> tuple[Callable[[str], bytes], Callable[[bytes], str]]:
+    """Encoder and decoder of a name that must be of this form: it is a stranger's, and is looked up and shown."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise DecodeError(f"{text[:80]!r} is no {what}")
+        return text
+
+    return lambda text: check(text).encode(), lambda value: check(value.decode())
 
 
-def _decode_name(value: bytes) -> str:
-    return _check_name(value).decode()
-
-
-def _check_name(value: bytes) -> bytes:
-    if not value or b"/" in value:
-        raise DecodeError("a name is empty or has a slash")
-    return value
+_HOST_NAME = re.compile(r"(?=.{1,254}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?", re.ASCII)
+"""RFC 1123, section 2.1: letters, digits, hyphens; with the underscore of `_dnsaddr` and its like. Names in other letters are written
+in their `xn--` form."""
+_ZONE = re.compile(r"[!-.0-~]{1,64}", re.ASCII)
+"""The name of a network interface: whatever can be seen, but for the slash."""
 
 
 def _encode_path(text: str) -> bytes:
@@ -192,8 +196,14 @@ def _port(name: str, code: int) -> Protocol:
     return Protocol(name=name, code=code, size=2, encode=_encode_port, decode=_decode_number)
 
 
-def _name(name: str, code: int) -> Protocol:
-    return Protocol(name=name, code=code, size=VARIABLE, encode=_encode_name, decode=_decode_name)
+def _host(name: str, code: int) -> Protocol:
+    encode, decode = _named(_HOST_NAME, "name of a computer")
+    return Protocol(name=name, code=code, size=VARIABLE, encode=encode, decode=decode)
+
+
+def _zone(name: str, code: int) -> Protocol:
+    encode, decode = _named(_ZONE, "name of a network interface")
+    return Protocol(name=name, code=code, size=VARIABLE, encode=encode, decode=decode)
 
 
 def _flag(name: str, code: int) -> Protocol:
@@ -205,12 +215,12 @@ PROTOCOLS = (
     _port("tcp", 6),
     _port("dccp", 33),
     Protocol(name="ip6", code=41, size=16, encode=_encode_ip6, decode=_decode_ip6),
-    _name("ip6zone", 42),
+    _zone("ip6zone", 42),
     Protocol(name="ipcidr", code=43, size=1, encode=_encode_number(1), decode=_decode_number),
-    _name("dns", 53),
-    _name("dns4", 54),
-    _name("dns6", 55),
-    _name("dnsaddr", 56),
+    _host("dns", 53),
+    _host("dns4", 54),
+    _host("dns6", 55),
+    _host("dnsaddr", 56),
     _port("sctp", 132),
     _port("udp", 273),
     _flag("p2p-webrtc-direct", 276),
@@ -227,7 +237,7 @@ PROTOCOLS = (
     Protocol(name="garlic64", code=446, size=VARIABLE, encode=_encode_garlic64, decode=_decode_garlic64),
     Protocol(name="garlic32", code=447, size=VARIABLE, encode=_encode_garlic32, decode=_decode_garlic32),
     _flag("tls", 448),
-    _name("sni", 449),
+    _host("sni", 449),
     _flag("noise", 454),
     _flag("quic", 460),
     _flag("quic-v1", 461),

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from stack.announce.keyspace import KEY_BYTES
 from stack.announce.own import LIST_KEYS_MAX, Announcement, check_name
@@ -187,7 +188,9 @@ async def announcing(
     """Take part in the announcement layer while the context lasts. Raises CorruptStore, Refused."""
     home, role = config.home, config.role
     file = home / ANNOUNCEMENTS_FILE if home is not None and role not in ASKING_ROLES else None
-    knows_somebody = bool(config.bootstrap) or (config.remember_peers and home is not None and has_peers(home))
+    knows_somebody = bool(config.bootstrap) or (
+        config.remember_peers and home is not None and await anyio.to_thread.run_sync(has_peers, home)
+    )
     opened = Announcements.open(
         host,
         pubsub,

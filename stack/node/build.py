@@ -1,18 +1,24 @@
 """How a node is put together: which class stands behind each contract is decided here and nowhere else."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
+import anyio
+from anyio import to_thread
+
+from stack.bitswap.interfaces import Provider
 from stack.bitswap.shell.service import Bitswap
 from stack.blocks import STORES
 from stack.blocks.interfaces import BlockStore
-from stack.errors import ConfigError
+from stack.errors import ConfigError, StackError
 from stack.files.fetch import Fetcher
 from stack.files.jobs import Jobs
 from stack.identity.keys import PrivateKey, generate
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
 from stack.net.host import Host, default_transports
 from stack.net.limits import NetLimits
 from stack.net.resolver import Resolver
@@ -162,8 +168,12 @@ async def _announcing(
 @asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Parts]:
     """Everything running, in the order in which one thing needs another; left in the opposite order."""
-    key = load_or_create(config.home, config.key_type) if config.home else generate(config.key_type)
-    private = private_network(config)
+    key = (
+        await to_thread.run_sync(load_or_create, config.home, config.key_type)
+        if config.home
+        else generate(config.key_type)
+    )
+    private = await to_thread.run_sync(private_network, config)
     trace = TraceFan()
     system = {**NetLimits().system, Resource.BYTES: config.memory_limit}
     limits = NetLimits(low_water=config.low_water, high_water=config.high_water, system=system)
@@ -184,7 +194,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
                 trace=trace,
             )
         )
-        for service in service_names(config):
+        for service in await to_thread.run_sync(service_names, config):
             row = resolve(SERVICES, "stack.services", service)
             if service != "providers":  # that one also takes the book, below
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
@@ -208,6 +218,16 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             notices = await listen(host, config.listen, config.home)
         announcing = await stack.enter_async_context(_announcing(host, pubsub, key, blocks, exchange, config))
         discovery = await stack.enter_async_context(discovering(host, config, private))
+
+        async def read_by(peer: PeerId) -> bool:
+            return host.is_connected(peer) and await exchange.link(peer).read_by_peer()
+
+        async def meet(root: Cid, providers: Sequence[Provider]) -> None:
+            for provider in providers:
+                with suppress(StackError, anyio.BrokenResourceError):
+                    await host.connect(provider.peer, provider.addresses)
+                    swarm.ask(root, provider.peer)
+
         yield Parts(
             key=key,
             trace=trace,
@@ -216,8 +236,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             book=book,
             exchange=exchange,
             jobs=jobs,
-            fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs),
-            shares=Shares(blocks, jobs, book, trace),
+            fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs, meet=meet),
+            shares=Shares(blocks, jobs, book, trace, read_by),
             traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,

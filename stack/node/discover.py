@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
 from stack.blocks.disk import write_whole
 from stack.errors import ConfigError, DecodeError
 from stack.multiformats.multiaddr import Multiaddr
@@ -43,7 +45,7 @@ async def discovering(
         mdns=config.mdns,
         service=private_service(private.fingerprint) if private is not None else SERVICE,
         bootstrap=[Multiaddr.parse(text) for text in config.bootstrap],
-        saved=_read(file) if file is not None else None,
+        saved=await to_thread.run_sync(_read, file) if file is not None else None,
         save=(lambda data: write_whole(file, data)) if file is not None else None,
     )
     async with Discovery.open(host, settings) as discovery:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from anyio import to_thread
+
 from stack.blocks.disk import write_whole
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
@@ -27,14 +29,14 @@ async def listen(host: Host, configured: Sequence[str], home: Path | None) -> li
     if home is None:
         await host.listen(Multiaddr.parse(LOOPBACK[0]))
         return []
-    stored = stored_port(home)
+    stored = await to_thread.run_sync(stored_port, home)
     port = await _everywhere(host, stored)
     if port is None:
         port = await _everywhere(host, 0)
         if port is None:
             raise ListenError(Multiaddr.parse(EVERYWHERE[0].format(port=stored)), "no interface can be listened on")
     if port != stored:
-        write_whole(home / PORT_FILE, json.dumps(port).encode())
+        await to_thread.run_sync(write_whole, home / PORT_FILE, json.dumps(port).encode())
     if stored and port != stored:
         return [f"Port {stored} is taken, this node now listens on {port}: tickets made before will not find it."]
     return []

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
+import anyio.to_thread
 
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.bitswap.interfaces import Order, Provider, Session
 from stack.blocks.interfaces import Block, BlockStore
 from stack.errors import Refused
+from stack.files.aside import Aside
 from stack.files.events import FetchEvent, FetchFinished
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
@@ -74,6 +76,7 @@ class Node:
         self.shares = parts.shares
         self.traffic = parts.traffic
         self.tasks = tasks
+        self.aside = Aside()
         self.running: dict[int, tuple[anyio.CancelScope, anyio.Event]] = {}
         """Fetches of this process, by the number of their job: what cancels each, and what tells that it has ended."""
         self.control: ControlSocket | None = None
@@ -96,7 +99,7 @@ class Node:
         taken = None
         if config.home is not None and home is None:
             taken = Home(config.home)
-            if not taken.acquire():
+            if not await anyio.to_thread.run_sync(taken.acquire):
                 raise Refused(
                     f"another process holds {config.home}: ask it over its control socket, or use another home"
                 )
@@ -106,7 +109,7 @@ class Node:
                 if taken is not None:
                     node.notices = (*taken.notices, *node.notices)
                 await node.shares.restore()
-                tasks.keep(node.shares.run, owner="counting what was sent")
+                tasks.keep(node.shares.run, tasks, owner="counting what was sent")
                 try:
                     async with control_socket(node, home or taken) as node.control:
                         yield node
@@ -116,7 +119,8 @@ class Node:
                         await node.shares.flush()
         finally:
             if taken is not None:
-                taken.release()
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(taken.release)
 
     @property
     def peer_id(self) -> PeerId:

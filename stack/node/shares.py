@@ -1,60 +1,107 @@
 """What this node shares: tickets, and a count of what went to whom."""
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from stack.bitswap.events import BlockSent
 from stack.blocks.interfaces import PinKind
 from stack.blocks.reads import Fault, SourceWithdrawn
 from stack.blocks.store import DiskStore
-from stack.errors import Refused, StackError
+from stack.errors import StoreError
 from stack.files.jobs import Jobs
 from stack.files.jobs import Share as ShareRow
 from stack.files.ranges import whole_ranges
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.node.tally import BLOCKS_REMEMBERED_MAX, Received, Shared, is_below, sum_up
 from stack.protocols.providers.interfaces import RangeBook
+from stack.protocols.providers.service import ReceiverTold
+from stack.streams.supervision import Supervisor
 from stack.trace import TraceEvent, TraceFan
+
+__all__ = ["Shares", "is_below"]
 
 _log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 1.0
 """How often counts are written down and told: what `shares ls` shows is at most this old."""
 
 PENDING_MAX = 65_536
-"""Blocks sent and not yet counted; at 1,000 a second they are flushed long before."""
-
+"""Blocks sent and not yet counted, and counts not yet written; at 1,000 a second they are flushed long before."""
 
 LOST_MAX = 4096
 """Files remembered that are no longer as they were shared, for who watches; `shares ls` looks at all of them itself."""
 
+TOLD_MAX = 4096
+"""Receivers remembered that tell what they have, and copies that went out lately."""
+
+
+ReadBy = Callable[[PeerId], Awaitable[bool]]
+"""Waits until a peer has read all blocks that were sent to it; False when that cannot be known."""
+
 
 class Shares:
-    """Remembers shares and counts what goes out for them. `run` lives as long as the node."""
+    """Remembers shares and counts what goes out for them. `run` lives as long as the node.
 
-    def __init__(self, blocks: object, jobs: Jobs, book: RangeBook, trace: TraceFan) -> None:
+    Counting is best effort: it takes no time of the event loop, and what cannot be written down stays in memory for a while.
+    """
+
+    def __init__(
+        self, blocks: object, jobs: Jobs, book: RangeBook, trace: TraceFan, read_by: ReadBy | None = None
+    ) -> None:
         self._store = blocks if isinstance(blocks, DiskStore) else None
         self._jobs = jobs
         self._book = book
+        self._read_by = read_by
+        self._shared = Shared([])
         self._pending: Counter[tuple[PeerId, Cid]] = Counter()
-        self._lost: dict[Path, Fault] = {}
         self._unwritten: Counter[tuple[Cid, PeerId]] = Counter()
         self._failing = False
-        """The last counts could not be written, and that was said."""
+        self._flushing = anyio.Lock()
+        self._received = Received()
+        self._needed: dict[Cid, int | None] = {}
+        self._sent_all: dict[tuple[Cid, PeerId], None] = {}
+        """Who was sent all of a share and does not say what it has."""
+        self._telling: dict[tuple[Cid, PeerId], None] = {}
+        self._whole: set[tuple[Cid, PeerId]] = set()
+        self._copies: deque[tuple[int, Cid, PeerId]] = deque(maxlen=TOLD_MAX)
+        self._lost: dict[Path, Fault] = {}
+        self._looked: anyio.Event | None = None
         self._revision = 0
         self._changed = anyio.Event()
+        self._wake = anyio.Event()
         trace.add(self._trace)
 
     def _trace(self, event: TraceEvent) -> None:
-        if isinstance(event, BlockSent) and len(self._pending) < PENDING_MAX:
-            self._pending[event.peer, event.cid] += event.size
+        if isinstance(event, BlockSent):
+            if len(self._pending) < PENDING_MAX and self._shared.roots:
+                self._pending[event.peer, event.cid] += event.size
+        elif isinstance(event, ReceiverTold):
+            if event.root in self._shared.roots:
+                self._receiver_told(event)
         elif isinstance(event, SourceWithdrawn) and len(self._lost) < LOST_MAX:
             self._lost[event.path] = event.fault
             self._tell()
+
+    def _receiver_told(self, event: ReceiverTold) -> None:
+        if event.complete:
+            self._copy_went(event.root, event.peer)
+        elif len(self._telling) < TOLD_MAX:
+            self._telling[event.root, event.peer] = None
+
+    def _copy_went(self, root: Cid, peer: PeerId) -> None:
+        """A peer has all of a share."""
+        if len(self._whole) < PENDING_MAX:
+            self._whole.add((root, peer))
+        self._copies.append((self._revision + 1, root, peer))
+        self._tell()
+        self._wake.set()
 
     def _tell(self) -> None:
         self._revision += 1
@@ -63,58 +110,87 @@ class Shares:
 
     async def restore(self) -> None:
         """Tell others again of what was shared before; files that changed meanwhile are withdrawn by the store."""
-        for share in await self._jobs.shares():
+        rows = await self._jobs.shares()
+        for share in rows:
             self._book.add(share.root, whole_ranges())
+        self._shared = Shared([(row.root, row.paths) for row in rows])
 
-    async def run(self) -> None:
-        """Write counts down, a few times a second, until cancelled. Sharing goes on when they cannot be written."""
+    async def run(self, supervisor: Supervisor) -> None:
+        """Write counts down, once a second, until cancelled."""
         while True:
-            await anyio.sleep(FLUSH_SECONDS)
+            with anyio.move_on_after(FLUSH_SECONDS):
+                await self._wake.wait()
+            self._wake = anyio.Event()
             await self.flush()
+            sent_all, self._sent_all = self._sent_all, {}
+            for root, peer in sent_all:
+                supervisor.start(self._acknowledge, root, peer, owner="the end of a copy")
 
     async def flush(self) -> None:
-        """Write down what was sent since the last time, by the file in which each block lies. Where that cannot be, as on a
-        full disk, it is kept for the next time."""
-        if not (self._pending or self._unwritten):
-            return
-        try:
-            await self._sum_up()
-            while self._unwritten:
-                (root, peer), amount = self._unwritten.popitem()
-                try:
-                    await self._jobs.record_sent(root, peer, amount)
-                except BaseException:
-                    self._unwritten[root, peer] += amount
-                    raise
-        except StackError as error:
-            if not self._failing:
-                _log.warning("what was sent cannot be counted: %s", error)
-            self._failing = True
-        else:
-            self._failing = False
-        self._tell()
+        """Write down what was sent since the last time, by the file in which each block lies."""
+        async with self._flushing:
+            if not self._pending and not self._whole and not self._unwritten:
+                return
+            pending, self._pending = self._pending, Counter()
+            try:
+                if pending:
+                    await self._sum_up(pending)
+                await self._write()
+                self._failing = False
+            except StoreError as error:
+                if not self._failing:  # said once, until it works again
+                    self._failing = True
+                    _log.warning("what was sent cannot be written down: %s", error)
+            self._tell()
 
-    async def _sum_up(self) -> None:
-        pending, self._pending = self._pending, Counter()
-        try:
-            rows = await self._jobs.shares()
-            cids = list({cid for _, cid in pending})
-            paths = dict(zip(cids, await self._paths(cids), strict=True))
-        except BaseException:
-            self._pending.update(pending)
-            raise
-        for row in rows:
-            for (peer, cid), amount in pending.items():
-                if any(is_below(path, shared) for path in paths[cid] for shared in row.paths):
-                    self._unwritten[row.root, peer] += amount
+    async def _sum_up(self, pending: Counter[tuple[PeerId, Cid]]) -> None:
+        cids = list({cid for _, cid in pending})
+        files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
+        counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
+        if len(self._unwritten) < PENDING_MAX:
+            self._unwritten += counts
+        silent = [block for block in blocks if block[:2] not in self._telling]
+        touched = await anyio.to_thread.run_sync(self._received.add, silent)  # nobody else uses it: a flush is alone
+        for root, peer in touched:
+            needed = await self._count_blocks(root)
+            if needed is not None and self._received.count(root, peer) >= needed:
+                self._sent_all[root, peer] = None
 
-    async def _paths(self, cids: list[Cid]) -> list[list[Path]]:
-        return await self._store.files_of(cids) if self._store is not None else [[] for _ in cids]
+    async def _count_blocks(self, root: Cid) -> int | None:
+        """How many different blocks a share is, the nodes of its tree not counted; None where that cannot be told."""
+        if root not in self._needed and self._store is not None:
+            places = self._shared.roots.get(root, ())
+            self._needed[root] = await self._store.count_blocks(root, places, BLOCKS_REMEMBERED_MAX)
+        return self._needed.get(root)
+
+    async def _write(self) -> None:
+        counts, whole = self._unwritten.copy(), set(self._whole)
+        if counts:
+            await self._jobs.record_sent(counts)
+            self._unwritten -= counts
+        for root, peer in whole:
+            await self._jobs.record_copy(root, peer)
+        self._whole -= whole
+
+    async def _acknowledge(self, root: Cid, peer: PeerId) -> None:
+        """All blocks were sent to a peer that does not say what it has: a copy has gone when it has read them."""
+        if self._read_by is not None and await self._read_by(peer) and (root, peer) not in self._telling:
+            self._received.forget(root, peer)
+            self._copy_went(root, peer)
 
     async def wait(self, revision: int) -> int:
         """Return when counts or files have changed since that revision, with the present one; 0 is before all."""
         while revision == self._revision:
             await self._changed.wait()
+        return self._revision
+
+    def copies_since(self, revision: int, root: Cid) -> list[PeerId]:
+        """Who has got all of a share since that revision; it is forgotten after `TOLD_MAX` others."""
+        return [peer for at, found, peer in self._copies if at > revision and found == root]
+
+    @property
+    def revision(self) -> int:
+        """Grows with each change."""
         return self._revision
 
     def lost(self, paths: Sequence[Path]) -> dict[Path, Fault]:
@@ -126,6 +202,27 @@ class Shares:
         await self.flush()
         return await self._jobs.shares()
 
+    async def row(self, root: Cid) -> ShareRow | None:
+        """One share with the counts that were told last; None when it is none."""
+        return await self._jobs.share(root)
+
+    async def check_files(self, supervisor: Supervisor) -> None:
+        """Wait until all files have been compared with what was shared. Who gives up waiting leaves the look going on, and who
+        comes meanwhile joins it: on a mount that hangs it keeps one thread, not one for each."""
+        if self._store is None:
+            return
+        if self._looked is None:
+            self._looked = anyio.Event()
+            supervisor.start(self._check_files, self._store, self._looked, owner="a look at the shared files")
+        await self._looked.wait()
+
+    async def _check_files(self, store: DiskStore, looked: anyio.Event) -> None:
+        try:
+            await store.check_files()
+        finally:
+            self._looked = None
+            looked.set()
+
     async def add(self, root: Cid, name: str, paths: tuple[Path, ...], size: int) -> None:
         """Share a root from now on."""
         for path in self.lost(paths):
@@ -133,31 +230,22 @@ class Shares:
         if self._store is not None:
             await self._store.add_pin(root, name, kind=PinKind.SHARE)
         await self._jobs.add_share(root, name, paths, size)
+        self._needed.pop(root, None)
+        self._shared = self._shared.changed({root: paths})
         self._book.add(root, whole_ranges())
 
     async def remove(self, target: str) -> list[Cid]:
         """Stop sharing a root, or what lies at a path. Returns the roots that are no longer shared."""
-        gone = [row for row in await self.rows() if target == str(row.root) or Path(target).absolute() in row.paths]
-        kept = [path for row in await self._jobs.shares() if row not in gone for path in row.paths]
+        path = Path(target).absolute()
+        gone = [row for row in await self.rows() if target == str(row.root) or path in row.paths]
         for row in gone:
             await self._jobs.remove_share(row.root)
+            self._shared = self._shared.changed({row.root: None})
+            self._needed.pop(row.root, None)
             self._book.remove(row.root)
             if self._store is not None:
                 await self._store.remove_pin(row.root, kind=PinKind.SHARE)
-                await self._withdraw(self._store, row, kept)
+        if self._store is not None and gone:
+            kept = tuple(chain.from_iterable(self._shared.roots.values()))
+            await self._store.forget_files([path for row in gone for path in row.paths], kept)
         return [row.root for row in gone]
-
-    async def _withdraw(self, store: DiskStore, row: ShareRow, kept: list[Path]) -> None:
-        """Forget the files of a share, except those that another share still needs."""
-        for segment in await store.segments():
-            mine = segment.kind == "file" and any(is_below(segment.path, path) for path in row.paths)
-            if mine and not any(is_below(segment.path, path) for path in kept):
-                try:
-                    await store.forget_file(segment.path)
-                except Refused as error:  # it is being fetched at this moment and belongs to that fetch
-                    raise StackError(f"{segment.path} is in use: {error}") from error
-
-
-def is_below(path: Path, folder: Path) -> bool:
-    """Whether a path is that folder, or lies in it."""
-    return path == folder or folder in path.parents

@@ -51,19 +51,21 @@ async def test_shares_tell_to_whom_they_went(tmp_path: Path) -> None:
     other = PeerId.of(generate().public)
     async with await Jobs.open(tmp_path / "jobs.sqlite") as jobs:
         await jobs.add_share(ROOT, "film", [tmp_path / "film"], 100)
-        await jobs.record_sent(ROOT, ME, 60)
-        await jobs.record_sent(ROOT, ME, 60)
-        await jobs.record_sent(ROOT, other, 30)
-        await jobs.record_sent(Cid.of(b"not shared"), other, 30)
+        await jobs.record_sent({(ROOT, ME): 60, (ROOT, other): 30, (Cid.of(b"not shared"), other): 30})
+        await jobs.record_sent({(ROOT, ME): 60})
+        for root in (ROOT, ROOT, Cid.of(b"not shared")):
+            await jobs.record_copy(root, ME)
         await jobs.add_share(ROOT, "renamed", [tmp_path / "a", tmp_path / "b"], 100)
     async with await Jobs.open(tmp_path / "jobs.sqlite") as jobs:
         (share,) = await jobs.shares()
-        assert share.sent == ((ME, 120), (other, 30))
+        assert share == await jobs.share(ROOT) and await jobs.share(Cid.of(b"not shared")) is None
+        assert share.sent == ((ME, 120), (other, 30)) and share.complete == {ME}
         assert (share.bytes_sent, share.copies, share.name) == (150, 1, "renamed")
         assert share.paths == (tmp_path / "a", tmp_path / "b")
         assert await jobs.remove_share(ROOT) and not await jobs.remove_share(ROOT)
         await jobs.add_share(ROOT, "film", [], 100)
-        assert (await jobs.shares())[0].sent == ()
+        (share,) = await jobs.shares()
+        assert share.sent == () and not share.copies
 
 
 @pytest.mark.anyio
@@ -72,9 +74,12 @@ async def test_receivers_are_counted_one_by_one_up_to_a_bound(monkeypatch: pytes
     peers = [PeerId.of(generate().public) for _ in range(4)]
     async with await Jobs.open(None) as jobs:
         await jobs.add_share(ROOT, "film", [], 100)
-        for peer in (*peers, peers[0]):
-            await jobs.record_sent(ROOT, peer, 10)
+        await jobs.record_sent({(ROOT, peer): 10 for peer in peers})
+        await jobs.record_sent({(ROOT, peers[0]): 10})
+        for peer in peers:
+            await jobs.record_copy(ROOT, peer)
         (share,) = await jobs.shares()
+        assert share.copies == 2
         assert share.sent == ((peers[0], 20), (peers[1], 10)) and share.sent_to_others == 20
         assert share.bytes_sent == 50
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.errors import DecodeError
+from stack.multiformats import varint
 from stack.multiformats.multiaddr import BYTES_MAX, TEXT_MAX, Multiaddr
-from stack.multiformats.multiaddr_protocols import PROTOCOLS
+from stack.multiformats.multiaddr_protocols import BY_NAME, PROTOCOLS
 from stack.multiformats.peer_text import check_peer_multihash, decode_peer_text
 
 PEER = "12D3KooWLS5s8EtEo9ugm5vwqtxzQQBTcQGRKcLBzGjyhx83tyzD"
@@ -16,7 +17,8 @@ OTHER = "QmZ662gHb8vRgqMQCE4ZdjWaqXJb1PSSF1C1FgQL45MXeC"
 TCP = Multiaddr.parse("/ip4/127.0.0.1/tcp/4001")
 
 ports = st.integers(0, 65535)
-names = st.text(alphabet="abcxyz0189.-_ü%", min_size=1, max_size=20)
+labels = st.text(alphabet="abcXYZ0189-_", min_size=1, max_size=63)
+names = st.lists(labels, min_size=1, max_size=3).map(".".join)
 parts = st.one_of(
     st.builds("/ip4/{}".format, st.ip_addresses(v=4)),
     st.builds("/ip6/{}".format, st.ip_addresses(v=6)),
@@ -174,7 +176,7 @@ def test_text_and_bytes_have_a_longest_length() -> None:
         Multiaddr.decode(data)
     assert time.process_time() - start < 0.05
     with pytest.raises(DecodeError, match=f"at most {BYTES_MAX} bytes"):
-        Multiaddr.parse("/dns/" + "ü" * (TEXT_MAX // 2 + 5))
+        Multiaddr.parse("/unix/" + "ü" * (TEXT_MAX // 2 + 5))
 
 
 def test_the_worst_address_of_full_length_is_read_quickly() -> None:
@@ -200,3 +202,26 @@ def test_a_peer_id_as_text_has_a_longest_length() -> None:
     for start in ("1", "Qm", "b"):
         with pytest.raises(DecodeError, match="at most"):
             decode_peer_text(start * 1_000_000)
+
+
+@pytest.mark.parametrize("protocol", ["dns", "dns4", "dns6", "dnsaddr", "sni"])
+@pytest.mark.parametrize(
+    "name",
+    ["a\x1b[2Jb", "a\u202eb", "a\x9bb", "a b", "a..b", ".a", "ü.example", "a\nb", "x" * 64, "x." * 127 + "x", "%41"],
+)
+def test_attack_8_a_name_in_an_address_is_a_name(protocol: str, name: str) -> None:
+    """Attack 8: any bytes passed for a DNS name, and were printed."""
+    with pytest.raises(DecodeError):
+        Multiaddr.parse(f"/{protocol}/{name}")
+    value = name.encode()
+    with pytest.raises(DecodeError):
+        Multiaddr.decode(varint.encode(BY_NAME[protocol].code) + varint.encode(len(value)) + value)
+
+
+def test_names_of_computers_are_taken() -> None:
+    for name in ("a", "_dnsaddr.bootstrap.libp2p.io", "xn--bcher-kva.example", "a-b.example.", "1.2.3.4"):
+        assert str(Multiaddr.parse(f"/dnsaddr/{name}")) == f"/dnsaddr/{name}"
+    assert str(Multiaddr.parse("/ip6zone/eth0.1@if3/ip6/fe80::1")) == "/ip6zone/eth0.1@if3/ip6/fe80::1"
+    for zone in ("a\x1bb", "ü", "a b"):
+        with pytest.raises(DecodeError):
+            Multiaddr.parse(f"/ip6zone/{zone}/ip6/fe80::1")

@@ -77,7 +77,7 @@ async def test_a_message_that_is_too_long_is_refused_before_it_is_all_here() -> 
 
 
 async def test_a_slow_subscriber_is_told_how_much_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stack.gossipsub.shell.WAITING_MAX", 2)
+    monkeypatch.setattr("stack.gossipsub.shell.subscription.WAITING_MAX", 2)
     async with Node.open() as node, node.watch(Subscribe(topic="t")) as events:
         await anext(events)
         for number in range(5):

@@ -39,6 +39,9 @@ LOOK_UP_PAUSE = 0.1
 LOOK_UP_PAUSE_MAX = 10.0
 """Seconds after the first attempt to ask the index that failed, and after many."""
 
+READ_SECONDS = 600.0
+"""For a peer to read what is on its way to it: a full window of 16 MiB at 30 KB/s."""
+
 BUFFERS = MessageBuffers()
 """For blocks on their way out, of this process. What is lent is bounded by the engine."""
 
@@ -191,6 +194,23 @@ class Link:
 
         parts = _blocks_message(protocol, blocks, message) if blocks else []
         return Shelved(parts, [(cid, len(data)) for cid, data in blocks], missing, message.size, give_back)
+
+    async def read_by_peer(self) -> bool:
+        """Wait until the peer has read all blocks that were sent to it; False when that cannot be known."""
+        stream = await self._blocks.take()
+        if stream is None:
+            return False
+        try:
+            with anyio.fail_after(READ_SECONDS):
+                await stream.send_eof()
+                while True:
+                    await stream.receive()
+        except anyio.EndOfStream:  # who ends its side after ours has read to the end
+            return True
+        except SEND_ERRORS:
+            return False
+        finally:
+            stream.reset()
 
     async def _read(self, cids: Sequence[Cid], out: memoryview) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:
         """The blocks that can be read, and those that cannot."""

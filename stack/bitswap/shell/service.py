@@ -209,7 +209,7 @@ class Bitswap:
         while (effect := session.machine.next_effect(now)) is not None:
             match effect:
                 case Ask(peer=peer, cids=cids, have=have, any_order=any_order):
-                    link = self._link(peer)
+                    link = self.link(peer)
                     link.wants.ask(session.id, cids, WantKind.HAVE if have else WantKind.BLOCK, any_order=any_order)
                     link.wake()
                 case Withdraw(peer=peer, cids=cids):
@@ -294,9 +294,9 @@ class Bitswap:
                 case LookUp():
                     self._tasks.start(self._look_up, effect, owner="a look-up in the store")
                 case SendBlocks():
-                    self._tasks.start(self._link(effect.peer).send_blocks, effect, owner="sending blocks")
+                    self._tasks.start(self.link(effect.peer).send_blocks, effect, owner="sending blocks")
                 case _:
-                    self._link(effect.peer).wake()
+                    self.link(effect.peer).wake()
 
     async def _look_up(self, effect: LookUp) -> None:
         awaited = partial(self.engine.awaits, effect.id)
@@ -310,7 +310,8 @@ class Bitswap:
 
     # tasks
 
-    def _link(self, peer: PeerId) -> Link:
+    def link(self, peer: PeerId) -> Link:
+        """What goes to a peer that is connected."""
         if peer not in self._links:
             self._links[peer] = Link(self, peer, self._departed.pop(peer, None))
             gone = partial(self.peer_unreachable, peer, None)

@@ -275,6 +275,12 @@ class Lane:
         async with self._lock:
             return (await self._open()).protocol
 
+    async def take(self) -> Stream | None:
+        """The stream, which is the caller's from now on, after all that is being sent; the next send opens another."""
+        async with self._lock:
+            stream, self._stream = self._stream, None
+            return stream
+
     def reset(self) -> None:
         """Drop the stream."""
         if self._stream is not None:

@@ -90,7 +90,7 @@ class ShareInfo:
     """Unix seconds."""
     bytes_sent: int
     copies: int
-    """Whole copies that went out, counted a peer."""
+    """Peers that have all of it."""
     peers: tuple[str, ...]
     state: str
     """`serving`, `changed`, `missing`."""
@@ -115,7 +115,7 @@ class SendProgress:
     peer_id: str
     bytes_sent: int
     complete: bool
-    """This peer has been sent as many bytes as a whole copy."""
+    """This peer has all of it now: it says so or, where it does not say what it has, it was sent all and has read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from stack.node import api
-from stack.node.handlers import announce, files, peers, pubsub, reading, store
+from stack.node.handlers import announce, files, jobs, peers, pubsub, reading, shares, store
 
 if TYPE_CHECKING:
     from stack.node.node import Node
@@ -28,11 +28,11 @@ ASKS: dict[type, AskHandler] = {
     api.ListTopicPeers: pubsub.list_topic_peers,
     api.GetAnnouncements: announce.get_announcements,
     api.Withdraw: announce.withdraw,
-    api.ListShares: files.list_shares,
-    api.RemoveShare: files.remove_share,
+    api.ListShares: shares.list_shares,
+    api.RemoveShare: shares.remove_share,
     api.GetPresence: files.get_presence,
-    api.ListJobs: files.list_jobs,
-    api.RemoveJob: files.remove_job,
+    api.ListJobs: jobs.list_jobs,
+    api.RemoveJob: jobs.remove_job,
     api.ListPins: store.list_pins,
     api.AddPin: store.add_pin,
     api.RemovePin: store.remove_pin,
@@ -48,7 +48,7 @@ WATCHES: dict[type, WatchHandler] = {
     api.FindProviders: announce.find_providers,
     api.Add: files.add,
     api.Share: files.share,
-    api.WatchShare: files.watch_share,
+    api.WatchShare: shares.watch_share,
     api.Fetch: files.fetch,
     api.ListDirectory: reading.list_directory,
     api.VerifyRepo: store.verify_repo,

@@ -1,27 +1,21 @@
 """Handlers of requests about files and trees."""
 
 import json
-import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from stack.bitswap.interfaces import Provider
-from stack.blocks.interfaces import PinKind, SegmentState
-from stack.blocks.reads import Fault
-from stack.blocks.store import DiskStore
+from stack.blocks.interfaces import PinKind
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchError, Refused
 from stack.files.events import FetchEvent, FetchStarted
 from stack.files.fetch import FetchRequest
-from stack.files.jobs import Job, JobState
 from stack.files.storage import hold
-from stack.files.target import part_path
 from stack.files.tasks import task_group
 from stack.files.ticket import decode_ticket, is_ticket
 from stack.files.watch import Patience
@@ -33,29 +27,15 @@ from stack.node.api import (
     Added,
     AddEvent,
     AddProgress,
-    Done,
     EntrySkipped,
     Fetch,
     GetPresence,
     ImportFlags,
-    JobInfo,
-    JobRemoved,
-    ListJobs,
-    ListShares,
     Presence,
-    RemoveJob,
-    RemoveShare,
-    SendProgress,
     Share,
     Shared,
     ShareEvent,
-    ShareInfo,
-    ShareProgress,
-    SourceLost,
-    WatchShare,
 )
-from stack.node.handlers.streaming import streaming
-from stack.node.shares import is_below
 
 if TYPE_CHECKING:
     from stack.node.node import Node
@@ -160,63 +140,6 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
 
     async with run_import(work) as events, aclosing(shared(events)) as told:
         yield told
-
-
-async def list_shares(node: "Node", request: ListShares) -> tuple[ShareInfo, ...]:
-    """All shares, and whether their files are still as they were."""
-    missing: list[Path] = []
-    if isinstance(node.blocks, DiskStore):
-        await node.blocks.check_files()
-        missing = [s.path for s in await node.blocks.segments() if s.state is SegmentState.MISSING]
-    rows = []
-    for row in await node.shares.rows():
-        lost = [path for path in missing if any(is_below(path, shared) for shared in row.paths)]
-        changed = any(path.exists() for path in lost)
-        rows.append(
-            ShareInfo(
-                cid=row.root,
-                name=row.name,
-                paths=tuple(str(path) for path in row.paths),
-                size=row.size,
-                since=row.since,
-                bytes_sent=row.bytes_sent,
-                copies=row.copies,
-                peers=tuple(str(peer) for peer, _ in row.sent),
-                state="changed" if changed else "missing" if lost else "serving",
-            )
-        )
-    return tuple(rows)
-
-
-async def remove_share(node: "Node", request: RemoveShare) -> Done:
-    """Stop sharing, and announcing."""
-    roots = await node.shares.remove(request.target)
-    if node.announces:
-        for root in roots:
-            await node.withdraw(root)
-    return Done(count=len(roots))
-
-
-@streaming
-async def watch_share(node: "Node", request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
-    """To whom a share goes and which of its files are lost, after each change from now on."""
-    told = {peer: amount for row in await node.shares.rows() if row.root == request.cid for peer, amount in row.sent}
-    told_lost: set[Path] = set()
-    revision = 0
-    while True:
-        revision = await node.shares.wait(revision)
-        for row in await node.shares.rows():
-            if row.root != request.cid:
-                continue
-            for peer, amount in row.sent:
-                before, told[peer] = told.get(peer, 0), amount
-                if amount != before:
-                    complete = before < row.size <= amount
-                    yield SendProgress(peer_id=str(peer), bytes_sent=amount, complete=complete)
-            lost = node.shares.lost(row.paths)
-            for path in lost.keys() - told_lost:
-                yield SourceLost(path=str(path), gone=lost[path] is Fault.GONE)
-            told_lost = set(lost)
 
 
 async def get_presence(node: "Node", request: GetPresence) -> Presence:
@@ -331,56 +254,3 @@ async def _detached(node: "Node", wanted: FetchRequest) -> AsyncGenerator[FetchE
                 raise event
             yield event
             return
-
-
-async def list_jobs(node: "Node", request: ListJobs) -> tuple[JobInfo, ...]:
-    """All fetches."""
-    return tuple(_job_info(job) for job in await node.jobs.jobs())
-
-
-def _job_info(job: Job) -> JobInfo:
-    return JobInfo(
-        id=job.id,
-        cid=job.root,
-        name=job.name,
-        target=str(job.target),
-        bytes_done=job.bytes_done,
-        bytes_total=job.bytes_total,
-        state=job.state.value,
-        error=job.error,
-        command=resume_command(job),
-    )
-
-
-def resume_command(job: Job) -> str:
-    """What a user types to go on with a job."""
-    try:
-        options = json.loads(job.options)
-        source = str(options.get("source", job.root))
-        given = [str(address) for address in options.get("from", ())]
-    except (ValueError, AttributeError):
-        source, given = str(job.root), []
-    words = ["stack", "get", source, "-o", str(job.target)]
-    for address in given:
-        words += ["--from", address]
-    return shlex.join(words)
-
-
-async def remove_job(node: "Node", request: RemoveJob) -> JobRemoved:
-    """Cancel a job if it runs here, forget it, and let go of what it kept."""
-    running = node.running.pop(request.id, None)
-    if running is not None:
-        scope, ended = running
-        scope.cancel()
-        await ended.wait()
-    jobs = await node.jobs.jobs()
-    job = next((job for job in jobs if job.id == request.id), None)
-    if job is None or not await node.jobs.remove_job(job.id):
-        return JobRemoved()
-    if job.state is JobState.DONE:
-        return JobRemoved(count=1)
-    needed = [other.root for other in jobs if other.id != job.id] + [share.root for share in await node.jobs.shares()]
-    if job.root not in needed and isinstance(node.blocks, DiskStore):
-        await node.blocks.remove_pin(job.root, kind=PinKind.SHARE)
-    left = [path for path in (part_path(job.target), job.target) if path.exists()]
-    return JobRemoved(count=1, kept=left[0] if left else None)

@@ -1,10 +1,9 @@
 """Handlers of requests about blocks, pins, garbage and CARs."""
 
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stack.blocks.disk import free_bytes
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
 from stack.blocks.store import DiskStore
 from stack.dag import links
@@ -92,7 +91,7 @@ async def repo_stat(node: "Node", request: GetRepoStat) -> RepoStat:
         shared_bytes=sum(share.size for share in shares),
         pack_bytes=figures.pack_bytes,
         index_bytes=figures.index_bytes,
-        free_bytes=shutil.disk_usage(Path(home)).free,
+        free_bytes=await node.aside.ask(free_bytes, home, otherwise=0),
         quota_bytes=figures.quota,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
@@ -19,12 +20,16 @@ from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor, supervised
+from stack.trace import TraceEvent
 
 OPEN_SECONDS = 30.0
 """For a stream and the first word on it."""
 
 SEND_SECONDS = 30.0
 """For one batch of updates. Who does not read for so long is not followed any more."""
+
+LEAVING_SECONDS = 5.0
+"""For those who are told at the end that all is here, to have heard it; so long a node that stops waits for them at most."""
 
 READ_BYTES = 64 * 1024
 LISTENER = "a listener for providers"
@@ -50,6 +55,15 @@ class RecordHost(Host, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverTold(TraceEvent):
+    """A peer says on a stream what it has of a root, for the first time, or that it has all of it now."""
+
+    peer: PeerId
+    root: Cid
+    complete: bool
+
+
 class _Outbox:
     """What waits to be sent on one stream; the machine gives the next only when this has gone."""
 
@@ -67,12 +81,14 @@ class ProvidersService:
     def __init__(self, host: RecordHost, tasks: Supervisor, source: RangeSource) -> None:
         self._host = host
         self._tasks = tasks
+        self._source = source
         self._machine = SwarmMachine(source)
         self._listeners: dict[Cid, list[SwarmListener]] = {}
         self._outboxes: dict[SubscriptionId, _Outbox] = {}
         self._asking: set[tuple[Cid, PeerId]] = set()
         self._next_id = 0
         self._wake = anyio.Event()
+        self._left = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<ProvidersService {self._machine!r}>"
@@ -87,8 +103,20 @@ class ProvidersService:
             tasks.keep(service._run_ticker, owner="the clock of providers")
             try:
                 yield service
+                with anyio.move_on_after(LEAVING_SECONDS):
+                    await service._leave()
             finally:
                 host.unhandle(PROTOCOL)
+
+    async def _leave(self) -> None:
+        """Wait until everybody who is to hear that something is complete has heard it."""
+        while self._machine.leaving or any(self._is_complete(root) for root, _ in self._asking):
+            self._left = anyio.Event()
+            await self._left.wait()
+
+    def _is_complete(self, root: Cid) -> bool:
+        ranges = self._source.ranges(root)
+        return ranges is not None and ranges.complete
 
     def join(self, root: Cid, listener: SwarmListener) -> Callable[[], None]:
         """Tell `listener` of the other peers of `root`, first of those known, until the returned function is called."""
@@ -102,6 +130,7 @@ class ProvidersService:
                 del self._listeners[root]
             for id in self._machine.leave(root):
                 self._outboxes[id].stream.reset()
+            self._drain()
 
         return leave
 
@@ -119,7 +148,8 @@ class ProvidersService:
             return
         finally:
             self._asking.discard((root, peer))
-        if root not in self._listeners:
+            self._left.set()
+        if root not in self._listeners and not self._is_complete(root):
             stream.reset()
             return
         id = self._new_id()
@@ -128,6 +158,8 @@ class ProvidersService:
             await self._run(id, stream)
         except ERRORS:
             stream.reset()
+        finally:
+            self._left.set()
 
     async def _serve(self, stream: Stream) -> None:
         await self._run(self._new_id(), stream)
@@ -163,6 +195,7 @@ class ProvidersService:
         reader = DelimitedReader(MESSAGE_BYTES_MAX)
         buffer = memoryview(bytearray(4096))
         first = True
+        told: tuple[Cid, bool] | None = None
         scope = self._host.peer_budget(stream.remote_peer)
         with scope.reserve(Resource.BYTES, 0) as charged, scope.reserve(Resource.BYTES, 0) as bitmaps:
             while True:
@@ -183,6 +216,9 @@ class ProvidersService:
                         bitmaps.grow(self._machine.bytes_kept(id))
                         first = False
                 self._drain()
+                if (now := self._machine.told(id)) is not None and now != told and self._host.trace is not None:
+                    told = now
+                    self._host.trace(ReceiverTold(peer=stream.remote_peer, root=now[0], complete=now[1]))
                 if len(buffer) < READ_BYTES and size == len(buffer):
                     buffer = memoryview(bytearray(READ_BYTES))
 
@@ -200,6 +236,8 @@ class ProvidersService:
                         await outbox.stream.send_eof()
             except ERRORS:
                 batch = None
+            if batch is not None and batch.linger:
+                await anyio.sleep(LEAVING_SECONDS)
             if batch is None or batch.close:
                 tasks.cancel_scope.cancel()
                 return

@@ -28,6 +28,8 @@ class SendUpdates:
     updates: tuple[Update, ...]
     close: bool = False
     """End the stream after them."""
+    linger: bool = False
+    """Then wait until the other side has ended it: it has read them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +94,10 @@ class Subscription:
     __slots__ = (
         "addresses",
         "has_all",
+        "has_told",
         "id",
         "inbound",
+        "leaving",
         "log",
         "others",
         "own_told",
@@ -115,6 +119,8 @@ class Subscription:
         self.inbound = inbound
         self.ready = True
         """Nothing is being sent."""
+        self.leaving = False
+        """We have all of it: that is the last thing to be said."""
         self.tokens = UPDATES_BURST
         self.tokens_at = now
         # what it told us
@@ -122,6 +128,7 @@ class Subscription:
         self.addresses: tuple[Multiaddr, ...] = ()
         self.log: RangeLog | None = None
         self.has_all = False
+        self.has_told = False
         self.unusable_at: int | None = None
         """How many leaves we believed in when ranges of another number came, 0 for none; None when all could be used."""
         self.others: dict[PeerId, LeafRanges | None] = {}
@@ -141,3 +148,8 @@ class Root:
         self.joined = 0
         self.own: RangeLog | None = None
         self.streams: dict[SubscriptionId, Subscription] = {}
+
+    @property
+    def complete(self) -> bool:
+        """All of it is here."""
+        return self.own is not None and self.own.ranges.complete

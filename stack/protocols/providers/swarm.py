@@ -45,7 +45,7 @@ OpenRecord = Callable[[bytes], PeerRecord]
 
 class SwarmMachine:
     """Commands: `join`, `leave`, `subscribe`. Facts: `receive_update`, `stream_closed`, `sent`, `handle_timeout`.
-    Getters: `knows`, `streams`. Outputs: `next_effect`, `next_timeout`.
+    Getters: `knows`, `streams`, `leaving`, `told`. Outputs: `next_effect`, `next_timeout`.
     """
 
     def __init__(self, source: RangeSource, *, open_record: OpenRecord = open_peer_record) -> None:
@@ -66,6 +66,11 @@ class SwarmMachine:
         """Streams that are open."""
         return len(self._streams)
 
+    @property
+    def leaving(self) -> bool:
+        """Whether somebody is yet to hear that something is complete here."""
+        return any(stream.leaving for stream in self._streams.values())
+
     def knows(self, root: Cid, peer: PeerId) -> bool:
         """Whether there is a stream with this peer about this root already."""
         known = self._roots.get(announce_key(root.multihash))
@@ -78,6 +83,11 @@ class SwarmMachine:
             return 0
         return (stream.root.own.ranges.count + 7) // 8 * (1 if stream.inbound else 1 + MEMBERS_MAX)
 
+    def told(self, id: SubscriptionId) -> tuple[Cid, bool] | None:
+        """The root that the peer of a stream has told us of, and whether it has all of it; None when it has told nothing."""
+        stream = self._streams.get(id)
+        return (stream.root.cid, stream.has_all) if stream is not None and stream.has_told else None
+
     # commands
 
     def join(self, root: Cid) -> None:
@@ -88,22 +98,32 @@ class SwarmMachine:
             self._tell_joined(stream)
 
     def leave(self, root: Cid) -> list[SubscriptionId]:
-        """Undo one `join`. Returns the streams that we opened and that are to be closed."""
+        """Undo one `join`. Returns the streams that we opened and that are to be closed.
+
+        Whoever has all of it now says so first, and ends the stream then: who shares it may be waiting for that.
+        """
         known = self._roots[announce_key(root.multihash)]
         known.joined -= 1
         if known.joined:
             return []
+        self._follow_own(known)
+        ours = [stream for stream in known.streams.values() if not stream.inbound]
+        if known.complete:
+            for stream in ours:
+                self._take_leave(stream)
+            return []
         self._forget(known)
-        return [stream.id for stream in known.streams.values() if not stream.inbound]
+        return [stream.id for stream in ours]
 
     def subscribe(self, id: SubscriptionId, peer: PeerId, root: Cid, record: bytes, now: float) -> None:
-        """A stream to `peer` has been opened to ask about `root`."""
+        """A stream to `peer` has been opened to ask about `root`; to tell only that it is complete when it is not joined."""
         known = self._root(root)
         stream = Subscription(id, peer, known, now, inbound=False)
         self._streams[id] = known.streams[id] = stream
         self._follow_own(known)
         self._send(stream, [Update(key=known.key, record=record, ranges=self._own(stream))])
         stream.record_told = record
+        stream.leaving = not known.joined
 
     # facts
 
@@ -142,6 +162,8 @@ class SwarmMachine:
         stream = self._streams.get(id)
         if stream is not None:
             stream.ready = True
+            if stream.leaving:
+                self._take_leave(stream)
 
     def handle_timeout(self, now: float) -> None:
         """Tell everybody what has changed since the last time."""
@@ -149,7 +171,7 @@ class SwarmMachine:
         for root in self._roots.values():
             self._follow_own(root)
             for stream in root.streams.values():
-                if stream.ready:
+                if stream.ready and not stream.leaving:
                     self._send(stream, list(self._news(stream)))
 
     # outputs
@@ -200,6 +222,7 @@ class SwarmMachine:
         self._tell_joined(stream)
 
     def _take_ranges(self, stream: Subscription, update: RangesUpdate) -> None:
+        stream.has_told = True
         if update.complete:
             stream.has_all = True
         if not self._fits(stream, update):
@@ -313,6 +336,14 @@ class SwarmMachine:
             yield Update(
                 member=Member(peer=peer, record=other.record if record != other.record else b"", ranges=ranges)
             )
+
+    def _take_leave(self, stream: Subscription) -> None:
+        stream.leaving = True
+        if stream.ready:
+            stream.ready = False
+            ranges = self._own(stream)
+            updates = (Update(ranges=ranges),) if ranges is not None else ()
+            self._effects.append(SendUpdates(id=stream.id, updates=updates, close=True, linger=True))
 
     def _send(self, stream: Subscription, updates: list[Update]) -> None:
         if updates:

@@ -547,3 +547,48 @@ def test_two_machines_agree() -> None:
     for side in (first, second):
         log = side.machine._streams[stream(1)].log
         assert log is not None and log.ranges.complete
+
+
+# the end of a fetch
+
+
+def test_finding_16_who_has_all_of_it_says_so_before_it_leaves() -> None:
+    own = ranges(10, (0, 9))
+    side = Side(own, joined=True)
+    side.subscribe(1, 0)
+    assert len(side.effects()) == 1  # and this is still being sent
+    own.add(9, 10)
+    assert side.machine.leave(ROOT) == [] and side.machine.leaving
+    assert side.effects() == []
+    side.machine.sent(stream(1))
+    told = (Update(ranges=RangesUpdate(leaves=10, complete=True)),)
+    assert side.effects() == [SendUpdates(id=stream(1), updates=told, close=True, linger=True)]
+    assert side.tick() == {}
+    side.machine.stream_closed(stream(1))
+    assert not side.machine.leaving and side.machine.streams == 0
+
+
+def test_who_leaves_before_it_has_all_ends_its_streams() -> None:
+    side = Side(ranges(10, (0, 9)), joined=True)
+    side.subscribe(1, 0)
+    side.updates()
+    assert side.machine.leave(ROOT) == [stream(1)] and not side.machine.leaving
+
+
+def test_a_stream_that_comes_after_the_fetch_is_for_one_word() -> None:
+    side = Side(ranges(10, (0, 10)))
+    side.subscribe(1, 0)
+    (first,) = side.effects()
+    assert isinstance(first, SendUpdates) and first.updates[0].ranges == RangesUpdate(leaves=10, complete=True)
+    side.machine.sent(stream(1))
+    assert side.effects() == [SendUpdates(id=stream(1), updates=(), close=True, linger=True)]
+
+
+def test_what_a_receiver_tells_can_be_asked_for() -> None:
+    side = Side(ranges(10, (0, 10)))
+    side.ask(1, 0)
+    assert side.machine.told(stream(1)) is None and side.machine.told(stream(9)) is None
+    side.receive(1, 0, Update(ranges=RangesUpdate(leaves=10, runs=((0, 1),))))
+    assert side.machine.told(stream(1)) == (ROOT, False)
+    side.receive(1, 0, Update(ranges=RangesUpdate(leaves=10, complete=True)))
+    assert side.machine.told(stream(1)) == (ROOT, True)

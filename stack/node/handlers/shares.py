@@ -1,0 +1,106 @@
+"""Handlers of requests about what is shared."""
+
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from stack.blocks.interfaces import Segment, SegmentState
+from stack.blocks.reads import Fault
+from stack.blocks.store import DiskStore
+from stack.files.jobs import Share as ShareRow
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.node.api import (
+    Done,
+    ListShares,
+    RemoveShare,
+    SendProgress,
+    ShareInfo,
+    ShareProgress,
+    SourceLost,
+    WatchShare,
+)
+from stack.node.handlers.streaming import streaming
+from stack.node.tally import Shared
+
+if TYPE_CHECKING:
+    from stack.node.node import Node
+
+CHECK_SECONDS = 2.0
+"""A look at all shared files takes no longer for whoever lists shares: on a mount that hangs it would never end."""
+
+
+async def list_shares(node: "Node", request: ListShares) -> tuple[ShareInfo, ...]:
+    """All shares, and whether their files are still as they were."""
+    rows = await node.shares.rows()
+    lost: dict[Cid, list[Path]] = {}
+    if isinstance(node.blocks, DiskStore):
+        with anyio.move_on_after(CHECK_SECONDS):
+            await node.shares.check_files(node.tasks)
+        lost = await anyio.to_thread.run_sync(lost_of, rows, await node.blocks.segments())
+    otherwise = dict.fromkeys(lost, "missing")
+    states = await node.aside.ask(_states, lost, otherwise=otherwise) if lost else otherwise
+    return tuple(
+        ShareInfo(
+            cid=row.root,
+            name=row.name,
+            paths=tuple(str(path) for path in row.paths),
+            size=row.size,
+            since=row.since,
+            bytes_sent=row.bytes_sent,
+            copies=row.copies,
+            peers=tuple(str(peer) for peer, _ in row.sent),
+            state=states.get(row.root, "serving"),
+        )
+        for row in rows
+    )
+
+
+def lost_of(rows: Sequence[ShareRow], segments: Sequence[Segment]) -> dict[Cid, list[Path]]:
+    """The missing files of each share that has any."""
+    shared = Shared([(row.root, row.paths) for row in rows])
+    lost: dict[Cid, list[Path]] = {}
+    for segment in segments:
+        if segment.state is SegmentState.MISSING:
+            for root in shared.roots_of(segment.path):
+                lost.setdefault(root, []).append(segment.path)
+    return lost
+
+
+def _states(lost: dict[Cid, list[Path]]) -> dict[Cid, str]:
+    return {root: "changed" if any(path.exists() for path in paths) else "missing" for root, paths in lost.items()}
+
+
+async def remove_share(node: "Node", request: RemoveShare) -> Done:
+    """Stop sharing, and announcing."""
+    roots = await node.shares.remove(request.target)
+    if node.announces:
+        for root in roots:
+            await node.withdraw(root)
+    return Done(count=len(roots))
+
+
+@streaming
+async def watch_share(node: "Node", request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
+    """To whom a share goes and which of its files are lost, after each change from now on."""
+    revision = node.shares.revision
+    row = await node.shares.row(request.cid)
+    told: dict[PeerId, int] = dict(row.sent) if row is not None else {}
+    told_lost: set[Path] = set()
+    while row is not None:
+        before, revision = revision, await node.shares.wait(revision)
+        row = await node.shares.row(request.cid)
+        if row is None:
+            return
+        whole = set(node.shares.copies_since(before, request.cid))
+        sent = dict(row.sent)
+        for peer in whole | {peer for peer, amount in row.sent if amount != told.get(peer, 0)}:
+            told[peer] = sent.get(peer, 0)
+            yield SendProgress(peer_id=str(peer), bytes_sent=told[peer], complete=peer in whole)
+        lost = node.shares.lost(row.paths)
+        for path in lost.keys() - told_lost:
+            yield SourceLost(path=str(path), gone=lost[path] is Fault.GONE)
+        told_lost = set(lost)

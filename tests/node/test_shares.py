@@ -1,0 +1,181 @@
+"""Counting what goes out for a share, and when a copy has gone."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.bitswap.events import BlockSent
+from stack.errors import NoSpace
+from stack.identity.keys import generate
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.node.api import ListShares, SendProgress, WatchShare
+from stack.node.config import Config
+from stack.node.node import Node
+from stack.node.tally import Received, Shared, is_below, sum_up
+
+pytestmark = pytest.mark.anyio
+
+ONE, OTHER = (PeerId.of(generate().public) for _ in range(2))
+MIB = 1 << 20
+
+
+def settings(home: Path | None, *, serve: bool = True) -> Config:
+    return Config(home=home, listen=("/ip4/127.0.0.1/tcp/0",), announce=False, pubsub=False, mdns=False, serve=serve)
+
+
+def cid(number: int) -> Cid:
+    return Cid.of(str(number).encode())
+
+
+async def test_finding_14_counting_takes_no_time_of_the_loop_however_many_shares_there_are(tmp_path: Path) -> None:
+    """Finding 14: shares x blocks x `Path.parents`, four times a second: 3.5 s of the loop with 1,000 shares."""
+    folder = tmp_path / "0" / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "film").write_bytes(bytes(i % 251 for i in range(250)) * 4096)
+    async with Node.open(settings(tmp_path / "home")) as node:
+        await node.share(tmp_path / "0")
+        cids = [Cid.of(b"")] + [found async for found in node.blocks.cids()]
+        roots = {**node.shares._shared.roots, **{cid(n): (tmp_path / str(n),) for n in range(1, 1000)}}
+        node.shares._shared = Shared(list(roots.items()))
+        await node.shares.flush()
+        peers = [PeerId.of(generate().public) for _ in range(250 // len(cids) + 1)]
+        for peer in peers:
+            for block in cids:
+                node.trace(BlockSent(peer=peer, cid=block, size=1000))
+        before = time.thread_time()
+        await node.shares.flush()
+        taken = time.thread_time() - before
+        row = (await node.shares.rows())[0]
+        assert row.bytes_sent > 0 and {peer for peer, _ in row.sent} == set(peers)
+        assert taken < 0.02, f"{taken:.3f} s of the loop's thread"
+
+
+async def test_finding_6_a_count_that_cannot_be_written_is_written_later_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding 6: a full disk of the home took the sharer down, though serving in place needs no space."""
+    (tmp_path / "film").write_bytes(bytes(MIB))
+    async with Node.open(settings(tmp_path / "home")) as node, Node.open(settings(None)) as other:
+        ticket = await node.share(tmp_path / "film")
+
+        async def full(counts: object) -> None:
+            raise NoSpace("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.jobs, "record_sent", full)
+            await other.get(ticket, tmp_path / "out")
+            await node.shares.flush()
+            assert (await node.shares.rows())[0].sent == ()
+        assert (await node.shares.rows())[0].sent[0][0] == other.peer_id
+
+
+def write_zeros(path: Path) -> None:
+    path.write_bytes(bytes(20 * MIB))
+
+
+def write_nothing(path: Path) -> None:
+    path.touch()
+
+
+def write_tree(path: Path) -> None:
+    for name in ("equal", "equal too", "below/equal"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b"equal" * 200_000)
+    (path / "empty").touch()
+
+
+@pytest.mark.parametrize("write", [write_zeros, write_nothing, write_tree])
+async def test_finding_16_a_copy_has_gone_when_the_receiver_says_so(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """Finding 16: bytes handed to the muxer were compared with the size of the content: repeated blocks never made a copy, and a
+    slow line made one too early."""
+    source = tmp_path / "source"
+    write(source)
+    async with Node.open(settings(tmp_path / "a")) as node:
+        ticket = await node.share(source)
+        root = (await node.shares.rows())[0].root
+        complete: list[tuple[str, bool]] = []
+        heard = anyio.Event()
+
+        async def watch() -> None:
+            async with node.watch(WatchShare(cid=root)) as steps:
+                async for step in steps:
+                    if isinstance(step, SendProgress) and step.complete:
+                        complete.append((step.peer_id, (tmp_path / f"out {len(complete)}").exists()))
+                        heard.set()
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                await anyio.wait_all_tasks_blocked()
+                peers = []
+                for number in range(
+                    2
+                ):  # the second time everything is there before, in another process of the same home
+                    async with Node.open(settings(tmp_path / "b")) as other:
+                        await other.get(ticket, tmp_path / f"out {number}")
+                        peers.append((str(other.peer_id), True))
+                    await heard.wait()
+                    heard = anyio.Event()
+                tasks.cancel_scope.cancel()
+        assert complete == peers
+        (row,) = await node.ask(ListShares())
+        assert row.copies == 1 and row.state == "serving"
+
+
+@pytest.mark.parametrize("write", [write_zeros, write_tree])
+async def test_finding_16_a_receiver_that_does_not_say_what_it_has_is_waited_for(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubo speaks no providers protocol: all different blocks of the share were sent, and it has read them to the end."""
+    source = tmp_path / "source"
+    write(source)
+    async with Node.open(settings(tmp_path / "a")) as node, Node.open(settings(None, serve=False)) as other:
+        ticket = await node.share(source)
+        root = (await node.shares.rows())[0].root
+        async with node.watch(WatchShare(cid=root)) as steps, anyio.create_task_group() as tasks:
+            tasks.start_soon(other.get, ticket, tmp_path / "out")
+            with anyio.fail_after(30):
+                async for step in steps:
+                    if isinstance(step, SendProgress) and step.complete:
+                        break
+        assert step.peer_id == str(other.peer_id)
+
+
+async def test_finding_16_what_nobody_has_read_is_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "film").write_bytes(bytes(MIB))
+    async with Node.open(settings(tmp_path / "a")) as node:
+        await node.share(tmp_path / "film")
+        root = (await node.shares.rows())[0].root
+        for block in [found async for found in node.blocks.cids()]:
+            node.trace(BlockSent(peer=ONE, cid=block, size=MIB))
+        await node.shares.flush()
+        assert list(node.shares._sent_all) == [(root, ONE)]
+        await node.shares._acknowledge(root, ONE)  # it is not connected any more
+        assert (await node.shares.rows())[0].copies == 0
+
+
+def test_a_block_counts_for_every_share_it_lies_in_and_for_nothing_beside() -> None:
+    shared = Shared([(cid(1), [Path("/d")]), (cid(2), [Path("/d/film"), Path("/d/film")]), (cid(3), [Path("/d/fil")])])
+    files = {cid(7): [Path("/d/film"), Path("/d/other")], cid(8): [Path("/elsewhere")]}
+    counts, blocks = sum_up({(ONE, cid(7)): 5, (OTHER, cid(8)): 9, (ONE, cid(3)): 2}, files, shared)
+    assert counts == {(cid(1), ONE): 5, (cid(2), ONE): 5}
+    assert set(blocks) == {(cid(n), ONE, cid(block).multihash) for n, block in ((1, 7), (2, 7), (3, 3))}
+    assert shared.changed({cid(2): None}).roots_of(Path("/d/film")) == [cid(1)]
+    assert is_below(Path("/d/film"), Path("/")) and not is_below(Path("/d/films"), Path("/d/film"))
+
+
+def test_blocks_of_receivers_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.node.tally.BLOCKS_REMEMBERED_MAX", 3)
+    received = Received()
+    assert received.add([(cid(1), ONE, b"a"), (cid(1), ONE, b"a"), (cid(1), ONE, b"b")]) == [(cid(1), ONE)]
+    assert received.count(cid(1), ONE) == 2
+    received.add([(cid(1), OTHER, b"a"), (cid(1), OTHER, b"b")])
+    assert (received.count(cid(1), ONE), received.count(cid(1), OTHER)) == (0, 2)
+    received.forget(cid(1), OTHER)
+    assert received.count(cid(1), OTHER) == 0
