@@ -94,5 +94,6 @@ class Commits:
                 self._packs.close()
             raise
         self._packs.recorded()
+        self._holds.came(fresh)
         for multihash, segment in checked:
             self._locations.found_good(multihash, segment)

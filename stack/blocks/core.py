@@ -50,6 +50,26 @@ class StoreStatistics:
     quota: int | None
 
 
+class StoredNodes:
+    """The nodes of a store, for who walks DAGs (`gc.Nodes`)."""
+
+    def __init__(self, index: Index, reader: Reader) -> None:
+        self._index = index
+        self._reader = reader
+
+    def in_frames(self, cids: Sequence[Cid]) -> list[bool]:
+        """See `gc.Nodes`."""
+        return self._index.in_frames([cid.multihash for cid in cids])
+
+    def read_nodes(self, cids: Sequence[Cid]) -> list[bytes | None]:
+        """See `gc.Nodes`."""
+        return self._reader.get_many(cids)
+
+    def is_here(self, cid: Cid) -> bool:
+        """See `gc.Nodes`."""
+        return self._index.is_packed(cid.multihash)
+
+
 class StoreCore:
     """Opening recovers; `close` may be called again. The parts are attributes, each with a docstring of its own."""
 
@@ -79,6 +99,7 @@ class StoreCore:
         self.holds = Holds()
         self.locations = Locations(self.index)
         self.reader = Reader(self.index, self.locations, packs, tell)
+        self.nodes = StoredNodes(self.index, self.reader)
         self.files = Files(self.index, tell)
         self.commits = Commits(self.index, self.packs, self.locations, self.holds)
         self.sweeper = Sweeper(self.index, self.packs, self.locations, self.holds, tell)

@@ -4,19 +4,17 @@ Mark walks from the pins, the shares and what running fetches hold; sweep remove
 users' files are never touched. A block that is put, or put again, while somebody holds anything, is kept as well.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from stack.blocks.interfaces import SegmentId
+from stack.blocks.names import NameSet
+from stack.blocks.walk import Links, Walk
 from stack.errors import CorruptStore, DecodeError
 from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import RAW
-from stack.multiformats.multihash import IDENTITY
-
-Links = Callable[[Cid, bytes], Sequence[Cid]]
-"""The CIDs that a block refers to. Raises DecodeError."""
+from stack.multiformats.multicodec import DAG_PB
 
 READ_BATCH = 16
 """Blocks read in one worker call: DAG nodes of a few KiB to 2 MiB, so 32 MiB at the very most."""
@@ -58,6 +56,22 @@ class SweepStep:
     removed_bytes: int
 
 
+class Nodes(Protocol):
+    """What marking asks of a store, in a worker thread."""
+
+    def in_frames(self, cids: Sequence[Cid]) -> list[bool]:
+        """Which of these are recorded as leaves of a file in place, in a frame of dag-pb without links."""
+        ...
+
+    def read_nodes(self, cids: Sequence[Cid]) -> list[bytes | None]:
+        """Blocks, None for each that is absent or damaged. Raises ReadFailed for one that cannot be read now."""
+        ...
+
+    def is_here(self, cid: Cid) -> bool:
+        """Whether there are bytes for this block, be they right or wrong."""
+        ...
+
+
 class Collectable(Protocol):
     """What garbage collection asks of a store."""
 
@@ -65,18 +79,12 @@ class Collectable(Protocol):
         """All pins, of every kind."""
         ...
 
-    async def leaves(self, cids: Sequence[Cid]) -> list[bool]:
-        """Which of these lie in a file in place, and so have no links."""
-        ...
-
-    async def read_nodes(self, cids: Sequence[Cid]) -> list[bytes | None]: ...
-
-    async def is_here(self, cid: Cid) -> bool:
-        """Whether there are bytes for this block, be they right or wrong."""
+    async def mark(self, marker: "Marker") -> bool:
+        """`Marker.step` with the nodes of this store, in a worker thread."""
         ...
 
     async def sweep(
-        self, after: tuple[bytes, int, int], marked: set[bytes], generation: int, *, dry_run: bool
+        self, after: tuple[bytes, int, int], marked: NameSet, generation: int, *, dry_run: bool
     ) -> SweepStep | None:
         """Remove one batch of what is not marked and not held; None when the generation of roots is another by now."""
         ...
@@ -103,13 +111,14 @@ class Hold:
 class Holds:
     """Who is at work, so that a sweep passes by what they need. Any thread may ask and tell.
 
-    Getters: `generation`, `roots`, `protects`. Commands: `hold`. Facts: `changed`, `put_again`.
+    Getters: `generation`, `roots`, `protects`. Commands: `hold`, `wait_for`. Facts: `changed`, `put_again`, `came`.
     """
 
     def __init__(self) -> None:
         self.generation = 0
         self._holds: list[Hold] = []
         self._put_again: set[bytes] = set()
+        self._missing: set[bytes] = set()
 
     @contextmanager
     def hold(self, since: Position, roots: Sequence[Cid]) -> Iterator[Hold]:
@@ -124,6 +133,7 @@ class Holds:
             self._holds.remove(hold)
             if not self._holds:
                 self._put_again.clear()
+                self._missing.clear()
 
     def changed(self) -> None:
         """There is a new root: what was marked so far is not all."""
@@ -133,6 +143,17 @@ class Holds:
         """A block that was here already has been acknowledged once more."""
         if self._holds:
             self._put_again.add(multihash)
+
+    def wait_for(self, multihashes: Iterable[bytes]) -> bool:
+        """What was missing when it should have been marked; whether that is news."""
+        known = len(self._missing)
+        self._missing.update(multihashes)
+        return len(self._missing) > known
+
+    def came(self, multihashes: Iterable[bytes]) -> None:
+        """Blocks were put. Below one that was missing there may be blocks that were here before, and are needed now."""
+        if not self._missing.isdisjoint(multihashes):
+            self.changed()
 
     def roots(self) -> list[Cid]:
         """All roots that are held."""
@@ -144,59 +165,65 @@ class Holds:
 
 
 class Marker:
-    """Walks DAGs without reading a block itself.
+    """Walks the DAGs of all roots.
 
-    Commands: `add_root`. Outputs: `next_batch`. Facts: `receive`. Getters: `marked`, `missing`.
+    Commands: `add_root`, `step`, `look_again`. Getters: `marked`, `missing`.
     """
 
     def __init__(self, links: Links) -> None:
-        self.marked: set[bytes] = set()
-        self.missing = 0
-        self._links = links
-        self._unread: list[Cid] = []
+        self._walk = Walk(links, leaves=False)
+        self.marked = self._walk.met
+        self.missing: list[Cid] = []
+        """Nodes that are not here."""
+        self._again: list[Cid] = []
 
     def add_root(self, cid: Cid) -> None:
         """Walk from here too."""
-        if cid.hash_code == IDENTITY:
-            # The block is in its name: there is nothing to keep but what it refers to.
-            self._follow(cid, cid.digest)
-        elif cid.multihash not in self.marked:
-            self.marked.add(cid.multihash)
-            if cid.codec != RAW:
-                self._unread.append(cid)
+        self._walk.add(cid)
 
-    def next_batch(self, limit: int) -> list[Cid]:
-        """Blocks to be read next; none when the walk has ended. Depth first, so that little waits."""
-        batch = self._unread[-limit:]
-        del self._unread[-limit:]
-        return batch
+    def look_again(self) -> None:
+        """Some of what was missing may have come."""
+        self._again += self.missing
+        self.missing = []
 
-    def receive(self, cid: Cid, data: bytes | None) -> None:
-        """A block that was asked for, None when it is not here. Raises CorruptStore when its links cannot be read."""
-        if data is None:
-            self.missing += 1
-        else:
-            self._follow(cid, data)
+    def step(self, nodes: Nodes) -> bool:
+        """Read some nodes; False when there are no more. Raises CorruptStore for one that is damaged, ReadFailed."""
+        batch, self._again = self._again[:READ_BATCH], self._again[READ_BATCH:]
+        if not batch:
+            with _translated():
+                batch = [visit.cid for visit in self._walk.next_batch(READ_BATCH)]
+        if not batch:
+            return False
+        framed = nodes.in_frames(batch)
+        # A frame of dag-pb is a leaf to dag-pb alone.
+        batch = [cid for cid, leaf in zip(batch, framed, strict=True) if not (leaf and cid.codec == DAG_PB)]
+        for cid, data in zip(batch, nodes.read_nodes(batch), strict=True):
+            if data is not None:
+                with _translated(cid):
+                    self._walk.receive(cid, data)
+            elif nodes.is_here(cid):
+                raise CorruptStore(f"nothing was removed: {cid} is kept, but damaged; `stack repo verify` says more")
+            else:
+                self.missing.append(cid)
+        return True
 
-    def _follow(self, cid: Cid, data: bytes) -> None:
-        if cid.codec == RAW:
-            return
-        # Identity CIDs nest at most as deep as their 128 bytes allow.
-        try:
-            links = self._links(cid, data)
-        except DecodeError as error:
-            raise CorruptStore(
-                f"nothing was removed: {cid} is kept, but what it refers to cannot be read ({error}); remove its pin"
-            ) from error
-        for link in links:
-            self.add_root(link)
+
+@contextmanager
+def _translated(cid: Cid | None = None) -> Iterator[None]:
+    try:
+        yield
+    except DecodeError as error:
+        what = "a node in its own name" if cid is None else str(cid)
+        raise CorruptStore(
+            f"nothing was removed: {what} is kept, but what it refers to cannot be read ({error}); remove its pin"
+        ) from error
 
 
 async def collect(store: Collectable, holds: Holds, since: Position, links: Links, *, dry_run: bool) -> CollectReport:
     """Remove what no root reaches. May be cancelled at any time; what was removed until then is garbage all the same.
 
-    `since` is where the packs ended before anything was read. Raises CorruptStore when a kept node is damaged: what lies
-    below it would look like garbage.
+    `since` is where the packs ended before anything was read. Raises CorruptStore when a kept node is damaged and ReadFailed when
+    one cannot be read now: what lies below it would look like garbage.
     """
     marker = Marker(links)
     removed = removed_bytes = 0
@@ -206,7 +233,7 @@ async def collect(store: Collectable, holds: Holds, since: Position, links: Link
             generation = holds.generation
             for root in [*await store.keep_roots(), *holds.roots()]:
                 marker.add_root(root)
-            await _mark(store, marker)
+            await _mark(store, holds, marker)
             while after is not None:
                 step = await store.sweep(after, marker.marked, generation, dry_run=dry_run)
                 if step is None:
@@ -215,14 +242,16 @@ async def collect(store: Collectable, holds: Holds, since: Position, links: Link
                 removed += step.removed
                 removed_bytes += step.removed_bytes
     freed = 0 if dry_run else await store.compact()
-    return CollectReport(len(marker.marked) - marker.missing, marker.missing, removed, removed_bytes, freed)
+    missing = len(marker.missing)
+    return CollectReport(len(marker.marked) - missing, missing, removed, removed_bytes, freed)
 
 
-async def _mark(store: Collectable, marker: Marker) -> None:
-    while batch := marker.next_batch(READ_BATCH):
-        leaves = await store.leaves(batch)
-        nodes = [cid for cid, leaf in zip(batch, leaves, strict=True) if not leaf]
-        for cid, data in zip(nodes, await store.read_nodes(nodes), strict=True):
-            if data is None and await store.is_here(cid):
-                raise CorruptStore(f"nothing was removed: {cid} is kept, but damaged; `stack repo verify` says more")
-            marker.receive(cid, data)
+async def _mark(store: Collectable, holds: Holds, marker: Marker) -> None:
+    """Mark everything below the roots, and let `holds` know what was missing: once more until nothing new is."""
+    marker.look_again()
+    while True:
+        while await store.mark(marker):
+            pass
+        if not holds.wait_for(cid.multihash for cid in marker.missing):
+            return
+        marker.look_again()

@@ -131,12 +131,12 @@ class Index:
         with self.database.reading() as connection:
             return self.packed(connection, multihash) is not None
 
-    def in_files(self, multihashes: Sequence[bytes]) -> list[bool]:
-        """For each block whether it is a leaf of a file in place."""
+    def in_frames(self, multihashes: Sequence[bytes]) -> list[bool]:
+        """For each block whether it is recorded as a leaf of a file in place with a frame around it."""
         with self.database.reading() as connection:
             query = (
                 "SELECT 1 FROM location l CROSS JOIN segment s ON s.id = l.segment"
-                " WHERE l.multihash = ? AND s.kind = 'file' LIMIT 1"
+                " WHERE l.multihash = ? AND l.frame != 0 AND s.kind = 'file' LIMIT 1"
             )
             return [connection.execute(query, (multihash,)).fetchone() is not None for multihash in multihashes]
 

@@ -14,14 +14,17 @@ from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 
 from stack.blocks.commits import puts_of
 from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistics
-from stack.blocks.gc import CollectReport, Hold, Links, SweepStep, collect
+from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
 from stack.blocks.hashing import check_blocks
 from stack.blocks.index import ROWS_BATCH
 from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, Segment, SegmentId
+from stack.blocks.names import NameSet
 from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
 from stack.blocks.verify import Verifier, VerifyReport
+from stack.blocks.walk import Links
 from stack.blocks.writer import DiskFileWriter
+from stack.dag import links as dag_links
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.trace import Trace, TraceEvent
@@ -248,14 +251,26 @@ class DiskStore:
         async with self._collecting:
             return await collect(_Collection(self), self._core.holds, self._core.packs.position, links, dry_run=dry_run)
 
-    async def verify(self) -> VerifyReport:
-        """Read and hash every block in every place, and check the index. What is wrong is withdrawn. May be cancelled."""
-        verifier = Verifier(self._core.index, self._core.locations, self._core.reader)
-        await self._run(self._reads, verifier.check_index, self._core.directory / INDEX_NAME)
+    async def verify(self, links: Links = dag_links, *, roots: Sequence[Cid] = ()) -> VerifyReport:
+        """Read and hash every block in every place, and check the index; then whether all below the user's pins, and below
+        `roots`, is here. What is wrong is withdrawn. May be cancelled.
+        """
+        core = self._core
+        verifier = Verifier(core.index, core.locations, core.reader, core.nodes, links)
+        await self._run(self._reads, verifier.check_index, core.directory / INDEX_NAME)
+        if verifier.report.problem_count:
+            roots = ()  # nothing that a damaged index says of them would help
+        else:
+            roots = [*(cid for cid, _ in await self.pins()), *roots]
         for number in await self._run(self._reads, verifier.segments):
             after: int | None = -1
             while after is not None:
                 after = await self._run(self._reads, verifier.check, number, after)
+        with self.hold(*roots):
+            for root in roots:
+                verifier.start(root)
+                while await self._run(self._reads, verifier.check_below):
+                    pass
         return verifier.report
 
     async def statistics(self) -> StoreStatistics:
@@ -296,17 +311,11 @@ class _Collection:
     async def keep_roots(self) -> list[Cid]:
         return [cid for cid, _, _ in await self._store._run(self._store._reads, self._core.all_pins)]
 
-    async def leaves(self, cids: Sequence[Cid]) -> list[bool]:
-        return await self._store._run(self._store._reads, self._core.index.in_files, [cid.multihash for cid in cids])
-
-    async def read_nodes(self, cids: Sequence[Cid]) -> list[bytes | None]:
-        return await self._store._run(self._store._reads, self._core.reader.get_many, cids)
-
-    async def is_here(self, cid: Cid) -> bool:
-        return await self._store._run(self._store._reads, self._core.index.is_packed, cid.multihash)
+    async def mark(self, marker: Marker) -> bool:
+        return await self._store._run(self._store._reads, marker.step, self._core.nodes)
 
     async def sweep(
-        self, after: tuple[bytes, int, int], marked: set[bytes], generation: int, *, dry_run: bool
+        self, after: tuple[bytes, int, int], marked: NameSet, generation: int, *, dry_run: bool
     ) -> SweepStep | None:
         return await self._store._run(self._store._writes, self._core.sweeper.sweep, after, marked, generation, dry_run)
 

@@ -9,6 +9,7 @@ from stack.blocks.gc import Holds, SweepStep
 from stack.blocks.index import PACK, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
+from stack.blocks.names import NameSet
 from stack.blocks.packs import Entry, Pack, Packs, pack_path, pack_stamp
 from stack.blocks.reads import BlockDamaged, load
 from stack.blocks.records import HEAD, head_size
@@ -55,9 +56,7 @@ class Sweeper:
         self._holds = holds
         self._tell = tell
 
-    def sweep(
-        self, after: tuple[bytes, int, int], marked: set[bytes], generation: int, dry_run: bool
-    ) -> SweepStep | None:
+    def sweep(self, after: tuple[bytes, int, int], marked: NameSet, generation: int, dry_run: bool) -> SweepStep | None:
         """See `Collectable.sweep`. In the same transaction that a put of the same block would need."""
         with self._index.database.writing() as connection:
             if self._holds.generation != generation:

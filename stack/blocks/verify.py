@@ -6,15 +6,21 @@ from enum import Enum
 from pathlib import Path
 
 from stack.blocks import disk
+from stack.blocks.gc import Nodes
 from stack.blocks.index import PACK, Index, Row
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
 from stack.blocks.reads import Fault, Reader, fill
+from stack.blocks.walk import Links, Walk
+from stack.errors import DecodeError
 from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import RAW
+from stack.multiformats.multicodec import DAG_PB, RAW
 
 VERIFY_BYTES = 16 * 1024 * 1024
 """Read and hashed in one worker call: some 15 ms, so that a cancel is soon heard."""
+
+VERIFY_VISITS = 64
+"""Blocks below a pin looked at in one worker call; those that are nodes are read."""
 
 VERIFY_ROWS = 4096
 """The same by number, for small blocks."""
@@ -34,6 +40,10 @@ class ProblemKind(Enum):
     """A file in place has another size or mtime than when it was indexed."""
     INDEX_DAMAGED = "index damaged"
     """SQLite finds the structure of the index wrong."""
+    PINNED_MISSING = "pinned and missing"
+    """Blocks below a pin are not here, or damaged."""
+    NOT_A_NODE = "not a node"
+    """A block below a pin is not what its codec says: what it refers to cannot be told, and nothing can be collected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +51,10 @@ class Problem:
     """One thing that is wrong, and where."""
 
     kind: ProblemKind
-    path: Path
+    path: Path | None = None
+    """The file in which it is; None for what is nowhere."""
     cid: Cid | None = None
-    """The block, as a CIDv1 with the raw codec; None when the whole file is meant."""
+    """The block, as a CIDv1 with the raw codec where it is known by its place; None when the whole file is meant."""
     offset: int | None = None
     """Where the block's payload lies in the file."""
     detail: str = ""
@@ -69,12 +80,15 @@ class VerifyReport:
 
 class Verifier:
     """Walks the segments one after the other: `check_index`, then `check` for each of `segments` until it returns None.
+    Then the pins: `start` for each, `check_below` until it returns False.
 
     What is found wrong is withdrawn, as if a read had found it.
     """
 
-    def __init__(self, index: Index, locations: Locations, reader: Reader) -> None:
+    def __init__(self, index: Index, locations: Locations, reader: Reader, nodes: Nodes, links: Links) -> None:
         self.report = VerifyReport()
+        self._nodes = nodes
+        self._walk = Walk(links)
         self._index = index
         self._locations = locations
         self._reader = reader
@@ -140,6 +154,49 @@ class Verifier:
                 else:
                     self._withdraw(segment, Fault.WRONG_BYTES)
         return rows[-1][1] if len(rows) >= VERIFY_ROWS else None
+
+    def start(self, root: Cid) -> None:
+        """Go on with what lies below a pin. What lies below one before it too is not looked at again."""
+        self._root = root
+        self._missing: Cid | None = None
+        self._missing_count = 0
+        self._walk.add(root)
+
+    def check_below(self) -> bool:
+        """Whether some more blocks below the pin are here; False when all have been seen."""
+        try:
+            batch = self._walk.next_batch(VERIFY_VISITS)
+        except DecodeError as error:
+            self._not_a_node(self._root, error)
+            return True
+        sizes = self._locations.sizes([visit.cid.multihash for visit in batch])
+        framed = self._nodes.in_frames([visit.cid for visit in batch])
+        for (cid, first, opens), size, leaf in zip(batch, sizes, framed, strict=True):
+            if size is None:
+                self._count_missing(cid, first)
+            elif opens and not (leaf and cid.codec == DAG_PB):
+                self._open(cid, first)
+        if not batch and self._missing_count:
+            detail = f"{self._missing_count} of its blocks, {self._missing} among them"
+            self.report.add(Problem(kind=ProblemKind.PINNED_MISSING, cid=self._root, detail=detail))
+        return bool(batch)
+
+    def _open(self, cid: Cid, first: bool) -> None:
+        [data] = self._nodes.read_nodes([cid])
+        if data is None:
+            self._count_missing(cid, first)
+            return
+        try:
+            self._walk.receive(cid, data)
+        except DecodeError as error:
+            self._not_a_node(cid, error)
+
+    def _not_a_node(self, cid: Cid, error: DecodeError) -> None:
+        self.report.add(Problem(kind=ProblemKind.NOT_A_NODE, cid=cid, detail=f"below {self._root}: {error}"))
+
+    def _count_missing(self, cid: Cid, first: bool) -> None:
+        self._missing_count += first or not self._missing_count
+        self._missing = self._missing or cid
 
     def _stands(self, segment: Segment) -> bool:
         """Whether the segment is still where it was: a fetch may have ended, or compaction moved its blocks."""

@@ -61,7 +61,7 @@ def stat(as_json: bool) -> None:
 @repo.command()
 @json_option
 def verify(as_json: bool) -> int:
-    """Read and hash every block; says which are wrong."""
+    """Read and hash every block, and look for all that is pinned or shared; says what is wrong, and what is missing."""
 
     async def work() -> int:
         problems = 0

@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from stack.bitswap.interfaces import Session
 from stack.blocks.interfaces import Block, BlockStore
+from stack.blocks.walk import Walk
 from stack.dag import links
 from stack.dag.car import SECTION_MAX_IMPORT, BlockRead, CarReader, HeaderRead, header, section
 from stack.errors import DecodeError, LimitExceeded
@@ -30,8 +31,8 @@ AHEAD_BYTES = 32 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 """The reader is given at most so much at a time."""
 
-BLOCKS_MAX = 10_000_000
-"""Different blocks of one export, and links that wait: each is remembered (100 bytes), so that it is written once."""
+BLOCKS_MAX = 50_000_000
+"""Different blocks of one export (each is remembered, 20 bytes, so that it is written once), and links that wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,19 +139,17 @@ async def export_car(session: Session, store: BlockStore, root: Cid) -> AsyncIte
     """
     ahead = _Ahead(Gatherer(session, store), store)
     yield header([root])
-    seen: set[bytes] = set()
-    waiting = [root]
-    while waiting:
-        cid = waiting.pop()
-        if cid.multihash in seen:
-            continue
-        seen.add(cid.multihash)
-        if len(seen) + len(waiting) > BLOCKS_MAX:
+    walk = Walk(links)
+    walk.add(root)
+    while batch := walk.next_batch(1):
+        [(cid, first, opens)] = batch
+        if len(walk.met) + walk.waiting > BLOCKS_MAX:
             raise LimitExceeded("blocks of an archive", BLOCKS_MAX)
-        block = await ahead.take(cid, waiting)
-        if cid.hash_code != IDENTITY:
+        block = await ahead.take(cid, walk)
+        if first:
             yield section(cid, block)
-        waiting += [link for link in reversed(links(cid, block)) if link.multihash not in seen]
+        if opens:
+            await anyio.to_thread.run_sync(walk.receive, cid, block)
 
 
 class _Ahead:
@@ -161,12 +160,12 @@ class _Ahead:
         self._store = store
         self._blocks: dict[bytes, bytes] = {}
 
-    async def take(self, cid: Cid, waiting: list[Cid]) -> bytes:
-        """The block of `cid`; `waiting` is what comes after it, the next one last."""
+    async def take(self, cid: Cid, walk: Walk) -> bytes:
+        """The block of `cid`, whose turn it is."""
         if cid.multihash not in self._blocks:
             if sum(map(len, self._blocks.values())) > AHEAD_BYTES:
                 self._blocks.clear()  # they are in the store by now
-            await self._get([cid, *waiting[: -BATCH_BLOCKS - 1 : -1]])
+            await self._get([cid, *walk.coming(BATCH_BLOCKS - 1)])
         return self._blocks.pop(cid.multihash)
 
     async def _get(self, cids: list[Cid]) -> None:

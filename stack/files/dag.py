@@ -1,45 +1,36 @@
 """All blocks below a root, fetched into the store."""
 
-from collections import deque
-
 import anyio.to_thread
 
 from stack.bitswap.interfaces import Session
 from stack.blocks.interfaces import BlockStore
+from stack.blocks.walk import Walk
 from stack.dag import links
 from stack.errors import LimitExceeded
 from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import RAW
-from stack.multiformats.multihash import IDENTITY
 
 BATCH = 64
 """Blocks asked for at a time: at most 128 MiB under way, and enough to hide a round trip."""
 
 BLOCKS_MAX = 50_000_000
-"""Blocks remembered so that each is fetched once; a hostile DAG can be endless."""
+"""Blocks remembered, and links that wait: a hostile DAG can be endless. Some GiB of memory; an honest DAG of 1 TiB has 4 million."""
 
 
 async def fetch_dag(session: Session, store: BlockStore, root: Cid) -> int:
-    """Have every block below a root in the store, breadth first; returns how many there are.
+    """Have every block below a root in the store; returns how many there are.
 
     Raises DecodeError, LimitExceeded, and what session and store raise.
     """
-    seen: set[bytes] = {root.multihash}
-    waiting = deque([root])
-    count = 0
-    while waiting:
-        batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-        blocks = [cid for cid in batch if cid.hash_code != IDENTITY]
-        count += len(blocks)
-        await session.fetch(blocks)
-        for cid in batch:
-            if cid.codec == RAW:
-                continue
-            block = cid.digest if cid.hash_code == IDENTITY else await store.get(cid)
-            for link in await anyio.to_thread.run_sync(links, cid, block):
-                if link.multihash not in seen:
-                    seen.add(link.multihash)
-                    waiting.append(link)
-            if len(seen) > BLOCKS_MAX:
-                raise LimitExceeded("blocks of a DAG", BLOCKS_MAX)
-    return count
+    walk = Walk(links)
+    walk.add(root)
+    while batch := await anyio.to_thread.run_sync(walk.next_batch, BATCH):
+        absent = [visit.cid for visit in batch if visit.first]
+        if absent:
+            await session.fetch(absent)
+        # The last first: what is added is walked before all that waits, and those before it in the batch before that.
+        for cid, _, opens in reversed(batch):
+            if opens:
+                await anyio.to_thread.run_sync(walk.receive, cid, await store.get(cid))
+        if len(walk.met) + walk.waiting > BLOCKS_MAX:
+            raise LimitExceeded("blocks of a DAG", BLOCKS_MAX)
+    return len(walk.met)

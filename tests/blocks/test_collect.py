@@ -7,13 +7,14 @@ import anyio
 import pytest
 
 from stack.blocks import disk, sweeps
-from stack.blocks.interfaces import BlockNotFound, PinKind
+from stack.blocks.interfaces import BlockNotFound, Leaf, PinKind
 from stack.blocks.packs import Pack
 from stack.blocks.store import DiskStore
 from stack.errors import CorruptStore, NoSpace
 from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import RAW
 from stack.testing.conformance.stores import Block, block
-from tests.blocks.support import Events, flip, leaves_of, noise, packs, stamp
+from tests.blocks.support import Events, flip, noise, packs, stamp, wrapped_leaves
 from tests.blocks.test_marking import links, node
 
 pytestmark = pytest.mark.anyio
@@ -79,8 +80,8 @@ async def test_shares_are_kept_like_pins(tmp_path: Path) -> None:
 async def test_files_in_place_are_neither_read_nor_touched(tmp_path: Path) -> None:
     path = tmp_path / "film"
     path.write_bytes(noise(10_000))
-    leaves = leaves_of(path.read_bytes(), 1000)
-    root = node(*(leaf.cid.with_codec(0x70) for leaf in leaves))
+    leaves = wrapped_leaves(path.read_bytes(), 1000)
+    root = node(*(leaf.cid for leaf in leaves))
     async with DiskStore.open(tmp_path / "home") as store:
         await store.add_file(path, stamp(path), leaves)
         await store.put([root, *GARBAGE])
@@ -324,3 +325,50 @@ async def test_garbage_of_an_earlier_run_goes_too(tmp_path: Path, monkeypatch: p
     async with DiskStore.open(tmp_path) as store:
         assert (await store.collect(links)).removed == 20
         assert packs(tmp_path) == []
+
+
+@pytest.mark.parametrize("way", ["raw pin", "raw leaf of a pinned node", "file in place", "share that is gone"])
+async def test_a_node_whose_bytes_are_also_a_leaf_keeps_what_is_below_it(tmp_path: Path, way: str) -> None:
+    """Finding 3, attack 1: a file of some 200 bytes that holds the root block of a pinned DAG."""
+    below = LEAVES[:3]
+    inner = node(*(cid for cid, _ in below))
+    root = node(inner[0], LEAVES[3][0])
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.put([*LEAVES, inner, root])
+        await store.add_pin(root[0])
+        for cid, data in (inner, root):
+            raw = cid.with_codec(RAW)
+            if way == "raw pin":
+                await store.add_pin(raw)
+            elif way == "raw leaf of a pinned node":
+                holder = node(raw)
+                await store.put([holder])
+                await store.add_pin(holder[0])
+            else:
+                path = tmp_path / f"harmless {cid}"
+                path.write_bytes(data)
+                await store.add_file(path, stamp(path), [Leaf(raw, 0, len(data))])
+                if way == "share that is gone":
+                    path.unlink()
+        assert (await store.collect(links)).removed == len(LEAVES) - 4
+        assert await here(store, [*LEAVES[:4], inner, root]) == [True] * 6
+
+
+async def test_below_a_node_that_is_put_during_the_sweep_everything_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch of something that is held has the node's leaves already, from before the collection."""
+    late = node(*(cid for cid, _ in LEAVES[:5]))
+    root = node(late[0])
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([*LEAVES, root])
+        sweep = store._core.sweeper.sweep
+
+        def slow(*args: object) -> object:
+            anyio.from_thread.run(store.put, [late])
+            return sweep(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store._core.sweeper, "sweep", slow)
+        with store.hold(root[0]):
+            assert (await store.collect(links)).removed == 15
+        assert await here(store, [*LEAVES[:5], root, late]) == [True] * 7

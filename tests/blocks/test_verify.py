@@ -10,14 +10,16 @@ import pytest
 
 from stack.blocks import disk
 from stack.blocks import verify as verify_module
-from stack.blocks.interfaces import Leaf, SegmentId
+from stack.blocks.interfaces import Leaf, PinKind, SegmentId
 from stack.blocks.packs import scan
 from stack.blocks.records import HEAD
 from stack.blocks.store import DiskStore
 from stack.blocks.verify import Problem, ProblemKind, VerifyReport
 from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.testing.conformance.stores import block
 from tests.blocks.support import Events, flip, leaves_of, noise, packs, stamp, wrapped_leaves
+from tests.blocks.test_marking import links, node
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +147,75 @@ async def test_damage_in_a_file_being_fetched_is_told(tmp_path: Path) -> None:
         assert await writer.present() == [(1000, 1000), (2000, 1000)]
 
 
+@pytest.mark.parametrize("codec", [RAW, DAG_PB], ids=["a leaf", "a node"])
+async def test_what_is_pinned_and_missing_is_told(tmp_path: Path, codec: int) -> None:
+    """Finding 3: `repo verify` said that all was good when half of a pinned DAG was gone. Equal blocks count once."""
+    lost = node(block(1)[0]) if codec == DAG_PB else block(1)
+    inner = node(lost[0], block(2)[0], lost[0])
+    root = node(inner[0], block(2)[0], lost[0], inner[0].with_codec(RAW))
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([block(1), block(2), inner, root, lost])
+        await store.add_pin(root[0])
+        await store.add_pin(block(2)[0])
+        assert (await store.verify(links)).problem_count == 0
+        await store.delete([lost[0]])
+        [problem] = (await store.verify(links)).problems
+        assert (problem.kind, problem.cid, problem.path) == (ProblemKind.PINNED_MISSING, root[0], None)
+        assert f"1 of its blocks, {lost[0]}" in problem.detail
+
+
+async def test_of_a_share_that_is_being_fetched_blocks_may_be_missing_and_of_a_finished_one_not(tmp_path: Path) -> None:
+    root = node(block(1)[0])
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([root])
+        await store.add_pin(root[0], kind=PinKind.SHARE)
+        assert (await store.verify(links)).problem_count == 0
+        [problem] = (await store.verify(links, roots=[root[0]])).problems
+        assert problem.kind is ProblemKind.PINNED_MISSING
+
+
+async def test_a_pinned_block_that_is_damaged_is_told_as_wrong_and_as_missing(tmp_path: Path) -> None:
+    root = node(block(1)[0])
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([root])
+        await store.add_pin(root[0])
+        [pack] = packs(tmp_path)
+        flip(pack, pack.stat().st_size - 1)
+        report = await store.verify(links)
+        assert [each.kind for each in report.problems] == [ProblemKind.WRONG_BYTES, ProblemKind.PINNED_MISSING]
+
+
+async def test_a_pinned_node_that_is_none_is_told(tmp_path: Path) -> None:
+    bad = (Cid.of(b"bad", DAG_PB), b"bad")
+    inline = Cid.of(b"bad", DAG_PB, hash="identity")
+    root = node(bad[0], inline, block(1)[0])
+    async with DiskStore.open(tmp_path) as store:
+        await store.put([bad, root])
+        await store.add_pin(root[0])
+        report = await store.verify(links)
+        assert [(each.kind, each.cid) for each in report.problems] == [
+            (ProblemKind.NOT_A_NODE, bad[0]),
+            (ProblemKind.NOT_A_NODE, root[0]),
+            (ProblemKind.PINNED_MISSING, root[0]),
+        ]
+
+
+async def test_leaves_in_frames_below_a_pin_are_not_read_twice(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(noise(5000))
+    leaves = wrapped_leaves(path.read_bytes(), 1000)
+    root = node(*(leaf.cid for leaf in leaves))
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves)
+        await store.put([root])
+        await store.add_pin(root[0])
+        assert (await store.verify(links)).problem_count == 0
+        path.unlink()
+        report = await store.verify(links)
+        assert [each.kind for each in report.problems] == [ProblemKind.FILE_GONE, ProblemKind.PINNED_MISSING]
+        assert "5 of its blocks" in report.problems[1].detail
+
+
 async def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     async with DiskStore.open(tmp_path) as store:
         await store.put([block(number) for number in range(10)])
@@ -192,7 +263,7 @@ async def test_what_moves_during_the_walk_is_no_problem(tmp_path: Path) -> None:
         for leaf in leaves:
             writer.write(leaf, data[leaf.offset : leaf.offset + 1000])
         await writer.checkpoint()
-        verifier = verify_module.Verifier(core.index, core.locations, core.reader)
+        verifier = verify_module.Verifier(core.index, core.locations, core.reader, core.nodes, links)
         open_regular = disk.open_regular
 
         def seal(path: Path) -> tuple[int, os.stat_result]:

@@ -98,12 +98,13 @@ async def repo_stat(node: "Node", request: GetRepoStat) -> RepoStat:
 
 @streaming
 async def verify_repo(node: "Node", request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
-    """Read and hash everything."""
-    report = await _disk(node).verify()
+    """Read and hash everything; see that all is here which is pinned or shared."""
+    shares = [share.root for share in await node.jobs.shares()]
+    report = await _disk(node).verify(roots=shares)
     for problem in report.problems:
-        where = f" at {problem.offset}" if problem.offset is not None else ""
-        what = f" {problem.cid}" if problem.cid is not None else ""
-        text = f"{problem.kind.value}: {problem.path}{where}{what} {problem.detail}".rstrip()
+        where = f"at {problem.offset}" if problem.offset is not None else None
+        facts = [str(fact) for fact in (problem.path, where, problem.cid, problem.detail) if fact]
+        text = f"{problem.kind.value}: {' '.join(facts)}"
         yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, problem=text)
     yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, done=True)
 
