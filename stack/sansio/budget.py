@@ -30,7 +30,8 @@ Limits = Mapping[Resource, int]
 class Scope:
     """A place where resources are counted, below one or more parents.
 
-    Getters: `used`, `limit`, `name`. Commands: `reserve`, `child`. What is reserved returns through `Reservation.release`.
+    Getters: `used`, `limit`, `name`, `without_room`, `is_within`. Commands: `reserve`, `child`. What is reserved returns
+    through `Reservation.release`.
     """
 
     __slots__ = ("_ancestors", "_limits", "_used", "name")
@@ -67,11 +68,22 @@ class Scope:
         reservation.grow(amount)
         return reservation
 
-    def _charge(self, resource: Resource, amount: int) -> None:
+    def without_room(self, resource: Resource, amount: int) -> "Scope | None":
+        """This scope or the ancestor in which `amount` more does not fit; None: it can be reserved."""
         for scope in self._ancestors:
             limit = scope._limits.get(resource)
             if limit is not None and scope._used.get(resource, 0) + amount > limit:
-                raise LimitExceeded(f"{resource.value} of {scope.name}", limit)
+                return scope
+        return None
+
+    def is_within(self, scope: "Scope") -> bool:
+        """What is reserved here counts in `scope` too."""
+        return scope in self._ancestors
+
+    def _charge(self, resource: Resource, amount: int) -> None:
+        full = self.without_room(resource, amount)
+        if full is not None:
+            raise LimitExceeded(f"{resource.value} of {full.name}", full._limits[resource])
         for scope in self._ancestors:
             scope._used[resource] = scope._used.get(resource, 0) + amount
 
@@ -104,7 +116,8 @@ class Reservation:
         """Give `amount` back, at most what is held."""
         given = min(amount, self.amount)
         self.amount -= given
-        self._scope._return(self.resource, given)
+        if given:
+            self._scope._return(self.resource, given)
 
     def move(self, scope: Scope) -> None:
         """Charge the same amount to `scope` instead (a connection that has proved its identity). Raises LimitExceeded."""

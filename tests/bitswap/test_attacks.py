@@ -6,6 +6,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
+from stack.bitswap.cutting import GROWTH
 from stack.bitswap.engine import Engine
 from stack.bitswap.events import PeerCut, SessionPeerDropped
 from stack.bitswap.ledger import WANTS_MAX
@@ -20,12 +21,14 @@ from stack.bitswap.messages import (
 )
 from stack.bitswap.offences import COPIES_BYTES_MAX, UNWANTED_BLOCKS_MAX
 from stack.bitswap.shell import wire
+from stack.bitswap.shell.buffers import buffer_size
 from stack.errors import RemoteProtocolError
 from stack.multiformats import multihash, varint
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from tests.bitswap.exchanges import Node, Raw, nodes, some_blocks
 from tests.bitswap.simulation import cid_of, peer_named
+from tests.bitswap.test_wire import quick_looks
 from tests.net.hosts import connect, settled
 
 MIB = 1024 * 1024
@@ -44,7 +47,7 @@ async def honest_fetch(server: Node, client: Node) -> None:
 async def test_A02_announced_messages_that_never_come_are_bounded_in_bytes_and_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire, "seconds_for", lambda size: 0.5)
+    quick_looks(monkeypatch)
     monkeypatch.setattr(wire, "MESSAGE_SECONDS", 0.5)
     async with nodes([], [], []) as [here, attacker, honest]:
         await connect(attacker.host, here.host)
@@ -64,7 +67,7 @@ async def test_A02_announced_messages_that_never_come_are_bounded_in_bytes_and_t
 
 
 @pytest.mark.anyio
-async def test_A02_an_unasked_peer_gets_a_whole_buffer_only_after_it_has_sent_a_part() -> None:
+async def test_A02_an_unasked_peer_gets_more_memory_only_after_it_has_sent_a_part() -> None:
     async with nodes([], []) as [here, attacker]:
         await connect(attacker.host, here.host)
         stream = await attacker.host.open_stream(here.host.peer_id, PROTOCOL_1_2)
@@ -72,7 +75,7 @@ async def test_A02_an_unasked_peer_gets_a_whole_buffer_only_after_it_has_sent_a_
         await settled(lambda: here.exchange._receiver.used > 0)
         assert here.exchange._receiver.used == wire.FIRST_BYTES
         await stream.send(bytes(wire.FIRST_BYTES))
-        await settled(lambda: here.exchange._receiver.used == MESSAGE_BYTES_MAX)
+        await settled(lambda: here.exchange._receiver.used == buffer_size(GROWTH * wire.FIRST_BYTES))
         stream.reset()
         await settled(lambda: here.exchange._receiver.used == 0)
 

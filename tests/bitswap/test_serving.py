@@ -178,8 +178,8 @@ async def test_after_a_send_that_stood_still_others_of_its_peer_do_not_wait_as_l
 ) -> None:
     blocks = some_blocks(8, MIB)
     async with nodes(blocks, [], []) as [here, there, honest]:
-        monkeypatch.setattr("stack.bitswap.shell.wire.seconds_for", lambda size: 0.5)
-        monkeypatch.setattr("stack.bitswap.shell.wire.PIECE_SECONDS", 0.5)
+        monkeypatch.setattr("stack.bitswap.shell.lane.seconds_for", lambda size: 0.5)
+        monkeypatch.setattr("stack.bitswap.shell.lane.PIECE_SECONDS", 0.5)
 
         async def stop_after_two(stream: Stream) -> None:
             taken = 0

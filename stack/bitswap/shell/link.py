@@ -17,8 +17,8 @@ from stack.bitswap.messages import (
 )
 from stack.bitswap.served_peer import PIECE_BYTES
 from stack.bitswap.shell.buffers import MessageBuffers
+from stack.bitswap.shell.lane import SEND_ERRORS, Lane, Throttle
 from stack.bitswap.shell.shelf import Shelf, Shelved
-from stack.bitswap.shell.wire import SEND_ERRORS, Lane, Throttle
 from stack.bitswap.wants import PeerWants
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, DirectReads, SourceChanged
 from stack.errors import LimitExceeded, NegotiationError, StoreError

@@ -1,114 +1,77 @@
-"""Messages on streams: receiving whole ones into budgeted buffers, sending them on one stream a lane."""
+"""Messages from streams, in buffers that grow with what comes."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 
 import anyio
 
-from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOLS, Message, decode_message
+from stack.bitswap.cutting import FIRST_BYTES, LEAD_BYTES, Cutter
+from stack.bitswap.lending import LOOK_SECONDS, Borrowing, Granted, Lender
+from stack.bitswap.messages import Message, decode_message
 from stack.bitswap.shell.buffers import MessageBuffers, buffer_size
-from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.bitswap.shell.lane import Throttle
+from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
+from stack.net.addresses import group_of
 from stack.net.interfaces import Host
-from stack.sansio.budget import Reservation, Resource
-from stack.sansio.interfaces import Buffer
-from stack.sansio.pace import Pace
+from stack.sansio.budget import Resource
 from stack.streams.interfaces import Stream
+
+__all__ = ["FIRST_BYTES", "LEAD_BYTES", "Loan", "Receiver", "Throttle"]
 
 MIB = 1024 * 1024
 
-LEAD_BYTES = 1024
-"""Read first of every message. Most messages without blocks fit; a stream on which nothing comes holds no more."""
-
-FIRST_BYTES = 64 * 1024
-"""What a peer that we asked nothing has to send of a long message before it gets a buffer for all of it (A01, A02)."""
-
-RECEIVE_PEER_MAX = 8 * MIB
-"""Received and not yet handed over, of one peer: four messages of our own nodes, so that reading goes on while one is hashed."""
-
 RECEIVE_TOTAL_MAX = 48 * MIB
-"""The same of all peers."""
+"""Received from all peers and not yet handed over; at most three eighths of what the node may hold for peers."""
 
 RECEIVE_UNASKED_MAX = 8 * MIB
-"""The same of all peers whom we asked nothing: they can send us only wantlists. They wait for each other, not others for them."""
+"""The same of all peers whom we asked nothing, at most a third of the whole: they can send us only wantlists, and blocks that
+we have had from others meanwhile."""
+
+ASKED_SECONDS = 60.0
+"""For so long after it has sent something that was asked, a peer counts as asked: what was withdrawn may be on its way."""
+
+ASKED_PEERS_MAX = 1024
 
 MESSAGE_SECONDS = 10.0
-MESSAGE_BYTES_PER_SECOND = 16 * 1024
-"""A message must be there, or gone, after 10 s and a second for each 16 KiB (boxo: 10 s and 12 KiB/s)."""
+"""A message that fits into the lead must be there so long after its first byte."""
 
-PIECE_SECONDS = 30.0
-"""For each piece of a message that is sent in pieces: a receiver at 8 KiB/s opens its window by 128 KiB every 16 s."""
+IDLE_SECONDS = 180.0
+"""A stream on which nothing comes is closed; its peer opens another one when it has something to say."""
 
-ASKED_PATIENCE = 4
-"""What we asked for has so many times as long: a sharer that limits its upload serves many at a time, each slowly."""
-
-OPEN_SECONDS = 30.0
-"""For a new stream, a dial included."""
+IDLE_STREAMS_MAX = 16
+"""Of one peer. When there are more the one that has been idle longest is closed, not the newcomer."""
 
 PROGRESS_BYTES = 16 * 1024
 """A peer is alive when it has sent this much of a message: one byte now and then is not enough."""
 
-SEND_ERRORS = (
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    TimeoutError,
-    TransportError,
-    NegotiationError,
-    SecurityError,
-    LimitExceeded,
-)
-"""What a send may end with because of the peer or the path to it."""
-
-
-def seconds_for(size: int) -> float:
-    """The time limit of one message."""
-    return MESSAGE_SECONDS + size / MESSAGE_BYTES_PER_SECOND
-
-
-class Throttle:
-    """The limit of all payload in one direction. Streams move a `piece` at a time and `pause` for each."""
-
-    def __init__(self, rate: int) -> None:
-        self._pace = Pace(rate, anyio.current_time())
-        self.piece = self._pace.piece
-
-    async def pause(self, size: int, limit: anyio.CancelScope) -> None:
-        """Wait until `size` bytes may move, or may be reckoned as moved; the time is not the peer's: `limit` moves with it."""
-        delay = self._pace.take(size, anyio.current_time())
-        if delay:
-            limit.deadline += delay
-            await anyio.sleep(delay)
+SPEED_BYTES = MIB
+"""A second. Who has sent a message so fast gets as much memory at once for the next one."""
 
 
 class Loan:
-    """A buffer with a message in it, charged to a peer; `release` gives both back and may be called twice."""
+    """The memory of a long message, charged to its peer; `release` gives both back and may be called twice."""
 
-    __slots__ = ("_buffer", "_receiver", "_reservation", "peer", "unasked", "view")
+    __slots__ = ("_receiver", "began", "borrowing", "buffer", "granted", "scope", "view")
 
-    def __init__(
-        self,
-        receiver: "Receiver",
-        peer: PeerId,
-        buffer: bytearray,
-        size: int,
-        reservation: Reservation,
-        *,
-        unasked: bool,
-    ) -> None:
+    def __init__(self, receiver: "Receiver", borrowing: Borrowing, began: float) -> None:
         self._receiver = receiver
-        self._buffer: bytearray | None = buffer
-        self._reservation = reservation
-        self.peer = peer
-        self.unasked = unasked
-        self.view = memoryview(buffer)[:size]
+        self.borrowing = borrowing
+        self.began = began
+        self.buffer: bytearray | None = None
+        self.view = memoryview(b"")
+        """The message, once it is whole."""
+        self.granted = anyio.Event()
+        self.scope = anyio.CancelScope()
+        """Of whoever waits for its bytes."""
+
+    @property
+    def peer(self) -> PeerId:
+        """Who sends it."""
+        return self.borrowing.peer
 
     def release(self) -> None:
         """Give the buffer back."""
-        if self._buffer is not None:
-            buffer, self._buffer = self._buffer, None
-            self._reservation.release()
-            self._receiver.give_back(self, buffer)
+        self._receiver.give_back(self)
 
 
 class Receiver:
@@ -132,262 +95,171 @@ class Receiver:
         self._progress = progress
         self._asked = asked
         self._buffers = MessageBuffers()
-        self._used: dict[PeerId, int] = {}
-        self._total = 0
-        self._unasked = 0
-        self._freed = anyio.Event()
+        memory = host.budget.limit(Resource.BYTES)
+        total = RECEIVE_TOTAL_MAX if memory is None else min(RECEIVE_TOTAL_MAX, memory * 3 // 8)
+        self._receiving = host.budget.child("messages on their way here", {Resource.BYTES: total})
+        unasked = min(RECEIVE_UNASKED_MAX, total // 3)
+        self._from_unasked = self._receiving.child("messages nobody asked for", {Resource.BYTES: unasked})
+        self._lender = Lender(self._receiving, self._from_unasked)
+        self._loans: dict[Borrowing, Loan] = {}
+        self._asked_at: dict[PeerId, float] = {}
+        self._idle: dict[PeerId, dict[anyio.CancelScope, None]] = {}
 
     @property
     def used(self) -> int:
         """Bytes of buffers that are lent, for tests and for `stack doctor`."""
-        return self._total
+        return self._receiving.used(Resource.BYTES)
+
+    @property
+    def _unasked(self) -> int:
+        """Of them, those of peers that were asked nothing."""
+        return self._from_unasked.used(Resource.BYTES)
 
     async def serve(self, stream: Stream) -> None:
-        """Read messages until the peer ends the stream.
+        """Read messages until the peer ends the stream, or nothing has come for long.
 
-        Raises RemoteProtocolError on what is malformed, too long or too slow, and what the stream raises.
+        Raises RemoteProtocolError on what is malformed, too long or too slow, LimitExceeded when there is no memory for it,
+        and what the stream raises.
         """
-        lead = memoryview(bytearray(LEAD_BYTES))
-        have = 0
-        while True:
-            header = _read_length(lead[:have])
-            size, start = header if header is not None else (0, 0)
-            end = start + size
-            if header is None or have < end <= LEAD_BYTES:
-                with _time_limit(MESSAGE_SECONDS if have else None):
-                    try:
-                        have += await stream.receive_into(lead[have:])
-                    except anyio.EndOfStream:
-                        if have:
-                            raise RemoteProtocolError("stream ended inside of a message") from None
-                        return
-                continue
-            if end <= have:
-                self._receive(stream.remote_peer, decode_message(memoryview(bytes(lead[start:end]))), None)
-                lead[: have - end] = bytes(lead[end:have])
-                have -= end
-                continue
-            loan = await self._receive_long(stream, lead[start:have], size)
-            have = 0
-            try:
-                message = decode_message(loan.view)
-            except BaseException:
-                loan.release()
-                raise
-            self._receive(stream.remote_peer, message, loan)
-
-    async def _receive_long(self, stream: Stream, head: memoryview, size: int) -> Loan:
-        peer = stream.remote_peer
-        unasked = not self._asked(peer)
-        first = min(size, FIRST_BYTES) if unasked else size
-        loan = await self._borrow(peer, first, unasked=unasked)
+        cutter = Cutter()
+        loan: Loan | None = None
         try:
-            loan.view[: len(head)] = head
-            await self._fill(stream, loan, len(head))
-            if first < size:
-                whole = await self._borrow(peer, size, unasked=unasked)
-                whole.view[:first] = loan.view
+            while True:
+                if cutter.size is None:
+                    if not await self._receive_short(stream, cutter):
+                        # Not closed politely: what its peer sends before it sees the end would be lost without a word.
+                        stream.reset()
+                        return
+                else:
+                    loan = loan or self._begin(stream)
+                    await self._receive_long(stream, cutter, loan)
+                while (cut := cutter.next_message()) is not None:
+                    message = decode_message(cut.data)
+                    if loan is not None:
+                        self._arrived(loan, cut.data, cutter)
+                    # From here on it is the business of who receives it.
+                    whole, loan = loan, None
+                    self._hand_over(stream.remote_peer, message, whole)
+        except anyio.EndOfStream:
+            if cutter.begun:
+                raise RemoteProtocolError("stream ended inside of a message") from None
+        finally:
+            if loan is not None:
                 loan.release()
-                loan = whole
-                await self._fill(stream, loan, first)
-        except BaseException:
-            loan.release()
-            raise
+
+    async def _receive_short(self, stream: Stream, cutter: Cutter) -> bool:
+        """Something more of what fits into the lead; False when nothing comes for long or its place is needed."""
+        if cutter.begun:
+            with anyio.move_on_after(MESSAGE_SECONDS) as limit:
+                cutter.filled(await stream.receive_into(cutter.buffer()))
+            if limit.cancelled_caught:
+                raise RemoteProtocolError("a message did not arrive in time")
+            return True
+        peer = stream.remote_peer
+        idle = self._idle.setdefault(peer, {})
+        with anyio.move_on_after(IDLE_SECONDS) as limit:
+            idle[limit] = None
+            if len(idle) > IDLE_STREAMS_MAX:
+                next(iter(idle)).cancel()
+            try:
+                cutter.filled(await stream.receive_into(cutter.buffer()))
+            finally:
+                del idle[limit]
+                if not idle and self._idle.get(peer) is idle:
+                    del self._idle[peer]
+        return not limit.cancelled_caught
+
+    def _begin(self, stream: Stream) -> Loan:
+        peer, now = stream.remote_peer, anyio.current_time()
+        asked = self._asked(peer) or now - self._asked_at.get(peer, -ASKED_SECONDS) < ASKED_SECONDS
+        group = group_of(stream.remote_address)
+        borrowing = self._lender.begin(peer, group, self._host.peer_budget(peer), asked=asked, now=now)
+        loan = self._loans[borrowing] = Loan(self, borrowing, now)
         return loan
 
-    async def _fill(self, stream: Stream, loan: Loan, have: int) -> None:
-        view = loan.view
-        size = len(view)
-        told = have
-        throttle = self._throttle if not loan.unasked else None
-        most = throttle.piece if throttle is not None else size
-        with _time_limit(seconds_for(size) * (1 if loan.unasked else ASKED_PATIENCE)) as limit:
-            while have < size:
-                try:
-                    count = await stream.receive_into(view[have : have + most])
-                except anyio.EndOfStream:
-                    raise RemoteProtocolError("stream ended inside of a message") from None
-                have += count
-                if have - told >= PROGRESS_BYTES:
-                    self._progress(loan.peer, have - told)
-                    told = have
-                if throttle is not None:
-                    await throttle.pause(count, limit)
+    async def _receive_long(self, stream: Stream, cutter: Cutter, loan: Loan) -> None:
+        """Memory for what comes next, and what comes until that is full."""
+        borrowing = loan.borrowing
+        if needed := cutter.needs:
+            await self._lend(cutter, loan, buffer_size(needed))
+        throttle = self._throttle if borrowing.asked else None
+        told = 0
+        while len(cutter.buffer()):
+            with anyio.move_on_after(LOOK_SECONDS) as loan.scope:
+                while room := cutter.buffer():
+                    count = await stream.receive_into(room if throttle is None else room[: throttle.piece])
+                    cutter.filled(count)
+                    self._lender.progress(borrowing, count, anyio.current_time())
+                    told += count
+                    if told >= PROGRESS_BYTES:
+                        self._progress(loan.peer, told)
+                        told = 0
+                    if throttle is not None:
+                        borrowing.held_up = True
+                        await throttle.pause(count, loan.scope)
+                        borrowing.held_up = False
+            self._look()
+            _check(borrowing)
 
-    async def _borrow(self, peer: PeerId, size: int, *, unasked: bool) -> Loan:
-        """A buffer, when the peer's share and the node's allow it; waiting here is what slows a peer down."""
-        charged = buffer_size(size)
-        while not self._fits(peer, charged, unasked=unasked):
-            await self._freed.wait()
-        # The peer's own scope may be fuller than our share of it: then this stream ends, nothing waits.
-        reservation = self._host.peer_budget(peer).reserve(Resource.BYTES, charged)
-        self._used[peer] = self._used.get(peer, 0) + charged
-        self._total += charged
-        self._unasked += charged if unasked else 0
-        return Loan(self, peer, self._buffers.borrow(size), size, reservation, unasked=unasked)
+    async def _lend(self, cutter: Cutter, loan: Loan, amount: int) -> None:
+        """Waiting here is what slows a peer down."""
+        loan.granted = anyio.Event()
+        self._lender.ask(loan.borrowing, amount, anyio.current_time())
+        self._settle()
+        while not loan.granted.is_set():
+            with anyio.move_on_after(LOOK_SECONDS):
+                await loan.granted.wait()
+            self._look()
+        _check(loan.borrowing)
+        before = cutter.lend(self._buffers.borrow(amount))
+        loan.buffer = cutter.memory
+        if before is not None:
+            self._buffers.give_back(before)
 
-    def _fits(self, peer: PeerId, charged: int, *, unasked: bool) -> bool:
-        if unasked and self._unasked + charged > RECEIVE_UNASKED_MAX:
-            return False
-        return self._used.get(peer, 0) + charged <= RECEIVE_PEER_MAX and self._total + charged <= RECEIVE_TOTAL_MAX
+    def _arrived(self, loan: Loan, data: memoryview, cutter: Cutter) -> None:
+        self._lender.arrived(loan.borrowing)
+        loan.view = data
+        now = anyio.current_time()
+        if loan.borrowing.asked:
+            self._asked_at.pop(loan.peer, None)
+            self._asked_at[loan.peer] = now
+            if len(self._asked_at) > ASKED_PEERS_MAX:
+                del self._asked_at[next(iter(self._asked_at))]
+        fast = len(data) >= SPEED_BYTES * (now - loan.began)
+        cutter.first = max(len(data), FIRST_BYTES) if fast else FIRST_BYTES
 
-    def give_back(self, loan: Loan, buffer: bytearray) -> None:
-        """A loan has been released."""
-        charged = len(buffer)
-        self._total -= charged
-        self._unasked -= charged if loan.unasked else 0
-        self._used[loan.peer] -= charged
-        if not self._used[loan.peer]:
-            del self._used[loan.peer]
-        self._buffers.give_back(buffer)
-        self._freed.set()
-        self._freed = anyio.Event()
-
-
-class Lane:
-    """One outbound stream to a peer, opened when first needed, kept, and opened once more when it turns out to be gone.
-
-    It is written to no faster than `throttle` allows.
-    """
-
-    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_stream", "_throttle")
-
-    def __init__(self, host: Host, peer: PeerId, throttle: Throttle | None = None) -> None:
-        self._host = host
-        self._throttle = throttle
-        self._peer = peer
-        self._stream: Stream | None = None
-        self._lock = anyio.Lock()
-        self._given_up = 0
-        """Messages that the peer did not take in time."""
-
-    async def send(self, encode: Callable[[str], list[Buffer]]) -> None:
-        """Send what `encode` makes for the stream's protocol, after all that was sent before. Raises SEND_ERRORS."""
-        await self._in_turn(partial(self._send, encode))
-
-    async def send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
-        """The same of one message whose pieces are asked for one by one, by the protocol and how much has gone, until there
-        is none. Each has PIECE_SECONDS. Raises SEND_ERRORS and what `next_piece` raises."""
-        await self._in_turn(partial(self._send_pieces, next_piece))
-
-    async def protocol(self) -> str:
-        """What the peer speaks; opens the stream if need be. Raises SEND_ERRORS."""
-        async with self._lock:
-            return (await self._open()).protocol
-
-    async def take(self) -> Stream | None:
-        """The stream, which is the caller's from now on, after all that is being sent; the next send opens another."""
-        async with self._lock:
-            stream, self._stream = self._stream, None
-            return stream
-
-    def reset(self) -> None:
-        """Drop the stream."""
-        if self._stream is not None:
-            self._stream.reset()
-            self._stream = None
-
-    async def aclose(self) -> None:
-        """End the stream politely."""
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            await stream.aclose()
-
-    async def _open(self) -> Stream:
-        if self._stream is None:
-            with anyio.fail_after(OPEN_SECONDS):
-                self._stream = await self._host.open_stream(self._peer, *PROTOCOLS)
-        return self._stream
-
-    async def _in_turn(self, send: Callable[[], Awaitable[None]]) -> None:
-        given_up = self._given_up
-        async with self._lock:
-            if self._given_up != given_up:
-                raise TimeoutError("the peer did not take the message before this one")
-            reused = self._stream is not None
-            try:
-                try:
-                    await send()
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    if not reused:
-                        raise
-                    await send()
-            except TimeoutError:
-                self._given_up += 1
-                raise
-
-    async def _send(self, encode: Callable[[str], list[Buffer]]) -> None:
-        stream = await self._open()
-        buffers = encode(stream.protocol)
-        with self._whole_or_reset(), anyio.fail_after(seconds_for(sum(map(len, buffers)))) as limit:
-            await self._write(stream, buffers, limit)
-
-    async def _send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
-        stream = await self._open()
-        piece = await next_piece(stream.protocol, 0)
-        position = 0
-        with self._whole_or_reset():
-            while piece:
-                with anyio.fail_after(PIECE_SECONDS) as limit:
-                    await self._write(stream, [piece], limit)
-                position += len(piece)
-                piece = await next_piece(stream.protocol, position)
-
-    async def _write(self, stream: Stream, buffers: list[Buffer], limit: anyio.CancelScope) -> None:
-        if self._throttle is None:
-            await stream.send_buffers(*buffers)
-            return
-        for piece in pieces_of(buffers, self._throttle.piece):
-            await self._throttle.pause(sum(map(len, piece)), limit)
-            await stream.send_buffers(*piece)
-
-    @contextmanager
-    def _whole_or_reset(self) -> Iterator[None]:
-        """When a message could not be written half of it may be on its way: nothing can follow it."""
+    def _hand_over(self, peer: PeerId, message: Message, loan: Loan | None) -> None:
         try:
-            yield
+            self._receive(peer, message, loan)
         except BaseException:
-            self.reset()
+            if loan is not None:
+                loan.release()
             raise
 
+    def _look(self) -> None:
+        self._lender.look(anyio.current_time())
+        self._settle()
 
-def pieces_of(buffers: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
-    """The same bytes in lists of at most `size`, all but the last of just that; nothing is copied."""
-    piece: list[memoryview] = []
-    room = size
-    for buffer in buffers:
-        view = memoryview(buffer)
-        while len(view):
-            piece.append(view[:room])
-            view, room = view[room:], room - len(piece[-1])
-            if not room:
-                yield piece
-                piece, room = [], size
-    if piece:
-        yield piece
+    def _settle(self) -> None:
+        while (effect := self._lender.next_effect()) is not None:
+            loan = self._loans[effect.borrowing]
+            loan.granted.set()
+            if not isinstance(effect, Granted):
+                loan.scope.cancel()
 
-
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[anyio.CancelScope]:
-    """A deadline whose passing is the peer's fault."""
-    try:
-        with anyio.fail_after(seconds) as limit:
-            yield limit
-    except TimeoutError:
-        raise RemoteProtocolError("a message did not arrive in time") from None
+    def give_back(self, loan: Loan) -> None:
+        """A loan is released."""
+        if self._loans.pop(loan.borrowing, None) is None:
+            return
+        if loan.buffer is not None:
+            self._buffers.give_back(loan.buffer)
+            loan.buffer = None
+        self._lender.release(loan.borrowing, anyio.current_time())
+        self._settle()
 
 
-def _read_length(data: memoryview) -> tuple[int, int] | None:
-    """(length of the message, where it begins), or None while that is not known. Raises RemoteProtocolError."""
-    value = 0
-    for index in range(min(len(data), 4)):
-        byte = data[index]
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            if value > MESSAGE_BYTES_MAX:
-                break
-            return value, index + 1
-    else:
-        if len(data) < 4:
-            return None
-    raise RemoteProtocolError(f"bitswap message longer than {MESSAGE_BYTES_MAX} bytes")
+def _check(borrowing: Borrowing) -> None:
+    if borrowing.taken_back:
+        if borrowing.ours:
+            raise LimitExceeded("bytes for messages on their way here", 0)
+        raise RemoteProtocolError("a message did not go on")

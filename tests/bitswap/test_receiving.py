@@ -1,0 +1,169 @@
+"""Messages on their way to a node whose peers announce much and send little: findings 4 and 5, and their kin."""
+
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOL_1_2, OutgoingMessage, Want, encode_message
+from stack.bitswap.shell import wire
+from stack.multiformats import varint
+from stack.sansio.budget import Resource
+from stack.streams.interfaces import Stream
+from tests.bitswap.exchanges import Node, nodes, some_blocks
+from tests.bitswap.simulation import cid_of
+from tests.bitswap.test_attacks import honest_fetch
+from tests.bitswap.test_wire import quick_looks
+from tests.net.hosts import connect, settled
+
+MIB = 1024 * 1024
+
+
+async def ask_at_length(server: Node, client: Node) -> None:
+    """An honest peer whose wantlist, written by hand, is long: it needs memory there as the attackers' messages do."""
+    blocks = some_blocks(3, 2000, seed=98)
+    await server.store.put(blocks)
+    await connect(client.host, server.host)
+    stream = await client.host.open_stream(server.host.peer_id, PROTOCOL_1_2)
+    wants = [Want(cid_of(index)) for index in range(100)] + [Want(cid) for cid, _ in blocks]
+    sent = server.exchange.engine.ledger(client.host.peer_id)
+    await stream.send_buffers(*encode_message(OutgoingMessage(wants=wants)))
+    await settled(lambda: sent is not None and sent.blocks_sent == 3)
+    await stream.aclose()
+
+
+async def open_many(attacker: Node, victim: Node, count: int, data: bytes) -> list[Stream]:
+    await connect(attacker.host, victim.host)
+    streams = []
+    for _ in range(count):
+        stream = await attacker.host.open_stream(victim.host.peer_id, PROTOCOL_1_2)
+        await stream.send(data)
+        streams.append(stream)
+    return streams
+
+
+def nothing_is_held(node: Node) -> bool:
+    receiver = node.exchange._receiver
+    return receiver.used == 0 and not receiver._loans and not receiver._lender._turns
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [1, 2000, 70_000], ids=["one byte", "two thousand", "more than the first buffer"])
+async def test_finding_4_one_stranger_with_a_hundred_half_sent_messages_keeps_nobody_waiting(sent: int) -> None:
+    async with nodes([], [], [], []) as [here, attacker, asker, honest]:
+        data = varint.encode(MESSAGE_BYTES_MAX) + bytes(sent)
+        await open_many(attacker, here, 100, data)
+        await settled(lambda: here.exchange._receiver.used > 0)
+        assert here.exchange._receiver.used <= wire.RECEIVE_UNASKED_MAX // 8
+        await ask_at_length(here, asker)
+        await honest_fetch(here, honest)
+        for node in (attacker, asker, honest):
+            await node.host.disconnect(here.host.peer_id)
+        await settled(lambda: nothing_is_held(here))
+        assert here.host.budget.used(Resource.BYTES) == 0
+
+
+@pytest.mark.anyio
+async def test_finding_4_many_identities_with_half_sent_messages_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stack.bitswap.lending.IDLE_SECONDS", 0.2)
+    async with nodes(*[[]] * 22) as [here, honest, *attackers]:
+        for attacker in attackers:
+            await open_many(attacker, here, 10, varint.encode(60_000) + bytes(1000))
+        await settled(lambda: here.exchange._receiver.used >= wire.RECEIVE_UNASKED_MAX - 64 * 1024)
+        with anyio.fail_after(8):
+            await ask_at_length(here, honest)
+        for node in (honest, *attackers):
+            await node.host.disconnect(here.host.peer_id)
+        await settled(lambda: nothing_is_held(here))
+
+
+@pytest.mark.anyio
+async def test_a_drip_of_a_byte_now_and_then_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick_looks(monkeypatch)
+    async with nodes([], []) as [here, attacker]:
+        (stream,) = await open_many(attacker, here, 1, varint.encode(60_000) + bytes(2000))
+        with anyio.fail_after(5), pytest.raises((anyio.BrokenResourceError, anyio.ClosedResourceError)):
+            while True:
+                await stream.send(b"x")
+                await anyio.sleep(0.01)
+        await settled(lambda: nothing_is_held(here))
+
+
+@pytest.mark.anyio
+async def test_half_a_message_and_then_a_new_stream_again_and_again_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick_looks(monkeypatch)
+    async with nodes([], [], []) as [here, attacker, honest]:
+        await connect(attacker.host, here.host)
+        for turn in range(50):
+            (stream,) = await open_many(attacker, here, 1, varint.encode(500_000) + bytes(100_000))
+            if turn % 2:
+                stream.reset()
+        await ask_at_length(here, honest)
+        await settled(lambda: nothing_is_held(here))
+
+
+@pytest.mark.anyio
+async def test_finding_5_providers_that_announce_and_send_nothing_stop_no_fetch() -> None:
+    blocks = some_blocks(8, MIB)
+
+    async def lie(node: Node, stream: Stream) -> None:
+        await stream.receive()
+        for _ in range(2):
+            answer = await node.host.open_stream(stream.remote_peer, PROTOCOL_1_2)
+            await answer.send(varint.encode(MESSAGE_BYTES_MAX) + b"\x0a")
+        await anyio.sleep_forever()
+
+    async with nodes([], blocks, *[[]] * 6) as [here, honest, *liars]:
+        for liar in liars:
+            liar.host.handle(PROTOCOL_1_2, lambda stream, liar=liar: lie(liar, stream))
+        got: list[int] = []
+        async with here.exchange.session(blocks[0][0], providers=[liar.provider for liar in liars]) as session:
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(session.fetch, [cid for cid, _ in blocks], lambda cid, data: got.append(len(data)))
+                    await settled(lambda: here.exchange._receiver.used > 0)
+                    assert here.exchange._receiver.used <= 12 * wire.FIRST_BYTES
+                    session.add_provider(honest.provider)
+        assert len(got) == 8
+        for node in (honest, *liars):
+            await here.host.disconnect(node.host.peer_id)
+        await settled(lambda: nothing_is_held(here))
+
+
+@pytest.mark.anyio
+async def test_idle_streams_are_closed_in_the_end_and_the_oldest_of_many_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with nodes([], []) as [here, there]:
+        streams = await open_many(there, here, wire.IDLE_STREAMS_MAX, b"\0")
+        idle = here.exchange._receiver._idle
+        await settled(lambda: len(idle[there.host.peer_id]) == wire.IDLE_STREAMS_MAX)
+        await open_many(there, here, 1, b"\0")
+        with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(5):
+            await streams[0].receive()
+        await streams[1].send(b"\0")
+        monkeypatch.setattr(wire, "IDLE_SECONDS", 0.05)
+        (short,) = await open_many(there, here, 1, b"\0")
+        with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(5):
+            await short.receive()
+        await there.host.disconnect(here.host.peer_id)
+        await settled(lambda: not idle)
+
+
+@pytest.mark.anyio
+async def test_a_receiver_that_raises_loses_no_memory() -> None:
+    async with nodes([], []) as [here, there]:
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("a surprise")
+
+        here.exchange._receiver._receive = fail
+        wants: Sequence[Want] = [Want(cid_of(index)) for index in range(100)]
+        (stream,) = await open_many(there, here, 1, b"".join(encode_message(OutgoingMessage(wants=wants))))
+        with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(5):
+            await stream.receive()
+        assert nothing_is_held(here)
