@@ -73,7 +73,7 @@ def add(
                             skipped += event.reason != "hidden"
                             bar.say(f"skipped {event.path}: {event.reason}")
                         case EntryAdded() if not (quiet or as_json):
-                            output.data(f"added {event.cid} {event.path}")
+                            output.data(f"added {event.cid.text} {event.path}")
                         case Added():
                             root = event
         assert root is not None

@@ -106,8 +106,8 @@ def list_(file: str, as_json: bool) -> None:
             if length is None:
                 output.note(f"root {cid}")
             elif as_json:
-                output.json_line({}, cid=str(cid), size=length)
+                output.json_line({}, cid=cid.text, size=length)
             else:
-                output.data(f"{cid} {length}")
+                output.data(f"{cid.text} {length}")
 
     run_async(work)

@@ -110,7 +110,7 @@ def get(
             if finished is None:
                 return 0
             if as_json:
-                output.json_line(finished)
+                output.json_line(finished, root=str(finished.root))
             if seed and not isinstance(api, ControlClient):
                 output.note("Complete; serving it to others. Ctrl-C ends it.")
                 await anyio.sleep_forever()

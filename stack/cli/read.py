@@ -78,6 +78,6 @@ def ls(
                 else:
                     shown = "-" if entry.size is None else str(entry.size)
                     mark = "/" if entry.type == "directory" else ""
-                    output.data(f"{entry.cid} {shown} {printable(entry.name)}{mark}")
+                    output.data(f"{entry.cid.text} {shown} {printable(entry.name)}{mark}")
 
     run_async(work)

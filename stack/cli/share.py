@@ -82,7 +82,7 @@ def share(
             request = Share(paths=sources, hidden=hidden, announce=announce, public_name=public)
             shared = await _import(api, request, quiet=as_json)
             if as_json:
-                output.json_line(shared)
+                output.json_line(shared, cid=str(shared.cid))
             else:
                 output.data(shared.ticket)
             handed_over = isinstance(api, ControlClient)
@@ -131,7 +131,7 @@ async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
         segno.make(shared.ticket.upper(), error="l").terminal(out=sys.stderr, compact=True, border=1)
     reach = await api.ask(GetReach())
     output.note(
-        f"Sharing {shared.name or shared.cid} ({output.size(shared.size)}). On the other computer: stack get TICKET"
+        f"Sharing {shared.name or 'it'} ({output.size(shared.size)}, {shared.cid}). On the other computer: stack get TICKET"
     )
     if shared.announced:
         output.note(f"Announced: whoever knows the CID finds it by `stack get {shared.cid}`.")

@@ -297,8 +297,8 @@ def _resolve(item: dict[str, Value]) -> Value:
     if isinstance(inner, dict):
         return _bytes(str(inner["bytes"]))
     text = str(inner)
-    cid = Cid.parse(text)
-    if str(cid) != text:
+    cid = Cid.from_text(text)
+    if cid.text != text:
         raise DecodeError("dag-json: a link must be base32, or base58 for version 0")
     return cid
 

@@ -35,7 +35,7 @@ def decode_peer_text(text: str) -> bytes:
     if text.startswith(("1", "Qm")):
         data = multibase.decode_base58(text)
     else:
-        cid = Cid.parse(text)
+        cid = Cid.from_text(text)
         if cid.codec != LIBP2P_KEY:
             raise DecodeError(f"the CID of a peer id has the codec libp2p-key, not {name_of(cid.codec)}")
         data = cid.multihash

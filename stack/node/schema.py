@@ -24,7 +24,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 _TEXTS: dict[type, Callable[[str], object]] = {
     Path: Path,
-    Cid: Cid.parse,
+    Cid: Cid.from_text,
     PeerId: PeerId.parse,
     Multiaddr: Multiaddr.parse,
 }
@@ -34,6 +34,8 @@ def to_json(value: object) -> Json:
     """The JSON form of an answer, without its type's name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Cid):
+        return value.text
     if isinstance(value, tuple(_TEXTS)):
         return str(value)
     if isinstance(value, tuple | list):

@@ -237,7 +237,7 @@ class Shares:
     async def remove(self, target: str) -> list[Cid]:
         """Stop sharing a root, or what lies at a path. Returns the roots that are no longer shared."""
         path = Path(target).absolute()
-        gone = [row for row in await self.rows() if target == str(row.root) or path in row.paths]
+        gone = [row for row in await self.rows() if target == row.root.text or path in row.paths]
         for row in gone:
             await self._jobs.remove_share(row.root)
             self._shared = self._shared.changed({row.root: None})

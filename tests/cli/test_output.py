@@ -11,22 +11,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import cid as py_cid
 import click
 import pytest
 from click.testing import CliRunner
 
 from stack.cli import COMMANDS, output
 from stack.cli.app import _log_harmlessly, complain
-from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import TopicMessage
 from stack.node.config import Config
+from stack.node.handlers.files import read_source
 
 EVIL = "a\x1b[31m\x07\x9b2J\x7f\u202e\u2066\u200b\u061c\ufeff\n\r\u2028\U000e0041b"
 """Escape sequences in both forms, DEL, reversed and invisible text, line ends."""
-PEER = PeerId.of(generate().public)
+PEER = PeerId.parse("12D3KooWLS5s8EtEo9ugm5vwqtxzQQBTcQGRKcLBzGjyhx83tyzD")
 CID = Cid.of(b"content")
 
 
@@ -194,3 +195,20 @@ def test_what_is_logged_is_harmless(capsys: pytest.CaptureFixture[str], monkeypa
     handler.handle(record)
     handler.setFormatter(before)
     assert harmless(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_py_cid_works_where_a_command_reads_or_shows_one(
+    options: tuple[str, ...], api: HostileApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the running path of `share` and of `get CID`; finding of the review, section 3."""
+    (tmp_path / "FILE").touch()
+    made: list[object] = []
+    make = py_cid.make_cid
+    monkeypatch.setattr(py_cid, "make_cid", lambda *args: (made.append(args), make(*args))[1])
+    share = import_module("stack.cli.share").share
+    CliRunner().invoke(share, [str(tmp_path / "FILE"), "--once", "--no-qr", *options])
+    assert set(made) == {(1, "raw", CID.multihash)}
+    made.clear()
+    assert read_source(CID.text)[0] == CID
+    assert made == [(CID.text,)]

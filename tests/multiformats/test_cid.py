@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import cid as py_cid
+import multihash as py_multihash
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ import stack
 from stack.errors import DecodeError
 from stack.multiformats import multibase, multihash
 from stack.multiformats.cid import TEXT_MAX, Cid
-from stack.multiformats.multicodec import DAG_CBOR, DAG_PB, RAW
+from stack.multiformats.multicodec import DAG_CBOR, DAG_PB, LIBP2P_KEY, RAW
 
 DATA = b"hello world"
 V0 = "QmaozNR7DZHQK1ZcU9p7QdrshMvXqWK6gpu5rmrkPdT3L4"
@@ -248,8 +249,10 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_reading_and_hashing_in_the_usual_forms_loads_nothing_heavy() -> None:
-    loaded = modules_after(f"from stack.multiformats.cid import Cid; Cid.of(b'x'); str(Cid.parse({V1!r}))")
+def test_where_many_pass_nothing_heavy_is_loaded() -> None:
+    loaded = modules_after(
+        f"from stack.multiformats.cid import Cid; Cid.of(b'x'); Cid.from_text({V1!r}).text; import stack"
+    )
     assert not loaded & {"cid", "multihash", "multibase", "multicodec", "blake3", "mmh3", "cryptography", "google"}
 
 
@@ -265,3 +268,64 @@ def test_py_cid_and_py_multihash_are_each_imported_by_one_file() -> None:
                 importers.setdefault(name.split(".")[0], set()).add(path.relative_to(root).as_posix())
     assert importers["cid"] == {"multiformats/cid.py"}
     assert importers["multihash"] == {"multiformats/multihash.py"}
+
+
+CODECS = [RAW, DAG_PB, DAG_CBOR, 0x0129, LIBP2P_KEY]
+
+
+@given(st.one_of(cids, st.builds(Cid.v1, st.sampled_from(CODECS), multihashes)))
+def test_py_cid_and_we_write_and_read_one_text(cid: Cid) -> None:
+    """Both versions, also where py-cid does not know codec or function and ours alone is left."""
+    assert str(cid) == cid.text
+    assert Cid.parse(cid.text) == Cid.from_text(cid.text) == cid
+
+
+@pytest.mark.parametrize("text", [V0, V1])
+def test_a_text_is_read_and_written_by_py_cid(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    make = py_cid.make_cid
+    monkeypatch.setattr(py_cid, "make_cid", lambda *args: (calls.append(args), make(*args))[1])
+    assert str(Cid.parse(text)) == text
+    assert calls == [(text,), (Cid.from_text(text).version, *calls[1][1:])]  # type: ignore[index]
+
+
+def test_what_py_cid_reads_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(py_cid, "make_cid", lambda text: py_cid.CIDv0(b"\x12\x20" + bytes(32)))
+    with pytest.raises(DecodeError, match="everybody"):
+        Cid.parse(V1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"/ipfs/{V1}", f"http://a/ipfs/{V1}/b", PEER, f" {V1}", V1 + "a", "Qm" + "1" * 44, "", "b", "zdj7"],
+)
+def test_what_py_cid_takes_for_a_cid_is_none_here(text: str) -> None:
+    with pytest.raises(DecodeError):
+        Cid.parse(text)
+
+
+@given(st.one_of(cids, st.builds(Cid.v1, st.sampled_from(CODECS), multihashes)))
+def test_a_cid_goes_to_the_objects_of_both_packages_and_back(cid: Cid) -> None:
+    try:
+        theirs = cid.to_py_cid()
+    except DecodeError:
+        assert cid.codec not in CODECS
+    else:
+        assert theirs.multihash == cid.multihash and Cid.from_py_cid(theirs) == cid
+    try:
+        hashed = cid.to_py_multihash()
+    except DecodeError:
+        return
+    assert (hashed.code, hashed.digest, hashed.length) == (cid.hash_code, cid.digest, len(cid.digest))
+    assert Cid.from_py_multihash(cid.codec, hashed) == cid.to_v1()
+
+
+def test_objects_that_hold_nonsense_are_refused() -> None:
+    with pytest.raises(DecodeError):
+        Cid.from_py_cid(py_cid.CIDv1("raw", b"\x12\x20short"))
+    with pytest.raises(DecodeError, match="says 3 bytes"):
+        multihash.from_py(py_multihash.Multihash(code=0x12, name="sha2-256", length=3, digest=b"ab"))
+    with pytest.raises(DecodeError, match="py-multihash"):
+        Cid.v1(RAW, multihash.encode(0x9999, bytes(20))).to_py_multihash()
+    with pytest.raises(DecodeError, match="py-cid"):
+        Cid.v1(0x999999, multihash.digest("sha2-256", b"")).to_py_cid()

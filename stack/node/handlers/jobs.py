@@ -38,10 +38,10 @@ def resume_command(job: Job) -> str:
     """What a user types to go on with a job."""
     try:
         options = json.loads(job.options)
-        source = str(options.get("source", job.root))
+        source = str(options.get("source", job.root.text))
         given = [str(address) for address in options.get("from", ())]
     except (ValueError, AttributeError):
-        source, given = str(job.root), []
+        source, given = job.root.text, []
     words = ["stack", "get", source, "-o", str(job.target)]
     for address in given:
         words += ["--from", address]
