@@ -5,11 +5,12 @@ Nothing is copied unless that is asked for, or the store cannot record files. Wh
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from stack.blocks.interfaces import BlockStore, PinKind
@@ -57,11 +58,14 @@ class Adder:
         *,
         copy: bool = False,
         tell: Callable[[AddEvent], None] | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too."""
+        """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too. `room` is awaited
+        before each entry: it returns when whoever is told can take more."""
         self._store = store
         self._options = options
         self._tell = tell if tell is not None else lambda event: None
+        self._room = room if room is not None else anyio.lowlevel.checkpoint
         self._keeper = Keeper(store, copy=copy)
         self._file_adder = FileAdder(options, self._keeper, self._progressed)
         self._at_once = anyio.Semaphore(FILES_AT_ONCE)
@@ -127,6 +131,7 @@ class Adder:
             if listing.files:
                 await self._add_files(listing)
             if listing.directories:
+                await self._room()
                 name = listing.directories.pop()
                 shown = f"{listing.shown}/{name}"
                 try:
@@ -152,6 +157,7 @@ class Adder:
             for name, _ in entries:
                 if name.startswith("."):
                     self._hidden += 1
+                    await self._room()
                     self._tell(EntrySkipped(path=f"{shown}/{name}", reason=HIDDEN))
             entries = [entry for entry in entries if not entry[0].startswith(".")]
         for name, _ in entries:
@@ -163,6 +169,7 @@ class Adder:
     async def _add_files(self, listing: _Listing) -> None:
         async with task_group() as group:
             while listing.files:
+                await self._room()
                 await self._at_once.acquire()
                 group.start_soon(self._add_below, listing, *listing.files.pop())
 

@@ -1,13 +1,14 @@
 """Handlers of requests about files and trees."""
 
 import json
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import PinKind
@@ -40,6 +41,9 @@ from stack.node.api import (
 if TYPE_CHECKING:
     from stack.node.node import Node
 
+EVENTS_MAX = 1024
+"""Events of an import that wait for their reader; then the import waits too: a tree may have a million entries."""
+
 NOT_FOR_IMPORT = ("profile",)
 
 
@@ -51,39 +55,70 @@ def options_of(flags: ImportFlags, default_profile: str) -> ImportOptions:
     )
 
 
+class Import:
+    """Between an import and whoever reads its events, and may be slow. Commands: `tell`, `room`, `end`. Output: `events`, once."""
+
+    def __init__(self) -> None:
+        self._events: deque[AddEvent] = deque()
+        self._changed = anyio.Event()
+        self._ended = False
+        self._failure: Exception | None = None
+
+    def tell(self, event: AddEvent) -> None:
+        """For the reader; a progress that nobody has taken is replaced."""
+        if isinstance(event, AddProgress) and self._events and isinstance(self._events[-1], AddProgress):
+            self._events.pop()
+        self._events.append(event)
+        self._change()
+
+    async def room(self) -> None:
+        """Return when the reader is less than `EVENTS_MAX` behind."""
+        await anyio.lowlevel.checkpoint()
+        while len(self._events) >= EVENTS_MAX:
+            await self._changed.wait()
+
+    def end(self, failure: Exception | None = None) -> None:
+        """Nothing more comes; what was told is read first."""
+        self._ended, self._failure = True, failure
+        self._change()
+
+    async def events(self) -> AsyncGenerator[AddEvent, None]:
+        """What was told. Raises what the import failed with."""
+        while self._events or not self._ended:
+            if self._events:
+                event = self._events.popleft()
+                self._change()
+                yield event
+            else:
+                await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
 @asynccontextmanager
-async def run_import(
-    work: Callable[[Callable[[AddEvent], None]], Awaitable[Added]],
-) -> AsyncIterator[AsyncIterator[AddEvent]]:
+async def run_import(work: Callable[[Import], Awaitable[Added]]) -> AsyncIterator[AsyncIterator[AddEvent]]:
     """The events of an import, the result last. Leaving the context stops it; what it raises comes out of the iteration.
 
-    `work` is given who is to be told. It does all that must be done before garbage may be collected: when the result is read,
-    or whether it is, depends on the reader.
+    `work` is given whom to tell. It does all that must be done before garbage may be collected: when the result is read, or whether it
+    is, depends on the reader.
     """
-    send, receive = anyio.create_memory_object_stream[AddEvent](inf)
-    failure: list[Exception] = []
-
-    def tell(event: AddEvent) -> None:
-        # The importer does not wait for whoever reads: progress that is late is dropped, entries are kept.
-        if not isinstance(event, AddProgress) or not send.statistics().current_buffer_used:
-            send.send_nowait(event)
+    told = Import()
 
     async def run() -> None:
-        with send:
-            try:
-                send.send_nowait(await work(tell))
-            except Exception as error:  # noqa: BLE001 - raised again for the reader, outside of the group that would wrap it
-                failure.append(error)
+        try:
+            told.tell(await work(told))
+        except Exception as error:  # noqa: BLE001 - raised again for the reader, outside of the group that would wrap it
+            told.end(error)
+        else:
+            told.end()
 
-    async def events() -> AsyncGenerator[AddEvent, None]:
-        async for event in receive:
-            yield event
-        if failure:
-            raise failure[0]
-
-    async with task_group() as tasks, receive, aclosing(events()) as told:
+    async with task_group() as tasks, aclosing(told.events()) as events:
         tasks.start_soon(run)
-        yield told
+        yield events
         tasks.cancel_scope.cancel()
 
 
@@ -93,10 +128,12 @@ async def add(node: "Node", request: Add) -> AsyncIterator[AsyncIterator[AddEven
     options = options_of(request.flags, node.config.profile)
     store = None if request.only_hash else node.blocks
 
-    async def work(tell: Callable[[AddEvent], None]) -> Added:
+    async def work(told: Import) -> Added:
         from stack.files.add import Adder  # here: a command that adds nothing starts without it
 
-        return await Adder(store, options, copy=request.copy, tell=tell).add(request.paths, pin=PinKind.USER)
+        return await Adder(store, options, copy=request.copy, tell=told.tell, room=told.room).add(
+            request.paths, pin=PinKind.USER
+        )
 
     async with run_import(work) as events:
         yield events
@@ -111,11 +148,11 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
     if announce:
         node.announcing.check(request.public_name)  # before anything is read
 
-    async def work(tell: Callable[[AddEvent], None]) -> Added:
+    async def work(told: Import) -> Added:
         from stack.files.add import Adder  # as above
 
         with hold(node.blocks):
-            added = await Adder(node.blocks, options, tell=tell).add(request.paths)
+            added = await Adder(node.blocks, options, tell=told.tell, room=told.room).add(request.paths)
             paths = tuple(path.absolute() for path in request.paths)
             await node.shares.add(added.cid, added.name, paths, added.size)
         if announce:
