@@ -2,19 +2,17 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.node import api
 from stack.node.handlers import announce, files, jobs, peers, pubsub, reading, shares, store
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
+from stack.node.interfaces import Handled
 
 # A handler's own signature names its request and its answer; that they fit is checked by tests/node/test_handlers.py.
-AskHandler = Callable[["Node", Any], Awaitable[object]]
-WatchHandler = Callable[["Node", Any], AbstractAsyncContextManager[AsyncIterator[object]]]
-ReadHandler = Callable[["Node", Any], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-WriteHandler = Callable[["Node", Any, AsyncIterator[bytes]], Awaitable[object]]
+AskHandler = Callable[[Handled, Any], Awaitable[object]]
+WatchHandler = Callable[[Handled, Any], AbstractAsyncContextManager[AsyncIterator[object]]]
+ReadHandler = Callable[[Handled, Any], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+WriteHandler = Callable[[Handled, Any, AsyncIterator[bytes]], Awaitable[object]]
 
 ASKS: dict[type, AskHandler] = {
     api.GetIdentity: peers.get_identity,

@@ -11,10 +11,10 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.node.api import Announced, Announcements, Done, FindNames, FindProviders, GetAnnouncements, Withdraw
 from stack.node.handlers.streaming import streaming
+from stack.node.interfaces import Handled
 
 if TYPE_CHECKING:
     from stack.announce.shell.questions import Finding
-    from stack.node.node import Node
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ async def _until(finding: "Finding[T]", seconds: float) -> AsyncGenerator[T, Non
 
 
 @streaming
-async def find_names(node: "Node", request: FindNames) -> AsyncGenerator[FoundName, None]:
+async def find_names(node: Handled, request: FindNames) -> AsyncGenerator[FoundName, None]:
     """Public names, each root of each author once."""
     told: set[tuple[PeerId, Cid, str]] = set()
     async with aclosing(_until(node.announcing.layer.search(request.words), request.timeout)) as found:
@@ -44,7 +44,7 @@ async def find_names(node: "Node", request: FindNames) -> AsyncGenerator[FoundNa
 
 
 @streaming
-async def find_providers(node: "Node", request: FindProviders) -> AsyncGenerator[KnownProvider, None]:
+async def find_providers(node: Handled, request: FindProviders) -> AsyncGenerator[KnownProvider, None]:
     """Providers, each once."""
     told: set[PeerId] = set()
     async with aclosing(_until(node.announcing.layer.known_providers(request.cid), request.timeout)) as found:
@@ -54,7 +54,7 @@ async def find_providers(node: "Node", request: FindProviders) -> AsyncGenerator
                 yield each
 
 
-async def get_announcements(node: "Node", request: GetAnnouncements) -> Announcements:
+async def get_announcements(node: Handled, request: GetAnnouncements) -> Announcements:
     """What this node announces."""
     announcing = node.announcing
     return Announcements(
@@ -64,6 +64,6 @@ async def get_announcements(node: "Node", request: GetAnnouncements) -> Announce
     )
 
 
-async def withdraw(node: "Node", request: Withdraw) -> Done:
+async def withdraw(node: Handled, request: Withdraw) -> Done:
     """Take an announcement back."""
     return Done(count=int(await node.withdraw(request.cid)))

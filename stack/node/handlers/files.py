@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -37,9 +36,7 @@ from stack.node.api import (
     Shared,
     ShareEvent,
 )
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
+from stack.node.interfaces import Handled
 
 EVENTS_MAX = 1024
 """Events of an import that wait for their reader; then the import waits too: a tree may have a million entries."""
@@ -123,7 +120,7 @@ async def run_import(work: Callable[[Import], Awaitable[Added]]) -> AsyncIterato
 
 
 @asynccontextmanager
-async def add(node: "Node", request: Add) -> AsyncIterator[AsyncIterator[AddEvent]]:
+async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEvent]]:
     """Import files and trees."""
     options = options_of(request.flags, node.config.profile)
     store = None if request.only_hash else node.blocks
@@ -140,7 +137,7 @@ async def add(node: "Node", request: Add) -> AsyncIterator[AsyncIterator[AddEven
 
 
 @asynccontextmanager
-async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[ShareEvent]]:
+async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[ShareEvent]]:
     """Import in place, remember it, make its ticket."""
     flags = ImportFlags(**{**asdict(request.flags), "hidden": request.hidden or request.flags.hidden})
     options = options_of(flags, node.config.profile)
@@ -179,7 +176,7 @@ async def share(node: "Node", request: Share) -> AsyncIterator[AsyncIterator[Sha
         yield told
 
 
-async def get_presence(node: "Node", request: GetPresence) -> Presence:
+async def get_presence(node: Handled, request: GetPresence) -> Presence:
     """Which leaves of a root are here."""
     ranges = node.book.ranges(request.cid)
     if ranges is None:
@@ -208,7 +205,7 @@ def read_source(source: str) -> tuple[Cid, str, str, list[Provider]]:
 
 
 @asynccontextmanager
-async def fetch(node: "Node", request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """Fetch a file or tree."""
     root, path, name, providers = read_source(request.source)
     providers += providers_of(request.providers, "user")
@@ -239,7 +236,7 @@ async def fetch(node: "Node", request: Fetch) -> AsyncIterator[AsyncIterator[Fet
 
 
 @asynccontextmanager
-async def _attached(node: "Node", wanted: FetchRequest) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+async def _attached(node: Handled, wanted: FetchRequest) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """A fetch that ends with its request; `stack jobs rm` may end it too."""
     ended = anyio.Event()
     try:
@@ -264,7 +261,7 @@ async def _attached(node: "Node", wanted: FetchRequest) -> AsyncIterator[AsyncIt
         raise FetchError("the job was removed")
 
 
-async def _detached(node: "Node", wanted: FetchRequest) -> AsyncGenerator[FetchEvent, None]:
+async def _detached(node: Handled, wanted: FetchRequest) -> AsyncGenerator[FetchEvent, None]:
     """Start a fetch that outlives the request; what is told is that it has begun, or why it cannot."""
     send, receive = anyio.create_memory_object_stream[FetchEvent | Exception](1)
 

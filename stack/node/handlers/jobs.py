@@ -3,19 +3,16 @@
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
 from stack.files.jobs import Job, JobState
 from stack.files.target import part_path
 from stack.node.api import JobInfo, JobRemoved, ListJobs, RemoveJob
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
+from stack.node.interfaces import Handled
 
 
-async def list_jobs(node: "Node", request: ListJobs) -> tuple[JobInfo, ...]:
+async def list_jobs(node: Handled, request: ListJobs) -> tuple[JobInfo, ...]:
     """All fetches."""
     return tuple(_job_info(job) for job in await node.jobs.jobs())
 
@@ -48,7 +45,7 @@ def resume_command(job: Job) -> str:
     return shlex.join(words)
 
 
-async def remove_job(node: "Node", request: RemoveJob) -> JobRemoved:
+async def remove_job(node: Handled, request: RemoveJob) -> JobRemoved:
     """Cancel a job if it runs here, forget it, and let go of what it kept."""
     running = node.running.pop(request.id, None)
     if running is not None:

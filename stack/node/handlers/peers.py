@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
 
 from stack.errors import DecodeError, NegotiationError
 from stack.identity.peer_id import PeerId
@@ -28,16 +27,14 @@ from stack.node.api import (
     Reach,
 )
 from stack.node.handlers.streaming import streaming
+from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
 from stack.protocols.identify.messages import AGENT_VERSION
 from stack.protocols.perf.service import PERF, run_perf
 from stack.protocols.ping.service import Pinger
 
-if TYPE_CHECKING:
-    from stack.node.node import Node
 
-
-async def get_identity(node: "Node", request: GetIdentity) -> NodeInfo:
+async def get_identity(node: Handled, request: GetIdentity) -> NodeInfo:
     """Who this node is."""
     return NodeInfo(
         peer_id=str(node.peer_id),
@@ -50,7 +47,7 @@ async def get_identity(node: "Node", request: GetIdentity) -> NodeInfo:
     )
 
 
-async def get_reach(node: "Node", request: GetReach) -> Reach:
+async def get_reach(node: Handled, request: GetReach) -> Reach:
     """Who can reach this node."""
     return reach_of(node.addresses(), node.notices)
 
@@ -59,7 +56,7 @@ DISCOVERY_SECONDS_MAX = 30.0
 """The longest wait for first results."""
 
 
-async def get_discovery(node: "Node", request: GetDiscovery) -> tuple[DiscoveryFact, ...]:
+async def get_discovery(node: Handled, request: GetDiscovery) -> tuple[DiscoveryFact, ...]:
     """How this node looks for peers, or that it does not."""
     facts = []
     if node.private is not None:
@@ -73,7 +70,7 @@ async def get_discovery(node: "Node", request: GetDiscovery) -> tuple[DiscoveryF
     return tuple(facts)
 
 
-async def list_peers(node: "Node", request: ListPeers) -> tuple[PeerInfo, ...]:
+async def list_peers(node: Handled, request: ListPeers) -> tuple[PeerInfo, ...]:
     """All connections."""
     now = time.monotonic()
     rows = []
@@ -94,17 +91,17 @@ async def list_peers(node: "Node", request: ListPeers) -> tuple[PeerInfo, ...]:
     return tuple(rows)
 
 
-async def connect(node: "Node", request: Connect) -> PeerAnswer:
+async def connect(node: Handled, request: Connect) -> PeerAnswer:
     """Dial an address."""
     return PeerAnswer(peer_id=str(await node.host.connect(None, [request.address])))
 
 
-async def disconnect(node: "Node", request: Disconnect) -> Done:
+async def disconnect(node: Handled, request: Disconnect) -> Done:
     """Close the connections to a peer."""
     return Done(count=int(await node.host.disconnect(PeerId.parse(request.peer_id))))
 
 
-async def reach_target(node: "Node", target: str) -> PeerId:
+async def reach_target(node: Handled, target: str) -> PeerId:
     """Be connected to a peer id or an address. Raises DialError."""
     if target.startswith("/"):
         return await node.host.connect(None, [Multiaddr.parse(target)])
@@ -116,7 +113,7 @@ async def reach_target(node: "Node", target: str) -> PeerId:
 
 
 @streaming
-async def ping(node: "Node", request: Ping) -> AsyncGenerator[PingReply, None]:
+async def ping(node: Handled, request: Ping) -> AsyncGenerator[PingReply, None]:
     """Round trips on one stream."""
     peer = await reach_target(node, request.target)
     async with Pinger(node.host, peer) as pinger:
@@ -124,7 +121,7 @@ async def ping(node: "Node", request: Ping) -> AsyncGenerator[PingReply, None]:
             yield PingReply(peer_id=str(peer), sequence=sequence, seconds=await pinger.ping())
 
 
-async def perf(node: "Node", request: Perf) -> PerfResult:
+async def perf(node: Handled, request: Perf) -> PerfResult:
     """Bytes to and from a peer."""
     peer = await node.host.connect(None, [request.address])
     try:

@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -22,9 +21,7 @@ from stack.node.api import (
     TopicPeer,
 )
 from stack.node.handlers.streaming import streaming
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
+from stack.node.interfaces import Handled
 
 DATA_MAX = 1024 * 1024 - 4096
 """Bytes of a message: with topic, author, key and signature it fits into the 1 MiB that an RPC may have."""
@@ -35,7 +32,7 @@ JOIN_SECONDS = 3.0
 POLL_SECONDS = 0.02
 
 
-async def publish(node: "Node", request: Publish, data: AsyncIterator[bytes]) -> Published:
+async def publish(node: Handled, request: Publish, data: AsyncIterator[bytes]) -> Published:
     """Send one message. Raises LimitExceeded, DialError."""
     pubsub = node.pubsub
     message = bytearray()
@@ -53,7 +50,7 @@ async def publish(node: "Node", request: Publish, data: AsyncIterator[bytes]) ->
 
 
 @streaming
-async def subscribe(node: "Node", request: Subscribe) -> AsyncGenerator[TopicEvent, None]:
+async def subscribe(node: Handled, request: Subscribe) -> AsyncGenerator[TopicEvent, None]:
     """Messages as they come."""
     async with node.pubsub.subscribe(request.topic) as messages:
         await _connect(node, request.connect)
@@ -69,7 +66,7 @@ async def subscribe(node: "Node", request: Subscribe) -> AsyncGenerator[TopicEve
             )
 
 
-async def list_topics(node: "Node", request: ListTopics) -> tuple[TopicInfo, ...]:
+async def list_topics(node: Handled, request: ListTopics) -> tuple[TopicInfo, ...]:
     """What this node is subscribed to, but for the topics of the announcement layer."""
     pubsub = node.pubsub
     return tuple(
@@ -79,7 +76,7 @@ async def list_topics(node: "Node", request: ListTopics) -> tuple[TopicInfo, ...
     )
 
 
-async def list_topic_peers(node: "Node", request: ListTopicPeers) -> tuple[TopicPeer, ...]:
+async def list_topic_peers(node: Handled, request: ListTopicPeers) -> tuple[TopicPeer, ...]:
     """Peers that speak gossipsub, or are in a topic."""
     pubsub = node.pubsub
     topics = pubsub.topics() if request.topic is None else (request.topic,)
@@ -90,6 +87,6 @@ async def list_topic_peers(node: "Node", request: ListTopicPeers) -> tuple[Topic
     )
 
 
-async def _connect(node: "Node", addresses: Sequence[Multiaddr]) -> None:
+async def _connect(node: Handled, addresses: Sequence[Multiaddr]) -> None:
     for address in addresses:
         await node.connect(address)

@@ -2,20 +2,17 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from stack.files.read import list_entries, open_content
 from stack.files.ticket import is_ticket
 from stack.node.api import Cat, DirectoryEntry, ListDirectory
 from stack.node.handlers.files import providers_of, read_source
 from stack.node.handlers.streaming import streaming
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
+from stack.node.interfaces import Handled
 
 
 @asynccontextmanager
-async def cat(node: "Node", request: Cat) -> AsyncIterator[AsyncIterator[bytes]]:
+async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a file, in order."""
     root, path, _, providers = read_source(request.source)
     providers += providers_of(request.providers, "user")
@@ -27,7 +24,7 @@ async def cat(node: "Node", request: Cat) -> AsyncIterator[AsyncIterator[bytes]]
 
 
 @streaming
-async def list_directory(node: "Node", request: ListDirectory) -> AsyncGenerator[DirectoryEntry, None]:
+async def list_directory(node: Handled, request: ListDirectory) -> AsyncGenerator[DirectoryEntry, None]:
     """The entries of a directory."""
     root, path, _, providers = read_source(request.source)
     providers += providers_of(request.providers, "user")

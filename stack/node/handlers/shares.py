@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -24,16 +23,14 @@ from stack.node.api import (
     WatchShare,
 )
 from stack.node.handlers.streaming import streaming
+from stack.node.interfaces import Handled
 from stack.node.tally import Shared
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
 
 CHECK_SECONDS = 2.0
 """A look at all shared files takes no longer for whoever lists shares: on a mount that hangs it would never end."""
 
 
-async def list_shares(node: "Node", request: ListShares) -> tuple[ShareInfo, ...]:
+async def list_shares(node: Handled, request: ListShares) -> tuple[ShareInfo, ...]:
     """All shares, and whether their files are still as they were."""
     rows = await node.shares.rows()
     lost: dict[Cid, list[Path]] = {}
@@ -74,7 +71,7 @@ def _states(lost: dict[Cid, list[Path]]) -> dict[Cid, str]:
     return {root: "changed" if any(path.exists() for path in paths) else "missing" for root, paths in lost.items()}
 
 
-async def remove_share(node: "Node", request: RemoveShare) -> Done:
+async def remove_share(node: Handled, request: RemoveShare) -> Done:
     """Stop sharing, and announcing."""
     roots = await node.shares.remove(request.target)
     if node.announces:
@@ -84,7 +81,7 @@ async def remove_share(node: "Node", request: RemoveShare) -> Done:
 
 
 @streaming
-async def watch_share(node: "Node", request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
+async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
     """To whom a share goes and which of its files are lost, after each change from now on."""
     revision = node.shares.revision
     row = await node.shares.row(request.cid)

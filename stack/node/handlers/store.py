@@ -1,7 +1,6 @@
 """Handlers of requests about blocks, pins, garbage and CARs."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING
 
 from stack.blocks.disk import free_bytes
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
@@ -34,20 +33,18 @@ from stack.node.api import (
 )
 from stack.node.handlers.streaming import streaming
 from stack.node.home import HOME_VERSION
-
-if TYPE_CHECKING:
-    from stack.node.node import Node
+from stack.node.interfaces import Handled
 
 KINDS = {PinKind.USER: "pin", PinKind.SHARE: "share"}
 
 
-def _disk(node: "Node") -> DiskStore:
+def _disk(node: Handled) -> DiskStore:
     if not isinstance(node.blocks, DiskStore):
         raise Refused("this node keeps its blocks in memory: it has no repository")
     return node.blocks
 
 
-async def list_pins(node: "Node", request: ListPins) -> tuple[Pin, ...]:
+async def list_pins(node: Handled, request: ListPins) -> tuple[Pin, ...]:
     """Pins of the user and of shares."""
     store = _disk(node)
     rows: list[Pin] = []
@@ -56,7 +53,7 @@ async def list_pins(node: "Node", request: ListPins) -> tuple[Pin, ...]:
     return tuple(rows)
 
 
-async def add_pin(node: "Node", request: AddPin) -> Done:
+async def add_pin(node: Handled, request: AddPin) -> Done:
     """Fetch what is missing below a root, then keep it."""
     store = _disk(node)
     with store.hold(request.cid):
@@ -66,18 +63,18 @@ async def add_pin(node: "Node", request: AddPin) -> Done:
     return Done(count=count)
 
 
-async def remove_pin(node: "Node", request: RemovePin) -> Done:
+async def remove_pin(node: Handled, request: RemovePin) -> Done:
     """No longer keep a root."""
     return Done(count=int(await _disk(node).remove_pin(request.cid)))
 
 
-async def collect_garbage(node: "Node", request: CollectGarbage) -> GarbageReport:
+async def collect_garbage(node: Handled, request: CollectGarbage) -> GarbageReport:
     """Free what nothing needs."""
     report = await _disk(node).collect(links, dry_run=request.dry_run)
     return GarbageReport(blocks=report.removed, bytes=report.removed_bytes, kept=report.kept, dry_run=request.dry_run)
 
 
-async def repo_stat(node: "Node", request: GetRepoStat) -> RepoStat:
+async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
     """Figures of the repository."""
     figures = await _disk(node).statistics()
     home = node.config.home
@@ -97,7 +94,7 @@ async def repo_stat(node: "Node", request: GetRepoStat) -> RepoStat:
 
 
 @streaming
-async def verify_repo(node: "Node", request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
+async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
     """Read and hash everything; see that all is here which is pinned or shared."""
     shares = [share.root for share in await node.jobs.shares()]
     report = await _disk(node).verify(roots=shares)
@@ -109,7 +106,7 @@ async def verify_repo(node: "Node", request: VerifyRepo) -> AsyncGenerator[Verif
     yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, done=True)
 
 
-async def block_stat(node: "Node", request: BlockStat) -> BlockInfo:
+async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:
     """The size of a local block. Raises BlockNotFound."""
     (size,) = await node.blocks.sizes([request.cid])
     if size is None:
@@ -118,13 +115,13 @@ async def block_stat(node: "Node", request: BlockStat) -> BlockInfo:
 
 
 @streaming
-async def block_get(node: "Node", request: BlockGet) -> AsyncGenerator[bytes, None]:
+async def block_get(node: Handled, request: BlockGet) -> AsyncGenerator[bytes, None]:
     """A block, from here or from connected peers."""
     async with node.patient_session(request.cid, timeout=request.timeout) as session:
         yield await session.get(request.cid)
 
 
-async def block_put(node: "Node", request: BlockPut, data: AsyncIterator[bytes]) -> BlockInfo:
+async def block_put(node: Handled, request: BlockPut, data: AsyncIterator[bytes]) -> BlockInfo:
     """Keep a block."""
     block = bytearray()
     async for piece in data:
@@ -140,14 +137,14 @@ async def block_put(node: "Node", request: BlockPut, data: AsyncIterator[bytes])
     return BlockInfo(cid=cid, size=len(block))
 
 
-async def car_import(node: "Node", request: CarImport, data: AsyncIterator[bytes]) -> CarReport:
+async def car_import(node: Handled, request: CarImport, data: AsyncIterator[bytes]) -> CarReport:
     """Take in a CAR."""
     report = await import_car(node.blocks, data, pin=request.pin)
     return CarReport(roots=tuple(report.roots), blocks=report.blocks, bytes=report.bytes)
 
 
 @streaming
-async def car_export(node: "Node", request: CarExport) -> AsyncGenerator[bytes, None]:
+async def car_export(node: Handled, request: CarExport) -> AsyncGenerator[bytes, None]:
     """Write the DAG below a root."""
     async with node.patient_session(request.cid, timeout=request.timeout) as session:
         async for piece in export_car(session, node.blocks, request.cid):

@@ -1,0 +1,65 @@
+"""What the handlers of requests need of a node; `node.node.Node` is the one that is real."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from stack.bitswap.interfaces import Provider, Session
+from stack.blocks.interfaces import Block, BlockStore
+from stack.files.aside import Aside
+from stack.files.fetch import Fetcher
+from stack.files.jobs import Jobs
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.host import Host
+from stack.node.config import Config
+from stack.node.shares import Shares
+from stack.node.traffic import Traffic
+from stack.protocols.providers.interfaces import RangeBook
+from stack.streams.supervision import Supervisor
+
+if TYPE_CHECKING:  # what many nodes run without is not loaded for its name
+    from stack.discovery.service import Discovery
+    from stack.gossipsub.shell.service import PubSub
+    from stack.node.announcing import Announcing
+    from stack.security.pnet.shell import PrivateNetwork
+
+
+class Handled(Protocol):
+    """A node as its handlers see it; each part is described there, and at its own class."""
+
+    config: Config
+    host: Host
+    blocks: BlockStore
+    jobs: Jobs
+    fetcher: Fetcher
+    book: RangeBook
+    shares: Shares
+    traffic: Traffic
+    tasks: Supervisor
+    aside: Aside
+    notices: tuple[str, ...]
+    private: "PrivateNetwork | None"
+    discovery: "Discovery | None"
+    running: dict[int, tuple[anyio.CancelScope, anyio.Event]]
+
+    @property
+    def peer_id(self) -> PeerId: ...
+    @property
+    def pubsub(self) -> "PubSub": ...
+    @property
+    def announces(self) -> bool: ...
+    @property
+    def announcing(self) -> "Announcing": ...
+    def addresses(self) -> tuple[Multiaddr, ...]: ...
+    def ticket(self, root: Cid, name: str, size: int) -> str: ...
+    async def connect(self, address: Multiaddr | str) -> PeerId: ...
+    async def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None: ...
+    async def withdraw(self, root: Cid) -> bool: ...
+    async def put(self, blocks: Sequence[Block]) -> None: ...
+    def patient_session(
+        self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None, *, public: bool = True
+    ) -> AbstractAsyncContextManager[Session]: ...
