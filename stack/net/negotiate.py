@@ -32,17 +32,23 @@ class LazyStream:
     """A muxed stream on which `protocol` is proposed together with the first data; a MuxedStream itself.
 
     Saves a round trip where the peer is known to speak the protocol. The answer is read before the first receive, which
-    raises NegotiationError when the peer does not speak it after all; the stream is reset then.
+    raises NegotiationError when the peer does not speak it after all; the stream is reset then. One task may receive while
+    another sends, from the first moment on: the proposal is written once, by whoever comes first.
     """
 
-    __slots__ = ("_answered", "_lock", "_machine", "_preface", "_stream", "protocol")
+    __slots__ = ("_answer_scope", "_answered", "_lock", "_machine", "_preface", "_proposing", "_stream", "protocol")
 
     def __init__(self, stream: MuxedStream, protocol: str) -> None:
         self._stream = stream
         self.protocol = protocol
         self._machine = Proposer([protocol])
         self._preface = self._machine.data_to_send()
+        """The proposal, while it has not been written and nobody is about to."""
+        self._proposing: anyio.Event | None = None
+        """A receiver writes it; who wants to send waits for this."""
         self._answered = False
+        self._answer_scope: anyio.CancelScope | None = None
+        """A receiver that waits for the answer."""
         self._lock = anyio.Lock()
 
     def __repr__(self) -> str:
@@ -66,15 +72,19 @@ class LazyStream:
 
     async def send_buffers(self, *items: Buffer) -> None:
         """As `MuxedStream.send_buffers`; the first call sends the proposal in front."""
-        preface, self._preface = self._preface, b""
-        if preface:
-            await self._stream.send_buffers(preface, *items)
+        while self._proposing is not None:
+            await self._proposing.wait()
+        if self._preface:
+            await self._send_first(*items)
         else:
             await self._stream.send_buffers(*items)
 
     async def send_eof(self) -> None:
         """As `MuxedStream.send_eof`; the proposal is sent before."""
-        await self._propose()
+        while self._proposing is not None:
+            await self._proposing.wait()
+        if self._preface:
+            await self._send_first()
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
@@ -85,19 +95,40 @@ class LazyStream:
         """As `MuxedStream.reset`."""
         self._stream.reset()
 
-    async def _propose(self) -> None:
+    async def _send_first(self, *items: Buffer) -> None:
         preface, self._preface = self._preface, b""
-        if preface:
-            await self._stream.send(preface)
+        try:
+            await self._stream.send_buffers(preface, *items)
+        except BaseException:
+            # Nothing has gone, or the stream is reset: whoever comes next proposes, and so does who waits for the answer.
+            self._preface = preface
+            if self._answer_scope is not None:
+                self._answer_scope.cancel()
+            raise
 
     async def _answer(self) -> None:
         async with self._lock:
-            if self._answered:
-                return
-            await self._propose()
-            try:
-                await drive(self._stream, self._machine, at_most=self._machine.wanted)
-            except Exception:  # whatever went wrong, half an answer may have been read: the stream is of no use
-                self._stream.reset()
-                raise
-            self._answered = True
+            while not self._answered:
+                if self._preface:
+                    await self._propose()
+                try:
+                    with anyio.CancelScope() as self._answer_scope:
+                        await self._read_answer()
+                finally:
+                    self._answer_scope = None
+
+    async def _propose(self) -> None:
+        self._proposing = anyio.Event()
+        try:
+            await self._send_first()
+        finally:
+            self._proposing.set()
+            self._proposing = None
+
+    async def _read_answer(self) -> None:
+        try:
+            await drive(self._stream, self._machine, at_most=self._machine.wanted)
+        except Exception:  # whatever went wrong, half an answer may have been read: the stream is of no use
+            self._stream.reset()
+            raise
+        self._answered = True

@@ -1,7 +1,10 @@
 """Negotiation over streams: plain, served, and lazy."""
 
+from collections.abc import Awaitable
+
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from stack.errors import NegotiationError
 from stack.multiformats.multiaddr import Multiaddr
@@ -49,6 +52,35 @@ class Muxed:
 
     def reset(self) -> None:
         self.was_reset = True
+
+
+class Full(Muxed):
+    """The same over a line that is full: a write waits until there is `room`, and no two may wait at the same time."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        super().__init__(stream)
+        self.room = anyio.Event()
+        self.waiting = anyio.Event()
+        self._sending = False
+
+    async def send_buffers(self, *items: Buffer) -> None:
+        if self._sending:
+            raise anyio.BusyResourceError("sending to")
+        self._sending = True
+        self.waiting.set()
+        try:
+            while not self.room.is_set() and not self.was_reset:
+                await self.room.wait()
+            if self.was_reset:
+                raise anyio.BrokenResourceError
+        finally:
+            self._sending = False
+            self.waiting = anyio.Event()
+        await super().send_buffers(*items)
+
+    def reset(self) -> None:
+        super().reset()
+        self.room.set()
 
 
 async def test_both_ends_agree_on_raw_streams_and_read_nothing_too_far() -> None:
@@ -155,6 +187,99 @@ async def test_a_receive_cancelled_in_the_middle_of_the_answer_loses_nothing() -
     assert scope.cancelled_caught
     await second.send_all(memoryview(answer[25:]))
     assert await lazy.receive() == b"welcome"
+
+
+async def receive_first(lazy: LazyStream, muxed: Full, tasks: TaskGroup) -> None:
+    """A receiver that waits for room to propose."""
+    tasks.start_soon(lazy.receive)
+    await muxed.waiting.wait()
+
+
+async def test_who_sends_while_a_receiver_proposes_waits_for_it() -> None:
+    """Finding 1: a gossip stream reads and writes at once; the first write came while the proposal waited for a full line."""
+    first, second = memory_stream_pair(HERE, THERE)
+    muxed = Full(first)
+    lazy = LazyStream(muxed, "/chat")
+    async with anyio.create_task_group() as tasks:
+        await receive_first(lazy, muxed, tasks)
+        tasks.start_soon(lazy.send, b"hello")
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(lazy.send_eof)
+        await anyio.wait_all_tasks_blocked()
+        assert not muxed.finished
+        muxed.room.set()
+        await serve(second, ["/chat"])
+        await second.send_all(memoryview(b"welcome"))
+    assert muxed.writes == [PREFACE, b"hello"] and muxed.finished
+
+
+async def test_a_receiver_does_not_wait_for_what_is_sent_behind_the_proposal() -> None:
+    """The peer may well want to be read before it reads all that."""
+    first, second = memory_stream_pair(HERE, THERE)
+    muxed = Full(first)
+    lazy = LazyStream(muxed, "/chat")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lazy.send, b"much")
+        await muxed.waiting.wait()
+        await second.send_all(memoryview(PREFACE + b"welcome"))
+        with anyio.fail_after(5):
+            assert await lazy.receive() == b"welcome"
+        muxed.room.set()
+
+
+async def test_a_receiver_that_is_cancelled_while_it_proposes_leaves_the_proposal_to_who_sends() -> None:
+    """Finding 1."""
+    first, second = memory_stream_pair(HERE, THERE)
+    muxed = Full(first)
+    lazy = LazyStream(muxed, "/chat")
+    async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as receivers:
+            await receive_first(lazy, muxed, receivers)
+            tasks.start_soon(lazy.send, b"hello")
+            await anyio.wait_all_tasks_blocked()
+            receivers.cancel_scope.cancel()
+        muxed.room.set()
+        assert await serve(second, ["/chat"]) == "/chat"
+    assert muxed.writes == [PREFACE + b"hello"]
+
+
+async def test_a_sender_that_is_cancelled_while_it_proposes_leaves_the_proposal_to_who_receives() -> None:
+    """Finding 1."""
+    first, second = memory_stream_pair(HERE, THERE)
+    muxed = Full(first)
+    lazy = LazyStream(muxed, "/chat")
+    async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as senders:
+            senders.start_soon(lazy.send, b"hello")
+            await muxed.waiting.wait()
+            tasks.start_soon(lazy.receive)
+            await anyio.wait_all_tasks_blocked()
+            senders.cancel_scope.cancel()
+        muxed.room.set()
+        await serve(second, ["/chat"])
+        await second.send_all(memoryview(b"welcome"))
+    await lazy.send(b"hello")
+    assert muxed.writes == [PREFACE, b"hello"]
+
+
+async def test_a_reset_while_a_receiver_proposes_ends_both() -> None:
+    first, _ = memory_stream_pair(HERE, THERE)
+    muxed = Full(first)
+    lazy = LazyStream(muxed, "/chat")
+    ended: list[str] = []
+
+    async def ends(what: str, work: Awaitable[object]) -> None:
+        with pytest.raises(anyio.BrokenResourceError):
+            await work
+        ended.append(what)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ends, "receiver", lazy.receive())
+        await muxed.waiting.wait()
+        tasks.start_soon(ends, "sender", lazy.send(b"hello"))
+        await anyio.wait_all_tasks_blocked()
+        lazy.reset()
+    assert sorted(ended) == ["receiver", "sender"]
 
 
 async def test_two_tasks_may_begin_together() -> None:
