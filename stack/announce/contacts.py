@@ -67,6 +67,10 @@ class Contacts:
         """It can be asked without a dial."""
         return peer in self._connected
 
+    def group_of(self, peer: PeerId) -> str | None:
+        """The address group of a connected member, by its connection."""
+        return self._connected.get(peer, (None, None))[1]
+
     def connected_in(self, shard: Shard) -> list[PeerId]:
         """Connected members whose home is in a shard."""
         level = level_of(shard)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
 
+from stack.announce.clocks import ClockOpinion
 from stack.announce.keyspace import Shard
 from stack.announce.messages import Request
+from stack.announce.outcomes import Outcome
 from stack.announce.records import Record
-from stack.announce.table import Outcome
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
@@ -132,6 +133,13 @@ class Save:
     """Our own announcements have changed: keep `AnnounceMachine.saved()` over a restart."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClockWrong:
+    """Others say that our clock is wrong: they ignore what we announce, or we what they do. The owner is to be told."""
+
+    opinion: ClockOpinion
+
+
 Effect = (
     Ask
     | StopAsking
@@ -146,6 +154,7 @@ Effect = (
     | FetchKeys
     | KeepKeys
     | Save
+    | ClockWrong
 )
 
 
@@ -169,6 +178,14 @@ class TableLoaded(AnnounceEvent):
     """We know what others knew, and answer for our shard."""
 
     authors: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped(AnnounceEvent):
+    """The machine slept, or its clock was set."""
+
+    seconds: float
+    """Less than 0: back."""
 
 
 class RefusedBecause(Enum):

@@ -165,11 +165,11 @@ class Lookups:
             # From the beginning again at the end: nobody who lies about where that is hides anybody for long.
             lookup.after = response.next or BEFORE_ALL
         for data in response.records[:most]:
-            record = self._state.read(data, peer, wall)
+            record = self._state.verified(data, peer)
             if record is None or not self._is_wanted(lookup, record):
                 # An honest member would not have told it.
                 self._state.reputation.failed(peer)
-            elif record.expires > wall:
+            elif self._state.is_of_today(record, peer, wall) and record.expires > wall:
                 self._tell(lookup, record, peer)
 
     def _is_wanted(self, lookup: _Lookup, record: Record) -> bool:

@@ -2,8 +2,11 @@
 
 import math
 
+from stack.announce.clocks import WRONG_SECONDS, ClockOpinion, Clocks
 from stack.announce.events import (
     AskId,
+    ClockJumped,
+    ClockWrong,
     Effect,
     InterestId,
     Judgement,
@@ -18,13 +21,14 @@ from stack.announce.keyspace import KEY_BYTES, Shard, compatible, word_key, word
 from stack.announce.lookups import Lookups
 from stack.announce.membership import Membership
 from stack.announce.messages import Kind, Request, Response
+from stack.announce.outcomes import Outcome
 from stack.announce.own import LIST_KEYS_MAX, Announcement, OwnAnnouncements
 from stack.announce.params import AnnounceParams
 from stack.announce.records import SKEW_SECONDS, BadRecord, Record, RecordReader
 from stack.announce.reputation import Reputation
 from stack.announce.serving import Serving
 from stack.announce.state import State
-from stack.announce.table import Outcome, Table
+from stack.announce.table import Table
 from stack.errors import LocalProtocolError
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
@@ -38,7 +42,7 @@ from stack.trace import Trace
 class AnnounceMachine:
     """The announcement layer of one node. `now` is monotonic seconds, `wall` wall-clock seconds.
 
-    Getters: `table`, `reputation`, `shard`, `loaded`, `items`, `directory`, `saved`, `waiting`. Facts: `peer_connected`,
+    Getters: `table`, `reputation`, `shard`, `loaded`, `items`, `directory`, `saved`, `clock`, `waiting`. Facts: `peer_connected`,
     `peer_disconnected`, `dial_failed`, `receive_gossip`, `receive_request`, `interest_dropped`, `answered`, `pushed`, `keys_fetched`,
     `addresses_changed`. Commands: `load`, `announce`, `withdraw`, `set_directory`, `find`, `search`, `stop`. Outputs:
     `next_effect`, `next_timeout`, `handle_timeout`.
@@ -67,6 +71,9 @@ class AnnounceMachine:
         self._serving = Serving(state)
         self._handing = Handing(state)
         self._lookups = Lookups(state)
+        self._clocks = Clocks()
+        self._told_of = 0.0
+        """How wrong we have said that our clock is."""
         self._own_at: float | None = None
         """When a record of ours is due, or to be looked at."""
 
@@ -105,6 +112,11 @@ class AnnounceMachine:
     def directory(self) -> Cid | None:
         """The UnixFS directory of all our public names."""
         return self._own.directory
+
+    @property
+    def clock(self) -> ClockOpinion | None:
+        """What others make of our clock; None: nobody has told."""
+        return self._clocks.opinion
 
     @property
     def waiting(self) -> int:
@@ -186,6 +198,8 @@ class AnnounceMachine:
         """What came back of an `Ask`; None: nothing, or nothing that makes sense."""
         if response is not None:
             self._membership.told(peer, response.shard)
+            if response.time:
+                self._clock_told(peer, response.time, wall)
         before = len(self._state.contacts)
         self._state.answered(id, response, now, wall)
         if len(self._state.contacts) > before:
@@ -268,11 +282,17 @@ class AnnounceMachine:
         return min(times)
 
     def handle_timeout(self, now: float, wall: float) -> None:
-        """A deadline has passed: does what is due."""
+        """A deadline has passed, or the machine has slept: does what is due. Called every few seconds anyway, it also sees that
+        the wall clock was set."""
+        jump = self._clocks.look(now, wall)
+        if jump:
+            self._clock_jumped(jump, now, wall)
         self._membership.handle_timeout(now, wall)
         self._serving.handle_timeout(now)
         state = self._state
-        if state.settled and self._own_at is not None and self._own_at <= now:
+        # Dates are wall-clock time, waited for in monotonic time: so it is looked at each time.
+        own_at = self._own.next_timeout(now, wall) if self._own_at is None or self._own_at > now else now
+        if state.settled and own_at is not None and own_at <= now:
             written = self._own.due(state.level, now, wall)
             for new in written:
                 self._handing.hand_in(new, now)
@@ -288,6 +308,25 @@ class AnnounceMachine:
         self._lookups.handle_timeout(now, wall)
 
     # Inside
+
+    def _clock_jumped(self, jump: float, now: float, wall: float) -> None:
+        if self._state.trace is not None:
+            self._state.trace(ClockJumped(seconds=jump))
+        if jump < 0:
+            self._state.table.forget_future(wall)
+        self._membership.clock_jumped(now)
+        # Who could not be asked while we slept, or would not take what we said, may now.
+        self._handing.members_changed(now)
+        self._lookups.members_changed(now)
+
+    def _clock_told(self, peer: PeerId, time: int, wall: float) -> None:
+        self._clocks.told(peer, self._state.contacts.group_of(peer), time, wall)
+        opinion = self._clocks.opinion
+        if opinion is not None and not opinion.is_wrong:
+            self._told_of = 0.0
+        elif opinion is not None and abs(opinion.ahead - self._told_of) >= WRONG_SECONDS:
+            self._told_of = opinion.ahead
+            self._state.effects.append(ClockWrong(opinion))
 
     def _changed(self, now: float) -> None:
         self._state.effects.append(Save())

@@ -115,6 +115,11 @@ class Membership:
         else:
             self._searches.discard(id)
 
+    def clock_jumped(self, now: float) -> None:
+        """The machine slept, or its clock was set: compare at once, what was refused for its date may be good now."""
+        self._sync_at = min(self._sync_at, now)
+        self._connect_at = self._search_at = now
+
     def handle_timeout(self, now: float, wall: float) -> None:
         """Whatever is due: connections, a look at the load, a comparison of tables, topics to leave."""
         state = self._state

@@ -97,6 +97,8 @@ class Response:
     """Records of members nearer to what was asked."""
     next: bytes = b""
     """PAGE: ask again with this as `after`; empty: that was all."""
+    time: int = 0
+    """MEMBERS, PAGE, PUT: wall-clock seconds of the answerer; 0: not told."""
 
 
 def encode_request(request: Request) -> bytes:
@@ -145,6 +147,7 @@ def encode_response(response: Response) -> bytes:
         records=response.records,
         closer=response.closer,
         next=response.next,
+        time=response.time,
     ).SerializeToString()
 
 
@@ -161,6 +164,7 @@ def decode_response(data: bytes) -> Response:
         records=tuple(message.records),
         closer=tuple(message.closer),
         next=message.next,
+        time=message.time,
     )
 
 

@@ -17,6 +17,7 @@ from stack.announce.keyspace import (
     word_key,
     words_of,
 )
+from stack.announce.outcomes import UPDATE_SECONDS_MIN
 from stack.announce.params import AnnounceParams
 from stack.announce.records import (
     CID_BYTES_MAX,
@@ -42,6 +43,8 @@ NAMES_TOTAL_MAX = 8 * 1024
 ANNOUNCEMENTS_MAX = 1_000_000
 ADDRESSES_SETTLE_SECONDS = 2.0
 """Addresses change several times when a network comes up."""
+AHEAD_SECONDS = 300
+"""A record of ours that is dated further ahead was written while our clock was wrong: half of what others allow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,15 @@ class _Issued:
     """Wall-clock seconds."""
     expires: float
     ttl: int
+
+    @property
+    def issued(self) -> float:
+        """By our clock at that time."""
+        return self.expires - self.ttl
+
+    def is_due(self, wall: float) -> bool:
+        """It is to be written anew: it is time, or our clock was ahead when it was written, and others refuse it for that."""
+        return self.refresh_at <= wall or self.issued > wall + AHEAD_SECONDS
 
     @property
     def empty(self) -> bool:
@@ -173,8 +185,8 @@ class OwnAnnouncements:
             self._change(now + (ADDRESSES_SETTLE_SECONDS if self._issued else 0.0))
 
     def next_timeout(self, now: float, wall: float) -> float | None:
-        """When `due` has something, in the time of `now`; None: never, as it stands."""
-        refresh = min((i.refresh_at for i in self._issued.values()), default=math.inf)
+        """When `due` has something, in the time of `now`, as long as the clocks go on together; None: never, as it stands."""
+        refresh = min((wall if i.is_due(wall) else i.refresh_at for i in self._issued.values()), default=math.inf)
         at = min(self._change_due(), now + max(refresh - wall, 0.0))
         return None if at == math.inf else at
 
@@ -183,7 +195,7 @@ class OwnAnnouncements:
         for shard in [shard for shard, issued in self._issued.items() if issued.empty and issued.expires <= wall]:
             del self._issued[shard]
         changed = self._change_due() <= now
-        refresh = {shard for shard, issued in self._issued.items() if issued.refresh_at <= wall}
+        refresh = {shard for shard, issued in self._issued.items() if issued.is_due(wall)}
         if not changed and not refresh:
             return []
         plan = self._plan(level)
@@ -273,11 +285,17 @@ class OwnAnnouncements:
         ttl = params.ttl_first if before is None else min(params.ttl, max(before.ttl, params.ttl_first))
         if before is not None and anew and not self._moved:
             ttl = min(params.ttl, 2 * before.ttl)
-        expires = wall + ttl
+        # Who has the last one takes no other that is not dated ten seconds later, also when our clock was set back since.
+        dated = (
+            int(wall)
+            if before is None
+            else max(int(wall), min(int(before.issued) + UPDATE_SECONDS_MIN, int(wall) + AHEAD_SECONDS))
+        )
+        expires = max(wall, dated) + ttl
         refresh_at = wall + ttl / 2 * (1 - params.refresh_jitter * self._random.random())
         if empty:
             # It only has to outlive what it takes back.
-            expires = max([i.expires for i in self._issued.values()], default=expires)
+            expires = min(max([i.expires for i in self._issued.values()], default=expires), wall + params.ttl)
             ttl = max(TTL_MIN, min(params.ttl, math.ceil(expires - wall)))
             refresh_at = math.inf
         self._issued[shard] = _Issued(told, places, refresh_at, expires, ttl)
@@ -287,7 +305,7 @@ class OwnAnnouncements:
         data = encode_record(
             self._key,
             sequence=self._sequence,
-            issued=int(wall),
+            issued=dated,
             ttl=ttl,
             shard=shard,
             addresses=self._addresses,

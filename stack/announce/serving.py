@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from stack.announce.events import InterestEnded, InterestId, Publish
 from stack.announce.keyspace import LEVEL_MAX, Home, Shard, compatible, home_of_key, level_of
 from stack.announce.messages import PAGE_BYTES, Kind, Request, Response, Status
+from stack.announce.outcomes import Outcome
 from stack.announce.quota import Quota
 from stack.announce.records import Record
 from stack.announce.state import State
-from stack.announce.table import Outcome
 from stack.identity.peer_id import PeerId
 
 PAGE_COST = 16
@@ -145,7 +145,7 @@ class Serving:
         closer = state.contacts.closer(place, state.params.closer, wall)
         if state.presence:
             closer.append(state.presence)
-        return Response(shard=state.shard, closer=tuple(closer))
+        return Response(shard=state.shard, closer=tuple(closer), time=int(wall))
 
     def _page(self, request: Request, wall: float) -> Response:
         state = self._state
@@ -153,7 +153,7 @@ class Serving:
             return self._not_mine(Home(Shard(request.shard << LEVEL_MAX - level_of(request.shard))), wall)
         page, after = state.table.page(request.shard, request.after, request.digests, wall)
         status = Status.LOADING if state.missing else Status.OK
-        return Response(status=status, shard=state.shard, records=tuple(page), next=after)
+        return Response(status=status, shard=state.shard, records=tuple(page), next=after, time=int(wall))
 
     def _put(self, peer: PeerId, data: bytes, now: float, wall: float) -> Response:
         state = self._state
@@ -161,7 +161,7 @@ class Serving:
             return Response(status=Status.BUSY, shard=state.shard)
         record = state.read(data, peer, wall)
         if record is None:
-            return Response(status=Status.REFUSED, shard=state.shard)
+            return Response(status=Status.REFUSED, shard=state.shard, time=int(wall))
         if not (state.is_member and compatible(state.table.shard, record.shard)):
             return self._not_mine(Home(Shard(record.shard << LEVEL_MAX - level_of(record.shard))), wall)
         if not state.may_take_of(record, peer, now):
@@ -172,4 +172,4 @@ class Serving:
                 if compatible(shard, record.shard):
                     state.effects.append(Publish(topic, data))
         taken = outcome in (Outcome.NEW, Outcome.KNOWN)
-        return Response(status=Status.OK if taken else Status.REFUSED, shard=state.shard)
+        return Response(status=Status.OK if taken else Status.REFUSED, shard=state.shard, time=int(wall))

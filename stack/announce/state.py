@@ -9,11 +9,12 @@ from stack.announce.events import Ask, AskId, Effect, FetchKeys, Push, RecordRef
 from stack.announce.events import InterestId as InterestId
 from stack.announce.keyspace import WHOLE, Home, Shard, covers, home_of_peer, shard_at
 from stack.announce.messages import Request, Response
+from stack.announce.outcomes import Outcome
 from stack.announce.params import AnnounceParams
 from stack.announce.quota import Quota
 from stack.announce.records import SKEW_SECONDS, BadRecord, Record, RecordReader
 from stack.announce.reputation import Reputation
-from stack.announce.table import Outcome, Table
+from stack.announce.table import Table
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Scope
 from stack.sansio.interfaces import Randomness
@@ -141,18 +142,26 @@ class State:
     # Records
 
     def read(self, data: bytes, source: PeerId | None, wall: float) -> Record | None:
-        """A record that somebody gave us, verified and good at this time; its author may be a contact. None: it is not."""
+        """A record that somebody gave us, verified and not from the future. None: it is not."""
+        record = self.verified(data, source)
+        return record if record is not None and self.is_of_today(record, source, wall) else None
+
+    def verified(self, data: bytes, source: PeerId | None) -> Record | None:
+        """The same, whenever it is from: perhaps it is our clock that is wrong, and nobody is to be blamed for that."""
         try:
-            record = self.reader.read(data)
+            return self.reader.read(data)
         except BadRecord:
             self._refuse(source, RefusedBecause.INVALID)
             return None
+
+    def is_of_today(self, record: Record, source: PeerId | None, wall: float) -> bool:
+        """A verified record is not from the future. Then its author may be a contact."""
         if record.issued > wall + SKEW_SECONDS:
             self._refuse(source, RefusedBecause.FUTURE)
-            return None
+            return False
         if record.expires > wall:
             self.contacts.learn(record)
-        return record
+        return True
 
     def may_take(self, source: PeerId, size: int, now: float) -> bool:
         """Whether a neighbour is within its budget with so many bytes more."""

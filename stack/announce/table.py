@@ -2,15 +2,15 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 from heapq import nsmallest
 
 from stack.announce.groups import Groups
 from stack.announce.index import CROWD, KeyIndex
-from stack.announce.keyspace import KEY_BYTES, Home, Shard, compatible, covers, home_of_key
+from stack.announce.keyspace import KEY_BYTES, Home, Shard, covers, home_of_key
 from stack.announce.lists import LISTS_MAX, KeyLists, keys_within, list_cost
 from stack.announce.messages import DIGEST_BYTES, DIGESTS, PAGE_BYTES
-from stack.announce.records import Record
+from stack.announce.outcomes import Outcome, compare
+from stack.announce.records import SKEW_SECONDS, Record
 from stack.errors import LimitExceeded
 from stack.sansio.budget import Resource, Scope
 
@@ -18,8 +18,6 @@ TABLE_BYTES_MAX = 16 * 1024 * 1024
 """What one table may hold of the node's budget; a shard is split long before."""
 RECORDS_PER_AUTHOR_MAX = 4
 """One is the rule; more for a while when shards split, and one that says the author is a member."""
-UPDATE_SECONDS_MIN = 10
-"""Between two records of one author for one shard, by their own dates, so that all members judge alike."""
 LOAD_OF_RECORD = 180
 """Bytes of a record without its keys, as the load counts them: the same whatever it says of other shards."""
 
@@ -30,18 +28,6 @@ ANSWER_AUTHORS_MAX = 384
 """The smallest records that fit into one answer."""
 EVICTIONS_MAX = 8
 """Authors that one record may take the place of: a few large records are not to empty a table of small ones."""
-
-
-class Outcome(Enum):
-    """What became of a record that was offered."""
-
-    NEW = "new"
-    KNOWN = "known"
-    OLD = "there is a newer one"
-    EXPIRED = "expired, or from the future"
-    TOO_SOON = "the last one of this author is not ten seconds older"
-    FOREIGN = "of another shard"
-    FULL = "no room, and its address group has most of it"
 
 
 def part_of(record: Record) -> int:
@@ -192,7 +178,7 @@ class Table:
             return Outcome.EXPIRED
         author = bytes(record.author)
         known = self._authors.get(author, ())
-        outcome, replaced = self._compare(record, known)
+        outcome, replaced = compare(record, known, self.shard)
         if outcome is not Outcome.NEW:
             return outcome
         rest = tuple(old for old in known if old not in replaced)
@@ -242,6 +228,12 @@ class Table:
             self._keep(author, [record for record in self._authors[author] if record.expires > now])
         self._expires = min((record.expires for record in self), default=0)
 
+    def forget_future(self, now: float) -> None:
+        """Our clock was set back: records that are from the future by the right one would keep out those of the present."""
+        for author in list(self._authors):
+            records = self._authors[author]
+            self._keep(author, [record for record in records if record.issued <= now + SKEW_SECONDS])
+
     # Commands
 
     def reshard(self, shard: Shard) -> None:
@@ -265,26 +257,6 @@ class Table:
         self._held.release()
 
     # Inside
-
-    def _compare(self, record: Record, known: tuple[Record, ...]) -> tuple[Outcome, list[Record]]:
-        """What to do with a record, and which older ones it replaces."""
-        if not compatible(self.shard, record.shard):
-            return Outcome.FOREIGN, []
-        replaced = []
-        for old in known:
-            if old.is_presence != record.is_presence or not compatible(old.shard, record.shard):
-                continue
-            if old.tag == record.tag:
-                return Outcome.KNOWN, []
-            if old.sequence >= record.sequence:
-                if covers(old.shard, record.shard):
-                    return Outcome.OLD, []
-                continue
-            if record.issued < old.issued + UPDATE_SECONDS_MIN and old.shard == record.shard:
-                return Outcome.TOO_SOON, []
-            if covers(record.shard, old.shard) or covers(record.shard, self.shard):
-                replaced.append(old)
-        return Outcome.NEW, replaced
 
     def _make_room(self, group: str | None, author: bytes, cost: int) -> bool:
         """Take what a record needs from the budget; others go for it, of the group that has most, the latest comers first."""

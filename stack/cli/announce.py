@@ -35,6 +35,8 @@ def list_announcements(as_json: bool) -> None:
             output.data(f"{item.cid}  {output.size(item.size)}  {name}")
         if told.directory is not None:
             output.note(f"public names: stack ls {told.directory}")
+        if told.clock is not None:
+            output.note(told.clock)
         if not told.items:
             output.note("nothing is announced")
         elif not is_running:

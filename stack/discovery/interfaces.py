@@ -8,7 +8,7 @@ class DiscoveryFact:
     """One thing that was tried, for `stack doctor`."""
 
     what: str
-    """`mdns`, `bootstrap`, `neighbour` or `saved peers`."""
+    """`mdns`, `bootstrap`, `neighbour`, `saved peers` or `clock`."""
     subject: str
     """The interface, the address, the peer; empty for the whole."""
     ok: bool | None

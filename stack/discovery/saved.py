@@ -57,8 +57,12 @@ class SavedPeers:
             self._bound()
 
     def recent(self, now: float) -> list[SavedPeer]:
-        """Those worth a dial: whom a dial has led to before the others, of each the one seen last first."""
-        good = [each for each in reversed(self._peers.values()) if abs(now - each.seen) < KEPT_SECONDS]
+        """Those worth a dial: whom a dial has led to before the others, of each the one seen last first.
+
+        One that was seen in the future is as good as any: the clock is wrong (a computer without a battery for it, that has not
+        asked the time yet), or was then.
+        """
+        good = [each for each in reversed(self._peers.values()) if now - each.seen < KEPT_SECONDS]
         return sorted(good, key=lambda each: not each.dialled)
 
     def rows(self, now: float) -> list[PeerRow]:

@@ -96,6 +96,7 @@ class Discovery:
             self._load()
             end = host.listen_to_peers(self)
             host.on_change(self._changed)
+            stop_waking = host.on_wake(self._woken)
             for kept in self._kept:
                 tasks.keep(self._keep, kept, owner="a bootstrap peer")
             for saved in self._saved.recent(time.time())[:REDIALLED_MAX] if settings.save else ():
@@ -111,6 +112,7 @@ class Discovery:
             finally:
                 self._closed = True
                 end()
+                stop_waking()
                 tasks.cancel()
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await self._save(last=True)
@@ -143,6 +145,13 @@ class Discovery:
             self._mdns.look_again()
             self._network_changed.set()
             self._network_changed = anyio.Event()
+
+    def _woken(self, seconds: float) -> None:
+        """The machine has slept: neighbours are asked for, bootstrap peers dialled again without waiting. Or its clock was set:
+        who is connected is remembered by the new one."""
+        self._mdns.ask_again()
+        self._dirty = True
+        self._changed()
 
     def _heard(self, found: PeerFound) -> None:
         connected = self._host.is_connected(found.peer)

@@ -88,7 +88,7 @@ class _Cached:
 class MessageCache:
     """The messages of the last heartbeats, whole; ids of the latest of them for gossip. Source: v1.0, "Message Cache".
 
-    Getters: `get`, `gossip_ids`, `size`, `given`. Commands: `put`, `take_for`, `shift`.
+    Getters: `get`, `gossip_ids`, `size`, `given`. Commands: `put`, `take_for`, `clear`, `shift`.
     """
 
     __slots__ = ("_gossip", "_limit", "_messages", "_windows", "given", "size")
@@ -143,6 +143,11 @@ class MessageCache:
             if ids:
                 found += [message_id for message_id in ids if message_id in self._messages]
         return found
+
+    def clear(self) -> None:
+        """All of it is old: nothing is told of, or given, any more."""
+        for message_id in list(self._messages):
+            self._drop(message_id)
 
     def shift(self) -> None:
         """A heartbeat has passed: what is older than all windows goes."""

@@ -14,8 +14,8 @@ from stack.identity.peer_id import PeerId
 
 
 class Gossip:
-    """Facts: `receive_ihave`, `receive_iwant`, `receive_idontwant`, `arrived`, `peer_gone`. Commands: `tell_unwanted`, `emit`, `heartbeat`.
-    Getters: `is_unwanted`."""
+    """Facts: `receive_ihave`, `receive_iwant`, `receive_idontwant`, `arrived`, `peer_gone`, `woken`. Commands: `tell_unwanted`,
+    `emit`, `heartbeat`. Getters: `is_unwanted`."""
 
     __slots__ = ("_cache", "_pending", "_promises", "_seen", "_state", "_unwanted_count")
 
@@ -130,6 +130,11 @@ class Gossip:
         """A peer has disconnected. Its promises stand: leaving does not keep them."""
         self._unwanted_count -= len(peer.unwanted)
         peer.unwanted.clear()
+
+    def woken(self) -> None:
+        """The machine has slept: nobody could keep its promises, and to whom the messages of before are told they are new."""
+        self._promises.clear()
+        self._cache.clear()
 
     def heartbeat(self, now: float) -> None:
         """Counters start anew, old IDONTWANTs are forgotten, broken promises are punished."""

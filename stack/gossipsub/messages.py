@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from stack.errors import LocalProtocolError
 from stack.multiformats import varint
 
 T = TypeVar("T")
@@ -224,3 +225,9 @@ def prune_size(prune: Prune) -> int:
     """Bytes that a PRUNE takes, at most."""
     peers = (len(p.peer_id) + len(p.signed_peer_record or b"") + 2 * OVERHEAD_BYTES for p in prune.peers)
     return topic_size(prune.topic) + OVERHEAD_BYTES + sum(peers)
+
+
+def check_topic(topic: str) -> None:
+    """Raises LocalProtocolError when this is no name of a topic."""
+    if not 0 < len(topic.encode()) <= TOPIC_BYTES_MAX:
+        raise LocalProtocolError(f"the name of a topic has 1 to {TOPIC_BYTES_MAX} bytes")

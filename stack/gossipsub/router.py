@@ -34,10 +34,10 @@ from stack.gossipsub.mesh import Mesh
 from stack.gossipsub.messages import (
     PROTOCOLS,
     RPC_BYTES_MAX,
-    TOPIC_BYTES_MAX,
     Control,
     Message,
     Rpc,
+    check_topic,
     pack,
     topic_size,
 )
@@ -61,8 +61,8 @@ HEARTBEAT_SLACK = 2
 class Gossipsub:
     """The router of one node.
 
-    Getters: `topics`, `known_topics`, `peers`, `topics_of`, `mesh`, `score`. Facts: `peer_connected`, `peer_record`,
-    `peer_fell_silent`, `peer_disconnected`, `receive_rpc`, `validation_result`. Commands: `set_rules`, `require_validation`, `subscribe`,
+    Getters: `topics`, `known_topics`, `peers`, `topics_of`, `mesh`, `score`. Facts: `peer_connected`, `peer_record`, `peer_fell_silent`,
+    `peer_disconnected`, `receive_rpc`, `validation_result`, `woken`. Commands: `set_rules`, `require_validation`, `subscribe`,
     `unsubscribe`, `publish`. Outputs: `next_effect`, `next_timeout`, `handle_timeout`.
     """
 
@@ -212,6 +212,12 @@ class Gossipsub:
         if rpc.skipped_bytes:
             self._ignored(sender, "control", IgnoreReason.TOO_LARGE)
 
+    def woken(self, first_seqno: int) -> None:
+        """The machine has slept, or its clock was set: it may have stood in the past when we began, and others take nothing of an
+        author with lower numbers than what they know of it. What came before is old."""
+        self._seqno = max(self._seqno, first_seqno)
+        self._gossip.woken()
+
     def validation_result(self, token: int, verdict: Verdict, now: float) -> None:
         """What was found for the message of a `Validate`. Unknown tokens are ignored."""
         self._intake.validation_result(token, verdict, now)
@@ -230,7 +236,7 @@ class Gossipsub:
 
     def subscribe(self, topic: str, now: float) -> None:
         """Join a topic; again is harmless. Raises LocalProtocolError when its name is empty or over 1,024 bytes."""
-        _check_topic(topic)
+        check_topic(topic)
         state = self._state
         if topic in state.mesh:
             return
@@ -258,7 +264,7 @@ class Gossipsub:
 
         Raises LocalProtocolError when it is over 1 MiB, or must be signed and nobody is there to sign.
         """
-        _check_topic(topic)
+        check_topic(topic)
         rules = self._intake.rules(topic)
         if rules.policy is SignaturePolicy.STRICT_NO_SIGN:
             message = Message(topic, data)
@@ -389,8 +395,3 @@ class Gossipsub:
         if message.topic in self._state.mesh:  # we may have left while it was validated
             self._state.effects.append(Deliver(source.id, message, message_id))
             self._forwarding.forward(message, message_id, source, copies)
-
-
-def _check_topic(topic: str) -> None:
-    if not 0 < len(topic.encode()) <= TOPIC_BYTES_MAX:
-        raise LocalProtocolError(f"the name of a topic has 1 to {TOPIC_BYTES_MAX} bytes")

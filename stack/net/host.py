@@ -86,6 +86,7 @@ class Host:
         self._wall_clock = wall_clock
         self._ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces)
         self._wake = WakeDetector(wall_clock(), clock())
+        self.on_wake(self.peerstore.clock_jumped)
         self._handlers: dict[str, StreamHandler] = {}
         self._peer_listeners: list[PeerListener] = []
         self._hooks: list[ConnectionHook] = []
@@ -172,6 +173,10 @@ class Host:
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever our protocols or addresses have changed."""
         self._change_callbacks.append(callback)
+
+    def on_wake(self, callback: Callable[[float], None]) -> Callable[[], None]:
+        """See `interfaces.Host.on_wake`."""
+        return self._wake.listen(callback)
 
     # --- peers
 
@@ -326,7 +331,10 @@ class Host:
         moved = self._ours.look()
         if moved:
             self._changed()
-        if self._wake.woken(self._wall_clock(), self._clock()) or moved:
+        jump = self._wake.jump(self._wall_clock(), self._clock())
+        for callback in self._wake.listeners() if jump else ():
+            self._tasks.call(callback, jump, owner=LISTENER)
+        if jump or moved:
             self._dialer.network_changed()
             await self.probe()
 

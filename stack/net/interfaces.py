@@ -118,6 +118,11 @@ class Host(Protocol):
         """Keep the connection to `peer` when connections are trimmed, until the returned function is called."""
         ...
 
+    def on_wake(self, callback: Callable[[float], None]) -> Callable[[], None]:
+        """Call `callback` when the machine has slept or its clock was set, with how many seconds the wall clock went on more
+        than the monotonic one (less than 0: it was set back); the returned function ends it."""
+        ...
+
     def listen_to_peers(self, listener: PeerListener) -> Callable[[], None]:
         """Tell `listener` of all peers, those already connected first; the returned function ends it."""
         ...

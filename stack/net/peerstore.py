@@ -1,6 +1,7 @@
 """What we know of other peers: addresses with an expiry, signed records, protocols. Bounded everywhere. Pure.
 
-`now` is wall-clock time in seconds, because what is known here outlives the process.
+`now` is wall-clock time in seconds, because what is known here outlives the process. When that clock is set, what is known stays
+good for as long as before: `clock_jumped`.
 """
 
 from collections import OrderedDict
@@ -60,14 +61,17 @@ class _Entry:
 
 
 class Peerstore:
-    """Facts: `add_addresses`, `replace_addresses`, `dialled`, `add_record`, `identified`, `peer_connected`, `peer_disconnected`, `forget`.
-    Getters: `addresses`, `was_dialled`, `record`, `protocols`, `agent`, `peers`. `export` and `load` carry it over a restart."""
+    """Facts: `add_addresses`, `replace_addresses`, `dialled`, `add_record`, `identified`, `peer_connected`, `peer_disconnected`,
+    `clock_jumped`, `forget`. Getters: `addresses`, `was_dialled`, `record`, `protocols`, `agent`, `peers`.
+    `export` and `load` carry it over a restart."""
 
     def __init__(self, *, peers_max: int = PEERS_MAX, records_max: int = RECORDS_MAX) -> None:
         self._peers: OrderedDict[PeerId, _Entry] = OrderedDict()
         self._records: OrderedDict[PeerId, tuple[int, bytes]] = OrderedDict()
         self._peers_max = peers_max
         self._records_max = records_max
+        self._jumped = 0.0
+        """Seconds by which the wall clock was set in all; expiries are kept as if it never had been."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -81,7 +85,7 @@ class Peerstore:
         fresh = [a for a in unique(addresses) if len(bytes(a)) <= ADDRESS_BYTES_MAX and not is_unspecified(a)]
         if not fresh:
             return
-        entry = self._entry(peer)
+        entry, now = self._entry(peer), now - self._jumped
         for address in fresh[:ADDRESSES_PER_PEER_MAX]:
             entry.told[address] = max(entry.told.get(address, now + ttl), now + ttl)
         _cap(entry.told, ADDRESSES_PER_PEER_MAX - DIALLED_MAX)
@@ -94,7 +98,7 @@ class Peerstore:
     def dialled(self, peer: PeerId, address: Multiaddr, now: float) -> None:
         """`address` has led to `peer`, by proof of identity: worth keeping for days."""
         entry = self._entry(peer)
-        entry.dialled[address] = now + DIALLED_SECONDS
+        entry.dialled[address] = now - self._jumped + DIALLED_SECONDS
         _cap(entry.dialled, DIALLED_MAX)
 
     def add_record(self, source: PeerId, envelope: bytes, ttl: float, now: float) -> bool:
@@ -140,9 +144,13 @@ class Peerstore:
         entry.connected = False
         entry.protocols = None
         for address, expiry in entry.told.items():
-            entry.told[address] = min(expiry, now + RECENT_SECONDS)
+            entry.told[address] = min(expiry, now - self._jumped + RECENT_SECONDS)
         _cap(entry.told, ADDRESSES_AFTER_DISCONNECT_MAX)
         self._evict()
+
+    def clock_jumped(self, seconds: float) -> None:
+        """The wall clock was set by so much, or went on while the machine slept: nothing expires for that."""
+        self._jumped += seconds
 
     def forget(self, peer: PeerId) -> None:
         """Drop everything about a peer."""
@@ -154,6 +162,7 @@ class Peerstore:
         entry = self._peers.get(peer)
         if entry is None:
             return []
+        now -= self._jumped
         entry.told = {address: expiry for address, expiry in entry.told.items() if expiry > now}
         entry.dialled = {address: expiry for address, expiry in entry.dialled.items() if expiry > now}
         told = sorted(entry.told, key=lambda a: (a not in entry.certified, -entry.told[a]))
@@ -162,7 +171,7 @@ class Peerstore:
     def was_dialled(self, peer: PeerId, now: float) -> bool:
         """Whether an address that has not expired has led to the peer."""
         entry = self._peers.get(peer)
-        return entry is not None and any(expiry > now for expiry in entry.dialled.values())
+        return entry is not None and any(expiry > now - self._jumped for expiry in entry.dialled.values())
 
     def record(self, peer: PeerId) -> bytes | None:
         """The newest signed record of a peer, as it was received."""
@@ -184,9 +193,9 @@ class Peerstore:
         rows = []
         for peer, entry in self._peers.items():
             kept = tuple(
-                (str(address), min(expiry, now + DIALLED_SECONDS))
+                (str(address), min(expiry + self._jumped, now + DIALLED_SECONDS))
                 for address, expiry in (entry.told | entry.dialled).items()
-                if expiry > now
+                if expiry + self._jumped > now
             )
             if kept:
                 rows.append(PeerRow(str(peer), kept, self.record(peer)))

@@ -12,7 +12,7 @@ T = TypeVar("T")
 DUPLICATE_IDLE_SECONDS = 10.0
 """A duplicate is closed after carrying nothing for this long: time for a stream that the other end is just opening."""
 WAKE_SECONDS = 10.0
-"""Wall and monotonic clock apart by more than this between two looks: the machine slept (or its clock was set, harmless)."""
+"""Wall and monotonic clock apart by more than this between two looks: the machine slept, or its clock was set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +77,29 @@ def to_trim(
 
 
 class WakeDetector:
-    """Notices that the machine slept: the monotonic clock stands still then, the wall clock does not."""
+    """Notices that the machine slept (the monotonic clock stands still then, the wall clock does not), or that its clock was set."""
 
     def __init__(self, wall: float, monotonic: float) -> None:
         self._offset = wall - monotonic
+        self._listeners: dict[object, Callable[[float], None]] = {}
 
-    def woken(self, wall: float, monotonic: float) -> bool:
-        """True when the two clocks have drifted apart since the last call."""
+    def listen(self, callback: Callable[[float], None]) -> Callable[[], None]:
+        """One more whom the owner is to tell of jumps, until the returned function is called."""
+        place = object()
+        self._listeners[place] = callback
+
+        def end() -> None:
+            self._listeners.pop(place, None)
+
+        return end
+
+    def listeners(self) -> tuple[Callable[[float], None], ...]:
+        """Whom to tell."""
+        return tuple(self._listeners.values())
+
+    def jump(self, wall: float, monotonic: float) -> float:
+        """By how many seconds the wall clock went on more than the other since the last call: the machine slept, or its clock
+        was set (less than 0: back). 0 when they went together."""
         before, self._offset = self._offset, wall - monotonic
-        return abs(self._offset - before) > WAKE_SECONDS
+        jump = self._offset - before
+        return jump if abs(jump) > WAKE_SECONDS else 0.0

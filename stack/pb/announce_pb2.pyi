@@ -214,9 +214,11 @@ class Response(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     CLOSER_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     status: Global___Status.ValueType
     shard: _builtins.int
     next: _builtins.bytes
+    time: _builtins.int
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -229,10 +231,11 @@ class Response(_message.Message):
         records: _abc.Iterable[_builtins.bytes] | None = ...,
         closer: _abc.Iterable[_builtins.bytes] | None = ...,
         next: _builtins.bytes = ...,
+        time: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closer", b"closer", "next", b"next", "records", b"records", "shard", b"shard", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closer", b"closer", "next", b"next", "records", b"records", "shard", b"shard", "status", b"status", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

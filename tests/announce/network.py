@@ -101,6 +101,8 @@ class Node:
         self.asked: dict[bytes, list[float]] = {}
         """When it asked for a key: each time one member, or some at once."""
         self.saved = b""
+        self.ahead = 0.0
+        """Seconds by which its clock is wrong."""
         now = network.net.now
         mesh = replace(MESH, heartbeat_interval=network.heartbeat)
         self.router = Gossipsub(self.id, random=Random(number), now=now, params=mesh)
@@ -132,7 +134,7 @@ class Node:
 
     @property
     def wall(self) -> float:
-        return WALL + self.network.net.now
+        return WALL + self.network.net.now + self.ahead
 
     # commands
 

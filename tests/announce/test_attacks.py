@@ -19,11 +19,12 @@ from stack.announce.messages import (
     encode_request,
     encode_response,
 )
+from stack.announce.outcomes import Outcome
 from stack.announce.own import Announcement
 from stack.announce.params import AnnounceParams
 from stack.announce.quota import SOURCES_MAX
 from stack.announce.records import RECORD_OVERHEAD_BYTES, SKEW_SECONDS, PublicName, RecordReader
-from stack.announce.table import TABLE_BYTES_MAX, Outcome
+from stack.announce.table import TABLE_BYTES_MAX
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Resource, Scope
 from stack.trace import TraceEvent

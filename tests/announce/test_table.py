@@ -5,8 +5,9 @@ import pytest
 from stack.announce.keyspace import WHOLE, Shard, home_of_peer, word_key, word_keys_of
 from stack.announce.lists import keys_within
 from stack.announce.messages import PAGE_BYTES
+from stack.announce.outcomes import UPDATE_SECONDS_MIN, Outcome
 from stack.announce.records import PublicName, Record
-from stack.announce.table import RECORDS_PER_AUTHOR_MAX, UPDATE_SECONDS_MIN, Outcome, Table
+from stack.announce.table import RECORDS_PER_AUTHOR_MAX, Table
 from stack.multiformats.cid import Cid
 from stack.sansio.budget import Resource, Scope
 from tests.announce.build import HOUR, NOW, a_key, a_record, budget, keys_of

@@ -16,6 +16,7 @@ from stack.discovery.saved import (
 from stack.errors import DecodeError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.peerstore import Peerstore
 from tests.net.identities import peer
 
 NOW = 1_700_000_000.0
@@ -41,11 +42,17 @@ def test_whom_a_dial_has_led_to_comes_first_then_the_one_seen_last() -> None:
     assert [each.peer for each in saved.recent(NOW)] == [peer(2), peer(1), peer(0), peer(4), peer(3)]
 
 
-def test_old_ones_and_those_from_the_future_are_not_dialled() -> None:
+def test_old_ones_are_not_dialled_and_those_from_the_future_are() -> None:
+    """Finding 39: a computer that begins with its clock in the past threw its list away."""
     saved = SavedPeers([SavedPeer(peer(1), NOW, AT)])
     assert saved.recent(NOW + KEPT_SECONDS - 1)
     assert not saved.recent(NOW + KEPT_SECONDS)
-    assert not saved.recent(NOW - KEPT_SECONDS)
+    assert saved.recent(NOW - KEPT_SECONDS) and saved.recent(0.0)
+    [row] = saved.rows(0.0)
+    store = Peerstore()
+    store.load([row], 0.0)
+    store.clock_jumped(NOW)
+    assert store.addresses(peer(1), NOW) == list(AT)
 
 
 def test_rows_for_the_peerstore_end_with_the_time_they_are_kept() -> None:

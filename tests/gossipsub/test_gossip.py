@@ -368,3 +368,20 @@ def test_a_mesh_member_that_never_subscribed_gets_messages() -> None:
     assert receivers(lab.publish(1, message(1))) == {2}
     lab.control(2, prune=(Prune(TOPIC),))
     assert receivers(lab.publish(1, message(2))) == set()
+
+
+def test_who_has_slept_tells_nothing_of_what_was_before_and_blames_nobody_for_it() -> None:
+    """After two minutes what we tell of is new to others: messages of yesterday would be delivered again."""
+    lab = Lab()
+    lab.connect(1)
+    lab.connect(2)
+    number = lab.machine._seqno
+    lab.machine.publish(TOPIC, b"yesterday", lab.now)
+    assert len(lab.machine._cache) == 1
+    lab.machine.woken(10**18)
+    assert len(lab.machine._cache) == 0 and lab.machine._cache.size == 0
+    assert lab.machine._seqno == 10**18 > number
+    lab.machine.woken(5)
+    assert lab.machine._seqno == 10**18
+    lab.machine.publish(TOPIC, b"today", lab.now)
+    assert len(lab.machine._cache) == 1

@@ -73,8 +73,8 @@ def test_trimming_goes_down_to_the_low_water_and_spares_the_useful() -> None:
 
 def test_sleep_is_noticed_by_the_clocks_drifting_apart() -> None:
     detector = WakeDetector(wall=1000.0, monotonic=5.0)
-    assert not detector.woken(1005.0, 10.0)
-    assert not detector.woken(1005.0 + WAKE_SECONDS, 10.0)
-    assert detector.woken(5000.0, 11.0)
-    assert not detector.woken(5005.0, 16.0)
-    assert detector.woken(1000.0, 17.0)
+    assert detector.jump(1005.0, 10.0) == 0
+    assert detector.jump(1005.0 + WAKE_SECONDS, 10.0) == 0
+    assert detector.jump(5000.0, 11.0) == 3984.0
+    assert detector.jump(5005.0, 16.0) == 0
+    assert detector.jump(1000.0, 17.0) == -4006.0

@@ -9,9 +9,11 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.to_thread
 
+from stack.announce.clocks import ADVICE as CLOCK_ADVICE
 from stack.announce.events import (
     Ask,
     AskId,
+    ClockWrong,
     Connect,
     FetchKeys,
     Found,
@@ -100,6 +102,11 @@ class Driver:
         self._unsaved = False
         self._changed = anyio.Event()
 
+    def woken(self, seconds: float) -> None:
+        """The machine has slept, or its clock was set: whatever is due by now is done."""
+        self._machine.handle_timeout(*self.now())
+        self.pump()
+
     def start(self) -> None:
         """Begin all tasks that go on."""
         for duty in (self._run_timer, self._run_publisher, self._run_saver, self._watch_addresses):
@@ -156,6 +163,8 @@ class Driver:
                 case Save():
                     self._unsaved = True
                     self._save.set()
+                case ClockWrong(opinion=opinion):
+                    _log.warning("%s: %s", opinion, CLOCK_ADVICE)
         self._changed.set()
 
     # PeerListener

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 import anyio
 import anyio.to_thread
 
+from stack.announce.clocks import ClockOpinion
 from stack.announce.events import Found, LookupId
 from stack.announce.interfaces import AnnouncementStore, FoundName, KeyLists, KnownProvider
 from stack.announce.keyspace import announce_key, word_keys_of
@@ -89,10 +90,12 @@ class Announcements:
             if is_member:
                 host.handle(PROTOCOL, driver.serve)
             stop_listening = host.listen_to_peers(driver)
+            stop_waking = host.on_wake(driver.woken)
             try:
                 yield cls(machine, driver, wall_clock)
             finally:
                 stop_listening()
+                stop_waking()
                 if is_member:
                     host.unhandle(PROTOCOL)
                 tasks.cancel()
@@ -135,6 +138,11 @@ class Announcements:
     def waiting(self) -> int:
         """Records of ours that nobody has taken yet: 0 means that we can be found."""
         return self._machine.waiting
+
+    @property
+    def clock(self) -> ClockOpinion | None:
+        """What others make of our clock; None: nobody has told the time."""
+        return self._machine.clock
 
     # What others have
 

@@ -119,7 +119,7 @@ class _State:
 
 
 class MdnsMachine:
-    """Facts: `links_changed`, `addresses_changed`, `receive_packet`, `handle_timeout`. Command: `goodbye`.
+    """Facts: `links_changed`, `addresses_changed`, `woken`, `receive_packet`, `handle_timeout`. Command: `goodbye`.
     Outputs: `next_effect`, `next_timeout`. Getters: `packets`, `refused`."""
 
     def __init__(self, peer: PeerId, random: Randomness, *, service: Name = SERVICE) -> None:
@@ -159,6 +159,11 @@ class MdnsMachine:
         if self._addresses:
             self.goodbye()  # go-libp2p looks at a name again only when that has been withdrawn, or after its ttl
         self._addresses = tuple(addresses)
+        for link in self._links:
+            self._announce(link, now)
+
+    def woken(self, now: float) -> None:
+        """The machine has slept: ask and tell at once, as at the start."""
         for link in self._links:
             self._announce(link, now)
 

@@ -86,6 +86,11 @@ class MdnsService:
         self._look_at = 0.0
         self._wake.set()
 
+    def ask_again(self) -> None:
+        """Others may have come and gone, and have forgotten us: the machine has slept."""
+        self._machine.woken(anyio.current_time())
+        self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         self.look_again()

@@ -113,12 +113,14 @@ class PubSub:
             for protocol in PROTOCOLS:
                 host.handle(protocol, pubsub._serve)
             stop_listening = host.listen_to_peers(pubsub)
+            stop_waking = host.on_wake(lambda _: machine.woken(int(wall_clock() * 1e9)))
             try:
                 yield pubsub
             finally:
                 with anyio.move_on_after(FLUSH_SECONDS, shield=True):
                     await pubsub._flush()
                 stop_listening()
+                stop_waking()
                 for protocol in PROTOCOLS:
                     host.unhandle(protocol)
                 pubsub._close()

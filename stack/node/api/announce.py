@@ -47,6 +47,8 @@ class Announcements:
     """All public names as a directory, for `stack ls`."""
     waiting: int
     """Records that nobody has taken yet: 0 means that others can find what is announced."""
+    clock: str | None = None
+    """What is wrong with our clock, by those of others: they ignore what is announced then. None: nothing that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from stack.announce.clocks import ADVICE
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -60,6 +61,7 @@ async def get_announcements(node: Handled, request: GetAnnouncements) -> Announc
     return Announcements(
         items=tuple(Announced(cid=item.root, public_name=item.name, size=item.size) for item in announcing.items()),
         directory=announcing.layer.directory,
+        clock=f"{clock}: {ADVICE}" if (clock := announcing.layer.clock) is not None and clock.is_wrong else None,
         waiting=announcing.layer.waiting,
     )
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import AsyncGenerator
 
+from stack.announce.clocks import ADVICE
 from stack.errors import DecodeError, NegotiationError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
@@ -67,6 +68,10 @@ async def get_discovery(node: Handled, request: GetDiscovery) -> tuple[Discovery
         facts += node.discovery.facts()
     else:
         facts.append(DiscoveryFact(what="mdns", subject="", ok=None, detail="switched off"))
+    clock = node.announcing.layer.clock if node.announces else None
+    if clock is not None:
+        detail = f"{clock}: {ADVICE}" if clock.is_wrong else f"as that of {clock.peers} peers"
+        facts.append(DiscoveryFact(what="clock", subject="", ok=not clock.is_wrong, detail=detail))
     return tuple(facts)
 
 
