@@ -183,7 +183,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "long names": with_long_names,
     "addresses of many protocols": lambda number: with_addresses(number, "/p2p-circuit" * 80),
     "addresses of sixteen protocols": lambda number: with_addresses(number, "/p2p-circuit" * 14),
-    "long addresses": lambda number: with_addresses(number, "/tls/sni/" + "a" * 200 + "/ws"),
+    "long addresses": lambda number: with_addresses(number, "/tls/sni/" + ".".join(["a" * 49] * 4) + "/ws"),
 }
 
 
