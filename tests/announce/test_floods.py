@@ -225,7 +225,7 @@ def test_a_flood_of_members_leaves_small_contacts_only() -> None:
     contacts.move(shard_at(home_of_peer(peer_of(0)), 7))
     count = 1000
     more = root_of(1)
-    long = ["/ip4/9.9.9.9/tcp/1/tls/sni/" + "a" * 200 + "/ws"] * ADDRESSES_MAX
+    long = ["/ip4/9.9.9.9/tcp/1/tls/sni/" + ".".join(["a" * 49] * 4) + "/ws"] * ADDRESSES_MAX
     data = [
         encode_record(
             key_of(n),
