@@ -149,7 +149,7 @@ def test_where_we_are_is_told_no_nearer_than_need_be() -> None:
     assert addresses_to_tell([loopback, private]) == (private,)
     assert addresses_to_tell([loopback]) == (loopback,)
     assert addresses_to_tell([]) == ()
-    long = Multiaddr.parse("/dns4/" + "a" * 300 + "/tcp/1")
+    long = Multiaddr.parse("/dns4/" + ".".join(["a" * 49] * 5) + "/tls/sni/" + ".".join(["a" * 49] * 5) + "/tcp/1")
     assert addresses_to_tell([long, private]) == (private,)
     many = [Multiaddr.parse(f"/ip4/8.8.8.{n}/tcp/1") for n in range(20)]
     assert len(addresses_to_tell(many)) == ADDRESSES_MAX
