@@ -46,7 +46,7 @@ def test_addresses_expire_and_an_expiry_only_moves_later() -> None:
 
 def test_wildcards_and_endless_addresses_are_not_kept() -> None:
     store = Peerstore()
-    long = Multiaddr.parse("/dns4/" + "a" * 600 + "/tcp/1")
+    long = Multiaddr.parse("/dns4/a" + "/tcp/1" * 200)
     store.add_addresses(peer(1), [Multiaddr.parse("/ip4/0.0.0.0/tcp/1"), long], 100.0, NOW)
     assert len(store) == 0
 
