@@ -129,6 +129,13 @@ class KeepKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class ListsNamed:
+    """Records of ours that are out name these lists, and no others: what else was kept may go."""
+
+    cids: frozenset[Cid]
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Our own announcements have changed: keep `AnnounceMachine.saved()` over a restart."""
 
@@ -153,6 +160,7 @@ Effect = (
     | InterestEnded
     | FetchKeys
     | KeepKeys
+    | ListsNamed
     | Save
     | ClockWrong
 )

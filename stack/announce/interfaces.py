@@ -24,7 +24,11 @@ class KeyLists(Protocol):
     """Moves blocks of further keys, of authors with more than 256 files in a shard."""
 
     async def put(self, cid: Cid, data: bytes) -> None:
-        """Keep a block of ours where peers can fetch it by its CID."""
+        """Keep a block of ours where peers can fetch it by its CID, until `retain` leaves it out."""
+        ...
+
+    async def retain(self, cids: frozenset[Cid]) -> None:
+        """Of all that was put, these are needed still; the others may go."""
         ...
 
     async def get(self, cid: Cid, author: PeerId, addresses: tuple[Multiaddr, ...]) -> bytes | None:

@@ -11,6 +11,7 @@ from stack.announce.events import (
     InterestId,
     Judgement,
     KeepKeys,
+    ListsNamed,
     LookupId,
     RecordRefused,
     RefusedBecause,
@@ -71,6 +72,8 @@ class AnnounceMachine:
         self._serving = Serving(state)
         self._handing = Handing(state)
         self._lookups = Lookups(state)
+        self._lists: frozenset[Cid] | None = None
+        """Those that records of ours name, as was told last; None: those of an earlier run may be kept still."""
         self._clocks = Clocks()
         self._told_of = 0.0
         """How wrong we have said that our clock is."""
@@ -303,6 +306,9 @@ class AnnounceMachine:
                     state.insert(record, None, wall)
             if written:
                 state.effects.append(Save())
+            if self._own.lists != self._lists:
+                self._lists = self._own.lists
+                state.effects.append(ListsNamed(self._lists))
             self._own_at = self._own.next_timeout(now, wall)
         self._handing.handle_timeout(now, wall)
         self._lookups.handle_timeout(now, wall)

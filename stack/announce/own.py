@@ -80,6 +80,8 @@ class _Issued:
     """Wall-clock seconds."""
     expires: float
     ttl: int
+    more: Cid | None = None
+    """The list of further keys that it names."""
 
     @property
     def issued(self) -> float:
@@ -108,7 +110,7 @@ class NewRecord:
 
 class OwnAnnouncements:
     """Commands: `announce`, `withdraw`, `set_directory`, `load`. Facts: `addresses_changed`. Getters: `items`, `directory`,
-    `is_pending`, `saved`, `next_timeout`. Outputs: `due`. `now` is monotonic, `wall` wall-clock seconds."""
+    `lists`, `is_pending`, `saved`, `next_timeout`. Outputs: `due`. `now` is monotonic, `wall` wall-clock seconds."""
 
     def __init__(
         self,
@@ -146,6 +148,11 @@ class OwnAnnouncements:
     def directory(self) -> Cid | None:
         """What `set_directory` was told last."""
         return self._directory
+
+    @property
+    def lists(self) -> frozenset[Cid]:
+        """The lists of further keys that records name which are out."""
+        return frozenset(issued.more for issued in self._issued.values() if issued.more is not None)
 
     @property
     def is_pending(self) -> bool:
@@ -298,10 +305,10 @@ class OwnAnnouncements:
             expires = min(max([i.expires for i in self._issued.values()], default=expires), wall + params.ttl)
             ttl = max(TTL_MIN, min(params.ttl, math.ceil(expires - wall)))
             refresh_at = math.inf
-        self._issued[shard] = _Issued(told, places, refresh_at, expires, ttl)
-        self._sequence = max(self._sequence + 1, int(wall))
         keys = sorted(content.keys)
         more = self._keep_list(b"".join(keys[KEYS_MAX : KEYS_MAX + LIST_KEYS_MAX])) if len(keys) > KEYS_MAX else None
+        self._issued[shard] = _Issued(told, places, refresh_at, expires, ttl, more)
+        self._sequence = max(self._sequence + 1, int(wall))
         data = encode_record(
             self._key,
             sequence=self._sequence,

@@ -37,8 +37,6 @@ ASKING_ROLES = frozenset({"find", "providers", "read"})
 """Those serve nobody: what the home announces would lead nowhere."""
 LONELY_SECONDS = 1.0
 """Who has nobody to dial meets neighbours at once, or nobody: then it need not wait longer before it answers for itself."""
-LISTS_MAX = 64
-"""Blocks of further keys that are kept from garbage collection: one for each shard in which we have more than 256 files."""
 PIN_LISTS = "/announce/keys"
 PIN_NAMES = "/announce/names"
 """Names of pins; what is shared has no slash in its name."""
@@ -75,11 +73,17 @@ class BlockLists:
         with hold(self._blocks):
             await self._blocks.put([(cid, data)])
             if keeper is not None:
-                kept = [pinned for pinned, name in await keeper.pins(kind=PinKind.SHARE) if name == PIN_LISTS]
-                for old in kept[: max(len(kept) + 1 - LISTS_MAX, 0)]:
-                    await keeper.remove_pin(old, kind=PinKind.SHARE)
                 await keeper.add_pin(cid, PIN_LISTS, kind=PinKind.SHARE)
         self._exchange.blocks_added([cid], [len(data)])
+
+    async def retain(self, cids: frozenset[Cid]) -> None:
+        """See KeyLists. Raises StoreErrors."""
+        keeper = pins(self._blocks)
+        if keeper is None:
+            return
+        for pinned, name in await keeper.pins(kind=PinKind.SHARE):
+            if name == PIN_LISTS and pinned not in cids:
+                await keeper.remove_pin(pinned, kind=PinKind.SHARE)
 
     async def get(self, cid: Cid, author: PeerId, addresses: tuple[Multiaddr, ...]) -> bytes | None:
         """See KeyLists."""

@@ -10,6 +10,7 @@ from stack.announce.events import (
     FetchKeys,
     Found,
     KeepKeys,
+    ListsNamed,
     RoundEnded,
     Save,
     StopAsking,
@@ -687,11 +688,16 @@ def test_our_own_announcements_are_saved_and_a_long_list_is_kept() -> None:
     lab.at(lab.now)
     effects = lab.drain()
     assert any(isinstance(effect, Save) for effect in effects)
-    assert sum(isinstance(effect, KeepKeys) for effect in effects) == 1
+    [kept] = [effect for effect in effects if isinstance(effect, KeepKeys)]
+    assert [effect.cids for effect in effects if isinstance(effect, ListsNamed)][-1] == {kept.cid}
     assert not any(isinstance(effect, FetchKeys) for effect in effects)
     again = Lab()
     again.machine.load(lab.machine.saved(), 0.0)
     assert [item.root for item in again.machine.items] == roots
+    for root in roots[1:]:
+        lab.machine.withdraw(root, lab.now)
+    lab.at(lab.now + 40.0)
+    assert [effect.cids for effect in lab.drain() if isinstance(effect, ListsNamed)] == [frozenset()]
     assert lab.machine.withdraw(roots[0], lab.now) and not lab.machine.withdraw(roots[0], lab.now)
     lab.machine.set_directory(root_of("all"), lab.now)
     lab.machine.close()

@@ -16,7 +16,7 @@ from stack.blocks.store import DiskStore
 from stack.errors import CorruptStore, LocalProtocolError, Refused
 from stack.files.events import ProviderFound
 from stack.files.ticket import decode_ticket
-from stack.node.announcing import ANNOUNCEMENTS_FILE, LISTS_MAX, PIN_LISTS, PIN_NAMES, BlockLists
+from stack.node.announcing import ANNOUNCEMENTS_FILE, PIN_LISTS, PIN_NAMES, BlockLists
 from stack.node.api import (
     FindNames,
     FindProviders,
@@ -269,15 +269,22 @@ async def test_the_last_event_of_a_share_says_in_which_circle_it_is(tmp_path: Pa
             assert (shared.announced, shared.public_name) == circle
 
 
-async def test_lists_of_keys_are_kept_pinned_and_those_of_others_are_not_kept(tmp_path: Path) -> None:
-    async with Node.open(Config(home=tmp_path / "home", listen=LOOPBACK)) as one, Node.open() as two:
+async def test_finding_26_lists_of_keys_that_records_name_are_pinned_and_those_of_others_are_not_kept(
+    tmp_path: Path,
+) -> None:
+    """Of more than 64, the first by CID was unpinned, whatever named it."""
+    async with Node.open(Config(home=tmp_path / "home", listen=LOOPBACK, announce=False)) as one, Node.open() as two:
         ours, theirs = BlockLists(one.blocks, one.exchange), BlockLists(two.blocks, two.exchange)
-        blocks = [bytes([number]) * 16 for number in range(LISTS_MAX + 2)]
+        blocks = [bytes([number]) * 16 for number in range(100)]
         for data in blocks:
             await ours.put(Cid.of(data), data)
         assert isinstance(one.blocks, DiskStore)
         pinned = [cid for cid, name in await one.blocks.pins(kind=PinKind.SHARE) if name == PIN_LISTS]
-        assert len(pinned) == LISTS_MAX and Cid.of(blocks[-1]) in pinned
+        assert set(pinned) == {Cid.of(block) for block in blocks}
+        named = frozenset(Cid.of(block) for block in blocks[::3])
+        await one.blocks.add_pin(root := Cid.of(b"shared"), "a film", kind=PinKind.SHARE)
+        await ours.retain(named)
+        assert {cid for cid, _ in await one.blocks.pins(kind=PinKind.SHARE)} == {*named, root}
         addresses = tuple(one.host.addresses())
         with anyio.fail_after(20):
             assert await theirs.get(Cid.of(blocks[-1]), one.peer_id, addresses) == blocks[-1]

@@ -21,6 +21,7 @@ from stack.announce.events import (
     InterestId,
     Judgement,
     KeepKeys,
+    ListsNamed,
     LookupId,
     Publish,
     Push,
@@ -89,6 +90,7 @@ class Driver:
         self._wall = wall_clock
         self._store = store
         self._lists = lists
+        self._keeping = anyio.Lock()
         self._asks: dict[AskId, anyio.CancelScope] = {}
         self._asking = anyio.CapacityLimiter(ASKS_MAX)
         self._topics: dict[str, anyio.CancelScope] = {}
@@ -158,7 +160,7 @@ class Driver:
                         self._served.pop(interest).end()
                 case FetchKeys():
                     self._tasks.start(self._fetch_keys, effect, owner="fetching announced keys")
-                case KeepKeys():
+                case KeepKeys() | ListsNamed():
                     self._tasks.start(self._keep_keys, effect, owner="keeping announced keys")
                 case Save():
                     self._unsaved = True
@@ -256,12 +258,18 @@ class Driver:
             self._machine.keys_fetched(effect.record, data)
             self.pump()
 
-    async def _keep_keys(self, effect: KeepKeys) -> None:
-        if self._lists is not None:
-            try:
-                await self._lists.put(effect.cid, effect.data)
-            except StackError as error:
-                _log.warning("cannot keep a list of announced keys: %s", error)
+    async def _keep_keys(self, effect: KeepKeys | ListsNamed) -> None:
+        if self._lists is None:
+            return
+        try:
+            # One after the other: what is named last stays.
+            async with self._keeping:
+                if isinstance(effect, KeepKeys):
+                    await self._lists.put(effect.cid, effect.data)
+                else:
+                    await self._lists.retain(effect.cids)
+        except StackError as error:
+            _log.warning("cannot keep a list of announced keys: %s", error)
 
     def _tell(self, effect: Found | RoundEnded) -> None:
         finding = self._findings.get(effect.lookup)
