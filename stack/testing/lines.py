@@ -195,10 +195,14 @@ class RawLineStream:
     def _receive_now(self, buffer: memoryview) -> int | None:
         self._begin()
         arrived = self._in.arrived()
-        if not self._readable() or (arrived and self._reluctant()):
+        if self.wire.still:
             return None
-        if not arrived:
-            raise anyio.EndOfStream
+        if not arrived:  # asked once: something may arrive meanwhile, which is not the end
+            if self._in.ended and not self._in.data:
+                raise anyio.EndOfStream
+            return None
+        if self._reluctant():
+            return None
         size = min(len(buffer), arrived, self._random.randint(1, self.wire.line.piece))
         buffer[:size] = self._in.take(size)
         return size

@@ -15,6 +15,7 @@ from stack.blocks.store import DiskStore
 from stack.testing.conformance.stores import block
 from tests.blocks.crash_child import FILE_BYTES, LEAF_BYTES, pinned_root, put_block
 from tests.blocks.support import leaves_of, noise
+from tests.blocks.test_marking import links
 
 ROOT = Path(__file__).parent.parent.parent
 KILLS = 4
@@ -94,7 +95,7 @@ def test_A79_collections_that_are_killed_lose_nothing_that_is_pinned(tmp_path: P
                 root, below = pinned_root(number)
                 for cid, data in [root, *below]:
                     assert await store.get(cid) == data
-            assert (await store.verify()).problem_count == 0
+            assert (await store.verify(links)).problem_count == 0
 
     for _ in range(KILLS):
         pinned.update(run_and_kill("collections", tmp_path, first, randomness.randrange(1, 10)))

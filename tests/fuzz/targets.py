@@ -206,7 +206,7 @@ def upgrade(server: bool, data: bytes) -> None:
             machine.data_to_send()
             reader = machine.frames
         else:
-            reader.receive_data(piece)
+            reader.receive_data(piece, 0.0)
             reader.data_to_send()
             reader.read_into(out)
 

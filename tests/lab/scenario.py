@@ -515,7 +515,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 os.close(reader)
                 die_with_parent()
                 try:
-                    os.write(writer, json.dumps(run_seed(seed, options.keep)).encode()[:60_000])
+                    faults, done = run_seed(seed, options.keep)
+                    os.write(writer, json.dumps([[fault[:2000] for fault in faults[:20]], done]).encode())
                 finally:
                     os._exit(0)
             os.close(writer)

@@ -94,7 +94,7 @@ async def test_who_follows_a_fetch_hears_that_its_job_was_removed(tmp_path: Path
                     seen.append(event)
                     if isinstance(event, FetchStarted):
                         (job,) = await two.ask(ListJobs())
-                        two.tasks.start_soon(two.ask, RemoveJob(id=job.id))
+                        two.tasks.start(two.ask, RemoveJob(id=job.id), owner="a test")
         assert not any(isinstance(event, FetchFinished) for event in seen)
 
 

@@ -25,8 +25,9 @@ from tests.net.hosts import connect, hosts
 
 pytestmark = pytest.mark.anyio
 
-TURN_MAX = 0.05
-"""Seconds of processor time that one turn may take in a test: 2 ms are meant, a signature or two come on top."""
+TURN_MAX = 0.2
+"""Seconds of processor time in which all tasks together have their turns: each is meant to take 2 ms, and 256 streams that were
+taken end at once when their connection does. It was 0.8 s."""
 
 OPENED = frame(WINDOW_UPDATE, SYN, 1, 0)
 FLOODS: dict[str, tuple[bytes, bytes]] = {
