@@ -22,6 +22,9 @@ T = TypeVar("T")
 ERROR_LENGTH_MAX = 2_000
 """An error repeats what was typed, or what a peer sent: never more than a screen of it."""
 
+READER_GONE = 141
+"""What a shell says of a tool that SIGPIPE has ended."""
+
 SHOW_CURSOR = b"\x1b[?25h\n"
 """A progress bar hides it."""
 
@@ -44,6 +47,13 @@ class LazyGroup(click.Group):
         home, _, attribute = row.partition(":")
         command: click.Command = getattr(import_module(home), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """As click, which would make 1 of a reader that has gone: that code is kept for bugs."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise click.exceptions.Exit(READER_GONE) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -88,10 +98,6 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         code = exit_code(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`stack cat ... | head`): what every Unix tool does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     except OSError as error:
         complain(what_the_system_says(error))
         code = exit_code(error)

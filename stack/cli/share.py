@@ -40,7 +40,11 @@ LASTING_ROLES = ("daemon", "share")
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--once", is_flag=True, help="End after one complete copy has gone out.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="End when a receiver has all of it (one that is not stack: when it was sent every block).",
+)
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
 @click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket.")
 @click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
@@ -141,7 +145,7 @@ async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
 
 
 async def _serve(api: Api, shared: Shared, once: bool) -> None:
-    """Serve until interrupted, or until one peer has received as much as a whole copy."""
+    """Serve until interrupted or, with `once`, until a receiver has all of it."""
     if not once:
         output.note("Serving; Ctrl-C ends it.")
     with output.progress(shared.name) as bar:

@@ -1,5 +1,6 @@
 """Nothing a stranger wrote reaches a terminal, or whoever reads our JSON, as anything but text (attack 8)."""
 
+import errno
 import json
 import logging
 import types
@@ -17,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from stack.cli import COMMANDS, output
-from stack.cli.app import _log_harmlessly, complain
+from stack.cli.app import _log_harmlessly, complain, run
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
@@ -212,3 +213,17 @@ def test_py_cid_works_where_a_command_reads_or_shows_one(
     made.clear()
     assert read_source(CID.text)[0] == CID
     assert made == [(CID.text,)]
+
+
+@click.command()
+def gone() -> None:
+    """A command whose reader has gone."""
+    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_reader_that_has_gone_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`stack cat CID | head`: click made exit code 1 of it, which is kept for bugs."""
+    monkeypatch.setitem(COMMANDS, "gone", f"{__name__}:gone")
+    with pytest.raises(SystemExit) as ended:
+        run(["gone"])
+    assert ended.value.code == 141 and capsys.readouterr().err == ""
