@@ -5,10 +5,11 @@ Block bytes never pass through protobuf: they are sent as buffers of their own b
 a wantlist at a time: a parser that builds all objects first turns 4 MiB of empty entries into hundreds of MiB.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
+from typing import cast
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
@@ -40,6 +41,9 @@ WANTS_PER_MESSAGE_MAX = 8192
 FIELDS_MAX = 65_536
 """Entries, presences, blocks and other fields of one message: 4 MiB of the smallest would hold the event loop for a second.
 What others send is far below: 2 MiB of wants are 50,000."""
+
+ENTRIES_AT_ONCE = 64
+"""Wants or presences that are read, and acted upon, before one looks at the clock: half a millisecond."""
 
 _PREFIX_V0 = b"\x00\x70\x12\x20"
 """CIDv0 is always dag-pb under SHA-256; go-cid writes its prefix so."""
@@ -169,7 +173,17 @@ def encode_message(message: OutgoingMessage, *, protocol: str = PROTOCOL_1_2) ->
 
 
 def decode_message(data: memoryview) -> Message:
-    """Read one whole message (without its length). The blocks are views of `data`.
+    """Read one whole message (without its length). The blocks are views of `data`. Raises as `decode_by_and_by`."""
+    decoding = decode_by_and_by(data)
+    while True:
+        try:
+            next(decoding)
+        except StopIteration as end:
+            return cast(Message, end.value)
+
+
+def decode_by_and_by(data: memoryview) -> Generator[None, None, Message]:
+    """The same, but the caller decides when it goes on: the longest wantlist takes 50 ms. Stops after each ENTRIES_AT_ONCE.
 
     Raises RemoteProtocolError on anything malformed: cut fields, CIDs that are none, hash functions that are not allowed,
     blocks over 2 MiB, too many fields. Unknown fields are skipped.
@@ -186,18 +200,37 @@ def decode_message(data: memoryview) -> Message:
         for number, kind, start, end in reader.fields(0, len(data)):
             if kind == _BYTES:
                 if number == 1:
-                    full |= reader.wantlist(start, end, wants)
+                    full |= yield from reader.wantlist(start, end, wants)
                 elif number == 2:
                     blocks.append(_payload(_PREFIX_V0, data[start:end]))
                 elif number == 3:
                     blocks.append(reader.payload(start, end))
                 elif number == 4 and len(presences) < WANTS_PER_MESSAGE_MAX:
                     presences.append(reader.presence(start, end))
+                    if not len(presences) % ENTRIES_AT_ONCE:
+                        yield
             elif number == 5 and kind == _VARINT:
                 pending_bytes = max(_int32(start), 0)
     except (DecodeError, ProtobufDecodeError) as error:
         raise RemoteProtocolError(f"bitswap message: {error}") from error
     return Message(tuple(wants), full, tuple(blocks), tuple(presences), pending_bytes)
+
+
+def in_parts(message: Message) -> Iterator[Message]:
+    """The same, with few wants and presences at a time; the blocks are in the last part."""
+    entries = max(len(message.wants), len(message.presences))
+    if entries <= ENTRIES_AT_ONCE:
+        yield message
+        return
+    for first in range(0, entries, ENTRIES_AT_ONCE):
+        last = first + ENTRIES_AT_ONCE
+        yield Message(
+            message.wants[first:last],
+            message.full and not first,
+            message.blocks if last >= entries else (),
+            message.presences[first:last],
+            message.pending_bytes,
+        )
 
 
 @lru_cache(maxsize=256)
@@ -275,13 +308,15 @@ class _Reader:
         if offset > end:
             raise DecodeError("field is cut short")
 
-    def wantlist(self, start: int, end: int, wants: list[Want]) -> bool:
+    def wantlist(self, start: int, end: int, wants: list[Want]) -> Generator[None, None, bool]:
         """Add the entries of a wantlist to `wants`; says whether it is a full one."""
         full = False
         for number, kind, first, last in self.fields(start, end):
             if number == 1 and kind == _BYTES:
                 if len(wants) < WANTS_PER_MESSAGE_MAX:
                     wants.append(self._want(first, last))
+                    if not len(wants) % ENTRIES_AT_ONCE:
+                        yield
             elif number == 2 and kind == _VARINT:
                 full = first != 0
         return full

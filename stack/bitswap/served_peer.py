@@ -41,7 +41,7 @@ class EngineParameters:
     """Bytes a second. Who takes less is sent pieces however much it has taken: memory that moves slowly serves nobody."""
     have_replace: int = 1024
     """Blocks up to this size answer WANT_HAVE (boxo: 1,024)."""
-    lookup: int = 1024
+    lookup: int = 256
     """Wants in one question to the index: an answer takes a millisecond or two on the event loop."""
     lookups: int = 8 * WANTS_PER_MESSAGE_MAX
     """Wants of all peers together that wait for the index. Then who has most of them loses some to whoever has fewer."""

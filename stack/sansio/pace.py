@@ -18,14 +18,15 @@ class Pace:
 
     __slots__ = ("_burst", "_seen", "_tokens", "piece", "rate")
 
-    def __init__(self, rate: int, now: float) -> None:
-        """`rate` in bytes a second. Raises ValueError unless it is above 0."""
+    def __init__(self, rate: int, now: float, *, burst: int | None = None) -> None:
+        """`rate` in bytes (or whatever is counted) a second; `burst` may be taken at once after a silence, by default what
+        moves in BURST_SECONDS. Raises ValueError unless the rate is above 0."""
         if rate <= 0:
             raise ValueError("a pace is more than nothing")
         self.rate = rate
         self.piece = max(PIECE_MIN, min(PIECE_MAX, int(rate * PIECE_SECONDS)))
         """Bytes to take at a time."""
-        self._burst = max(rate * BURST_SECONDS, float(self.piece))
+        self._burst = max(rate * BURST_SECONDS, float(self.piece)) if burst is None else float(burst)
         self._tokens = self._burst
         self._seen = now
 

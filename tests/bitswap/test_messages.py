@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from stack.bitswap import messages
 from stack.bitswap.messages import (
+    ENTRIES_AT_ONCE,
     FIELDS_MAX,
     MESSAGE_BYTES_MAX,
     PROTOCOL_1_0,
@@ -17,9 +18,11 @@ from stack.bitswap.messages import (
     Presence,
     Want,
     WantKind,
+    decode_by_and_by,
     decode_message,
     decode_prefix,
     encode_message,
+    in_parts,
 )
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.errors import DecodeError, RemoteProtocolError
@@ -251,3 +254,27 @@ def test_an_unknown_kind_of_want_is_taken_for_a_block() -> None:
 
 def test_protocols_are_in_order_of_preference() -> None:
     assert messages.PROTOCOLS == ("/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0", "/ipfs/bitswap/1.0.0", "/ipfs/bitswap")
+
+
+def test_a_long_message_is_read_and_acted_upon_in_parts() -> None:
+    wants = [Want(Cid.of(index.to_bytes(8, "big"))) for index in range(200)]
+    presences = [Presence(want.cid, False) for want in wants[:130]]
+    block = (Cid.of(b"x"), b"x")
+    data = b"".join(encode_message(OutgoingMessage(wants=wants, full=True, presences=presences, blocks=[block])))
+    view = memoryview(data)[2:] if data[1] < 0x80 else memoryview(data)[3:]
+    steps = 0
+    decoding = decode_by_and_by(view)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(decoding)
+            steps += 1
+    message = end.value.value
+    assert steps == 200 // ENTRIES_AT_ONCE + 130 // ENTRIES_AT_ONCE
+    assert message == decode_message(view)
+    parts = list(in_parts(message))
+    assert [len(part.wants) for part in parts] == [64, 64, 64, 8]
+    assert [part.full for part in parts] == [True, False, False, False]
+    assert [len(part.blocks) for part in parts] == [0, 0, 0, 1]
+    assert tuple(want for part in parts for want in part.wants) == message.wants
+    assert tuple(presence for part in parts for presence in part.presences) == message.presences
+    assert list(in_parts(Message())) == [Message()]

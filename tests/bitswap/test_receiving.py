@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOL_1_2, OutgoingMessage, Want, encode_message
+from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOL_1_2, Message, OutgoingMessage, Want, encode_message
 from stack.bitswap.shell import wire
+from stack.identity.peer_id import PeerId
 from stack.multiformats import varint
 from stack.sansio.budget import Resource
 from stack.streams.interfaces import Stream
@@ -167,3 +168,43 @@ async def test_a_receiver_that_raises_loses_no_memory() -> None:
         with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(5):
             await stream.receive()
         assert nothing_is_held(here)
+
+
+@pytest.mark.anyio
+async def test_attack_5_the_longest_wantlist_keeps_nobody_waiting() -> None:
+    async with nodes([], []) as [here, there]:
+        wants = [Want(cid_of(index)) for index in range(8192)]
+        (stream,) = await open_many(there, here, 1, b"".join(encode_message(OutgoingMessage(wants=wants, full=True))))
+        turns = 0
+        engine = here.exchange.engine
+        with anyio.fail_after(20):
+            while not engine.wants:
+                await anyio.lowlevel.checkpoint()
+            while engine._waiting:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+        assert turns > 30  # it takes some 100 ms, of which others have a turn every 2 ms
+        stream.reset()
+
+
+@pytest.mark.anyio
+async def test_attack_5_who_floods_with_wants_is_read_no_faster_than_it_may_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "ENTRIES_PER_SECOND", 100)
+    async with nodes([], [], []) as [here, attacker, honest]:
+        message = b"".join(encode_message(OutgoingMessage(wants=[Want(cid_of(index)) for index in range(4000)])))
+        handed: list[int] = []
+        receive = here.exchange._receiver._receive
+
+        def count(peer: PeerId, message: Message, loan: wire.Loan | None) -> None:
+            if peer == attacker.host.peer_id:
+                handed.append(len(message.wants))
+            receive(peer, message, loan)
+
+        here.exchange._receiver._receive = count
+        await open_many(attacker, here, 6, message)
+        await settled(lambda: sum(handed) == 12_000)  # what may be done at once, and the one that is more than that
+        await open_many(attacker, here, 6, message)
+        await ask_at_length(here, honest)
+        assert sum(handed) == 12_000
