@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -13,6 +13,7 @@ from stack.gossipsub.messages import Message
 from stack.gossipsub.signing import is_authentic
 from stack.identity.peer_id import PeerId
 from stack.streams.supervision import Supervisor
+from stack.streams.turns import Turn
 
 _log = logging.getLogger(__name__)
 
@@ -58,10 +59,10 @@ class _Queue:
 class _Batch:
     """Messages whose signatures are verified together."""
 
-    def __init__(self, validates: Sequence[Validate]) -> None:
-        self.validates = validates
-        self.authentic: list[bool] | None = None
-        """Once it is known."""
+    def __init__(self, validates: Iterable[Validate]) -> None:
+        self.validates = deque(validates)
+        self.authentic: deque[bool] | None = None
+        """Once it is known. Both lose what is told."""
 
 
 class Judge:
@@ -107,9 +108,8 @@ class Judge:
         """Return when so few are unverified that more may come. Verdicts may come from within."""
         while len(self._unverified) > HELP_FROM and not self._closed:
             batch = self._take(HELP)
-            batch.authentic = _check(batch.validates)
-            self._finish()
-            await anyio.lowlevel.checkpoint()
+            batch.authentic = deque(_check(batch.validates))
+            await self._finish()
         while self._count > WAITING_MAX and not self._closed:
             if self._room.is_set():
                 self._room = anyio.Event()
@@ -129,11 +129,10 @@ class Judge:
                 await self._work.wait()
             batch = self._take(BATCH)
             if sum(validate.verify for validate in batch.validates) <= INLINE:
-                batch.authentic = _check(batch.validates)
+                batch.authentic = deque(_check(batch.validates))
             else:
-                batch.authentic = await anyio.to_thread.run_sync(_check, batch.validates, limiter=self._limiter)
-            self._finish()
-            await anyio.lowlevel.checkpoint()
+                batch.authentic = deque(await anyio.to_thread.run_sync(_check, batch.validates, limiter=self._limiter))
+            await self._finish()
 
     def _take(self, count: int) -> _Batch:
         """The next that wait, at most so many."""
@@ -141,21 +140,31 @@ class Judge:
         self._under_way.append(batch)
         return batch
 
-    def _finish(self) -> None:
-        """Tell the verdicts on what has been verified, in the order in which it came: Kubo ignores messages of an author
-        that arrive after a later one."""
+    async def _finish(self) -> None:
+        """Tell the verdicts on what has been verified, turn by turn."""
+        while self._tell_some():
+            await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+
+    def _tell_some(self) -> bool:
+        """Tell them for one turn, in the order in which they came: Kubo ignores messages of an author that arrive after a later
+        one. True when there are more."""
+        turn = Turn()
         verdicts: list[tuple[int, Verdict]] = []
-        while self._under_way and self._under_way[0].authentic is not None:
-            batch = self._under_way.popleft()
-            self._count -= len(batch.validates)
-            for validate, is_good in zip(batch.validates, batch.authentic or (), strict=True):
-                verdict = self._judge(validate) if is_good else Verdict.BAD_SIGNATURE
-                if verdict is not None:
-                    verdicts.append((validate.token, verdict))
+        while self._under_way and (authentic := self._under_way[0].authentic) is not None and not turn.over:
+            batch = self._under_way[0]
+            validate = batch.validates.popleft()
+            verdict = self._judge(validate) if authentic.popleft() else Verdict.BAD_SIGNATURE
+            if verdict is not None:
+                verdicts.append((validate.token, verdict))
+            self._count -= 1
+            if not batch.validates:
+                self._under_way.popleft()
         if self._count <= WAITING_MAX:
             self._room.set()
         if verdicts:
             self._result(verdicts)
+        return bool(self._under_way) and self._under_way[0].authentic is not None
 
     def _judge(self, validate: Validate) -> Verdict | None:
         """The verdict on a message whose signature is good, None when it comes later."""
@@ -196,6 +205,14 @@ class Judge:
             queue.running -= 1
 
 
-def _check(batch: Sequence[Validate]) -> list[bool]:
+def _check(batch: Iterable[Validate]) -> list[bool]:
     """Runs in a worker thread."""
-    return [not validate.verify or is_authentic(validate.message) for validate in batch]
+    return [not validate.verify or _is_authentic(validate.message) for validate in batch]
+
+
+def _is_authentic(message: Message) -> bool:
+    try:
+        return is_authentic(message)
+    except Exception:  # noqa: BLE001 - those that came after it wait for this verdict
+        _log.exception("fault in verifying a message of %r", message.topic)
+        return False

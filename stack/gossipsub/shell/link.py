@@ -3,23 +3,26 @@
 """
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 
 from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, StackError, TransportError
-from stack.gossipsub.decoding import decode_rpc
+from stack.gossipsub.decoding import decode_quickly, decode_rpc
 from stack.gossipsub.events import Connect
 from stack.gossipsub.messages import PROTOCOLS, RPC_BYTES_MAX, Rpc
 from stack.gossipsub.outbox import Kind, Outbox
 from stack.gossipsub.params import GossipsubParams
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host
+from stack.net.limits import TokenBucket
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.buffer import ReceiveBuffer
 from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor
+from stack.streams.turns import Turn
 
 KIB = 1024
 
@@ -41,6 +44,9 @@ STALLED_SECONDS = 1.0
 """A peer that has taken nothing for so long is not waited for by publishers."""
 BUDGET_STEP = 256 * KIB
 """What waits for a peer is drawn from its budget in steps of this size."""
+CHEAP_RATE, CHEAP_BURST = 100.0, 20_000
+"""Subscriptions, GRAFTs, PRUNEs and empty RPCs of one stream: four times as many at once as topics one may be in, since who is honest
+tells them when it connects; then so many a second. Who sends more loses its stream."""
 PATIENCE_BYTES = 256 * KIB
 """Publishers wait while more than this waits for every peer that gets the message."""
 
@@ -223,14 +229,16 @@ class Dials:
 
 
 async def receive_rpcs(
-    stream: Stream, budget: Scope, receive: Callable[[Iterator[tuple[Rpc, int]]], Awaitable[None]]
+    stream: Stream, budget: Scope, receive: Callable[[Sequence[tuple[Rpc, int]]], Awaitable[None]]
 ) -> None:
     """Hand the RPCs that arrive, and their sizes, to `receive`, those that came together at once, until the peer ends the
-    stream. They are read as `receive` takes them: what comes before a bad one is still received.
+    stream. What comes before a bad one is still received.
 
-    Raises RemoteProtocolError, TimeoutError (a message that does not end), LimitExceeded (the peer's budget) and what
-    streams raise.
+    Raises RemoteProtocolError (also for RPCs without end that say nothing), TimeoutError (a message that does not end),
+    LimitExceeded (the peer's budget) and what streams raise.
     """
+    turn = Turn()
+    cheap = TokenBucket(CHEAP_RATE, CHEAP_BURST, anyio.current_time())
     buffer = ReceiveBuffer(RPC_BYTES_MAX + RECEIVE_BYTES + KIB)
     with anyio.fail_after(None) as scope, budget.reserve(Resource.BYTES, 0) as held:
         while True:
@@ -240,18 +248,38 @@ async def receive_rpcs(
                 return
             held.grow(len(data))
             buffer.append(data)
-            await receive(_whole_rpcs(buffer, scope))
+            rpcs: list[tuple[Rpc, int]] = []
+            fault: RemoteProtocolError | None = None
+            try:
+                while (message := _next_message(buffer)) is not None:
+                    scope.deadline = math.inf
+                    rpc = await _decoded(message)
+                    if not cheap.take(anyio.current_time(), _worthless(rpc)):
+                        raise RemoteProtocolError("gossipsub RPCs without end that say nothing")
+                    rpcs.append((rpc, len(message)))
+                    await turn.give_way()
+            except RemoteProtocolError as error:
+                fault = error
+            await receive(rpcs)
+            if fault is not None:
+                raise fault
             held.shrink(held.amount - len(buffer))
             if len(buffer) and scope.deadline == math.inf:
                 scope.deadline = anyio.current_time() + MESSAGE_SECONDS
 
 
-def _whole_rpcs(buffer: ReceiveBuffer, scope: anyio.CancelScope) -> Iterator[tuple[Rpc, int]]:
-    """What can be read; the deadline of the message that has now arrived is lifted."""
-    while (message := _next_message(buffer)) is not None:
-        scope.deadline = math.inf
-        if message:
-            yield decode_rpc(message), len(message)
+async def _decoded(message: bytes) -> Rpc:
+    """An RPC, read in a worker thread when it is much work. Raises RemoteProtocolError."""
+    rpc = decode_quickly(message)
+    return rpc if rpc is not None else await anyio.to_thread.run_sync(decode_rpc, message)
+
+
+def _worthless(rpc: Rpc) -> int:
+    """What of an RPC costs its sender nothing, and need not ever end: what it is in and has left, and RPCs without content."""
+    control = rpc.control
+    if control is None:
+        return len(rpc.subscriptions) if rpc.subscriptions or rpc.publish or rpc.skipped_bytes else 1
+    return len(rpc.subscriptions) + len(control.graft) + len(control.prune)
 
 
 def _next_message(buffer: ReceiveBuffer) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -24,6 +24,7 @@ from stack.gossipsub.events import (
 from stack.gossipsub.messages import PROTOCOLS, Rpc, encode_rpc
 from stack.gossipsub.outbox import Kind, kind_of
 from stack.gossipsub.params import GossipsubParams
+from stack.gossipsub.pieces import pieces
 from stack.gossipsub.places import place_of
 from stack.gossipsub.router import Gossipsub
 from stack.gossipsub.scoring import ApplicationScore
@@ -39,6 +40,7 @@ from stack.sansio.delimited import encode_delimited
 from stack.sansio.interfaces import Randomness
 from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor, supervised
+from stack.streams.turns import Turn
 
 WRITABLE_SECONDS = 30.0
 """How long an inbound stream waits, unread, until we can write to its peer."""
@@ -269,14 +271,19 @@ class PubSub:
         if replaced is not None:
             replaced.reset()
 
-        async def receive(rpcs: Iterator[tuple[Rpc, int]]) -> None:
+        turn = Turn()
+
+        async def receive(rpcs: Sequence[tuple[Rpc, int]]) -> None:
             await self._wait_until_writable(peer)
-            now = anyio.current_time()
             try:
                 for rpc, size in rpcs:
                     if self._host.trace is not None:
                         self._host.trace(RpcReceived.of(peer, rpc, size))
-                    self._machine.receive_rpc(peer, rpc, now)
+                    for piece in pieces(rpc):
+                        self._machine.receive_rpc(peer, piece, anyio.current_time())
+                        if turn.over:
+                            self._pump()
+                            await turn.give_way()
             finally:
                 self._pump()
             await self._judge.wait_for_room()
