@@ -147,7 +147,11 @@ class SessionMachine:
             return
         self._sizes.count(size)
         if known is not None:
-            known.count_block(size, known.release(want), now)
+            asked_at = known.release(want)
+            known.count_block(size, asked_at, now)
+            for other in want.askers:
+                if asked_at is not None and other.outstanding[want][0] < asked_at:
+                    other.overtaken(now)
         elif self._broadcast is not None:
             self.add_peer(peer)  # a small block came in place of HAVE
         self._finish(want, known)

@@ -297,6 +297,16 @@ class SessionPeer:
         if arrived and elapsed >= SAMPLE_SECONDS:
             self._pace = (self._sample_bytes + self.arriving) / elapsed
 
+    def overtaken(self, now: float) -> None:
+        """Another, asked after it, has brought what it owes: until it brings something itself it is asked for one want at a time.
+
+        Of one that has brought blocks it may have been a hiccup: its rest does not grow, however much it owed."""
+        self.misses = max(self.misses, self.parameters.misses)
+        if self.blocks:
+            self.rest_until = now + self.parameters.rest_min
+        elif now >= self.rest_until:
+            self.take_rest(now)
+
     def take_rest(self, now: float) -> None:
         """Leave it alone for a while, twice as long as the last time."""
         self.rest = min(max(2 * self.rest, self.parameters.rest_min), self.parameters.rest_max)

@@ -56,6 +56,8 @@ class SimPeer:
         """Has nothing, whatever it is asked."""
         self.mute = False
         """Takes wants and never answers."""
+        self.drips: int | None = None
+        """Bytes of a message that the other side sees come, one piece after the other; None: it sees whole messages only."""
         self.on_block: Callable[[bytes], None] | None = None
         net.add(self.peer, self._receive, upload=upload)
         self.others: dict[PeerId, SimPeer] = {}
@@ -173,6 +175,9 @@ class SimPeer:
             case ("blocks", blocks):
                 for multihash, size in blocks:
                     self._receive_block(sender, multihash, size)
+            case ("piece", size):
+                if self.session is not None:
+                    self.session.receive_progress(sender, self.net.now, size)
             case ("wrong", size):
                 if self.session is not None:
                     self.session.receive_wrong_block(sender, self.net.now)
@@ -230,7 +235,11 @@ class SimPeer:
                 self.net.send(self.peer, effect.peer, ("wrong", 1000), 1000)
         if not self.lies:
             blocks = [(cid.multihash, self.blocks[cid.multihash]) for cid in effect.cids]
-            self.net.send(self.peer, effect.peer, ("blocks", blocks), effect.size)
+            left = effect.size
+            while self.drips is not None and left > self.drips:
+                self.net.send(self.peer, effect.peer, ("piece", self.drips), self.drips)
+                left -= self.drips
+            self.net.send(self.peer, effect.peer, ("blocks", blocks), left)
 
         def sent() -> None:
             self.engine.message_sent(effect.id, (), effect.size, self.net.now)

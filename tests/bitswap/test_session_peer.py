@@ -139,3 +139,19 @@ def test_the_window_is_twice_what_the_line_holds() -> None:
     assert peer.delay == 0.5
     assert peer.rate == 20 * MIB
     assert peer.window == 20 * MIB
+
+
+def test_attack_9_who_is_overtaken_is_asked_for_little_until_it_brings_something() -> None:
+    peer = SessionPeer(peer_named("alice"), SessionParameters(), full=True)
+    peer.overtaken(10.0)
+    rest = peer.rest
+    assert peer.poor and rest == peer.parameters.rest_min and peer.rest_until == 10.0 + rest
+    peer.overtaken(10.0)
+    assert peer.rest == rest
+    peer.overtaken(11.0)
+    assert peer.rest == 2 * rest
+    peer.count_block(1000, 10.0, 12.0)
+    assert not peer.poor
+    for _ in range(2):
+        peer.overtaken(13.0)
+        assert peer.poor and not peer.rest and peer.rest_until == 13.0 + peer.parameters.rest_min
