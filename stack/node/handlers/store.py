@@ -1,14 +1,17 @@
 """Handlers of requests about blocks, pins, garbage and CARs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
 
 from stack.blocks.disk import free_bytes
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
 from stack.blocks.store import DiskStore
+from stack.blocks.verify import ProblemKind
 from stack.dag import links
 from stack.errors import ConfigError, LimitExceeded, Refused
 from stack.files.car_io import export_car, import_car
 from stack.files.dag import fetch_dag
+from stack.files.jobs import Share
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import code_of
 from stack.node.api import (
@@ -96,14 +99,25 @@ async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
 @streaming
 async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
     """Read and hash everything; see that all is here which is pinned or shared."""
-    shares = [share.root for share in await node.jobs.shares()]
-    report = await _disk(node).verify(roots=shares)
+    shares = await node.jobs.shares()
+    report = await _disk(node).verify(roots=[share.root for share in shares])
+    given_up = _shared_again(shares)
     for problem in report.problems:
+        if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up:
+            continue  # its file has become another by its owner's hand: the repository has lost nothing
         where = f"at {problem.offset}" if problem.offset is not None else None
         facts = [str(fact) for fact in (problem.path, where, problem.cid, problem.detail) if fact]
         text = f"{problem.kind.value}: {' '.join(facts)}"
         yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, problem=text)
     yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, done=True)
+
+
+def _shared_again(shares: Sequence[Share]) -> set[Cid]:
+    """Roots of whose places one has been shared again since, with another root."""
+    newest: dict[Path, Share] = {}
+    for share in sorted(shares, key=lambda share: share.since):
+        newest |= dict.fromkeys(share.paths, share)
+    return {share.root for share in shares if any(newest[path].root != share.root for path in share.paths)}
 
 
 async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:
