@@ -5,7 +5,19 @@ Named after the fault that showed it (finding 1): one `BusyResourceError` of one
 
 import ast
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 
+import anyio
+import pytest
+
+from stack import Config, Node
+from stack.files.ticket import decode_ticket
+from stack.streams import supervision
+from stack.streams.supervision import TaskFailed
+from stack.trace import TraceEvent
+from tests.net.hosts import settled
 from tests.test_layers import sources
 
 STARTERS = frozenset({"create_task", "ensure_future", "run_coroutine_threadsafe", "spawn_system_task", "Thread"})
@@ -104,3 +116,106 @@ class Service:
     found = {function.name: list(starts(function)) for function in functions(ast.parse(source))}
     assert [name for name, ways in found.items() if ways] == ["open", "connected"]
     assert len(found["connected"]) == 2
+
+
+WORK = (
+    "net.host:Host._watch",
+    "net.host:Host._ask",
+    "net.swarm:Swarm._accept",
+    "net.upgrader:Upgrader.multiplex",
+    "security.noise.shell:NoiseSecurity.upgrade",
+    "net.dialer:Dialer._run",
+    "net.dialer:Dialer._attempt",
+    "net.connection:Connection._serve",
+    "net.connection:Connection.ping",
+    "muxers.yamux.shell:YamuxConnection._keep_reading",
+    "muxers.yamux.shell:YamuxConnection._keep_writing",
+    "protocols.identify.service:IdentifyService._ask",
+    "protocols.identify.service:IdentifyService._answer",
+    "protocols.identify.service:IdentifyService._keep_pushing",
+    "protocols.providers.service:ProvidersService._subscribe",
+    "protocols.providers.service:ProvidersService._serve",
+    "protocols.providers.service:ProvidersService._send_updates",
+    "protocols.providers.service:ProvidersService._receive_updates",
+    "protocols.providers.service:ProvidersService._run_ticker",
+    "bitswap.shell.service:Bitswap._run_ticker",
+    "bitswap.shell.service:Bitswap._serve",
+    "bitswap.shell.service:Bitswap._look_up",
+    "bitswap.shell.link:Link.run",
+    "bitswap.shell.link:Link.send_blocks",
+    "bitswap.shell.session:FetchSession.keep_blocks",
+    "bitswap.shell.session:FetchSession.find_providers",
+    "gossipsub.shell.service:PubSub._run_timer",
+    "gossipsub.shell.service:PubSub._run_link",
+    "gossipsub.shell.service:PubSub._serve",
+    "gossipsub.shell.link:Link._watch",
+    "gossipsub.shell.link:Link._write",
+    "gossipsub.shell.link:Dials._run",
+    "gossipsub.shell.judge:Judge._verify",
+    "announce.shell.driver:Driver._ask",
+    "announce.shell.driver:Driver.serve",
+    "announce.shell.driver:Driver._take_part",
+    "announce.shell.driver:Driver._run_timer",
+    "announce.shell.driver:Driver._run_publisher",
+    "announce.shell.driver:Driver._run_saver",
+    "announce.shell.driver:Driver._watch_addresses",
+    "discovery.service:Discovery._keep",
+    "node.shares:Shares.run",
+)
+"""What runs in tasks of a node: for a peer, a connection, a stream, or as a duty."""
+
+
+class Fault(Exception):
+    """What nobody expected."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("place", WORK)
+async def test_a_surprise_in_any_task_leaves_the_node_up_and_others_served(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding 1, and 6: the first call raises, whoever makes it."""
+    home, _, name = place.partition(":")
+    kind, _, method = name.partition(".")
+    owner = getattr(import_module(f"stack.{home}"), kind)
+    real = getattr(owner, method)
+    raised = anyio.Event()
+
+    async def surprised(*arguments: object, **named: object) -> object:
+        if not raised.is_set():
+            raised.set()
+            raise Fault(place)
+        return await real(*arguments, **named)
+
+    monkeypatch.setattr(supervision, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("stack.net.host.UPKEEP_SECONDS", 0.01)
+    monkeypatch.setattr(owner, method, surprised)
+    (tmp_path / "file").write_bytes(bytes(300_000))
+    events: list[TraceEvent] = []
+    listen = ("/ip4/127.0.0.1/tcp/0",)
+    async with Node.open(Config(home=tmp_path / "home", listen=listen, role="daemon")) as sharer:
+        sharer.trace.add(events.append)
+        ticket = await sharer.share(tmp_path / "file", announce=True)
+        bootstrap = tuple(map(str, sharer.addresses()))
+        async with Node.open(Config(listen=listen, bootstrap=bootstrap)) as unlucky, anyio.create_task_group() as group:
+
+            async def fetch() -> None:
+                with suppress(Exception):
+                    root = decode_ticket(ticket).root  # not the ticket: then others are asked too who has it
+                    await unlucky.get(root, tmp_path / "unlucky", providers=sharer.addresses())
+
+            async def probe() -> None:
+                while not raised.is_set():
+                    await sharer.host.probe()
+                    await anyio.sleep(0.01)
+
+            group.start_soon(fetch)
+            group.start_soon(probe)
+            await settled(raised.is_set)
+            monkeypatch.setattr(owner, method, real)
+            async with Node.open(Config(listen=listen)) as other:
+                with anyio.fail_after(20):
+                    got = await other.get(ticket, tmp_path / "other")
+                assert got.read_bytes() == bytes(300_000)
+            group.cancel_scope.cancel()
+    assert all(isinstance(event.error, Exception) for event in events if isinstance(event, TaskFailed))

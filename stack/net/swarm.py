@@ -214,18 +214,27 @@ class Swarm:
     async def _upgrade(
         self, stream: RawStream, direction: Direction, expected: PeerId | None, room: Reservation, address: Multiaddr
     ) -> Connection:
-        """Make it a connection in the table. `room` belongs to the connection when this returns, else to the caller."""
-        outbound = direction is Direction.OUTBOUND
-        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected)
-        peer = channel.remote_peer
+        """Make it a connection in the table. `room` belongs to the connection when this returns, else to the caller, and the
+        stream is closed."""
         try:
-            if peer == self.peer_id:
-                raise TransportError("that is this node itself")
-            scope = self.peer_scope(peer)
-            room.move(scope)
+            connection = await self._made(stream, direction, expected, room, address)
         except BaseException:
             await stream.aclose()
             raise
+        self._joined(connection)
+        self._tasks.start(self._live, connection, room, owner="a connection")
+        return connection
+
+    async def _made(
+        self, stream: RawStream, direction: Direction, expected: PeerId | None, room: Reservation, address: Multiaddr
+    ) -> Connection:
+        outbound = direction is Direction.OUTBOUND
+        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected)
+        peer = channel.remote_peer
+        if peer == self.peer_id:
+            raise TransportError("that is this node itself")
+        scope = self.peer_scope(peer)
+        room.move(scope)
         scope = scope.child(f"connection to {peer}", {Resource.BYTES: self._limits.connection_bytes})
         muxed = await self._upgrader.multiplex(channel, outbound=outbound, scope=scope)
         connection = Connection(
@@ -239,8 +248,6 @@ class Swarm:
         if self._closing:
             await connection.aclose(CloseReason.SHUTDOWN)
             raise TransportError("the host is closing")
-        self._joined(connection)
-        self._tasks.start(self._live, connection, room, owner="a connection")
         return connection
 
     async def _live(self, connection: Connection, room: Reservation) -> None:

@@ -1,5 +1,6 @@
 """The control protocol, with a node that is made up."""
 
+import errno
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -10,6 +11,7 @@ import anyio
 import anyio.abc
 import pytest
 
+from stack.control import serving
 from stack.control.client import ControlClient, NodeUnreachable
 from stack.control.frames import CONTROL_VERSION, FrameStream
 from stack.control.server import ControlServer
@@ -30,7 +32,7 @@ from stack.node.api import (
     RepoStat,
 )
 from stack.node.exits import BUG, NO_DAEMON, NOT_FOUND, NodeError, exit_code
-from stack.node.home import ControlAddress
+from stack.node.home import ControlAddress, Home
 from stack.pb.control_pb2 import Call, Frame, Hello
 
 pytestmark = pytest.mark.anyio
@@ -230,3 +232,102 @@ async def test_a_request_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
         await frames.send(Frame(hello=Hello(version=1)))
         await frames.send(Frame(call=Call(request=b'["x"]')))
         assert (await frames.receive()).failed.exit_code == 2
+
+
+@asynccontextmanager
+async def greeted(path: Path) -> AsyncIterator[FrameStream]:
+    """A client of our own that has said hello."""
+    async with await anyio.connect_unix(path) as stream:
+        frames = FrameStream(stream)
+        await frames.receive()
+        await frames.send(Frame(hello=Hello(version=1)))
+        yield frames
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b'{"class": "ListShares", "x": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"class": "Fetch", "source": "x", "directory": "/", "timeout": 1' + b"0" * 400 + b"}",
+        b'{"class": "Cat", "source": "x", "offset": 1e999}',
+        b'{"class": 7}',
+        b"[" * 100_000,
+        b"[" * 900 + b"]" * 900,
+        b"\xff\xfe",
+        b"",
+    ],
+)
+async def test_a_bad_request_is_an_error_for_who_made_it_and_for_nobody_else(
+    request_bytes: bytes, tmp_path: Path
+) -> None:
+    """Finding 21: an integer beyond 64 bits ended the node."""
+    async with control(tmp_path / "s") as (client, _):
+        with anyio.fail_after(5):
+            async with greeted(tmp_path / "s") as frames:
+                await frames.send(Frame(call=Call(request=request_bytes)))
+                assert (await frames.receive()).WhichOneof("kind") == "failed"
+            assert await client.ask(GetIdentity()) == INFO
+
+
+async def test_any_fault_while_a_request_is_read_is_told_to_its_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding 21, whatever else a reader of foreign bytes may raise."""
+
+    def fault(call: Call) -> object:
+        raise ZeroDivisionError("oops")
+
+    async with control(tmp_path / "s") as (client, _):
+        with monkeypatch.context() as patched:
+            patched.setattr("stack.control.server._request", fault)
+            with pytest.raises(NodeError, match="oops"):
+                await client.ask(GetIdentity())
+        assert await client.ask(GetIdentity()) == INFO
+
+
+async def test_who_says_hello_and_then_nothing_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding 21: the wait for the call had no limit."""
+    monkeypatch.setattr("stack.control.server.HELLO_SECONDS", 0.05)
+    async with control(tmp_path / "s"), greeted(tmp_path / "s") as frames:
+        with anyio.fail_after(5), pytest.raises(anyio.EndOfStream):
+            await frames.receive()
+
+
+class Scarce:
+    """A listener that runs out of descriptors now and then."""
+
+    def __init__(self, listener: anyio.abc.SocketListener, errors: list[OSError]) -> None:
+        self._listener = listener
+        self._errors = errors
+
+    async def accept(self) -> object:
+        if self._errors:
+            raise self._errors.pop(0)
+        return await self._listener.accept()
+
+    async def __aenter__(self) -> "Scarce":
+        return self
+
+    async def __aexit__(self, *arguments: object) -> None:
+        await self._listener.aclose()
+
+
+async def test_the_control_socket_outlives_a_lack_of_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack 3: anyio's own loop ended with the first EMFILE, and the node with it."""
+    monkeypatch.setattr("stack.streams.accepting.PAUSE_SECONDS", 0.001)
+    numbers = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ECONNABORTED, errno.ENOMEM)
+    listener = await anyio.create_unix_listener(tmp_path / "s")
+    scarce = Scarce(listener, [OSError(number, "injected") for number in numbers])
+
+    async def listen(home: Home) -> tuple[object, ControlAddress]:
+        return scarce, ControlAddress(str(tmp_path / "s"))
+
+    monkeypatch.setattr(serving, "_listen", listen)
+    home = Home(tmp_path / "home")
+    assert home.acquire()
+    async with serving.serve_control(cast(Api, MadeUpNode()), home):
+        with anyio.fail_after(5):
+            assert await ControlClient(ControlAddress(str(tmp_path / "s"))).ask(GetIdentity()) == INFO
+    home.release()

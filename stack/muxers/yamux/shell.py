@@ -102,14 +102,13 @@ class YamuxConnection:
 
     async def run(self) -> None:
         """Move bytes until the connection ends; returns when it was closed by either side or broke."""
-        if self.closed:
-            return
         self._runs = True
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._keep_reading)
-                await self._keep_writing()
-        finally:
+            if not self.closed:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._keep_reading)
+                    await self._keep_writing()
+        finally:  # also of one that broke before it ran
             self._end(None)
             with anyio.CancelScope(shield=True):
                 await self._hang_up()

@@ -215,6 +215,18 @@ async def test_a_connection_closed_before_it_runs_closes_its_stream() -> None:
         first.receive_now(memoryview(bytearray(1)))
 
 
+async def test_a_connection_that_broke_before_it_runs_closes_its_stream() -> None:
+    first, second = memory_stream_pair(HERE, THERE)
+    channels = await secured(first, second)
+    end = YamuxMuxer().connection(channels[0], outbound=True, scope=budget())
+    await second.aclose()
+    with pytest.raises(anyio.BrokenResourceError):
+        await (await end.open_stream()).send(b"x")
+    await end.run()
+    with pytest.raises(anyio.ClosedResourceError):
+        first.receive_now(memoryview(bytearray(1)))
+
+
 async def test_bytes_read_behind_the_handshake_come_first() -> None:
     left, right = memory_stream_pair(HERE, THERE)
     channels = await secured(left, right)
