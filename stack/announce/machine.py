@@ -44,9 +44,9 @@ class AnnounceMachine:
     """The announcement layer of one node. `now` is monotonic seconds, `wall` wall-clock seconds.
 
     Getters: `table`, `reputation`, `shard`, `loaded`, `items`, `directory`, `saved`, `clock`, `waiting`. Facts: `peer_connected`,
-    `peer_disconnected`, `dial_failed`, `receive_gossip`, `receive_request`, `interest_dropped`, `answered`, `pushed`, `keys_fetched`,
-    `addresses_changed`. Commands: `load`, `announce`, `withdraw`, `set_directory`, `find`, `search`, `stop`. Outputs:
-    `next_effect`, `next_timeout`, `handle_timeout`.
+    `peer_disconnected`, `dial_failed`, `receive_gossip`, `receive_request`, `interest_dropped`, `prepare`, `page_record`, `answered`,
+    `pushed`, `keys_fetched`, `addresses_changed`. Commands: `load`, `announce`, `withdraw`, `set_directory`, `find`, `search`, `stop`.
+    Outputs: `next_effect`, `next_timeout`, `handle_timeout`.
     """
 
     def __init__(
@@ -207,6 +207,18 @@ class AnnounceMachine:
         self._state.answered(id, response, now, wall)
         if len(self._state.contacts) > before:
             self._handing.members_changed(now)
+
+    def prepare(self, data: bytes, peer: PeerId) -> bool:
+        """A record of an answer that is about to be told: verify it now, one by one they take little time. False: it is none."""
+        return self._state.prepare(data, peer)
+
+    def unprepare(self, data: bytes) -> None:
+        """The answer has been told."""
+        self._state.reader.forget(data)
+
+    def page_record(self, id: AskId, data: bytes, wall: float) -> None:
+        """A record of an answer to a PAGE that is about to be told, without it: take it now."""
+        self._membership.page_record(id, data, wall)
 
     def pushed(self, id: AskId, peer: PeerId, response: Response, wall: float) -> None:
         """What followed the answer on the same stream."""

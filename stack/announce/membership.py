@@ -110,6 +110,8 @@ class Membership:
         if id in self._asked:
             self._level_told(self._asked.pop(id), response, now, wall)
         elif id == self._page:
+            for data in response.records if response is not None else ():
+                self.page_record(id, data, wall)
             self._page = None
             self._page_came(response, now, wall)
         else:
@@ -119,6 +121,13 @@ class Membership:
         """The machine slept, or its clock was set: compare at once, what was refused for its date may be good now."""
         self._sync_at = min(self._sync_at, now)
         self._connect_at = self._search_at = now
+
+    def page_record(self, id: AskId, data: bytes, wall: float) -> None:
+        """One of a page that is coming."""
+        if id == self._page:
+            record = self._state.read(data, None, wall)
+            if record is not None:
+                self._state.insert(record, None, wall)
 
     def handle_timeout(self, now: float, wall: float) -> None:
         """Whatever is due: connections, a look at the load, a comparison of tables, topics to leave."""
@@ -298,10 +307,6 @@ class Membership:
             return
         good = response is not None and response.status in (Status.OK, Status.LOADING) and response.shard is not None
         if response is not None and good:
-            for data in response.records:
-                record = state.read(data, None, wall)
-                if record is not None:
-                    state.insert(record, None, wall)
             if response.next > transfer.after:
                 # The order is the same everywhere: who is asked for the next page need not be who gave this one.
                 transfer.after = response.next

@@ -177,7 +177,7 @@ def verify_signature(author: bytes, public_key: bytes, signed: bytes, signature:
 class RecordReader:
     """Reads records, each bytes string once. Records of a cache that many nodes share are one object in all tables."""
 
-    __slots__ = ("_cache", "_cached_max", "_verify")
+    __slots__ = ("_cache", "_cached_max", "_ready", "_verify")
 
     def __init__(
         self,
@@ -188,10 +188,19 @@ class RecordReader:
         self._verify = verify
         self._cache: MutableMapping[bytes, Record] = OrderedDict() if cache is None else cache
         self._cached_max = cached_max
+        self._ready: dict[bytes, Record] = {}
+
+    def prepare(self, data: bytes) -> None:
+        """Read a record that is read again soon, and keep it until `forget`. Raises BadRecord."""
+        self._ready[data] = self.read(data)
+
+    def forget(self, data: bytes) -> None:
+        """It has been read, or will not be."""
+        self._ready.pop(data, None)
 
     def read(self, data: bytes) -> Record:
         """The record in these bytes, verified. Raises BadRecord."""
-        record = self._cache.get(data)
+        record = self._ready.get(data) or self._cache.get(data)
         if record is None:
             record = decode_record(data, self._verify)
             self._cache[record.data] = record

@@ -154,6 +154,15 @@ class State:
             self._refuse(source, RefusedBecause.INVALID)
             return None
 
+    def prepare(self, data: bytes, source: PeerId) -> bool:
+        """Verify a record that is read again soon; False: it is none."""
+        try:
+            self.reader.prepare(data)
+        except BadRecord:
+            self._refuse(source, RefusedBecause.INVALID)
+            return False
+        return True
+
     def is_of_today(self, record: Record, source: PeerId | None, wall: float) -> bool:
         """A verified record is not from the future. Then its author may be a contact."""
         if record.issued > wall + SKEW_SECONDS:

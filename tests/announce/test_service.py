@@ -1,6 +1,7 @@
 """The announcement layer on hosts, on both event loops."""
 
 import gc
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,9 @@ import pytest
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.announce.keyspace import announce_key
 from stack.announce.messages import PROTOCOL, Kind, Request, encode_request
+from stack.announce.outcomes import Outcome
 from stack.announce.params import AnnounceParams
+from stack.announce.records import decode_record
 from stack.announce.shell.driver import STREAMS_PER_PEER_MAX
 from stack.announce.shell.questions import WAITING_MAX
 from stack.announce.shell.service import Announcements
@@ -26,7 +29,9 @@ from stack.net.host import Host
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import encode_delimited, encode_uvarint
 from stack.streams.interfaces import Stream
+from tests.announce.build import record_bytes
 from tests.net.hosts import connect, hosts, settled
+from tests.turns import turns_measured
 
 pytestmark = pytest.mark.anyio
 
@@ -376,3 +381,24 @@ async def test_a_member_that_is_gone_counts_as_no_answer() -> None:
         await settled(lambda: at_a._machine.reputation.score(c.peer_id) < 0)
         at_a._driver.peer_disconnected(c.peer_id)
         at_a._driver.peer_disconnected(c.peer_id)
+
+
+async def test_others_have_their_turns_while_many_records_are_fetched_and_verified() -> None:
+    """Four hundred records in one page took 80 ms of the event loop at once."""
+    count = 400
+    params = replace(QUICK, answers=1)
+    async with hosts(2) as [a, b], member(a, params=params) as at_a:
+        table = at_a._machine.table
+        now = time.time()
+        for number in range(10, 10 + count):
+            record = record_bytes(
+                number,
+                keys=[announce_key(ROOT.multihash)],
+                issued=int(now),
+                address=f"/ip4/9.{number // 200}.{number % 200}.1/tcp/1",
+            )
+            assert table.insert(decode_record(record), now) is Outcome.NEW
+        await settled(lambda: at_a.is_loaded)
+        async with turns_measured("a page of 400 records", 0.03), member(b, params=params) as at_b:
+            await connect(b, a)
+            await settled(lambda: len(at_b._machine.table) >= count)

@@ -1,8 +1,6 @@
 """However much a peer puts into its RPCs, others have their turns (attack 5's kind), and what says nothing ends (attack 7's)."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +20,7 @@ from stack.streams.supervision import supervised
 from tests.gossipsub.lab import Lab, peer_id
 from tests.gossipsub.test_service import JOIN, TOPIC, ended, node_and_raw, send
 from tests.net.hosts import settled
+from tests.turns import turns_measured
 
 MANY = 4000
 DENSE = {
@@ -91,29 +90,6 @@ def test_what_is_much_work_to_read_is_not_read_quickly() -> None:
     assert decode_quickly(encode_rpc(few)) == few
     data = encode_rpc(DENSE["messages"])
     assert decode_quickly(data) is None and decode_rpc(data) == DENSE["messages"]
-
-
-@asynccontextmanager
-async def turns_measured(name: str, most: float) -> AsyncIterator[None]:
-    """See that nobody keeps the event loop busy for longer, in seconds of its thread's processor time."""
-    longest = 0.0
-    over = anyio.Event()
-
-    async def tick() -> None:
-        nonlocal longest
-        before = time.thread_time()
-        while not over.is_set():
-            await anyio.lowlevel.checkpoint()
-            now = time.thread_time()
-            longest, before = max(longest, now - before), now
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tick)
-        await anyio.lowlevel.checkpoint()
-        yield
-        over.set()
-    print(f"\n{name}: {1000 * longest:.1f} ms at most")
-    assert longest < most, f"{1000 * longest:.1f} ms"
 
 
 @pytest.mark.anyio

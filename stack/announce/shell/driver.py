@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -33,7 +34,7 @@ from stack.announce.events import (
 )
 from stack.announce.interfaces import AnnouncementStore, KeyLists
 from stack.announce.machine import AnnounceMachine
-from stack.announce.messages import PROTOCOL, Response
+from stack.announce.messages import PROTOCOL, Kind, Response
 from stack.announce.records import addresses_to_tell
 from stack.announce.rules import TOPIC_RULES
 from stack.announce.shell.questions import ERRORS, Finding, Served, ask, receive_request, send
@@ -47,6 +48,7 @@ from stack.net.addresses import neighbourhood_of
 from stack.net.interfaces import Host
 from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor
+from stack.streams.turns import Turn
 
 _log = logging.getLogger(__name__)
 
@@ -224,19 +226,42 @@ class Driver:
     # What we ask
 
     async def _ask(self, effect: Ask, scope: anyio.CancelScope) -> None:
+        ready: list[bytes] = []
+
+        def forget() -> None:
+            for data in ready:
+                self._machine.unprepare(data)
+            ready.clear()
+
         def answered(response: Response | None, first: bool) -> None:
             if first:
                 self._machine.answered(effect.id, effect.peer, response, *self.now())
+                forget()
             elif response is not None:
                 self._machine.pushed(effect.id, effect.peer, response, self._wall())
             self.pump()
 
+        async def prepared(response: Response) -> Response:
+            turn = Turn()
+            if effect.request.kind is Kind.PAGE:
+                for data in response.records:
+                    self._machine.page_record(effect.id, data, self._wall())
+                    await turn.give_way()
+                return replace(response, records=())
+            bad: list[bytes] = []
+            for data in response.records:
+                (ready if self._machine.prepare(data, effect.peer) else bad).append(data)
+                await turn.give_way()
+            # One that is bad is enough to know what to think of who told it.
+            return replace(response, records=(*ready, *bad[:1]))
+
         try:
             with scope:
                 # One that waits for more has no part in the bound: those are as many as there are lookups.
-                await ask(self._host, effect, answered, self._asking)
+                await ask(self._host, effect, prepared, answered, self._asking)
         finally:
             self._asks.pop(effect.id, None)
+            forget()
 
     async def _connect(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
         try:

@@ -1,7 +1,7 @@
 """`/stack/announce/1.0.0` on streams: questions of ours, and those of others. The machine decides what is asked and answered."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
@@ -73,9 +73,14 @@ class Inbox:
 
 
 async def ask(
-    host: Host, effect: Ask, answered: Callable[[Response | None, bool], None], limiter: anyio.CapacityLimiter
+    host: Host,
+    effect: Ask,
+    prepared: Callable[[Response], Awaitable[Response]],
+    answered: Callable[[Response | None, bool], None],
+    limiter: anyio.CapacityLimiter,
 ) -> None:
-    """Ask a member. `answered` is called once with its answer, or None, and True; then with what follows, and False.
+    """Ask a member. `answered` is called once with its answer, or None, and True; then with what follows, and False. The answer
+    has gone through `prepared` before.
 
     `limiter` bounds how many wait for an answer; the machine has a deadline of its own.
     """
@@ -90,14 +95,16 @@ async def ask(
                 stream = await host.open_stream(effect.peer, PROTOCOL)
                 inbox = Inbox(stream, RESPONSE_BYTES_MAX, host.peer_budget(effect.peer))
                 await stream.send(encode_delimited(encode_request(effect.request)))
-                response = decode_response(await inbox.next_message())
+                response = await prepared(decode_response(await inbox.next_message()))
         first = False
         answered(response, True)
         while effect.request.keep:
             answered(decode_response(await inbox.next_message()), False)
-    except ERRORS:
+    except Exception as error:
         if first:
             answered(None, True)
+        if not isinstance(error, ERRORS):
+            raise
     finally:
         if inbox is not None:
             inbox.close()
