@@ -384,7 +384,7 @@ async def test_a_member_that_is_gone_counts_as_no_answer() -> None:
 
 
 async def test_others_have_their_turns_while_many_records_are_fetched_and_verified() -> None:
-    """Four hundred records in one page took 80 ms of the event loop at once."""
+    """Four hundred records in one page took 92 ms of the event loop at once."""
     count = 400
     params = replace(QUICK, answers=1)
     async with hosts(2) as [a, b], member(a, params=params) as at_a:
