@@ -33,7 +33,7 @@ class ClockOpinion:
         seconds = abs(self.ahead)
         size, unit = next((size, unit) for size, unit in _UNITS if seconds >= 2 * size or size == 1)
         of = (
-            "that of the one peer that told it"
+            "that of the one peer that told it (one of the two is wrong)"
             if self.peers == 1
             else f"those of its {self.peers} peers (their median)"
         )
