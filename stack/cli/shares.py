@@ -30,7 +30,7 @@ def list_shares(as_json: bool) -> None:
             output.json_line(rows)
             return
         for row in rows:
-            age = output.duration(time.time() - row.since)
+            age = output.duration(max(time.time() - row.since, 0.0))
             output.data(f"{row.cid}  {output.size(row.size)}  {printable(row.name)}  {row.state}, since {age}")
             output.data(
                 f"    sent {output.size(row.bytes_sent)} to {output.count(len(row.peers), 'peer')}, "

@@ -87,6 +87,7 @@ class Host:
         self._ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces)
         self._wake = WakeDetector(wall_clock(), clock())
         self.on_wake(self.peerstore.clock_jumped)
+        self.on_wake(self._ours.clock_jumped)
         self._handlers: dict[str, StreamHandler] = {}
         self._peer_listeners: list[PeerListener] = []
         self._hooks: list[ConnectionHook] = []

@@ -14,7 +14,7 @@ ADDRESSES_MAX = 32
 
 
 class OurAddresses:
-    """Getters: `all`, `signed_record`, `interfaces`. Facts: `look` (at the interfaces again), `observe`."""
+    """Getters: `all`, `signed_record`, `interfaces`. Facts: `look` (at the interfaces again), `observe`, `clock_jumped`."""
 
     def __init__(
         self, key: PrivateKey, listening: Callable[[], list[Multiaddr]], read_interfaces: Callable[[], list[str]]
@@ -24,7 +24,7 @@ class OurAddresses:
         self._read_interfaces = read_interfaces
         self.interfaces = read_interfaces()
         self._observed = ObservedAddresses()
-        self._record: tuple[tuple[Multiaddr, ...], int, bytes] | None = None
+        self._record: tuple[tuple[Multiaddr, ...] | None, int, bytes] | None = None
 
     def look(self) -> bool:
         """Read the interfaces' addresses; True when they have changed. Raises OSError."""
@@ -42,6 +42,12 @@ class OurAddresses:
         listening = [address for bound in self._listening() for address in expand(bound, self.interfaces)]
         listening.sort(key=reach_of, reverse=True)
         return unique([*listening, *self._observed.believed(now)])[:ADDRESSES_MAX]
+
+    def clock_jumped(self, seconds: float) -> None:
+        """The wall clock was set: the next record gets a number by it. One of a clock that stood in the past when we began is lower
+        than what others remember of an earlier run, and ignored."""
+        if self._record is not None and seconds > 0:
+            self._record = (None, *self._record[1:])
 
     def signed_record(self, now: float, wall: float) -> bytes:
         """Our addresses, signed; a new sequence number (wall time in nanoseconds) only when they have changed."""

@@ -544,3 +544,29 @@ async def test_a_host_without_transports_can_only_say_so() -> None:
     async with Host(key(50), transports=[]) as a:
         with pytest.raises(StackError):
             await a.connect(peer(1), [ANYWHERE])
+
+
+async def test_finding_39_when_the_clock_is_set_addresses_stay_good_and_our_record_is_numbered_by_the_new_one() -> None:
+    """A computer without a battery for its clock begins in 1970, and asks the time a minute later."""
+    clock = Clock()
+    async with hosts(2, clock=clock) as [a, b]:
+        await connect(a, b)
+        a.peerstore.dialled(b.peer_id, b.addresses()[0], clock.wall_clock())
+        before = open_peer_record(a.signed_record())
+        told: list[float] = []
+        stop = a.on_wake(told.append)
+        years = 50 * 365 * 24 * 3600.0
+        a._wall_clock = lambda: clock.wall_clock() + years
+        await a.upkeep()
+        assert told == [years]
+        now = a._wall_clock()
+        assert a.peerstore.addresses(b.peer_id, now) and a.peerstore.was_dialled(b.peer_id, now)
+        assert [row.peer for row in a.peerstore.export(now)] == [str(b.peer_id)]
+        after = open_peer_record(a.signed_record())
+        assert after.sequence >= int(clock.wall_clock() * 1e9) + int(years * 1e9) - 10**9 > before.sequence
+        a._wall_clock = clock.wall_clock
+        stop()
+        await a.upkeep()
+        assert told == [years]
+        assert a.peerstore.addresses(b.peer_id, clock.wall_clock())
+        assert open_peer_record(a.signed_record()).sequence == after.sequence
