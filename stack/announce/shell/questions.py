@@ -100,7 +100,7 @@ async def ask(
         answered(response, True)
         while effect.request.keep:
             answered(decode_response(await inbox.next_message()), False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again below; the machine waits for a word either way
         if first:
             answered(None, True)
         if not isinstance(error, ERRORS):
