@@ -100,11 +100,14 @@ async def ask(
         answered(response, True)
         while effect.request.keep:
             answered(decode_response(await inbox.next_message()), False)
-    except Exception as error:  # noqa: BLE001 - raised again below; the machine waits for a word either way
+    except ERRORS:
         if first:
             answered(None, True)
-        if not isinstance(error, ERRORS):
-            raise
+    except Exception:
+        # The machine waits for a word, whatever has happened.
+        if first:
+            answered(None, True)
+        raise
     finally:
         if inbox is not None:
             inbox.close()
