@@ -57,6 +57,8 @@ ADDRESSES_SECONDS = 2.0
 DIAL_SECONDS = 30.0
 LIST_SECONDS = 60.0
 """For a block of further keys."""
+SAVE_AGAIN_SECONDS = 30.0
+"""After our announcements could not be saved: a disk that was full may have room again."""
 ASKS_MAX = 64
 """Questions of ours under way; more wait."""
 PUBLISHING_MAX = 1024
@@ -104,6 +106,8 @@ class Driver:
         self._publish = anyio.Event()
         self._save = anyio.Event()
         self._unsaved = False
+        self._save_fault = ""
+        """What was told last."""
         self._changed = anyio.Event()
 
     def woken(self, seconds: float) -> None:
@@ -362,6 +366,9 @@ class Driver:
             await self._save.wait()
             self._save = anyio.Event()
             await self.save_now()
+            if self._unsaved:
+                await anyio.sleep(SAVE_AGAIN_SECONDS)
+                self._save.set()
 
     async def save_now(self) -> None:
         """Keep our announcements, if they have changed."""
@@ -371,4 +378,9 @@ class Driver:
         try:
             await anyio.to_thread.run_sync(self._store.save, self._machine.saved())
         except OSError as error:
-            _log.warning("cannot keep our announcements for a restart: %s", error)
+            self._unsaved = True
+            if str(error) != self._save_fault:
+                _log.warning("cannot keep our announcements for a restart, which is tried again: %s", error)
+            self._save_fault = str(error)
+        else:
+            self._save_fault = ""

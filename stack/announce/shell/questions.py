@@ -135,16 +135,25 @@ class Served:
         self._wake.set()
 
     async def run(self, stream: Stream) -> None:
-        """Send what comes until either side has enough. Raises ERRORS."""
+        """Send what comes until either side has enough. Raises ERRORS, as they are and not in a group."""
+        failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, stream, tasks.cancel_scope)
-            while not self._ended or self._waiting:
-                if not self._waiting:
-                    self._wake = anyio.Event()
-                    await self._wake.wait()
-                    continue
-                await send(stream, Response(records=(self._waiting.popleft(),)))
+            try:
+                await self._send_all(stream)
+            except ERRORS as error:
+                failure = error
             tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _send_all(self, stream: Stream) -> None:
+        while not self._ended or self._waiting:
+            if not self._waiting:
+                self._wake = anyio.Event()
+                await self._wake.wait()
+                continue
+            await send(stream, Response(records=(self._waiting.popleft(),)))
 
     async def _watch(self, stream: Stream, scope: anyio.CancelScope) -> None:
         """The asker says nothing more; that it has gone is seen here."""

@@ -1,0 +1,61 @@
+"""The shells where they wait: streams that break while something is written, a store that refuses."""
+
+from typing import cast
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from stack.announce.shell import driver as driver_module
+from stack.announce.shell.questions import Served
+from stack.multiformats.cid import Cid
+from stack.streams.interfaces import Stream
+from tests.announce.test_service import Store, member
+from tests.net.hosts import hosts, settled
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Cid.of(b"something to share")
+
+
+class Breaks:
+    """A stream on which nothing comes, and that breaks when it is written to."""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(self, item: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise anyio.BrokenResourceError
+
+
+async def test_a_stream_that_breaks_while_a_record_is_pushed_ends_with_that_and_not_with_a_group() -> None:
+    """As a group it passed for a fault of ours: logged, and the stream not reset by who serves it."""
+    served = Served()
+    served.push(b"a record")
+    with pytest.raises(anyio.BrokenResourceError):
+        await served.run(cast(Stream, Breaks()))
+
+
+async def test_what_could_not_be_saved_is_saved_when_there_is_room_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was not tried again before the next change, and lost by a restart."""
+
+    class Full(Store):
+        tries = 0
+
+        def save(self, data: bytes) -> None:
+            self.tries += 1
+            if self.tries < 5:
+                raise OSError("no room")
+            super().save(data)
+
+    monkeypatch.setattr(driver_module, "SAVE_AGAIN_SECONDS", 0.01)
+    store = Full()
+    async with hosts(1) as [host], member(host, store=store) as announcements:
+        announcements.announce(ROOT)
+        await settled(lambda: store.data is not None)
+        assert bytes(ROOT) in (store.data or b"")
+    assert caplog.text.count("no room") == 1
