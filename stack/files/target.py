@@ -83,9 +83,12 @@ def part_path(target: Path) -> Path:
 
 
 def make_parents(target: Path) -> None:
-    """Make the directories above the target. Raises Refused, NoSpace."""
+    """Make the directories above the target, so that their names survive a power cut. Raises Refused, NoSpace."""
     try:
+        missing = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
+        for made in reversed(missing):
+            disk.sync_directory(made.parent)
     except OSError as error:
         raise refusal(target.parent, error) from error
     if not os.access(target.parent, os.W_OK | os.X_OK):
@@ -147,14 +150,22 @@ def status_of(base: Path, below: Below) -> os.stat_result | None:
 
 
 def make_directory(base: Path, below: Below) -> list[str] | None:
-    """Make a directory; the names in it if it was there already, None if it is new. Raises Refused for anything else there."""
+    """Make a directory; the names in it if it was there already, None if it is new. Raises Refused for anything else there.
+
+    Its own name would survive a power cut then, also when it was made by a fetch that was cut off before it had seen to that:
+    without it all that is fetched into it would be gone.
+    """
     with opened(base, below[:-1]) as fd:
         try:
             os.mkdir(below[-1], dir_fd=fd)
-            return None
+            new = True
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(below[-1], dir_fd=fd, follow_symlinks=False).st_mode):
                 raise Refused(f"{base.joinpath(*below)} exists and is no directory") from None
+            new = False
+        disk.sync_names(fd)
+    if new:
+        return None
     with opened(base, below) as fd:
         return os.listdir(fd)
 
@@ -165,6 +176,7 @@ def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) ->
     with opened(base, below[:-1]) as fd:
         try:
             os.symlink(target, below[-1], dir_fd=fd)
+            disk.sync_names(fd)
         except FileExistsError:
             status = os.stat(below[-1], dir_fd=fd, follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode) and os.readlink(below[-1], dir_fd=fd) == target:

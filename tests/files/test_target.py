@@ -133,3 +133,29 @@ def test_errors_of_the_system_become_ours() -> None:
     assert isinstance(refusal(Path("x"), OSError(30, "ro")), Refused)
     assert isinstance(refusal(Path("x"), OSError(28, "full")), NoSpace)
     assert type(refusal(Path("x"), OSError(5, "io"))) is StoreError
+
+
+def test_names_of_directories_and_links_that_are_made_would_survive_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetched tree was there, all its files were synced, and the power cut took the name of its own folder."""
+    synced: list[int] = []
+    sync = os.fsync
+
+    def recorded(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+
+    def is_synced(place: Path) -> bool:
+        found = place.stat().st_ino in synced
+        synced.clear()
+        return found
+
+    assert target_module.make_directory(tmp_path, ("a",)) is None and is_synced(tmp_path)
+    assert target_module.make_directory(tmp_path, ("a", "b")) is None and is_synced(tmp_path / "a")
+    assert target_module.make_directory(tmp_path, ("a", "b")) == [] and is_synced(tmp_path / "a")
+    assert target_module.make_symlink(tmp_path, ("a", "link"), "b", None) and is_synced(tmp_path / "a")
+    target_module.make_parents(tmp_path / "x" / "y" / "film")
+    assert {tmp_path.stat().st_ino, (tmp_path / "x").stat().st_ino} <= set(synced)
