@@ -67,7 +67,7 @@ async def test_a_file_goes_through_a_private_network_and_no_outsider_gets_in(tmp
     async with Node.open(member(tmp_path / "a")) as one, Node.open(member(tmp_path / "b")) as two:
         ticket = await one.share(tmp_path / "f.bin")
         assert (await two.get(ticket, tmp_path / "out")).read_bytes() == data
-        assert [fact.what for fact in await one.ask(GetDiscovery())] == ["private network", "mdns"]
+        assert [fact.what for fact in await one.ask(GetDiscovery())] == ["private network", "mdns", "clock"]
         (at,) = one.addresses()
         async with Node.open(member(tmp_path / "c", OTHER)) as stranger:
             with pytest.raises(NotInNetwork):

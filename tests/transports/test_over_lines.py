@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import DirectStream
 from stack.testing.lines import Fault, Line, LineStream, line_stream_pair
@@ -66,7 +67,11 @@ async def test_a_reset_at_any_moment_keeps_nobody_waiting(tls: bool) -> None:
     quiet = ends[0]._below._below if tls else ends[0]._below  # type: ignore[attr-defined] # the line
     begun = quiet.wire.steps
     for step in range(begun + 1, begun + 40, 3):
-        ends = await web_sockets(Line(fault=Fault.RESET, step=step), tls=tls)
+        try:
+            ends = await web_sockets(Line(fault=Fault.RESET, step=step), tls=tls)
+        except ExceptionGroup as reset:  # a TLS handshake takes a step more or less: then that is what was reset
+            assert reset.subgroup(TransportError) is not None
+            continue
         with anyio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
             await talk(ends)
         assert caught.group_contains((anyio.BrokenResourceError, anyio.EndOfStream))
