@@ -242,11 +242,15 @@ class PartFile:
     def _record_name(self) -> None:
         """The file has its final name: make that last, then record it. Until then recovery looks for it under both."""
         assert self._named is not None
+        self._sync_name()
+        record_sealed(self._index, self.segment.id, self._named)
+
+    def _sync_name(self) -> None:
+        assert self._named is not None
         with disk.translated(f"naming {self._named}"):
             disk.sync_names(self._directory)
             if self._named.parent != self.segment.path.parent:
                 disk.sync_directory(self._named.parent)
-        record_sealed(self._index, self.segment.id, self._named)
 
     def close(self, *, checkpoint: bool, remove: bool = False) -> None:
         """Let go of the file; with `checkpoint` it can be trusted as it is next time. May be called again.
@@ -261,7 +265,10 @@ class PartFile:
                 if remove:
                     self._remove()
                 elif self._named is not None:
-                    self._record_name()
+                    try:
+                        self._sync_name()
+                    finally:  # it lies there now; a power cut may take the name, and then the file is fetched anew
+                        record_sealed(self._index, self.segment.id, self._named)
                 elif checkpoint:
                     self.checkpoint()
                     with disk.translated(f"closing {self.segment.path}"):
