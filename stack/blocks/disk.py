@@ -23,6 +23,22 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Our own shortage: says nothing about the file that was to be opened."""
 
+ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EISDIR,
+        errno.ENXIO,
+        errno.EINVAL,
+        errno.EACCES,
+        errno.EPERM,
+    }
+)
+"""What opening a file says when its owner has moved or closed it, or put something else there (EINVAL: `open_regular`). Every other
+error is of the disk, or of the network below it, and says nothing about the file."""
+
 NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 """What fsync says of a directory that it cannot do anything for."""
 

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NewType, Protocol
 
-from stack.errors import StackError
+from stack.errors import StackError, StoreError
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
 
@@ -35,6 +35,14 @@ class BlockMismatch(StackError):
         self.source = source
 
 
+class ReadFailed(StoreError):
+    """The disk could not read a block now. That says nothing of its bytes: it may be read in a moment, so nothing is given up."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"reading {path}: {error.strerror or error}")
+        self.path = path
+
+
 class SourceChanged(StackError):
     """A file that is shared in place no longer holds the bytes that were indexed; its blocks have been withdrawn."""
 
@@ -44,6 +52,10 @@ class SourceChanged(StackError):
 
 
 Block = tuple[Cid, bytes]
+
+
+NOT_HERE = (BlockNotFound, BlockMismatch, SourceChanged, ReadFailed)
+"""What a store's `get` says of a block that has to come from elsewhere now."""
 
 
 class BlockStore(Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stack.blocks import disk
 from stack.blocks.index import ROWS_BATCH, Index
-from stack.blocks.interfaces import Leaf, Segment, SegmentId, SegmentState
+from stack.blocks.interfaces import Leaf, ReadFailed, Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
 from stack.blocks.reads import fill
 from stack.blocks.segments import row_of
@@ -181,7 +181,11 @@ class PartFile:
         for multihash, offset, length, prefix, suffix in rows:
             location = Location(multihash, self.segment, offset, length, prefix, suffix)
             size = location.size if location.plausible else 0
-            if not fill(self._fd, location, memoryview(bytearray(size))):
+            try:
+                right = fill(self._fd, location, memoryview(bytearray(size)))
+            except ReadFailed:
+                right = False  # fetched again and written anew: the disk may give it a better place
+            if not right:
                 wrong.append(location)
             after = offset
             done += length

@@ -16,7 +16,15 @@ from typing import TypeVar
 from stack.blocks import disk
 from stack.blocks.hashing import matches
 from stack.blocks.index import PACK, Index
-from stack.blocks.interfaces import BlockMismatch, BlockNotFound, Segment, SegmentId, SegmentState, SourceChanged
+from stack.blocks.interfaces import (
+    BlockMismatch,
+    BlockNotFound,
+    ReadFailed,
+    Segment,
+    SegmentId,
+    SegmentState,
+    SourceChanged,
+)
 from stack.blocks.locations import Location, Locations
 from stack.blocks.packs import pack_path
 from stack.multiformats.cid import Cid
@@ -77,7 +85,8 @@ class OpenFiles:
             os.close(fd)
 
     def open(self, segment: Segment) -> int | Fault:
-        """A file descriptor that lives until the next is opened, if not longer. Raises StoreError when we ourselves are out of handles."""
+        """A file descriptor that lives until the next is opened, if not longer. Raises ReadFailed, and StoreError when we ourselves
+        are out of handles."""
         fd = self._open.get(segment.id)
         if fd is not None:
             return fd
@@ -86,6 +95,8 @@ class OpenFiles:
         except OSError as error:
             if error.errno in disk.OUT_OF_HANDLES:
                 raise disk.store_error("reading blocks", error) from error
+            if error.errno not in disk.ABSENT:
+                raise ReadFailed(segment.path, error) from error
             return Fault.GONE
         if segment.kind != PACK and segment.state is SegmentState.SEALED and not disk.unchanged(segment.stamp, status):
             os.close(fd)
@@ -97,7 +108,7 @@ class OpenFiles:
 
 
 def fill(fd: int, location: Location, out: memoryview) -> bool:
-    """Put a block into `out`, which has its size; whether the bytes are right."""
+    """Put a block into `out`, which has its size; whether the bytes are right. Raises ReadFailed."""
     if not location.plausible:
         return False
     start = len(location.prefix)
@@ -105,22 +116,21 @@ def fill(fd: int, location: Location, out: memoryview) -> bool:
     try:
         if disk.read_at(fd, out[start:end], location.offset) < location.length:
             return False
-    except OSError:
-        # A disk that cannot read a sector: for the block's user the same as wrong bytes.
-        return False
+    except OSError as error:
+        raise ReadFailed(location.segment.path, error) from error
     out[:start] = location.prefix
     out[end:] = location.suffix
     return matches(location.multihash, out)
 
 
 def load(fd: int, location: Location) -> bytes | None:
-    """A block as bytes, None when they are not right."""
+    """A block as bytes, None when they are not right. Raises ReadFailed."""
     if not location.plausible:
         return None
     try:
         data = os.pread(fd, location.length, location.offset)
-    except OSError:
-        return None
+    except OSError as error:
+        raise ReadFailed(location.segment.path, error) from error
     if location.prefix or location.suffix:
         data = location.prefix + data + location.suffix
     return data if matches(location.multihash, data) else None
@@ -140,7 +150,7 @@ class Reader:
         return segment_path(self._packs, segment)
 
     def get(self, cid: Cid) -> bytes:
-        """One block. Raises BlockNotFound, BlockMismatch, SourceChanged, StoreError."""
+        """One block. Raises BlockNotFound, BlockMismatch, SourceChanged, ReadFailed, StoreError."""
         failed: list[Segment] = []
         with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             data = self._first(connection, files, cid.multihash, load, failed)
@@ -154,12 +164,12 @@ class Reader:
         raise BlockNotFound(cid)
 
     def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
-        """Several blocks in one call, None for each that is absent or damaged."""
+        """Several blocks in one call, None for each that is absent or damaged. Raises ReadFailed."""
         with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             return [self._first(connection, files, cid.multihash, load, []) for cid in cids]
 
     def read_into(self, multihashes: Sequence[bytes], out: memoryview) -> list[int | None]:
-        """Blocks one behind the other; see `DirectReads.read_into`."""
+        """Blocks one behind the other; see `DirectReads.read_into`. Raises ReadFailed."""
         sizes: list[int | None] = []
         position = 0
 
@@ -187,22 +197,35 @@ class Reader:
         take: Callable[[int, Location], T | None],
         failed: list[Segment],
     ) -> T | None:
-        """What `take` makes of the first place that holds the right bytes; places that do not are added to `failed`."""
+        """What `take` makes of the first place that holds the right bytes; places that do not are added to `failed`.
+
+        Raises ReadFailed when no place has them and one could not be read: that one may have them.
+        """
+        unread: ReadFailed | None = None
         for location in self._locations.candidates(connection, multihash):
-            result = _attempt(files, location, take)
-            if isinstance(result, Fault):
-                # A fetched file gets its final name, and a file is indexed anew, between our look-up and our opening.
-                segment = self._index.segment(connection, location.segment.id)
-                if segment is not None and (segment.path, segment.state) != (
-                    location.segment.path,
-                    location.segment.state,
-                ):
-                    location = replace(location, segment=segment)
-                    result = _attempt(files, location, take)
+            try:
+                result = _attempt(files, location, take)
+                if isinstance(result, Fault):
+                    # A fetched file gets its final name, and a file is indexed anew, between our look-up and our opening. One
+                    # that stands where it stood is read once more before it is given up.
+                    segment = self._index.segment(connection, location.segment.id)
+                    moved = segment is not None and (segment.path, segment.state) != (
+                        location.segment.path,
+                        location.segment.state,
+                    )
+                    if segment is not None and moved:
+                        location = replace(location, segment=segment)
+                    if moved or result is Fault.WRONG_BYTES:
+                        result = _attempt(files, location, take)
+            except ReadFailed as error:
+                unread = error
+                continue
             if not isinstance(result, Fault):
                 return result
             if self.blame(location, result, self.path(location.segment)):
                 failed.append(location.segment)
+        if unread is not None:
+            raise unread
         return None
 
     def blame(self, location: Location, fault: Fault, path: Path) -> bool:
@@ -243,5 +266,8 @@ def _attempt(files: OpenFiles, location: Location, take: Callable[[int, Location
     fd = files.open(location.segment)
     if isinstance(fd, Fault):
         return fd
-    result = take(fd, location)
+    try:
+        result = take(fd, location)
+    except ReadFailed:  # a network mount that hiccups, a drive that has woken: the second time it is there
+        result = take(fd, location)
     return Fault.WRONG_BYTES if result is None else result

@@ -179,7 +179,9 @@ def _look(segment: Segment) -> list[tuple[SegmentState, Fault | None]]:
     try:
         same = disk.unchanged(segment.stamp, segment.path.stat())
         fault = Fault.CHANGED
-    except OSError:
+    except OSError as error:
+        if error.errno not in disk.ABSENT:
+            return []  # a mount that does not answer, a disk that fails: it may be as it was
         same = False
         fault = Fault.GONE
     if same == (segment.state is SegmentState.SEALED):

@@ -17,7 +17,7 @@ from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistic
 from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
 from stack.blocks.hashing import check_blocks
 from stack.blocks.index import ROWS_BATCH
-from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, Segment, SegmentId
+from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, ReadFailed, Segment, SegmentId
 from stack.blocks.names import NameSet
 from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
@@ -324,5 +324,8 @@ class _Collection:
         for number in await self._store._run(self._store._writes, self._core.sweeper.compactable):
             async with self._store._putting:
                 await self._store._run(self._store._writes, self._core.sweeper.retire, number)
-            freed += await self._store._run(self._store._writes, self._core.sweeper.compact, number)
+            try:
+                freed += await self._store._run(self._store._writes, self._core.sweeper.compact, number)
+            except ReadFailed:
+                continue  # the pack stays as it is, with all that is in it; another time
         return freed

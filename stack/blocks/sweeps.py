@@ -97,7 +97,7 @@ class Sweeper:
         """Move what is alive in a retired pack to a new one and remove it; returns the bytes freed.
 
         Safe at any moment: the new pack is synced before the rows change, all at once, and the old one goes after that.
-        Raises NoSpace, StoreError.
+        Raises NoSpace, StoreError; ReadFailed when a block cannot be read now: the old pack is kept then.
         """
         with self._index.database.reading() as connection:
             segment = self._index.segment(connection, number)

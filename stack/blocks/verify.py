@@ -8,7 +8,7 @@ from pathlib import Path
 from stack.blocks import disk
 from stack.blocks.gc import Nodes
 from stack.blocks.index import PACK, Index, Row
-from stack.blocks.interfaces import Segment, SegmentId, SegmentState
+from stack.blocks.interfaces import ReadFailed, Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
 from stack.blocks.reads import Fault, Reader, fill
 from stack.blocks.walk import Links, Walk
@@ -35,7 +35,9 @@ class ProblemKind(Enum):
     WRONG_BYTES = "wrong bytes"
     """A block does not hash to its name, or ends behind the end of its file."""
     FILE_GONE = "file gone"
-    """A file in place, or a pack, is not there or cannot be read."""
+    """A file in place, or a pack, is not there or may not be read."""
+    UNREADABLE = "cannot be read"
+    """The disk does not give a block or a file now. Nothing is withdrawn for that."""
     FILE_CHANGED = "file changed"
     """A file in place has another size or mtime than when it was indexed."""
     INDEX_DAMAGED = "index damaged"
@@ -114,6 +116,9 @@ class Verifier:
         try:
             fd, status = disk.open_regular(path)
         except OSError as error:
+            if error.errno not in disk.ABSENT:
+                self.report.add(Problem(kind=ProblemKind.UNREADABLE, path=path, detail=error.strerror or ""))
+                return None
             if self._stands(segment):
                 detail = f"{len(rows)} blocks or more" if rows else ""
                 self.report.add(
@@ -144,7 +149,14 @@ class Verifier:
             self.report.blocks += 1
             self.report.bytes += size
             done += size
-            if fill(fd, location, memoryview(scratch)[:size]):
+            try:
+                right = fill(fd, location, memoryview(scratch)[:size])
+            except ReadFailed:
+                self.report.add(
+                    Problem(kind=ProblemKind.UNREADABLE, path=path, cid=Cid.v1(RAW, multihash), offset=offset)
+                )
+                continue
+            if right:
                 self._locations.found_good(multihash, segment.id)
             elif self._stands(segment):
                 cid = Cid.v1(RAW, multihash)
@@ -182,7 +194,10 @@ class Verifier:
         return bool(batch)
 
     def _open(self, cid: Cid, first: bool) -> None:
-        [data] = self._nodes.read_nodes([cid])
+        try:
+            [data] = self._nodes.read_nodes([cid])
+        except ReadFailed:
+            return  # told where it lies
         if data is None:
             self._count_missing(cid, first)
             return

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from stack.bitswap.interfaces import BlockSink, Session
-from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
+from stack.blocks.interfaces import NOT_HERE, BlockStore, ReadFailed
 from stack.files.storage import direct
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
@@ -123,7 +123,10 @@ class Gatherer:
                 buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(LOCAL_BYTES))
                 if total > len(buffer):
                     buffer = memoryview(bytearray(total))
-                sizes = await self._direct.read_into(cids, buffer)
+                try:
+                    sizes = await self._direct.read_into(cids, buffer)
+                except ReadFailed:
+                    sizes = [None] * len(cids)
                 await anyio.to_thread.run_sync(_hand_over, cids, sizes, buffer, sink)
                 self._buffers.append(buffer)
                 absent += [cid for cid, size in zip(cids, sizes, strict=True) if size is None]
@@ -131,7 +134,7 @@ class Gatherer:
             for cid in cids:
                 try:
                     block = await self._store.get(cid)
-                except (BlockNotFound, BlockMismatch, SourceChanged):
+                except NOT_HERE:
                     absent.append(cid)
                 else:
                     await anyio.to_thread.run_sync(sink, cid, memoryview(block))

@@ -2,7 +2,7 @@
 
 import errno
 
-from stack.blocks.interfaces import BlockMismatch, BlockNotFound, SourceChanged
+from stack.blocks.interfaces import BlockMismatch, BlockNotFound, ReadFailed, SourceChanged
 from stack.dag.model import EncodeError
 from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import (
@@ -55,6 +55,7 @@ EXIT_CODES: dict[type[StackError], int] = {
     NoProvider: NOT_FOUND,
     NoSpace: NO_SPACE,
     ProtocolError: WRONG_BYTES,
+    ReadFailed: REFUSED,
     Refused: REFUSED,
     RepoTooNew: NO_DAEMON,
     SecurityError: WRONG_BYTES,

@@ -1,7 +1,9 @@
 """Exchanges on real hosts over an in-memory transport."""
 
+import errno
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,7 +15,7 @@ from stack.bitswap.messages import PROTOCOL_1_0, PROTOCOL_1_1, PROTOCOL_1_2, PRO
 from stack.bitswap.shell import session as session_shell
 from stack.bitswap.shell.link import Link
 from stack.bitswap.shell.service import Bitswap
-from stack.blocks.interfaces import Block, BlockMismatch
+from stack.blocks.interfaces import Block, BlockMismatch, ReadFailed
 from stack.blocks.memory import MemoryStore
 from stack.errors import CorruptStore, LocalProtocolError, NoSpace, StoreError
 from stack.identity.peer_id import PeerId
@@ -471,6 +473,37 @@ async def test_a_block_damaged_at_the_provider_is_told_and_fetched_elsewhere() -
                 await settled(lambda: damaged.exchange.engine._sending == {} and bool(damaged.exchange._links))
                 session.add_provider(good.provider)
             assert [report.blocks for report in session.reports()] == [0, 1]
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+async def test_finding_13_a_block_that_cannot_be_read_now_keeps_no_other_back_and_comes_when_it_can_be(
+    for_ever: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.bitswap.shell.link.READ_PAUSES", (0.01, 0.01))
+    blocks = some_blocks(5)
+    bad = blocks[2][0]
+    async with nodes([], blocks) as [here, there]:
+        get, tries = there.store.get, 0
+
+        async def read_into(cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+            nonlocal tries
+            tries += bad in cids
+            if bad in cids and (for_ever or tries < 2):
+                raise ReadFailed(Path("film"), OSError(errno.EIO, "Input/output error"))
+            data = [await get(cid) for cid in cids]
+            out[: sum(map(len, data))] = b"".join(data)
+            return [len(each) for each in data]
+
+        async def get_one(cid: Cid) -> bytes:
+            if cid == bad:
+                raise ReadFailed(Path("film"), OSError(errno.EIO, "Input/output error"))
+            return await get(cid)
+
+        monkeypatch.setattr(there.store, "read_into", read_into, raising=False)
+        monkeypatch.setattr(there.store, "get", get_one)
+        async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+            with anyio.fail_after(10):
+                await session.fetch([cid for cid, _ in blocks if cid != bad or not for_ever])
 
 
 async def test_what_comes_faster_than_it_can_be_kept_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -366,23 +366,6 @@ async def test_a_stale_sight_of_a_file_withdraws_nothing(tmp_path: Path, monkeyp
         assert events.told == []
 
 
-async def test_a_disk_that_cannot_read_is_like_wrong_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object) -> int:
-        raise OSError(5, "Input/output error")
-
-    path = film(tmp_path)
-    async with DiskStore.open(tmp_path / "home") as store:
-        await store.add_file(path, stamp(path), LEAVES)
-        await store.put([block(1)])
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "preadv", fail)
-            patched.setattr(os, "pread", fail)
-            out = bytearray(SIZE)
-            assert await store.read_into([LEAVES[0].cid], memoryview(out)) == [None]
-            with pytest.raises(BlockMismatch):
-                await store.get(block(1)[0])
-
-
 async def test_a_leaf_larger_than_any_block_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "film"
     with path.open("wb") as file:

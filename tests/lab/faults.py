@@ -109,6 +109,17 @@ class Fault:
         )
 
 
+def trace(pid: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Have strace look at a process that stands still; returns when it does. Raises RuntimeError when it does not come."""
+    tracer = subprocess.Popen(["strace", *options, "-p", str(pid)], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 10
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        if time.monotonic() > until or tracer.poll() is not None:
+            raise RuntimeError("strace does not come")
+        time.sleep(0.005)
+    return tracer
+
+
 class Command:
     """`stack ARGUMENTS` in a forked child, with faults or without."""
 
@@ -130,17 +141,8 @@ class Command:
                 options += ["-o", "/dev/null", "-e", f"trace={fault.syscall}", "-e", fault.injection]
             else:
                 options += ["-o", str(log), "-e", "trace=" + ",".join(ERRORS)]
-            self.tracer = subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.DEVNULL)
-            self._wait_traced()
+            self.tracer = trace(self.pid, options)
             os.kill(self.pid, signal.SIGCONT)
-
-    def _wait_traced(self) -> None:
-        status = Path(f"/proc/{self.pid}/status")
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            if not re.search(r"^TracerPid:\s+0$", status.read_text(), re.MULTILINE):
-                return
-            time.sleep(0.005)
 
     def wait(self, seconds: float = SECONDS) -> int:
         """Its exit code, or minus its signal; it is killed when its time is over, which is told as -999."""

@@ -152,9 +152,11 @@ def run_cell(cell: Cell, seed: int) -> dict[str, object]:
                 anyio.run(_friends, cell, place, seed, [place / str(number) / "home" for number in range(2)], result)
             except (NodeUnreachable, NodeError, BaseExceptionGroup, TimeoutError) as error:
                 result["error"] = repr(getattr(error, "exceptions", error))
-            if "error" in result:
-                time.sleep(2)  # a node that goes down has said so before its process has ended
             exits = mother.exits()
+            until = time.monotonic() + 2
+            while "error" in result and not exits and time.monotonic() < until:
+                time.sleep(0.02)  # a node that goes down has said so before its process has ended
+                exits = mother.exits()
             result["down"] = [f"{number}: exit {exits[pid]}" for number, pid in enumerate(pids) if pid in exits]
             for pid in pids:
                 if pid not in exits:

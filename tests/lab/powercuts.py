@@ -14,7 +14,7 @@ import os
 import random
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -29,7 +29,7 @@ from stack.node.api import ListPins, RemovePin, VerifyRepo
 from stack.node.api.store import CollectGarbage
 from stack.node.config import Config
 from stack.node.node import Node
-from tests.lab.faults import preload
+from tests.lab.faults import preload, trace
 from tests.lab.switch import die_with_parent
 
 CALLS = (
@@ -97,7 +97,7 @@ def record(place: Path, seed: int) -> list[str]:
         try:
             die_with_parent()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            os.kill(os.getpid(), 19)
+            os.kill(os.getpid(), signal.SIGSTOP)
             (place / "folder").mkdir()
             anyio.run(_work, place / "home", place / "folder", seed)
             os._exit(0)
@@ -109,10 +109,8 @@ def record(place: Path, seed: int) -> list[str]:
             os._exit(1)
     os.waitpid(pid, os.WUNTRACED)
     options = ["-f", "-y", "-xx", "-qq", "-s", "8000000", "-e", "signal=none", "-e", f"trace={CALLS}", "-o", str(log)]
-    tracer = subprocess.Popen(["strace", *options, "-p", str(pid)], stderr=subprocess.DEVNULL)
-    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
-        pass
-    os.kill(pid, 18)
+    tracer = trace(pid, options)
+    os.kill(pid, signal.SIGCONT)
     _, status = os.waitpid(pid, 0)
     tracer.wait()
     if status:

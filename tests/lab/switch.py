@@ -10,13 +10,15 @@ import heapq
 import os
 import random
 import select
+import signal
 import struct
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+
+from tests.acceptance import namespaces
+from tests.acceptance.namespaces import Namespaces
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
@@ -86,54 +88,40 @@ class _Port:
         return self.free_at[way] + self.line.delay
 
 
-class Switch:
+class Switch(Namespaces):
     """Namespaces `names`, one line each, and a process of its own that passes packets on. A context; needs root."""
 
     def __init__(self, lines: Sequence[Line], seed: int = 0) -> None:
+        super().__init__(*(f"lab{number}" for number in range(len(lines))))
         self.lines = list(lines)
-        self.names = [f"lab-{os.getpid()}-{number}" for number in range(len(lines))]
         self._seed = seed
         self._pid: int | None = None
 
-    def __enter__(self) -> Self:
-        try:
-            for number, (name, line) in enumerate(zip(self.names, self.lines, strict=True)):
-                mtu = MTU if line.rate < FAST_BYTES_PER_SECOND else MTU_FAST
-                _run("ip", "netns", "add", name)
-                inside = ("ip", "netns", "exec", name)
-                _run(*inside, "ip", "link", "set", "lo", "up")
-                _run(*inside, "ip", "tuntap", "add", "dev", "wire", "mode", "tun")
-                _run(*inside, "ip", "address", "add", f"{address(number)}/24", "dev", "wire")
-                _run(*inside, "ip", "link", "set", "wire", "mtu", str(mtu), "multicast", "on", "up")
-                _run(*inside, "ip", "route", "add", "224.0.0.0/4", "dev", "wire")
-                if line.buffer is not None:
-                    sizes = f"4096 16384 {line.buffer}"
-                    for kind in ("tcp_wmem", "tcp_rmem"):
-                        _run(*inside, "sh", "-c", f"echo '{sizes}' > /proc/sys/net/ipv4/{kind}")
-            self._pid = os.fork()
-            if self._pid == 0:
-                try:
-                    die_with_parent()
-                    self._pass_on_for_ever()
-                finally:
-                    os._exit(1)
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._remove()
+    def _build(self) -> None:
+        for number, (name, line) in enumerate(zip(self.names, self.lines, strict=True)):
+            mtu = MTU if line.rate < FAST_BYTES_PER_SECOND else MTU_FAST
+            self.inside(name, "ip", "tuntap", "add", "dev", "wire", "mode", "tun")
+            self.inside(name, "ip", "link", "set", "wire", "mtu", str(mtu), "multicast", "on")
+            self.give(name, "wire", address(number))
+            self.inside(name, "ip", "route", "add", "224.0.0.0/4", "dev", "wire")
+            if line.buffer is not None:
+                for kind in ("tcp_wmem", "tcp_rmem"):
+                    sizes = f"echo '4096 16384 {line.buffer}' > /proc/sys/net/ipv4/{kind}"
+                    self.inside(name, "sh", "-c", sizes)
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                die_with_parent()
+                self._pass_on_for_ever()
+            finally:
+                os._exit(1)
 
     def _remove(self) -> None:
         if self._pid is not None:
-            os.kill(self._pid, 9)
+            os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = None
-        for name in self.names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        super()._remove()
 
     def _pass_on_for_ever(self) -> None:
         chance = random.Random(self._seed)
@@ -185,14 +173,10 @@ class Switch:
                         heapq.heappush(waiting, (arrived, count, 0, port, packet))
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
 def missing() -> str | None:
     """Why there can be no lab here, or None."""
-    if os.geteuid() != 0:
-        return "needs root to make network namespaces"
+    if (reason := namespaces.missing()) is not None:
+        return reason
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "needs /dev/net/tun"
     try:

@@ -20,7 +20,7 @@ from stack.bitswap.shell.buffers import MessageBuffers
 from stack.bitswap.shell.lane import SEND_ERRORS, Lane, Throttle
 from stack.bitswap.shell.shelf import Shelf, Shelved
 from stack.bitswap.wants import PeerWants
-from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, DirectReads, SourceChanged
+from stack.blocks.interfaces import NOT_HERE, BlockStore, DirectReads, ReadFailed
 from stack.errors import LimitExceeded, NegotiationError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -41,6 +41,9 @@ LOOK_UP_PAUSE_MAX = 10.0
 
 READ_SECONDS = 600.0
 """For a peer to read what is on its way to it: a full window of 16 MiB at 30 KB/s."""
+
+READ_PAUSES = (0.1, 0.3, 1.0)
+"""Seconds after each attempt to read that the disk refused."""
 
 BUFFERS = MessageBuffers()
 """For blocks on their way out, of this process. What is lent is bounded by the engine."""
@@ -213,7 +216,15 @@ class Link:
             stream.reset()
 
     async def _read(self, cids: Sequence[Cid], out: memoryview) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:
-        """The blocks that can be read, and those that cannot."""
+        """The blocks that can be read, and those that cannot. A disk that fails is tried again: not read is not absent."""
+        for pause in READ_PAUSES:
+            try:
+                return await self._read_together(cids, out)
+            except ReadFailed:
+                await anyio.sleep(pause)
+        return await self._read_one_by_one(cids)
+
+    async def _read_together(self, cids: Sequence[Cid], out: memoryview) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:
         store = self._owner.store
         blocks: list[tuple[Cid, Buffer]] = []
         missing: list[Cid] = []
@@ -226,10 +237,16 @@ class Link:
                     blocks.append((cid, out[position : position + size]))
                     position += size
             return blocks, missing
+        return await self._read_one_by_one(cids)
+
+    async def _read_one_by_one(self, cids: Sequence[Cid]) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:
+        """So that a block on a bad sector keeps none of the others back."""
+        blocks: list[tuple[Cid, Buffer]] = []
+        missing: list[Cid] = []
         for cid in cids:
             try:
-                blocks.append((cid, await store.get(cid)))
-            except (BlockNotFound, BlockMismatch, SourceChanged):
+                blocks.append((cid, await self._owner.store.get(cid)))
+            except NOT_HERE:
                 missing.append(cid)
         return blocks, missing
 

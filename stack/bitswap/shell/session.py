@@ -13,7 +13,7 @@ from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderJu
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell.call import FetchCall
 from stack.bitswap.wants import SessionId, WantedBlocks
-from stack.blocks.interfaces import BlockMismatch, BlockNotFound, BlockStore, SourceChanged
+from stack.blocks.interfaces import NOT_HERE, BlockStore
 from stack.errors import LocalProtocolError, StackError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -124,7 +124,7 @@ class FetchSession:
             return known
         try:
             return await self._hub.store.get(cid)
-        except (BlockNotFound, BlockMismatch, SourceChanged):
+        except NOT_HERE:
             pass
         found: list[bytes] = []
         await self._from_peers([cid], None, lambda _, data: found.append(bytes(data)))
@@ -302,7 +302,7 @@ class FetchSession:
             if there:
                 try:
                     data = await self._hub.store.get(cid)
-                except (BlockNotFound, BlockMismatch, SourceChanged):
+                except NOT_HERE:
                     absent.append(cid)
                 else:
                     await self._hand_over(sink, [(cid, memoryview(data))])

@@ -43,7 +43,7 @@ KINDS = {PinKind.USER: "pin", PinKind.SHARE: "share"}
 
 def _disk(node: Handled) -> DiskStore:
     if not isinstance(node.blocks, DiskStore):
-        raise Refused("this node keeps its blocks in memory: it has no repository")
+        raise Refused("the store of this node has no pins, no garbage collection and no check")
     return node.blocks
 
 
