@@ -91,7 +91,7 @@ def _report(node: Node) -> dict[str, object]:
         "received": node.exchange._receiver.used,
         "budget": {resource.value: budget.used(resource) for resource in Resource},
         "connections": len(node.host.connections()),
-        "sessions": len(node.exchange._sessions),
+        "sessions": len(node.exchange.sessions),
         "memory": int(status["VmRSS"].split()[0]) * 1024,
     }
 
