@@ -32,13 +32,21 @@ class FaultyOs:
     """Stands in for `os`: counts calls, fails the `fail_at`-th (from 0) and, with `lasting`, all after it; writes in pieces.
 
     `monkeypatch.setattr(module, "os", FaultyOs(...))`. A close that fails has closed, as on Linux; cleaning up (unlink,
-    close) works also while the rest fails, unless it is what fails first.
+    close) works also while the rest fails, unless it is what fails first. An exception as `error` is a power cut: nothing
+    works after it.
     """
 
     def __init__(
-        self, *, fail_at: int | None = None, error: int = errno.EIO, lasting: bool = False, piece: int = 1 << 30
+        self,
+        *,
+        fail_at: int | None = None,
+        error: int | BaseException = errno.EIO,
+        lasting: bool = False,
+        piece: int = 1 << 30,
     ) -> None:
         self.calls: list[str] = []
+        self.synced: set[int] = set()
+        """Inodes of files that were synced."""
         self._fail_at = fail_at
         self._error = error
         self._lasting = lasting
@@ -53,13 +61,17 @@ class FaultyOs:
             number = len(self.calls)
             self.calls.append(name)
             fails = number == self._fail_at
+            cut = isinstance(self._error, BaseException)
             if self._lasting and self._fail_at is not None and number > self._fail_at:
-                fails = name not in ("unlink", "close")
+                fails = name != "close" and (cut or name != "unlink")
             if fails:
                 if name == "close":
                     function(*args)
-                raise OSError(self._error, os.strerror(self._error))
-            return function(*args, **options)
+                raise self._error if isinstance(self._error, BaseException) else _error(self._error)
+            done = function(*args, **options)
+            if name in ("fsync", "fdatasync"):
+                self.synced.add(os.fstat(args[0]).st_ino)  # type: ignore[arg-type]
+            return done
 
         return call
 
@@ -69,6 +81,10 @@ class FaultyOs:
         assert callable(call)
         first = memoryview(views[0])[: self._piece]
         return int(call(fd, [first] if len(first) >= self._piece else views, offset))
+
+
+def _error(code: int) -> OSError:
+    return OSError(code, os.strerror(code))
 
 
 def every_fault(calls: Sequence[str]) -> Iterator[tuple[int, int, bool]]:

@@ -72,6 +72,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "store",
         "sweeps",
         "verify",
+        "wholefiles",
         "writer",
     )
 )

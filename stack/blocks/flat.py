@@ -147,6 +147,11 @@ class FlatStore:
         return data
 
     def _write(self, blocks: Sequence[Block]) -> None:
+        shards = {self._path(cid.multihash).parent for cid, _ in blocks}
+        if missing := [shard for shard in shards if not shard.is_dir()]:
+            for shard in missing:
+                shard.mkdir(exist_ok=True)
+            disk.sync_directory(self._directory)
         for cid, data in blocks:
             path = self._path(cid.multihash)
             old = self._size(cid.multihash)
@@ -155,9 +160,6 @@ class FlatStore:
             grown = len(data) - (old or 0)
             if self._quota is not None and self._used + grown > self._quota:
                 raise NoSpace(f"the quota of the store is {self._quota} bytes; {self._used} are used")
-            if not path.parent.is_dir():
-                path.parent.mkdir(exist_ok=True)
-                disk.sync_directory(self._directory)
             disk.write_whole(path, data, prefix=_TEMPORARY)
             self._used += grown
 

@@ -180,6 +180,30 @@ class FileWriter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WholeFile:
+    """A small file to be written in place: its one leaf is all of it."""
+
+    name: str
+    part: str
+    """Where it is until it is whole, in the same directory."""
+    leaf: Leaf
+    payload: Buffer
+    mode: int | None = None
+    mtime_ns: int | None = None
+
+
+class WholeFiles(Protocol):
+    """A store in place that writes many small files at the cost of one."""
+
+    async def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> list[WholeFile]:
+        """Write files of a directory below `base`, durably; returns those of which something was there before, untouched.
+
+        Raises Refused, NoSpace.
+        """
+        ...
+
+
 class InPlaceStore(Protocol):
     """A store whose blocks may lie in the user's own files."""
 

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from sqlite3 import Connection
 
 from stack.blocks import disk
 from stack.blocks.index import ROWS_BATCH, Index
@@ -304,10 +305,15 @@ class PartFile:
 
 
 def record_sealed(index: Index, number: SegmentId, target: Path) -> None:
-    """The file has its final name now; what was known under that name before is gone from the disk."""
+    """The file has its final name now."""
     with index.database.writing() as connection:
-        known = index.segment_at(connection, target)
-        if known is not None and known.id != number:
-            index.remove_segment(connection, known.id)
-        index.set_path(connection, number, target)
-        index.set_state(connection, number, SegmentState.SEALED)
+        seal_row(index, connection, number, target)
+
+
+def seal_row(index: Index, connection: Connection, number: SegmentId, target: Path) -> None:
+    """The same, in a transaction; what was known under that name before is gone from the disk."""
+    known = index.segment_at(connection, target)
+    if known is not None and known.id != number:
+        index.remove_segment(connection, known.id)
+    index.set_path(connection, number, target)
+    index.set_state(connection, number, SegmentState.SEALED)

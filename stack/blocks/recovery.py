@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks import disk
-from stack.blocks.index import PACK, Index
+from stack.blocks.index import FILE, PACK, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.packs import Packs, Record, pack_number, pack_path, pack_stamp, scan
 from stack.blocks.partfile import record_sealed
@@ -42,8 +42,12 @@ def recover(index: Index, packs: Packs, tell: Trace) -> None:
     with index.database.reading() as connection:
         segments = index.segments(connection, PACK)
         sealing = index.sealing(connection)
+        files = index.segments(connection, FILE)
+        begun = [each for each in files if each.state is SegmentState.FETCHING]
+        empty = [each for each in begun if not index.rows(connection, each.id, -1, 1)]
     for segment, target in sealing:
         _finish_seal(index, segment, target, tell)
+    _forget_unmade(index, [segment for segment in empty if not os.path.lexists(segment.path)])
     growing: Segment | None = None
     for segment in segments:
         if _recover_pack(index, packs.directory, segment, tell) and segment.state is SegmentState.FETCHING:
@@ -145,6 +149,14 @@ def _choose_growing(index: Index, packs: Packs, growing: Segment | None) -> None
 def _seal(index: Index, number: SegmentId) -> None:
     with index.database.writing() as connection:
         index.set_state(connection, number, SegmentState.SEALED)
+
+
+def _forget_unmade(index: Index, segments: list[Segment]) -> None:
+    """The row of a fetched file comes before the file: of these neither a byte nor the file had come."""
+    if segments:
+        with index.database.writing() as connection:
+            for segment in segments:
+                index.remove_segment(connection, segment.id)
 
 
 def _finish_seal(index: Index, segment: Segment, target: Path, tell: Trace) -> None:

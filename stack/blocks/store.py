@@ -17,12 +17,13 @@ from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistic
 from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
 from stack.blocks.hashing import check_blocks
 from stack.blocks.index import ROWS_BATCH
-from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, ReadFailed, Segment, SegmentId
+from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, ReadFailed, Segment, SegmentId, WholeFile
 from stack.blocks.names import NameSet
 from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
 from stack.blocks.verify import Verifier, VerifyReport
 from stack.blocks.walk import Links
+from stack.blocks.wholefiles import keep_files
 from stack.blocks.writer import DiskFileWriter
 from stack.dag import links as dag_links
 from stack.multiformats.cid import Cid
@@ -42,7 +43,7 @@ WRITE_WORKERS = 4
 
 
 class DiskStore:
-    """Implements BlockStore, DirectReads, InPlaceStore, PinStore. Opened with `open`, an async context.
+    """Implements BlockStore, DirectReads, InPlaceStore, WholeFiles, PinStore. Opened with `open`, an async context.
 
     Besides: `hold` (what runs must not be collected), `collect` (garbage), `verify`, `statistics`, `rebuild_index`.
     """
@@ -179,6 +180,10 @@ class DiskStore:
             self._core.abandon_part(opened, remove=False, checkpoint=False)
             raise
         return DiskFileWriter(self._core, opened, self._writes)
+
+    async def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> list[WholeFile]:
+        """Write small files in place together; see `WholeFiles`. Raises Refused, NoSpace, StoreError."""
+        return await self._run(self._writes, keep_files, self._core.index, base, directory, files)
 
     async def segments(self) -> list[Segment]:
         """All files and packs, in order of their ids."""

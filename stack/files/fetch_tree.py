@@ -26,6 +26,7 @@ from stack.files import target
 from stack.files.fetch_file import fetch_file
 from stack.files.gather import Want
 from stack.files.parts import WrongSize
+from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
 from stack.files.target import Below, CannotLink, part_path
 from stack.files.tasks import task_group
@@ -262,10 +263,17 @@ class TreeFetch:
         )
         if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
             await self._make_directory(directory)
+        begun = [
+            TreeFile(path, _part(path, node.cid), node, blocks[node.cid.multihash])
+            for path, (_, node) in zip(paths, files, strict=True)
+        ]
+        alone = await keep_small(self._work, [file for file in begun if not file.node.links], self._base)
         async with task_group() as small:
-            for path, (_, node) in zip(paths, files, strict=True):
-                block = blocks[node.cid.multihash]
-                await self._start_file(group if node.links else small, directory, path, node, block)
+            for file in alone:
+                await self._start_file(small, directory, file)
+            for file in begun:
+                if file.node.links:
+                    await self._start_file(group, directory, file)
         for entry, node in nodes:
             if node.is_directory:
                 directory.unfinished += 1
@@ -276,18 +284,16 @@ class TreeFetch:
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"a {node.kind.name} is no file")
 
-    async def _start_file(
-        self, group: TaskGroup, directory: _Directory, path: Path, node: UnixFSNode, block: bytes
-    ) -> None:
+    async def _start_file(self, group: TaskGroup, directory: _Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""
         await self._work.open_files.acquire()
         self._running += 1
         directory.unfinished += 1
-        group.start_soon(self._fetch_file, directory, path, node, block)
+        group.start_soon(self._fetch_file, directory, file)
 
-    async def _fetch_file(self, directory: _Directory, path: Path, node: UnixFSNode, block: bytes) -> None:
+    async def _fetch_file(self, directory: _Directory, file: TreeFile) -> None:
         try:
-            await fetch_file(self._work, node, block, path, _part(path, node.cid), self._base)
+            await fetch_file(self._work, file.node, file.block, file.path, file.part, self._base)
         finally:
             self._work.open_files.release()
         await self._ended(directory)

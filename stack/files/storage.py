@@ -20,6 +20,8 @@ from stack.blocks.interfaces import (
     Leaf,
     PinStore,
     SegmentId,
+    WholeFile,
+    WholeFiles,
 )
 from stack.errors import Refused, StackError, StoreError
 from stack.multiformats.cid import Cid
@@ -68,6 +70,18 @@ class _Pinning(Protocol):
 def in_place(store: BlockStore) -> InPlaceStore | None:
     """The store, if blocks may lie in the user's own files for it."""
     return cast(InPlaceStore, store) if isinstance(store, _InPlace) else None
+
+
+@runtime_checkable
+class _Grouping(Protocol):
+    """What tells a store that writes many small files at once."""
+
+    def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> object: ...
+
+
+def grouping(store: BlockStore) -> WholeFiles | None:
+    """The store, if it writes many small files at once."""
+    return cast(WholeFiles, store) if isinstance(store, _Grouping) else None
 
 
 def direct(store: BlockStore) -> DirectReads | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.blocks import disk, partfile, partopen
+from stack.blocks import disk, partfile, partopen, wholefiles
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import import_options
@@ -22,7 +22,7 @@ from tests.files.conftest import FakeExchange, blocks_of, content
 
 pytestmark = pytest.mark.anyio
 
-MODULES = (disk, partfile, partopen, fetch_file, space, storage, target)
+MODULES = (disk, partfile, partopen, wholefiles, fetch_file, space, storage, target)
 """All that writes, or looks at, the files of a fetch."""
 
 STRIDE = 13

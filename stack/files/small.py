@@ -1,0 +1,54 @@
+"""Files of one block in a tree: written together where the store can, because each alone would wait for the disk nine times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from stack.blocks.interfaces import Leaf, WholeFile
+from stack.dag.unixfs.reader import FilePart, UnixFSNode
+from stack.files.events import FileFinished
+from stack.files.parts import place_leaf
+from stack.files.storage import grouping
+from stack.files.work import Work
+from stack.sansio.interfaces import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A file that is to be written; small when its root, `block`, has no links."""
+
+    path: Path
+    part: Path
+    node: UnixFSNode
+    block: bytes
+
+
+async def keep_small(work: Work, files: Sequence[TreeFile], base: Path) -> list[TreeFile]:
+    """Write small files of one directory below `base`; returns those that must be looked at one by one.
+
+    Something was there before, or the store keeps no files. Raises DecodeError, and what `WholeFiles.keep_files` raises.
+    """
+    store = grouping(work.store)
+    if store is None or not files:
+        return list(files)
+    whole = await anyio.to_thread.run_sync(lambda: [_whole(file) for file in files])
+    left = {file.name for file in await store.keep_files(files[0].path.parent, whole, base=base)}
+    for file in files:
+        if file.path.name not in left:
+            work.progress.add(file.node.file_size)
+            work.files_written += 1
+            work.files += 1
+            work.tell(FileFinished(path=file.path, size=file.node.file_size))
+    return [file for file in files if file.path.name in left]
+
+
+def _whole(file: TreeFile) -> WholeFile:
+    """Raises DecodeError."""
+    found: list[tuple[Leaf, Buffer]] = []
+    part = FilePart(file.node.cid, 0, file.node.file_size)
+    place_leaf(part, file.block, lambda leaf, payload: found.append((leaf, payload)))
+    leaf, payload = found[0]
+    mtime_ns = None if file.node.mtime is None else file.node.mtime.in_nanoseconds
+    return WholeFile(file.path.name, file.part.name, leaf, payload, file.node.mode, mtime_ns)
