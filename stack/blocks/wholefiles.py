@@ -108,11 +108,13 @@ def _name(index: Index, directory: Path, within: int, begun: Sequence[_Begun]) -
             named.append(each)
         except OSError as error:
             failure = failure or _error(directory / each.file.name, error)
-    with disk.translated(f"naming files in {directory}"):
-        disk.sync_names(within)
-    with index.database.writing() as connection:
-        for each in named:
-            seal_row(index, connection, each.number, directory / each.file.name)
+    try:
+        with disk.translated(f"naming files in {directory}"):
+            disk.sync_names(within)
+    finally:  # they lie there now; a power cut may take the names, and then those files are fetched anew
+        with index.database.writing() as connection:
+            for each in named:
+                seal_row(index, connection, each.number, directory / each.file.name)
     if failure is not None:
         raise failure
 
