@@ -7,6 +7,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    _OUT_QUEUE = None
+else:
+    # tcp(7): SIOCOUTQ has the number of this terminal's request on Linux; elsewhere it says something else.
+    _OUT_QUEUE = termios.TIOCOUTQ if sys.platform == "linux" else None
+
 _IFADDRS = struct.Struct("@PPIPP")
 """`struct ifaddrs` as far as it is needed: next, name, flags, address, netmask."""
 _FLAG_UP = 0x1
@@ -45,6 +54,13 @@ def umask() -> int:
     value = os.umask(0o077)
     os.umask(value)
     return value
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Bytes written to a TCP socket that the other end's machine has not acknowledged; 0 where the system does not tell."""
+    if _OUT_QUEUE is None:
+        return 0
+    return int.from_bytes(fcntl.ioctl(connection, _OUT_QUEUE, bytes(4)), sys.byteorder)
 
 
 def interfaces() -> list[Interface]:

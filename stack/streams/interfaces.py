@@ -56,6 +56,21 @@ class DirectStream(RawStream, Protocol):
         ...
 
 
+class TrackedStream(RawStream, Protocol):
+    """A raw stream that can tell what of what it has taken is still on its way."""
+
+    @property
+    def under_way(self) -> int:
+        """Bytes that have not arrived at the other end's machine: closing the stream now may lose them."""
+        ...
+
+
+def under_way(stream: RawStream) -> int:
+    """The same of any raw stream; 0 for one that cannot tell."""
+    # An ability is asked for by its name: wrappers of raw streams need not have it.
+    return getattr(stream, "under_way", 0)
+
+
 class CipherSession(Protocol):
     """The pure data path of a secured connection: frames are sealed and opened in place.
 

@@ -11,7 +11,7 @@ import anyio
 
 from stack.sansio.interfaces import DataMachine
 from stack.streams.buffers import FRAME_BYTES, POOL, BufferPool
-from stack.streams.interfaces import DirectStream, RawStream, SecureChannel
+from stack.streams.interfaces import DirectStream, RawStream, SecureChannel, under_way
 from stack.streams.turns import Turn
 
 E = TypeVar("E")
@@ -44,6 +44,8 @@ class SecureLink(Generic[E]):
         """Plaintext in the buffer, in front of `_start`, that the machine has still to take."""
         self.behind = False
         """Not all that was read has been looked at: `receive` goes on with it, and does not wait."""
+        self.intact = True
+        """What was written so far is whole: a `drain` was not cut off in the middle."""
         self._parked = channel.leftover
         self._plaintext = channel.plaintext
 
@@ -54,6 +56,11 @@ class SecureLink(Generic[E]):
     def unsent(self) -> bool:
         """Sealed bytes wait for the peer to read."""
         return self._unsent is not None
+
+    @property
+    def under_way(self) -> int:
+        """Bytes that have not arrived at the peer's machine, as far as the stream can tell."""
+        return len(self._unsent or b"") + under_way(self._stream)
 
     def begin(self) -> None:
         """Give the machine what was read before the link existed, or the first of it."""
@@ -91,7 +98,9 @@ class SecureLink(Generic[E]):
             return
         if self._unsent is not None or self._fill():
             assert self._unsent is not None  # `_fill` has set it
+            self.intact = False
             await self._stream.send_all(self._unsent[:PIECE_BYTES])
+            self.intact = True
             self._unsent = self._unsent[PIECE_BYTES:]
             if not self._unsent:
                 self._release_out()

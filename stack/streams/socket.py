@@ -9,6 +9,7 @@ import socket
 import anyio
 
 from stack.multiformats.multiaddr import Multiaddr
+from stack.platform import unacknowledged
 
 
 class SocketStream:
@@ -76,6 +77,14 @@ class SocketStream:
         """Return when there is room, or an error."""
         self._check()
         await anyio.wait_writable(self._socket)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes that were written and have not arrived at the other end's machine, as far as the system tells."""
+        try:
+            return 0 if self._closed else unacknowledged(self._socket)
+        except OSError:
+            return 0
 
     async def aclose(self) -> None:
         """Close both directions at once; a task that waits gets ClosedResourceError."""

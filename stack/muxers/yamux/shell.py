@@ -30,8 +30,15 @@ from stack.streams.link import SecureLink
 from stack.streams.muxed import MachineStream
 from stack.streams.turns import Turn
 
-LINGER = 1.0
-"""Seconds a connection that we close goes on writing what its streams were given."""
+STILL_SECONDS = 3.0
+"""A connection that we close goes on writing what its streams were given, until the peer has taken nothing for so long: some
+retransmissions of TCP."""
+LINGER_SECONDS = 20.0
+"""And for so long in all."""
+ARRIVAL_POLL_SECONDS = 0.02
+"""Between two looks at what has arrived: the system tells no other way."""
+HANG_UP_SECONDS = 1.0
+"""For closing the raw stream."""
 
 
 class YamuxMuxer:
@@ -63,6 +70,8 @@ class YamuxConnection:
         self._changed = anyio.Event()
         self._write = anyio.Event()
         self._runs = False
+        self._owes = False
+        """We have closed, and something that was handed over had not arrived then."""
         self._reading = anyio.CancelScope()
         self._writing = anyio.CancelScope()
         self._woken: MachineStream | None = None
@@ -110,8 +119,7 @@ class YamuxConnection:
                     await self._keep_writing()
         finally:  # also of one that broke before it ran
             self._end(None)
-            with anyio.CancelScope(shield=True):
-                await self._hang_up()
+            await self._leave()
 
     async def open_stream(self) -> MachineStream:
         """A new outbound stream; waits while too many are not acknowledged.
@@ -158,14 +166,15 @@ class YamuxConnection:
             del self._pongs[number]
 
     async def aclose(self) -> None:
-        """Say goodbye and close; never waits for the peer."""
+        """Say goodbye and close; never waits for the peer. What was handed over is still written, by `run`, as long as the
+        peer goes on taking it."""
         if not self.closed:
+            self._owes = self.machine.pending or self._link.under_way > 0
             self.machine.go_away()
             self.flush()
             self._end(None)
             if not self._runs:
-                await self._keep_writing()
-                await self._hang_up()
+                await self._leave()
 
     def flush(self) -> None:
         """Write what goes without waiting; leave the rest to the writing task."""
@@ -226,7 +235,7 @@ class YamuxConnection:
                     self._write = anyio.Event()
                     self.flush()
                     await self._write_on()
-                await self._write_the_rest()
+            self._owes = self._owes and not self._writing.cancelled_caught
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError, SecurityError) as error:
             self._end(error)
 
@@ -238,16 +247,36 @@ class YamuxConnection:
                 raise anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s")
             self._dispatch()
 
-    async def _write_the_rest(self) -> None:
-        """We have closed: what the streams were given is still written."""
-        while self.reason is None and (self._link.unsent or self.machine.pending):
-            await self._link.drain()
+    async def _leave(self) -> None:
+        """The connection is over: pay what is owed, also when whoever runs it is cancelled, and let go of everything."""
+        with anyio.CancelScope(shield=True):
+            if self._owes and self.reason is None and self._link.intact:
+                try:
+                    with anyio.move_on_after(LINGER_SECONDS):
+                        await self._write_the_rest()
+                        await self._arrive()
+                except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError):
+                    pass  # nobody is there to take it
+            self.machine.close()
+            self._link.close()
+            with anyio.move_on_after(HANG_UP_SECONDS):
+                await self._channel.stream.aclose()
 
-    async def _hang_up(self) -> None:
-        self.machine.close()
-        self._link.close()
-        with anyio.move_on_after(LINGER):
-            await self._channel.stream.aclose()
+    async def _write_the_rest(self) -> None:
+        while self._link.unsent or self.machine.pending:
+            with anyio.fail_after(STILL_SECONDS):
+                await self._link.drain()
+
+    async def _arrive(self) -> None:
+        """Wait until what was written is at the peer's machine: a socket that is closed with unread bytes in it is reset, and
+        throws away what it has still to send."""
+        left = self._link.under_way
+        moved = anyio.current_time()
+        while left and anyio.current_time() - moved < STILL_SECONDS:
+            await anyio.sleep(ARRIVAL_POLL_SECONDS)
+            before, left = left, self._link.under_way
+            if left != before:
+                moved = anyio.current_time()
 
     def _end(self, reason: Exception | None) -> None:
         if self.closed:
@@ -263,7 +292,7 @@ class YamuxConnection:
         self._write.set()
         self._reading.cancel()
         if reason is None:
-            self._writing.deadline = anyio.current_time() + LINGER
+            self._writing.deadline = anyio.current_time() + STILL_SECONDS
         else:
             self._writing.cancel()
 

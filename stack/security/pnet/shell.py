@@ -8,7 +8,7 @@ from stack.errors import SecurityError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.security.pnet.cipher import NONCE_BYTES, XSalsa20, fingerprint
 from stack.streams.buffers import POOL
-from stack.streams.interfaces import DirectStream, RawStream
+from stack.streams.interfaces import DirectStream, RawStream, under_way
 
 FIRST_WORDS = b"\x13/multistream/1.0.0\n"
 """What either end of a libp2p connection says first. Salsa20 does not authenticate: by these words we know that the other
@@ -94,6 +94,11 @@ class ProtectedStream:
                 data = data[size:]
         finally:
             POOL.give_back(buffer)
+
+    @property
+    def under_way(self) -> int:
+        """See `TrackedStream.under_way`."""
+        return under_way(self._below)
 
     async def aclose(self) -> None:
         """See `RawStream.aclose`."""

@@ -6,7 +6,7 @@ import anyio.lowlevel
 from stack.errors import RemoteProtocolError, TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.buffers import POOL
-from stack.streams.interfaces import DirectStream
+from stack.streams.interfaces import DirectStream, under_way
 from stack.streams.turns import Turn
 from stack.transports.websocket.frames import FRAME_BYTES_MAX, Frames, Upgrade
 
@@ -97,6 +97,11 @@ class WebSocketStream:
             self._covers = min(len(data) - taken, FRAME_BYTES_MAX)
             self._sealed = memoryview(self._frames.frame(data[taken : taken + self._covers]))
         return taken
+
+    @property
+    def under_way(self) -> int:
+        """See `TrackedStream.under_way`."""
+        return len(self._sealed) + under_way(self._below)
 
     async def wait_writable(self) -> None:
         """See `DirectStream.wait_writable`."""

@@ -8,7 +8,7 @@ import anyio.lowlevel
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.buffers import POOL
-from stack.streams.interfaces import DirectStream
+from stack.streams.interfaces import DirectStream, under_way
 from stack.streams.turns import Turn
 from stack.transports.websocket.stream import say_last
 
@@ -96,6 +96,11 @@ class TlsStream:
             except ssl.SSLError as error:
                 raise anyio.BrokenResourceError(str(error)) from error
         return taken
+
+    @property
+    def under_way(self) -> int:
+        """See `TrackedStream.under_way`."""
+        return len(self._sealed) + under_way(self._below)
 
     async def wait_writable(self) -> None:
         """See `DirectStream.wait_writable`."""

@@ -1,5 +1,6 @@
 """Yamux over Noise over streams, on both event loops."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -413,3 +414,66 @@ async def test_finding_15_a_peer_that_reads_nothing_is_given_up_on_streams_that_
         tasks.start_soon(end.run)
         with anyio.fail_after(5), pytest.raises(anyio.BrokenResourceError, match="read nothing for"):
             await (await end.open_stream()).send(bytes(1 << 20))
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_finding_16_what_was_handed_over_arrives_though_we_have_closed_and_the_peer_reads_later(
+    cancelled: bool,
+) -> None:
+    """`send` returns when its bytes are sealed; they were lost when the connection was closed soon after."""
+    ends = line_stream_pair(HERE, THERE, Line(capacity=4000))
+    channels = await secured(*ends)
+    sharer = YamuxMuxer().connection(channels[0], outbound=True, scope=budget())
+    receiver = YamuxMuxer().connection(channels[1], outbound=False, scope=budget())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receiver.run)
+        async with anyio.create_task_group() as owner:
+            owner.start_soon(sharer.run)
+            first, second = await stream_pair((sharer, receiver))
+            ends[0].wire.stand_still()
+            await first.send(bytes(200_000))
+            await first.aclose()
+            await sharer.aclose()
+            if cancelled:
+                owner.cancel_scope.cancel()
+            ends[0].wire.go_on()
+        assert len(await receive_all(second)) == 200_000
+
+
+async def test_finding_16_a_socket_is_closed_when_the_other_machine_has_everything() -> None:
+    """A socket that is closed with unread bytes in it is reset, and throws away what it has still to send."""
+    first, second = socket_stream_pair()
+    for end in (first, second):
+        end._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    channels = await secured(first, second)
+    sharer = YamuxMuxer().connection(channels[0], outbound=True, scope=budget())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sharer.run)
+        await settled()
+        await (await sharer.open_stream()).send(bytes(256 * 1024))
+        await sharer.aclose()
+        await second.send_all(memoryview(b"what the sharer will not read"))
+        received, room = 0, memoryview(bytearray(8 * 1024))
+        with anyio.fail_after(5), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            while True:
+                received += await second.receive_into(room)
+                await anyio.lowlevel.checkpoint()
+    assert received > 256 * 1024
+    assert first.under_way == 0
+    await second.aclose()
+
+
+async def test_finding_16_a_peer_that_takes_nothing_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stack.muxers.yamux.shell.STILL_SECONDS", 0.05)
+    first, second = line_stream_pair(HERE, THERE, Line(capacity=4000))
+    channels = await secured(first, second)
+    pool = BufferPool()
+    end = YamuxMuxer(pool=pool).connection(channels[0], outbound=True, scope=budget())
+    with anyio.fail_after(3):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end.run)
+            await (await end.open_stream()).send(bytes(200_000))
+            await end.aclose()
+    assert pool.lent == 0
