@@ -76,7 +76,7 @@ class NegotiatedStream:
 class Connection:
     """A secured, multiplexed connection; `run` is its life.
 
-    Getters: the attributes, `streams`, `standing`. Commands: `open_stream`, `ping`, `aclose`.
+    Getters: the attributes, `streams`, `standing`. Commands: `open_stream`, `ping`, `aclose`, `wait_closed`.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Connection:
         self.idle_since: float | None = None
         self.latency: float | None = None
         self.close_reason: CloseReason | None = None
+        self._over = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<Connection {self.direction.value} {self.peer} at {self.address}, {self.streams} streams>"
@@ -138,7 +139,7 @@ class Connection:
         try:
             async with anyio.create_task_group() as group:
                 tasks = Supervisor(group, self._trace)
-                tasks.start(self._muxed.run, owner="a muxer", failed=tasks.cancel)
+                tasks.start(self._move, owner="a muxer", failed=tasks.cancel)
                 try:
                     while True:
                         stream = await self._muxed.accept_stream()
@@ -192,6 +193,16 @@ class Connection:
         if self.close_reason is None:
             self.close_reason = reason
         await self._close()
+
+    async def wait_closed(self) -> None:
+        """After `aclose`: return when what was handed over has arrived, or the muxer has given up waiting for it."""
+        await self._over.wait()
+
+    async def _move(self) -> None:
+        try:
+            await self._muxed.run()
+        finally:
+            self._over.set()
 
     async def _close(self) -> None:
         try:

@@ -130,6 +130,15 @@ class Host:
     ) -> bool | None:
         with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
             await self._swarm.aclose()
+        try:
+            if kind is None:  # who ends in order waits for what is on its way; who is cancelled, for nothing
+                with anyio.move_on_after(SHUTDOWN_SECONDS):
+                    await self._swarm.wait_closed()
+        except anyio.get_cancelled_exc_class() as cancelled:
+            self._tasks.cancel()
+            if not await self._group.__aexit__(type(cancelled), cancelled, cancelled.__traceback__):
+                raise
+            return None
         self._tasks.cancel()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
             return await self._group.__aexit__(kind, error, traceback)

@@ -46,7 +46,7 @@ class SwarmListener(Protocol):
 
 
 class Swarm:
-    """Commands: `listen`, `establish`, `close_peer`, `upkeep`, `aclose`. Getters: `of`, `best`, `all`, `peer_scope`."""
+    """Commands: `listen`, `establish`, `close_peer`, `upkeep`, `aclose`, `wait_closed`. Getters: `of`, `best`, `all`, `peer_scope`."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Swarm:
         self._connections: dict[PeerId, list[Connection]] = {}
         self._listeners: list[Listener] = []
         self._closing = False
+        self._last: list[Connection] = []
 
     def of(self, peer: PeerId) -> list[Connection]:
         """The connections to a peer."""
@@ -167,8 +168,14 @@ class Swarm:
         async with anyio.create_task_group() as closing:
             for connection in self.all():
                 closing.start_soon(connection.aclose, CloseReason.SHUTDOWN)
-        for connection in self.all():
+        self._last = self.all()
+        for connection in self._last:
             self._left(connection)
+
+    async def wait_closed(self) -> None:
+        """After `aclose`: return when the connections it closed have ended; see `Connection.wait_closed`."""
+        for connection in self._last:
+            await connection.wait_closed()
 
     async def _accept(self, listener: Listener) -> None:
         """Take in connections until the listener is closed; nothing else ends this loop (A11)."""

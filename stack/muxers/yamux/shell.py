@@ -30,14 +30,14 @@ from stack.streams.link import SecureLink
 from stack.streams.muxed import MachineStream
 from stack.streams.turns import Turn
 
-STILL_SECONDS = 3.0
-"""A connection that we close goes on writing what its streams were given, until the peer has taken nothing for so long: some
-retransmissions of TCP."""
-LINGER_SECONDS = 20.0
-"""And for so long in all."""
+STILL_SECONDS = 1.0
+"""A connection that we close goes on writing what its streams were given, until the peer has taken nothing for so long: a
+retransmission of TCP or two."""
+LINGER_SECONDS = 3.0
+"""And for so long in all, or until whoever runs it is cancelled: nobody waits for a slow line who wants to stop now."""
 ARRIVAL_POLL_SECONDS = 0.02
 """Between two looks at what has arrived: the system tells no other way."""
-HANG_UP_SECONDS = 1.0
+HANG_UP_SECONDS = 0.5
 """For closing the raw stream."""
 
 
@@ -72,6 +72,8 @@ class YamuxConnection:
         self._runs = False
         self._owes = False
         """We have closed, and something that was handed over had not arrived then."""
+        self._cut: Exception | None = None
+        """Why nothing can be written any more, while what has come is still read."""
         self._reading = anyio.CancelScope()
         self._writing = anyio.CancelScope()
         self._woken: MachineStream | None = None
@@ -119,7 +121,10 @@ class YamuxConnection:
                     await self._keep_writing()
         finally:  # also of one that broke before it ran
             self._end(None)
-            await self._leave()
+            try:
+                await self._write_the_rest()
+            finally:
+                await self._let_go()
 
     async def open_stream(self) -> MachineStream:
         """A new outbound stream; waits while too many are not acknowledged.
@@ -166,23 +171,26 @@ class YamuxConnection:
             del self._pongs[number]
 
     async def aclose(self) -> None:
-        """Say goodbye and close; never waits for the peer. What was handed over is still written, by `run`, as long as the
-        peer goes on taking it."""
+        """Say goodbye and close; never waits for the peer. What was handed over is still written by `run`, for some seconds,
+        as long as the peer goes on taking it."""
         if not self.closed:
             self._owes = self.machine.pending or self._link.under_way > 0
             self.machine.go_away()
             self.flush()
             self._end(None)
             if not self._runs:
-                await self._leave()
+                await self._let_go()
 
     def flush(self) -> None:
         """Write what goes without waiting; leave the rest to the writing task."""
-        if self.closed or not (self.machine.pending or self._link.unsent):
+        if self.closed or self._cut is not None or not (self.machine.pending or self._link.unsent):
             return
         try:
             complete = self._link.flush()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError) as error:
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            self._cut_off(error)
+            return
+        except SecurityError as error:
             self._end(error)
             return
         self._dispatch()
@@ -198,6 +206,7 @@ class YamuxConnection:
         try:
             with self._reading:
                 await self._read_on()
+            self._end(self._cut)
         except ProtocolError as error:
             # What came before the offence is still told, and the machine's last words (go-away) are written.
             self._dispatch()
@@ -205,7 +214,7 @@ class YamuxConnection:
             self._end(error)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError) as error:
             self._dispatch()
-            self._end(error)
+            self._end(self._cut or error)
 
     async def _read_on(self) -> None:
         turn = Turn()
@@ -236,7 +245,9 @@ class YamuxConnection:
                     self.flush()
                     await self._write_on()
             self._owes = self._owes and not self._writing.cancelled_caught
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError, SecurityError) as error:
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            self._cut_off(error)
+        except (ProtocolError, SecurityError) as error:
             self._end(error)
 
     async def _write_on(self) -> None:
@@ -244,28 +255,21 @@ class YamuxConnection:
             with anyio.CancelScope(deadline=anyio.current_time() + self._silence_max) as patience:
                 await self._link.drain()
             if patience.cancelled_caught:
-                raise anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s")
+                self._end(anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s"))
             self._dispatch()
 
-    async def _leave(self) -> None:
-        """The connection is over: pay what is owed, also when whoever runs it is cancelled, and let go of everything."""
-        with anyio.CancelScope(shield=True):
-            if self._owes and self.reason is None and self._link.intact:
-                try:
-                    with anyio.move_on_after(LINGER_SECONDS):
-                        await self._write_the_rest()
-                        await self._arrive()
-                except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError):
-                    pass  # nobody is there to take it
-            self.machine.close()
-            self._link.close()
-            with anyio.move_on_after(HANG_UP_SECONDS):
-                await self._channel.stream.aclose()
-
     async def _write_the_rest(self) -> None:
-        while self._link.unsent or self.machine.pending:
-            with anyio.fail_after(STILL_SECONDS):
-                await self._link.drain()
+        """We have closed: what was handed over before is still written, and arrives."""
+        if not self._owes or self.reason is not None or not self._link.intact:
+            return
+        try:
+            with anyio.move_on_after(LINGER_SECONDS):
+                while self._link.unsent or self.machine.pending:
+                    with anyio.fail_after(STILL_SECONDS):
+                        await self._link.drain()
+                await self._arrive()
+        except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError):
+            pass  # nobody is there to take it
 
     async def _arrive(self) -> None:
         """Wait until what was written is at the peer's machine: a socket that is closed with unread bytes in it is reset, and
@@ -277,6 +281,21 @@ class YamuxConnection:
             before, left = left, self._link.under_way
             if left != before:
                 moved = anyio.current_time()
+
+    async def _let_go(self) -> None:
+        self.machine.close()
+        self._link.close()
+        with anyio.move_on_after(HANG_UP_SECONDS, shield=True):
+            await self._channel.stream.aclose()
+
+    def _cut_off(self, reason: Exception) -> None:
+        """The raw stream takes no more. A peer that has said goodbye and hung up may have sent a lot before: that is read first."""
+        if not self._runs:
+            self._end(reason)
+        elif self._cut is None:
+            self._cut = reason
+            self._reading.deadline = anyio.current_time() + LINGER_SECONDS
+            self._writing.cancel()
 
     def _end(self, reason: Exception | None) -> None:
         if self.closed:
