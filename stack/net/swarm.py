@@ -165,10 +165,10 @@ class Swarm:
         self._closing = True
         for listener in self._listeners:
             await listener.aclose()
-        async with anyio.create_task_group() as closing:
-            for connection in self.all():
-                closing.start_soon(connection.aclose, CloseReason.SHUTDOWN)
         self._last = self.all()
+        async with anyio.create_task_group() as closing:
+            for connection in self._last:
+                closing.start_soon(connection.aclose, CloseReason.SHUTDOWN)
         for connection in self._last:
             self._left(connection)
 

@@ -2,12 +2,20 @@
 
 import os
 import signal
+import socket
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.kit import Machine, until
+from stack.files.ticket import decode_ticket, encode_ticket
+from stack.multiformats.multiaddr import Multiaddr
+from tests.acceptance.kit import Machine, make_file, until
 from tests.acceptance.process import Outcome, Running
 
 BACKENDS = ("asyncio", "trio")
@@ -119,6 +127,58 @@ def test_B17_however_often_ctrl_c_is_pressed_no_large_folder_stays(sharer: Machi
         outcome = process.stop(signal.SIGINT)
     assert outcome.code in (130, -signal.SIGINT) and "Traceback" not in outcome.err, str(outcome)
     assert list(place.glob(pattern)) == []
+
+
+@pytest.mark.parametrize("transport", ["", "/ws"])
+def test_B17_finding_16_a_share_over_a_slow_line_ends_at_once(
+    sharer: Machine, receiver: Machine, transport: str
+) -> None:
+    """What the receiver has not taken yet keeps nobody from the prompt."""
+    film = make_file(sharer.folder / "film", 20_000_000)
+    with sharer.sharing(film, "--no-mdns", "--listen", f"/ip4/127.0.0.1/tcp/0{transport}") as (sharing, shared):
+        ticket = decode_ticket(shared["ticket"])
+        port = int(ticket.addresses[0].get("tcp") or "")
+        with slow_line(port, bytes_per_second=100_000) as (line, passed):
+            far = Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{line}{transport}")
+            slow = encode_ticket(replace(ticket, addresses=(far,)))
+            with receiver.start("get", slow, "-o", receiver.folder / "film", "--no-mdns"):
+                until(lambda: passed() > 100_000, 20, "nothing comes")
+                pressed = time.monotonic()
+                outcome = sharing.stop(signal.SIGINT)
+                taken = time.monotonic() - pressed
+    assert outcome.code == 130 and "Traceback" not in outcome.err, str(outcome)
+    assert taken < 1.0
+
+
+@contextmanager
+def slow_line(port: int, *, bytes_per_second: int) -> Iterator[tuple[int, Callable[[], int]]]:
+    """A port that leads to `port`; what comes from there comes slowly. Also how many bytes that were."""
+    passed = [0]
+
+    def move(source: socket.socket, target: socket.socket, slowly: bool) -> None:
+        with source, target:
+            try:
+                while data := source.recv(8192):
+                    if slowly:
+                        time.sleep(len(data) / bytes_per_second)
+                        passed[0] += len(data)
+                    target.sendall(data)
+            except OSError:
+                return
+
+    def accept() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", port))
+            threading.Thread(target=move, args=(near, far.dup(), False), daemon=True).start()
+            threading.Thread(target=move, args=(far, near.dup(), True), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1], lambda: passed[0]
 
 
 def ends(outcome: Outcome) -> None:

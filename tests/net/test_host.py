@@ -15,6 +15,7 @@ from stack.net.interfaces import Host as HostContract
 from stack.net.limits import NetLimits
 from stack.net.upkeep import DUPLICATE_IDLE_SECONDS
 from stack.streams.interfaces import Stream
+from stack.testing.lines import Line, LineTransport
 from stack.trace import TraceEvent
 from stack.transports.memory import MemoryNetwork, MemoryTransport
 from tests.net.hosts import ANYWHERE, Clock, Seen, connect, echo, hosts, settled, used
@@ -570,3 +571,37 @@ async def test_finding_39_when_the_clock_is_set_addresses_stay_good_and_our_reco
         assert told == [years]
         assert a.peerstore.addresses(b.peer_id, clock.wall_clock())
         assert open_peer_record(a.signed_record()).sequence == after.sequence
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_finding_16_who_ends_in_order_waits_for_what_is_on_its_way_and_who_is_cancelled_does_not(
+    cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`send` had returned, and the bytes were thrown away with the host."""
+    network = MemoryNetwork()
+    line = LineTransport(Line(capacity=4000), network)
+    monkeypatch.setattr("tests.net.hosts.make_transport", lambda network: line)
+    heard = bytearray()
+    over = anyio.Event()
+
+    async def listen(stream: Stream) -> None:
+        try:
+            while True:
+                heard.extend(await stream.receive())
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            over.set()
+
+    async with hosts(1) as [listener]:
+        listener.handle("/tell/1", listen)
+        with anyio.fail_after(10), anyio.CancelScope() as scope:
+            async with Host(key(1), transports=[line]) as teller:
+                await connect(teller, listener)
+                stream = await teller.open_stream(listener.peer_id, "/tell/1")
+                line.wires[0].stand_still()
+                await stream.send(bytes(200_000))
+                await stream.aclose()
+                line.wires[0].go_on()
+                if cancelled:
+                    scope.cancel()
+        await over.wait()
+    assert (len(heard) == 200_000) != cancelled
