@@ -41,8 +41,6 @@ PROBE_SECONDS = 5.0
 """For the answer to a probe after the machine slept or moved, or when a peer dials again."""
 LATENCY_SECONDS = 10.0
 """For the first measure of a new connection's round trip."""
-SHUTDOWN_SECONDS = 3.0
-"""For all goodbyes together."""
 
 ConnectionHook = Callable[[Connection], Awaitable[None]]
 """Run for each new connection, in a task of its own that ends with the host; what it raises is logged and traced."""
@@ -128,12 +126,8 @@ class Host:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
-            await self._swarm.aclose()
         try:
-            if kind is None:  # who ends in order waits for what is on its way; who is cancelled, for nothing
-                with anyio.move_on_after(SHUTDOWN_SECONDS):
-                    await self._swarm.wait_closed()
+            await self._swarm.aclose(in_order=kind is None)
         except anyio.get_cancelled_exc_class() as cancelled:
             self._tasks.cancel()
             if not await self._group.__aexit__(type(cancelled), cancelled, cancelled.__traceback__):

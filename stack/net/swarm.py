@@ -29,6 +29,8 @@ CANNOT_BE_PRIVATE = "this transport cannot carry a private network"
 IDLE_SCOPES_MAX = 4096
 """Scopes of peers that hold nothing, kept before they are swept."""
 CLOSING = "closing a connection"
+SHUTDOWN_SECONDS = 3.0
+"""For all goodbyes together, and for what is on its way then."""
 ACCEPT_PAUSE_SECONDS = 0.1
 """After an accept that failed in a way no transport should, so that the loop does not spin."""
 
@@ -46,7 +48,7 @@ class SwarmListener(Protocol):
 
 
 class Swarm:
-    """Commands: `listen`, `establish`, `close_peer`, `upkeep`, `aclose`, `wait_closed`. Getters: `of`, `best`, `all`, `peer_scope`."""
+    """Commands: `listen`, `establish`, `close_peer`, `upkeep`, `aclose`. Getters: `of`, `best`, `all`, `peer_scope`."""
 
     def __init__(
         self,
@@ -80,7 +82,6 @@ class Swarm:
         self._connections: dict[PeerId, list[Connection]] = {}
         self._listeners: list[Listener] = []
         self._closing = False
-        self._last: list[Connection] = []
 
     def of(self, peer: PeerId) -> list[Connection]:
         """The connections to a peer."""
@@ -160,22 +161,22 @@ class Swarm:
                 self._tasks.start(connection.aclose, CloseReason.DUPLICATE, owner=CLOSING)
         self._trim()
 
-    async def aclose(self) -> None:
-        """Stop listening, close everything."""
+    async def aclose(self, *, in_order: bool = False) -> None:
+        """Stop listening, close everything. Who ends in order waits some seconds for what is on its way, or until cancelled."""
         self._closing = True
-        for listener in self._listeners:
-            await listener.aclose()
-        self._last = self.all()
-        async with anyio.create_task_group() as closing:
-            for connection in self._last:
-                closing.start_soon(connection.aclose, CloseReason.SHUTDOWN)
-        for connection in self._last:
+        connections = self.all()
+        with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
+            for listener in self._listeners:
+                await listener.aclose()
+            async with anyio.create_task_group() as closing:
+                for connection in connections:
+                    closing.start_soon(connection.aclose, CloseReason.SHUTDOWN)
+        for connection in connections:
             self._left(connection)
-
-    async def wait_closed(self) -> None:
-        """After `aclose`: return when the connections it closed have ended; see `Connection.wait_closed`."""
-        for connection in self._last:
-            await connection.wait_closed()
+        if in_order:
+            with anyio.move_on_after(SHUTDOWN_SECONDS):
+                for connection in connections:
+                    await connection.wait_closed()
 
     async def _accept(self, listener: Listener) -> None:
         """Take in connections until the listener is closed; nothing else ends this loop (A11)."""
