@@ -2,15 +2,22 @@
 
 import gc
 
-import hypothesis  # noqa: F401 - it asks the garbage collector about trio: before that is told to look no more
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stack.testing.lines import LineTransport
 from stack.transports.memory import MemoryNetwork
 
+# How fast examples are made says how busy the machine is, not whether what is tried with them is right.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
 
 def pytest_collection_finish() -> None:
-    """What was collected stays: to look through it for garbage takes 0.2 s each time, which tests that measure would pay."""
+    """What was collected stays: to look through it for garbage takes 0.2 s each time, which tests that measure would pay.
+
+    Hypothesis is loaded by now (above): it asks the garbage collector about trio before that is told to look no more.
+    """
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,7 @@
 """The session machine by itself: facts in, effects out."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from random import Random
 
@@ -263,6 +263,32 @@ def test_what_those_with_parts_bring_counts_as_far_as_they_say_what_they_have_an
     assert peers.parts_rate() == 0.0
     part.rate, part.stalled = 50.0, True
     assert peers.parts_rate() == 0.0
+
+
+def test_finding_29_a_decision_looks_at_each_peer_a_few_times_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether a peer is spared was reckoned from all peers, for each peer, with each batch of blocks."""
+    looks = 0
+    ready = SessionPeers.ready
+
+    def count(peers: SessionPeers) -> Iterator[SessionPeer]:
+        nonlocal looks
+        for peer in ready(peers):
+            looks += 1
+            yield peer
+
+    monkeypatch.setattr(SessionPeers, "ready", count)
+    peers = [peer_named(f"peer {number}") for number in range(256)]
+    fetch = Fetch(3000, *peers, order=Order.SPREAD, leaves=True, peers_max=256)
+    for number, peer in enumerate(peers):
+        fetch.ranges(peer, 3000, (0, 3000) if number % 4 == 0 else (number, 2 * number))
+    fetch.drain()
+    for peer in [peer for peer in peers if fetch.owed[peer]][:16]:
+        looks = 0
+        fetch.block(peer, next(iter(fetch.owed[peer])), after=0.001)
+        fetch.drain()
+        assert 0 < looks <= 8 * len(peers)
 
 
 def test_only_what_nobody_else_has_is_picked_for_a_spared_peer() -> None:
