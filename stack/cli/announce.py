@@ -4,6 +4,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import CID, config, json_option
 from stack.control.client import ControlClient
@@ -13,7 +14,7 @@ from stack.node.api import GetAnnouncements, Withdraw
 from stack.node.exits import NOT_FOUND
 
 
-@click.group()
+@click.group(cls=Group)
 def announce() -> None:
     """What this node tells others that it has; `stack share --announce` and `--public` add to it."""
 

@@ -1,6 +1,7 @@
 """The frame of every command: lazy loading, errors as one line, exit codes, Ctrl-C."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import click
 
 from stack import __version__
 from stack.cli import COMMANDS
+from stack.cli.groups import SECTIONS, Group
 from stack.errors import StackError
 from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, what_the_system_says
 
@@ -21,6 +23,9 @@ T = TypeVar("T")
 
 ERROR_LENGTH_MAX = 2_000
 """An error repeats what was typed, or what a peer sent: never more than a screen of it."""
+
+HELP_COLUMNS_MIN, HELP_COLUMNS_MAX = 30, 100
+"""Narrower than that a list of options has no room, wider the eye loses its line."""
 
 READER_GONE = 141
 """What a shell says of a tool that SIGPIPE has ended."""
@@ -32,8 +37,8 @@ _endings: list[Callable[[], object]] = []
 """What is done even at a second Ctrl-C."""
 
 
-class LazyGroup(click.Group):
-    """Loads a command's file when the command is used; `--help` reads one-line summaries without loading all."""
+class LazyGroup(Group):
+    """Loads a command's file when the command is used; only `--help` loads all, for their summaries."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order of the table."""
@@ -55,28 +60,21 @@ class LazyGroup(click.Group):
         except BrokenPipeError as error:
             raise click.exceptions.Exit(READER_GONE) from error
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click, with a guess when a name is mistyped."""
-        name = args[0] if args else ""
-        if args and name not in COMMANDS and not name.startswith("-"):
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, COMMANDS, n=1)
-            hint = f" Did you mean `stack {close[0]}`?" if close else " `stack --help` lists all."
-            ctx.fail(f"there is no command {name[:40]!r}.{hint}")
-        return super().resolve_command(ctx, args)
+    def sections(self, names: list[str]) -> dict[str, list[str]]:
+        """Headings, and what stands below each."""
+        listed = {title: [name for name in each if name in names] for title, each in SECTIONS.items()}
+        rest = [name for name in names if not any(name in each for each in listed.values())]
+        return listed | ({"More": rest} if rest else {})
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="stack", message="%(prog)s %(version)s")
 def cli() -> None:
     """Share files straight from computer to computer, and fetch from all who have them at once.
 
     \b
-    stack share FILE      on one computer prints a ticket
-    stack get TICKET      on others fetches the file, and helps to serve it meanwhile
+    stack share FILE  prints a ticket
+    stack get TICKET  fetches it
     """
 
 
@@ -84,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. Every StackError, and what the system refuses, becomes one line on stderr and its exit code."""
     try:
         words = list(arguments) if arguments is not None else None
-        result = cli.main(args=words, prog_name="stack", standalone_mode=False)
+        result = cli.main(args=words, prog_name="stack", standalone_mode=False, terminal_width=_help_width())
         code = result if isinstance(result, int) else OK
     except click.exceptions.Exit as error:
         code = error.exit_code
@@ -114,7 +112,17 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def _help_width() -> int:
+    """Columns of help: click's own choice is never under 50, and would break lines in narrower terminals."""
+    return min(max(shutil.get_terminal_size().columns - 2, HELP_COLUMNS_MIN), HELP_COLUMNS_MAX)
+
+
 def _say_usage(error: click.ClickException) -> None:
+    """What was wrong; how the command is used only where that helps: an argument too few, too many, or an unknown option."""
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        option = error.param if isinstance(error.param, click.Option) else None
+        complain(f"{option.opts[0]}: {error.message}" if option is not None else error.message)
+        return
     if isinstance(error, click.UsageError) and error.ctx is not None:
         from stack.cli.output import note
 

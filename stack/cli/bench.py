@@ -9,6 +9,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async, temporary_folder
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import MULTIADDR, SIZE, config, json_option
 from stack.multiformats.multiaddr import Multiaddr
@@ -18,15 +19,15 @@ PIECE = 1 << 20
 MEBIBYTE = 1 << 20
 
 
-@click.group()
+@click.group(cls=Group)
 def bench() -> None:
     """What this machine does, and which step limits."""
 
 
 @bench.command()
 @click.argument("address", type=MULTIADDR)
-@click.option("--upload", type=SIZE, default=256 << 20, show_default="256MiB", help="Bytes to send.")
-@click.option("--download", type=SIZE, default=256 << 20, show_default="256MiB", help="Bytes to receive.")
+@click.option("--upload", type=SIZE, default=256 << 20, help="Bytes to send (default: 256MiB).")
+@click.option("--download", type=SIZE, default=256 << 20, help="Bytes to receive (default: 256MiB).")
 @json_option
 def perf(address: Multiaddr, upload: int, download: int, as_json: bool) -> None:
     """Move bytes to and from a peer over /perf/1.0.0 on one stream."""
@@ -45,7 +46,7 @@ def perf(address: Multiaddr, upload: int, download: int, as_json: bool) -> None:
 
 
 @bench.command("hash")
-@click.option("--size", type=SIZE, default=512 << 20, show_default="512MiB")
+@click.option("--size", type=SIZE, default=512 << 20, help="Bytes to hash (default: 512MiB).")
 @json_option
 def hash_(size: int, as_json: bool) -> None:
     """SHA-256 and the Noise cipher, on one thread and on all cores."""
@@ -59,8 +60,14 @@ def hash_(size: int, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--size", type=SIZE, default=256 << 20, show_default="256MiB")
-@click.option("--directory", default=None, help="Where to write (default: the home).")
+@click.option("--size", type=SIZE, default=256 << 20, help="Bytes to write (default: 256MiB).")
+@click.option(
+    "--directory",
+    default=None,
+    type=click.Path(file_okay=False),
+    metavar="PATH",
+    help="Where to write (default: the home).",
+)
 @json_option
 def store(size: int, directory: str | None, as_json: bool) -> None:
     """Write, sync and read blocks of 1 MiB through the block store."""

@@ -5,13 +5,14 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.car import open_input, pieces_of
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import CID, config, json_option, timeout_option
 from stack.multiformats.cid import Cid
 from stack.node.api import BlockGet, BlockPut, BlockStat
 
 
-@click.group()
+@click.group(cls=Group)
 def block() -> None:
     """Single blocks."""
 
@@ -32,9 +33,19 @@ def get(cid: Cid, timeout: float | None) -> None:
 
 
 @block.command()
-@click.argument("file", default="-")
-@click.option("--cid-codec", "--codec", "codec", default="raw", show_default=True, help="raw, dag-pb, dag-cbor, ...")
-@click.option("--mhtype", "--hash", "hash_", default="sha2-256", show_default=True)
+@click.argument("file", default="-", type=click.Path(allow_dash=True))
+@click.option(
+    "--cid-codec",
+    "--codec",
+    "codec",
+    default="raw",
+    show_default=True,
+    metavar="NAME",
+    help="raw, dag-pb, dag-cbor, ...",
+)
+@click.option(
+    "--mhtype", "--hash", "hash_", default="sha2-256", show_default=True, metavar="NAME", help="sha2-256, blake3, ..."
+)
 @click.option("--cid-version", type=click.IntRange(0, 1), default=1, show_default=True)
 @json_option
 def put(file: str, codec: str, hash_: str, cid_version: int, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 from stack.blocks.disk import replacing, write_at
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import CID, config, json_option, timeout_option
 from stack.errors import Refused
@@ -22,7 +23,7 @@ from stack.node.api import CarExport, CarImport
 PIECE = 1 << 20
 
 
-@click.group()
+@click.group(cls=Group)
 def car() -> None:
     """Archives of blocks (CAR)."""
 
@@ -45,7 +46,7 @@ async def pieces_of(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 @car.command("import")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @click.option("--pin/--no-pin", default=True, help="Keep the roots from garbage collection.")
 @json_option
 def import_(file: str, pin: bool, as_json: bool) -> None:
@@ -67,7 +68,7 @@ def import_(file: str, pin: bool, as_json: bool) -> None:
 
 @car.command("export")
 @click.argument("cid", type=CID)
-@click.argument("file", default="-")
+@click.argument("file", default="-", type=click.Path(allow_dash=True))
 @timeout_option
 def export(cid: Cid, file: str, timeout: float | None) -> None:
     """Write the DAG below CID as CAR v1 (default: to stdout)."""
@@ -95,7 +96,7 @@ def export(cid: Cid, file: str, timeout: float | None) -> None:
 
 
 @car.command("ls")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @json_option
 def list_(file: str, as_json: bool) -> None:
     """Roots and blocks of a CAR, each checked; nothing is kept."""

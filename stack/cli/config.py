@@ -6,6 +6,7 @@ import click
 
 from stack.blocks.disk import write_whole
 from stack.cli import output
+from stack.cli.groups import Group
 from stack.cli.types import config as settings_of
 from stack.cli.types import json_option
 from stack.errors import ConfigError
@@ -13,7 +14,7 @@ from stack.node.config import SETTINGS, config_file, read_file, read_setting
 from stack.node.home import Home
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """The settings of this home (config.toml)."""
 

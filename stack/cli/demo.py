@@ -75,10 +75,10 @@ class RoundResult:
 
 
 @click.command()
-@click.argument("file", required=False)
+@click.argument("file", required=False, type=click.Path())
 @click.option("--peers", type=click.IntRange(1, 20), default=5, show_default=True, help="How many fetch at once.")
 @click.option(
-    "--size", type=SIZE, default=256 << 20, show_default="256MiB", help="Size of the file made when none is given."
+    "--size", type=SIZE, default=256 << 20, help="Size of the file made when none is given (default: 256MiB)."
 )
 @json_option
 def demo(file: str | None, peers: int, size: int, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import CID, bootstrap_option, config, discovery_flags, json_option, mdns_option
+from stack.cli.types import CID, DURATION, bootstrap_option, config, discovery_flags, json_option, mdns_option
 from stack.dag.unixfs.names import printable
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
@@ -22,11 +22,9 @@ T = TypeVar("T")
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=DURATION,
     default=LOOK_SECONDS,
-    show_default=True,
-    metavar="SECONDS",
-    help="Look for so long at most.",
+    help=f"Look for so long at most (default: {LOOK_SECONDS:g}s).",
 )
 lines_option = click.option("--jsonl", "as_lines", is_flag=True, help="Print each as a line of JSON, as it is found.")
 

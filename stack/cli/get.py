@@ -11,6 +11,7 @@ from stack.cli import output
 from stack.cli.app import complain, run_async
 from stack.cli.session import note_limits, open_api
 from stack.cli.types import (
+    DURATION,
     SOURCE,
     bootstrap_option,
     config,
@@ -52,15 +53,22 @@ FOUND_BY = {
 
 
 @click.command()
-@click.argument("source", type=SOURCE)
-@click.option("-o", "--output", "target", metavar="OUT", help="File or directory to write (default: the shared name).")
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(allow_dash=True),
+    metavar="OUT",
+    help="File or directory to write (default: the shared name).",
+)
 @from_option
 @bootstrap_option
 @mdns_option
 @up_option
 @down_option
 @timeout_option
-@click.option("--deadline", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Give up after so long in all.")
+@click.option("--deadline", type=DURATION, help="Give up after so long in all.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only these files of a directory; may be repeated.")
 @click.option("--seed", is_flag=True, help="Stay and serve when it is complete.")
 @click.option("--no-serve", is_flag=True, help="Give nothing to others meanwhile (metered lines).")

@@ -4,6 +4,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
 from stack.dag.unixfs.names import printable
@@ -11,14 +12,23 @@ from stack.node.api import ListJobs, RemoveJob
 from stack.node.exits import NOT_FOUND
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 @json_option
 def jobs(ctx: click.Context, as_json: bool) -> None:
     """Running and interrupted fetches."""
-    if ctx.invoked_subcommand is not None:
-        return
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
 
+
+@jobs.command("ls")
+@json_option
+def list_jobs(as_json: bool) -> None:
+    """As `stack jobs` alone."""
+    _list(as_json)
+
+
+def _list(as_json: bool) -> None:
     async def work() -> None:
         async with open_api(config("command")) as api:
             rows = await api.ask(ListJobs())

@@ -3,6 +3,7 @@
 import click
 
 from stack.cli import output
+from stack.cli.groups import Group
 from stack.cli.home import take
 from stack.cli.types import config, json_option
 from stack.errors import Refused
@@ -12,7 +13,7 @@ from stack.node.home import Home
 from stack.node.keystore import export_key, import_key, load_or_create, replace_key
 
 
-@click.group()
+@click.group(cls=Group)
 def key() -> None:
     """The identity of this home."""
 
@@ -59,7 +60,7 @@ def new(kind: str, yes: bool, as_json: bool) -> None:
 
 
 @key.command("export")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 def export(file: str) -> None:
     """Write the private key to FILE (libp2p protobuf, readable by its owner only); whoever has it can be this node."""
     home = _home(held=False)
@@ -68,7 +69,7 @@ def export(file: str) -> None:
 
 
 @key.command("import")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @json_option
 def import_(file: str, as_json: bool) -> None:
     """Take the identity from FILE (libp2p protobuf); the old key is kept beside it."""

@@ -4,6 +4,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import CID, config, json_option, timeout_option
 from stack.multiformats.cid import Cid
@@ -11,14 +12,14 @@ from stack.node.api import AddPin, ListPins, RemovePin
 from stack.node.exits import NOT_FOUND
 
 
-@click.group()
+@click.group(cls=Group)
 def pin() -> None:
     """Roots that garbage collection keeps."""
 
 
 @pin.command("add")
 @click.argument("cid", type=CID)
-@click.option("--name", default="", help="A name for you.")
+@click.option("--name", default="", metavar="NAME", help="A name for you.")
 @timeout_option
 @json_option
 def add(cid: Cid, name: str, timeout: float | None, as_json: bool) -> None:

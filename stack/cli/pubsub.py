@@ -7,6 +7,7 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.car import open_input, pieces_of
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import MULTIADDR, config, json_option
 from stack.dag.unixfs.names import printable
@@ -37,7 +38,7 @@ connect_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def pubsub() -> None:
     """Messages to everybody who is in a topic."""
 

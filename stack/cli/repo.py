@@ -4,6 +4,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.groups import Group
 from stack.cli.home import take
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
@@ -31,7 +32,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     run_async(work)
 
 
-@click.group()
+@click.group(cls=Group)
 def repo() -> None:
     """The repository of this home."""
 

@@ -39,7 +39,7 @@ LASTING_ROLES = ("daemon", "share")
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
 @click.option(
     "--once",
     is_flag=True,

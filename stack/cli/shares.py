@@ -6,6 +6,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
 from stack.dag.unixfs.names import printable
@@ -13,7 +14,7 @@ from stack.node.api import ListShares, RemoveShare
 from stack.node.exits import NOT_FOUND
 
 
-@click.group()
+@click.group(cls=Group)
 def shares() -> None:
     """What I share, and to whom it went."""
 

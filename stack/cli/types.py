@@ -1,5 +1,6 @@
 """What users type, checked before anything is started: a mistake costs nothing and exits with 2."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,15 @@ from stack.files.ticket import decode_ticket, is_ticket
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.config import Config, load, read_rate
+
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
+_DURATION = re.compile(
+    rf"(?=.)(?:{_NUMBER}d(?:ays?)?)?(?:{_NUMBER}h(?:ours?)?)?(?:{_NUMBER}m(?:in(?:utes?)?)?)?"
+    rf"(?:{_NUMBER}s(?:ec(?:onds?)?)?)?(?:{_NUMBER}ms)?(?:{_NUMBER})?"
+)
+_BLANK = re.compile(r"(?<=[0-9])\s+(?=[a-z])|(?<=[a-z])\s+(?=[0-9])")
+DURATION_MAX = 1e9
+"""Seconds; some thirty years, and less than any clock bears."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -110,6 +120,23 @@ class SizeType(click.ParamType[int]):
         return int(number)
 
 
+class DurationType(click.ParamType[float]):
+    """A time: `30`, `5s`, `2m`, `1h30m`; a number alone is seconds. At least a tenth of a second."""
+
+    name = "DURATION"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises click's usage error."""
+        if isinstance(value, float):
+            return value
+        found = _DURATION.fullmatch(_BLANK.sub("", str(value).strip().lower()))
+        parts = [float(part) if part else 0.0 for part in found.groups()] if found is not None else []
+        seconds = sum(part * unit for part, unit in zip(parts, (86_400, 3_600, 60, 1, 0.001, 1), strict=False))
+        if not 0.1 <= seconds < DURATION_MAX:
+            self.fail(f"{_shown(value)} is no time such as 30s, 5m or 1h30m", param, ctx)
+        return seconds
+
+
 class RateType(click.ParamType[int]):
     """Bytes a second, with an optional unit: `4M`, `500K`, `4MB/s`; 0 is no limit."""
 
@@ -130,6 +157,7 @@ DAG_PATH = SourceType(tickets=False)
 PEER = PeerType()
 SIZE = SizeType()
 RATE = RateType()
+DURATION = DurationType()
 
 
 def _shown(value: object) -> str:
@@ -151,9 +179,7 @@ def existing(path: str) -> Path:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-timeout_option = click.option(
-    "--timeout", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Give up after so long without progress."
-)
+timeout_option = click.option("--timeout", type=DURATION, help="Give up after so long without progress, as 30s or 5m.")
 from_option = click.option(
     "--from", "providers", type=MULTIADDR, multiple=True, help="Somebody who has it; may be given several times."
 )
@@ -189,6 +215,7 @@ def limit_flags(up: int | None, down: int | None) -> dict[str, object]:
 __all__ = [
     "CID",
     "DAG_PATH",
+    "DURATION",
     "MULTIADDR",
     "PEER",
     "RATE",

@@ -315,4 +315,4 @@ class Fetch:
             work.files += 1
             work.files_written += made
         else:
-            raise DecodeError(f"{node.cid} is a {node.kind.name}, which is neither a file nor a directory")
+            raise DecodeError(f"{node.cid} is {node.kind.noun}, which is neither a file nor a directory")

@@ -282,7 +282,7 @@ class TreeFetch:
             if node.kind is NodeKind.SYMLINK:
                 await self._make_link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
-                self._work.skip("/".join((*directory.below[1:], entry.name)), f"a {node.kind.name} is no file")
+                self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
 
     async def _start_file(self, group: TaskGroup, directory: _Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""

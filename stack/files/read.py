@@ -58,7 +58,7 @@ async def open_content(
     cid = await resolve_path(gatherer.node, root, path_names(path))
     node = decode_node(cid, await gatherer.get(cid))
     if not node.is_file:
-        raise DecodeError(f"{cid} is no file but a {node.kind.name}")
+        raise DecodeError(f"{cid} is {node.kind.noun}, not a file")
     stop = FILE_SIZE_MAX if length is None else min(offset + length, FILE_SIZE_MAX)
     reading = _Reading(gatherer, node, offset, stop)
     async with reading._batches, task_group() as group:

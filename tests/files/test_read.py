@@ -92,7 +92,7 @@ async def test_paths_lead_to_files_and_what_is_no_file_is_told(tmp_path: Path, e
     (tmp_path / "tree" / "deep" / "film").write_bytes(b"abc")
     root = await shared(tmp_path / "tree", exchange)
     assert await cat(exchange, root, "deep/film") == b"abc"
-    with pytest.raises(DecodeError, match="no file but a DIRECTORY"):
+    with pytest.raises(DecodeError, match="is a directory, not a file"):
         await cat(exchange, root, "deep")
     with pytest.raises(LinkNotFound):
         await cat(exchange, root, "deep/none")

@@ -30,6 +30,21 @@ class NodeKind(IntEnum):
     SYMLINK = 4
     HAMT_SHARD = 5
 
+    @property
+    def noun(self) -> str:
+        """What people call it, with its article."""
+        return _NOUNS[self]
+
+
+_NOUNS = {
+    NodeKind.RAW: "a file",
+    NodeKind.DIRECTORY: "a directory",
+    NodeKind.FILE: "a file",
+    NodeKind.METADATA: "metadata",
+    NodeKind.SYMLINK: "a symbolic link",
+    NodeKind.HAMT_SHARD: "a directory",
+}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class UnixTime:

@@ -44,8 +44,8 @@ class NotADirectory(LinkNotFound):
     """Entries, or the one called `name`, are sought in something that has none; `kind` is what it is."""
 
     def __init__(self, name: str, cid: Cid, kind: NodeKind) -> None:
-        sought = f"there is no {name!r} in it" if name else "it has no entries"
-        super().__init__(name, cid, f"{cid} is no directory but a {kind.name}, {sought}")
+        sought = f"there is no {name!r} in it" if name else "not a directory"
+        super().__init__(name, cid, f"{cid} is {kind.noun}, {sought}")
         self.kind = kind
 
 
@@ -174,7 +174,7 @@ def decode_part(part: FilePart, block: Buffer) -> UnixFSNode:
     """The node of a part of a file. Raises DecodeError when it is none, or not as large as the nodes above it say."""
     node = decode_node(part.cid, block)
     if not node.is_file:
-        raise DecodeError(f"{part.cid} is part of a file, but a {node.kind.name}")
+        raise DecodeError(f"{part.cid} is part of a file, but {node.kind.noun}")
     if node.file_size != part.size:
         raise DecodeError(f"part {part.cid} of a file has {node.file_size} bytes, {part.size} were announced")
     return node
@@ -189,7 +189,7 @@ def read_file(
     Raises DecodeError.
     """
     if not root.is_file:
-        raise DecodeError(f"{root.cid} is no file but a {root.kind.name}")
+        raise DecodeError(f"{root.cid} is {root.kind.noun}, not a file")
     stop = offset + length
     waiting = [FilePart(root.cid, 0, root.file_size)]
     node = root
@@ -237,7 +237,7 @@ def list_node(node: UnixFSNode, shard: Shard | None = None) -> tuple[list[Entry]
     if node.kind is not NodeKind.HAMT_SHARD:
         if shard is None:
             raise NotADirectory("", node.cid, node.kind)
-        raise DecodeError(f"{node.cid} is part of a sharded directory, but a {node.kind.name}")
+        raise DecodeError(f"{node.cid} is part of a sharded directory, but {node.kind.noun}")
     if shard is None:
         shard = Shard(node.cid, node.fanout, 0, 0)
     # unixfs.md: "The same fanout value is used throughout all levels".

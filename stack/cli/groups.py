@@ -1,0 +1,122 @@
+"""How commands are listed and found: groups that print their help whole, and know the words of other tools.
+
+A group that is named alone was asked what is in it: it answers with its help on stdout, as for `--help`, and that is no mistake.
+"""
+
+import click
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Every day": ("share", "get", "shares", "jobs", "find", "announce"),
+    "Files and blocks": ("ls", "cat", "add", "pin", "gc", "repo", "car", "block"),
+    "The node": ("daemon", "id", "peers", "connect", "disconnect", "ping", "providers", "pubsub", "key", "config"),
+    "This machine": ("doctor", "bench", "demo", "completion"),
+}
+"""Headings of `stack --help`; a command that none of them names, as one of a plug-in, comes last."""
+
+ELSEWHERE: dict[str, str] = {
+    "cp": "get",
+    "download": "get",
+    "fetch": "get",
+    "recv": "get",
+    "receive": "get",
+    "seed": "get --seed",
+    "send": "share",
+    "serve": "share",
+    "upload": "share",
+    "search": "find",
+    "findprovs": "providers",
+    "ticket": "share",
+    "unshare": "shares rm",
+    "list": "shares ls",
+    "queue": "jobs",
+    "cancel": "jobs rm",
+    "dag": "block",
+    "dag export": "car export",
+    "dag import": "car import",
+    "files": "ls",
+    "refs": "ls",
+    "tar": "car",
+    "pins": "pin ls",
+    "repo gc": "gc",
+    "repo ls": "pin ls",
+    "key gen": "key new",
+    "key list": "key show",
+    "key ls": "key show",
+    "config list": "config ls",
+    "config show": "config ls",
+    "block rm": "gc",
+    "swarm": "peers",
+    "swarm peers": "peers",
+    "swarm addrs": "peers",
+    "swarm connect": "connect",
+    "swarm disconnect": "disconnect",
+    "routing": "providers",
+    "routing findprovs": "providers",
+    "bootstrap": "config set bootstrap",
+    "stats": "peers",
+    "bitswap": "peers",
+    "info": "id",
+    "whoami": "id",
+    "init": "daemon",
+    "run": "daemon",
+    "start": "daemon",
+    "up": "daemon",
+    "status": "doctor",
+    "diag": "doctor",
+    "check": "doctor",
+    "settings": "config ls",
+    "version": "--version",
+    "help": "--help",
+}
+"""What people type who know croc, magic-wormhole, Kubo, Syncthing or a BitTorrent client: how it is called here."""
+
+
+class Group(click.Group):
+    """A command that has commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click, which would print the help of a group named alone as a mistake."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click, with an answer when a name is mistyped, or is that of another tool."""
+        name = args[0] if args else ""
+        if args and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise click.UsageError(self._answer(ctx, args))
+        return super().resolve_command(ctx, args)
+
+    def _answer(self, ctx: click.Context, args: list[str]) -> str:
+        from difflib import get_close_matches
+
+        path = ctx.command_path
+        above = path.split()[1:]
+        for length in (2, 1):
+            here = ELSEWHERE.get(" ".join([*above, *args[:length]]))
+            if here is not None and len(args) >= length:
+                return f"`{' '.join(['stack', *above, *args[:length]])}` is `stack {here}` here."
+        name = args[0]
+        close = get_close_matches(name, self.list_commands(ctx), n=1)
+        hint = f" Did you mean `{path} {close[0]}`?" if close else f" `{path} --help` lists all."
+        return f"there is no command {name[:40]!r}.{hint}"
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click, but in sections and with summaries that are whole."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = {
+            name: command.get_short_help_str(1000)
+            for name, command in commands.items()
+            if command is not None and not command.hidden
+        }
+        width = max(map(len, rows), default=0)
+        for title, names in self.sections(list(rows)).items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), rows[name]) for name in names])
+
+    def sections(self, names: list[str]) -> dict[str, list[str]]:
+        """Headings, and what stands below each."""
+        return {"Commands": names} if names else {}
