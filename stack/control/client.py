@@ -8,6 +8,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, load
+from stack.control.sockets import connect_local
 from stack.errors import StackError
 from stack.files import events as fetch_events
 from stack.node import api
@@ -64,7 +65,7 @@ class ControlClient:
         try:
             with anyio.fail_after(CONNECT_SECONDS):
                 if self._address.path is not None:
-                    return await anyio.connect_unix(self._address.path)
+                    return await connect_local(self._address.path)
                 return await anyio.connect_tcp(self._address.host, self._address.port)
         except (OSError, TimeoutError) as error:
             raise NodeUnreachable(f"the node that holds this home cannot be reached: {error}") from error

@@ -12,12 +12,16 @@ from anyio import to_thread
 from anyio.abc import ByteStream, SocketListener
 
 from stack.control.server import ControlServer
+from stack.control.sockets import LocalListener
 from stack.errors import Refused
 from stack.node.api import Api
 from stack.node.home import ControlAddress, Home, new_token
 from stack.protocols.identify.messages import AGENT_VERSION
 from stack.streams.accepting import AcceptFaults
 from stack.streams.supervision import Supervisor, supervised
+
+ControlListener = LocalListener | SocketListener
+"""Where other commands come in: by TCP on systems without Unix sockets."""
 
 
 class ControlSocket:
@@ -66,7 +70,7 @@ async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
                 await to_thread.run_sync(_withdraw, home, address)
 
 
-async def _accept(listener: SocketListener, control: ControlSocket, tasks: Supervisor) -> None:
+async def _accept(listener: ControlListener, control: ControlSocket, tasks: Supervisor) -> None:
     """Take in requests until the listener is closed. anyio's own `serve` ends, and all requests with it, at the first
     descriptor that is not to be had."""
     faults = AcceptFaults("the control socket")
@@ -93,11 +97,11 @@ def _socket_path(home: Home) -> str:
     return path
 
 
-async def _listen(home: Home) -> tuple[SocketListener, ControlAddress]:
+async def _listen(home: Home) -> tuple[ControlListener, ControlAddress]:
     try:
         if hasattr(socket, "AF_UNIX"):
             path = await to_thread.run_sync(_socket_path, home)
-            return await anyio.create_unix_listener(path, mode=0o600), ControlAddress(path)
+            return LocalListener(path), ControlAddress(path)
         token = new_token()
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
