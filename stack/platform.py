@@ -41,6 +41,29 @@ class Interface:
     """Several machines share its link and can be spoken to at once; False for a tunnel to one other end."""
 
 
+DESCRIPTORS_MAX = 65_536
+"""So many are asked for at most: some systems say that there is no bound, and take none that is larger than their own."""
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files and sockets as the system permits; returns how many that are. Most systems start
+    programs with 1,024 and permit many more (for the sake of `select`, which is not used here)."""
+    try:
+        import resource
+    except ImportError:  # Windows knows no such limit
+        return DESCRIPTORS_MAX
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = DESCRIPTORS_MAX if hard == unlimited else min(hard, DESCRIPTORS_MAX)
+    if soft != unlimited and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):
+            pass  # the system knows a lower bound that it does not tell; what there is has to do
+    return DESCRIPTORS_MAX if soft == unlimited else min(soft, DESCRIPTORS_MAX)
+
+
 def umask() -> int:
     """The permissions that new files of this process do not get."""
     try:

@@ -1,12 +1,13 @@
 """What differs by system."""
 
 import ctypes
+import resource
 import socket
 
 import pytest
 
 from stack import platform
-from stack.platform import interface_addresses
+from stack.platform import interface_addresses, raise_descriptor_limit
 
 
 def test_the_interfaces_of_this_machine_are_named() -> None:
@@ -52,3 +53,26 @@ def test_an_interface_that_has_gone_meanwhile_has_no_index() -> None:
 def test_a_system_without_getifaddrs_has_no_interfaces_to_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert platform.interfaces() == []
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted"),
+    [(256, 4096, 4096), (1024, resource.RLIM_INFINITY, 65_536), (65_536, 1 << 20, 65_536), (512, 512, 512)],
+)
+def test_attack_3_as_many_files_may_be_open_as_the_system_permits(
+    soft: int, hard: int, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda what: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda what, new: limits.append(new))
+    assert raise_descriptor_limit() == wanted
+    assert limits[-1] == (wanted, hard)
+
+
+def test_attack_3_a_system_that_takes_no_higher_limit_leaves_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(what: int, new: tuple[int, int]) -> None:
+        raise ValueError("more than this system allows")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert raise_descriptor_limit() == 256

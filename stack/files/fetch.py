@@ -34,8 +34,7 @@ from stack.multiformats.cid import Cid
 from stack.protocols.providers.interfaces import RangeBook
 
 HEAD_START_SECONDS = 2.0
-"""For those that a ticket or the user names, before others are asked by a key that tells nothing; and for finding somebody by that,
-before connected peers are told a CID that is public."""
+"""For finding somebody by asking for a key that tells nothing, before connected peers are told the CID."""
 
 MEET_SECONDS = 2.0
 """At the end of a fetch of what was here already, or is empty: whoever shares it once waits to hear that it is complete."""
@@ -64,8 +63,7 @@ class FetchRequest:
     providers: tuple[Provider, ...] = ()
     patience: Patience = field(default_factory=Patience)
     broadcast: bool = False
-    """It is no secret what is sought: ask others at once, and connected peers for the CID itself while no provider is known. Else
-    others are asked by a key, once those named bring nothing."""
+    """Ask the exchange's sources for providers, and connected peers while none is known; it tells them what is sought."""
     options: str = "{}"
     """Kept with the job, for whoever starts it again."""
 
@@ -189,7 +187,6 @@ class Fetch:
             providers=request.providers,
             broadcast=request.broadcast,
             head_start=HEAD_START_SECONDS,
-            seek=HEAD_START_SECONDS,
         )
         complete = False
         try:

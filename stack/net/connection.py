@@ -10,7 +10,9 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.events import CloseReason, StreamOpened
 from stack.net.interfaces import Direction
+from stack.net.limits import STREAM_BYTES, STREAMS_UNCHARGED
 from stack.net.negotiate import LazyStream, select_one, serve
+from stack.net.stream_places import Place, StreamPlaces
 from stack.net.upkeep import Standing
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.interfaces import Buffer
@@ -33,10 +35,13 @@ CLOSE_SECONDS = 2.0
 class NegotiatedStream:
     """A `Stream`: a muxed stream with its protocol and its peer."""
 
-    __slots__ = ("_stream", "protocol", "remote_address", "remote_peer")
+    __slots__ = ("_place", "_stream", "protocol", "remote_address", "remote_peer")
 
-    def __init__(self, stream: MuxedStream, protocol: str, remote_peer: PeerId, remote_address: Multiaddr) -> None:
+    def __init__(
+        self, stream: MuxedStream, protocol: str, remote_peer: PeerId, remote_address: Multiaddr, place: Place
+    ) -> None:
         self._stream = stream
+        self._place = place
         self.protocol = protocol
         self.remote_peer = remote_peer
         self.remote_address = remote_address
@@ -46,19 +51,25 @@ class NegotiatedStream:
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """See `MuxedStream`; so for the methods below."""
-        return await self._stream.receive(max_bytes)
+        data = await self._stream.receive(max_bytes)
+        self._place.active = True
+        return data
 
     async def receive_into(self, buffer: memoryview) -> int:
         """See `MuxedStream`."""
-        return await self._stream.receive_into(buffer)
+        size = await self._stream.receive_into(buffer)
+        self._place.active = True
+        return size
 
     async def send(self, item: Buffer) -> None:
         """See `MuxedStream`."""
         await self._stream.send(item)
+        self._place.active = True
 
     async def send_buffers(self, *items: Buffer) -> None:
         """See `MuxedStream`."""
         await self._stream.send_buffers(*items)
+        self._place.active = True
 
     async def send_eof(self) -> None:
         """See `MuxedStream`."""
@@ -87,9 +98,11 @@ class Connection:
         address: Multiaddr,
         opened_at: float,
         scope: Scope,
+        places: StreamPlaces,
         trace: Trace | None = None,
     ) -> None:
         self._muxed = muxed
+        self._places = places
         self._trace = trace
         self.scope = scope
         self.peer = muxed.remote_peer
@@ -211,22 +224,39 @@ class Connection:
         except Exception:  # noqa: BLE001 - a fault in a muxer ends its connection, not the host
             _log.exception("fault while closing %r", self)
 
-    def _opened(self, stream: MuxedStream, protocol: str, direction: Direction) -> NegotiatedStream:
+    def _opened(
+        self, stream: MuxedStream, protocol: str, direction: Direction, place: Place | None = None
+    ) -> NegotiatedStream:
         if self._trace is not None:
             self._trace(StreamOpened(peer=self.peer, protocol=protocol, direction=direction))
-        return NegotiatedStream(stream, protocol, self.peer, self.address)
+        place = place or Place(self.peer, stream.reset)  # of a stream of ours nobody asks how it is used
+        return NegotiatedStream(stream, protocol, self.peer, self.address, place)
 
     async def _serve(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler]) -> None:
         """One inbound stream, from its negotiation to its end (A11)."""
-        try:
-            with self.scope.reserve(Resource.TASKS):
-                with anyio.fail_after(NEGOTIATION_SECONDS):
-                    protocol = await serve(stream, handlers)
-                await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND))
-                await stream.aclose()
-        except ENDINGS as error:
-            stream.reset()
-            _log.debug("stream from %s ended: %r", self.peer, error)
-        except BaseException:
-            stream.reset()
-            raise
+        with anyio.CancelScope() as scope:
+
+            def drop() -> None:
+                stream.reset()
+                scope.cancel()  # who waits for something else would not see the reset
+
+            place = self._places.take(self.peer, drop)
+            try:
+                await self._handle(stream, handlers, place)
+            except ENDINGS as error:
+                stream.reset()
+                _log.debug("stream from %s ended: %r", self.peer, error)
+            except BaseException:
+                stream.reset()
+                raise
+            finally:
+                self._places.release(place)
+
+    async def _handle(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler], place: Place) -> None:
+        charged = STREAM_BYTES if self._places.of(self.peer) > STREAMS_UNCHARGED else 0
+        with self.scope.reserve(Resource.TASKS), self.scope.reserve(Resource.BYTES, charged):
+            with anyio.fail_after(NEGOTIATION_SECONDS):
+                protocol = await serve(stream, handlers)
+            self._places.agree(place, protocol)
+            await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND, place))
+            await stream.aclose()

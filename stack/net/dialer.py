@@ -82,6 +82,7 @@ class Dialer:
         resolver: Resolver,
         tasks: Supervisor,
         *,
+        attempts_max: int = ATTEMPTS_MAX,
         clock: Callable[[], float] = time.monotonic,
         trace: Trace | None = None,
     ) -> None:
@@ -94,7 +95,7 @@ class Dialer:
         self._trace = trace
         self._backoff = DialBackoff()
         self._dials: dict[PeerId, _Dial] = {}
-        self._slots = anyio.CapacityLimiter(ATTEMPTS_MAX)
+        self._slots = anyio.CapacityLimiter(min(attempts_max, ATTEMPTS_MAX))
 
     async def dial(
         self, peer: PeerId | None, addresses: Iterable[Multiaddr], known: Sequence[Multiaddr] = ()

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from types import TracebackType
 
 import anyio
@@ -20,6 +19,7 @@ from stack.net.limits import NetLimits
 from stack.net.our_addresses import OurAddresses
 from stack.net.peerstore import CONNECTED_SECONDS, Peerstore
 from stack.net.resolver import Resolver
+from stack.net.stream_places import STREAMS_OF_A_PROTOCOL
 from stack.net.swarm import Swarm
 from stack.net.upgrader import Upgrader
 from stack.net.upkeep import WakeDetector
@@ -28,10 +28,8 @@ from stack.sansio.budget import Scope
 from stack.streams.interfaces import Stream, StreamHandler
 from stack.streams.supervision import Supervisor
 from stack.trace import Trace
-from stack.transports import TRANSPORTS
 from stack.transports.interfaces import Transport
-from stack.transports.late import LateTransport, of_row
-from stack.transports.tcp import TcpTransport
+from stack.transports.late import default_transports
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +44,6 @@ ConnectionHook = Callable[[Connection], Awaitable[None]]
 """Run for each new connection, in a task of its own that ends with the host; what it raises is logged and traced."""
 LISTENER, PROBE = "a listener of the host", "a probe of a connection"
 """What faults are reported of."""
-
-
-def default_transports() -> list[Transport]:
-    """TCP, which nearly every address is, then the rest of the table, each loaded when an address asks for it."""
-    return [TcpTransport(), *(LateTransport(partial(of_row, row)) for name, row in TRANSPORTS.items() if name != "tcp")]
 
 
 class Host:
@@ -87,6 +80,7 @@ class Host:
         self.on_wake(self.peerstore.clock_jumped)
         self.on_wake(self._ours.clock_jumped)
         self._handlers: dict[str, StreamHandler] = {}
+        self._stream_bounds: dict[str, int] = {}
         self._peer_listeners: list[PeerListener] = []
         self._hooks: list[ConnectionHook] = []
         self._change_callbacks: list[Callable[[], None]] = []
@@ -106,6 +100,7 @@ class Host:
             limits=self.limits,
             budget=self.budget,
             handlers=self._handlers,
+            stream_bounds=self._stream_bounds,
             listener=self,
             tasks=self._tasks,
             protected=lambda peer: peer in self._tags,
@@ -117,6 +112,7 @@ class Host:
             self._swarm.can_dial,
             self._resolver,
             self._tasks,
+            attempts_max=self.limits.dial_attempts,
             clock=self._clock,
             trace=self.trace,
         )
@@ -146,9 +142,10 @@ class Host:
         """Of this host's identity."""
         return self._key.public
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, streams: int = STREAMS_OF_A_PROTOCOL) -> None:
         """See `interfaces.Host.handle`."""
         self._handlers[protocol] = handler
+        self._stream_bounds[protocol] = streams
         self._changed()
 
     def unhandle(self, protocol: str) -> None:

@@ -76,8 +76,8 @@ class Host(Protocol):
         """The scope from which everything this peer makes us hold is drawn."""
         ...
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Serve inbound streams of `protocol`; identify tells it to every peer."""
+    def handle(self, protocol: str, handler: StreamHandler, *, streams: int = ...) -> None:
+        """Serve inbound streams of `protocol`, at most so many of one peer at a time; identify tells it to every peer."""
         ...
 
     def unhandle(self, protocol: str) -> None: ...

@@ -9,6 +9,10 @@ from stack.net.addresses import group_of
 from stack.sansio.budget import Limits, Resource
 
 MIB = 1 << 20
+STREAM_BYTES = 16 * 1024
+"""What a stream that is served costs by its task alone (measured: 15 KiB)."""
+STREAMS_UNCHARGED = 8
+"""The first streams of a peer are not charged for that: one of each protocol is served even when the budget is full."""
 
 
 def _system() -> Limits:
@@ -16,7 +20,7 @@ def _system() -> Limits:
         Resource.BYTES: 256 * MIB,
         Resource.CONNECTIONS_IN: 1024,
         Resource.CONNECTIONS_OUT: 1024,
-        Resource.STREAMS_IN: 8192,
+        Resource.STREAMS_IN: 16384,
         Resource.STREAMS_OUT: 8192,
         Resource.TASKS: 16384,
     }
@@ -31,7 +35,7 @@ def _peer() -> Limits:
         Resource.BYTES: 64 * MIB,
         Resource.CONNECTIONS_IN: 8,
         Resource.CONNECTIONS_OUT: 8,
-        Resource.STREAMS_IN: 1024,
+        Resource.STREAMS_IN: 512,
         Resource.STREAMS_OUT: 1024,
         Resource.TASKS: 2048,
     }
@@ -47,6 +51,9 @@ class NetLimits:
     """Connections whose peer has not yet proved who it is."""
     peer: Limits = field(default_factory=_peer)
     """One authenticated peer."""
+    streams: int = 4096
+    """Inbound streams that are served at a time; when there are more, those who hold most give back the idlest. What the
+    budget has for inbound streams is more: those that wait to be served, or for the peer to end them, are in it too."""
     connection_bytes: int = 32 * MIB
     """One connection (design: windows within 32 MiB a connection)."""
     connections_per_group: int = 8
@@ -55,12 +62,42 @@ class NetLimits:
     """New inbound connections a second from one group, in the long run (A04)."""
     group_burst: int = 40
     """And how many at once: a home network behind one address that comes back after an outage."""
+    dial_attempts: int = 256
+    """Attempts to dial under way at a time."""
     low_water: int = 160
     """Trimming goes down to this many connections."""
     high_water: int = 192
     """Above this many connections, unprotected ones are trimmed."""
     grace: float = 20.0
     """Seconds for which a new connection is not trimmed."""
+
+    @classmethod
+    def of_node(cls, memory: int, descriptors: int, *, low_water: int, high_water: int) -> "NetLimits":
+        """For a node that may hold so many bytes, and have so many files and sockets open."""
+        few = max(descriptors // 8, 1)
+        system = {
+            **_system(),
+            Resource.BYTES: memory,
+            Resource.CONNECTIONS_IN: min(1024, descriptors // 2),
+            Resource.CONNECTIONS_OUT: min(1024, descriptors // 4),
+        }
+        return cls(
+            system=system,
+            transient={
+                Resource.BYTES: 32 * MIB,
+                Resource.CONNECTIONS_IN: min(256, few),
+                Resource.CONNECTIONS_OUT: min(512, few),
+            },
+            streams=max(min(4096, memory // 4 // STREAM_BYTES), 1),
+            dial_attempts=min(256, few),
+            low_water=low_water,
+            high_water=high_water,
+        )
+
+    @property
+    def streams_of_a_peer(self) -> int:
+        """Inbound streams of one peer that are served at a time."""
+        return max(self.streams // 16, 1)
 
     def __post_init__(self) -> None:
         if not 0 < self.low_water <= self.high_water:

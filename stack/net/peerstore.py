@@ -22,6 +22,12 @@ DIALLED_MAX = 8
 """Of those, addresses that have led to the peer, which others' claims cannot push out."""
 PEERS_MAX = 100_000
 """Peers remembered; the one that was not heard of for longest goes first, connected ones stay (A05, A07)."""
+BYTES_MAX = 16 * 1024 * 1024
+"""For all peers together, as they are reckoned by the next two; a peer may tell 64 addresses and a record of 8 KiB."""
+ENTRY_BYTES = 512
+"""Of a peer, beside its addresses and its record (measured)."""
+ADDRESS_BYTES = 512
+"""Of an address, beside its own bytes (measured)."""
 RECORDS_MAX = 10_000
 """Signed records remembered."""
 ADDRESS_BYTES_MAX = 512
@@ -58,6 +64,8 @@ class _Entry:
     protocols: frozenset[str] | None = None
     agent: str | None = None
     connected: bool = False
+    weight: int = 0
+    """What it was last reckoned to take, in bytes."""
 
 
 class Peerstore:
@@ -70,6 +78,7 @@ class Peerstore:
         self._records: OrderedDict[PeerId, tuple[int, bytes]] = OrderedDict()
         self._peers_max = peers_max
         self._records_max = records_max
+        self._bytes = 0
         self._jumped = 0.0
         """Seconds by which the wall clock was set in all; expiries are kept as if it never had been."""
 
@@ -89,6 +98,7 @@ class Peerstore:
         for address in fresh[:ADDRESSES_PER_PEER_MAX]:
             entry.told[address] = max(entry.told.get(address, now + ttl), now + ttl)
         _cap(entry.told, ADDRESSES_PER_PEER_MAX - DIALLED_MAX)
+        self._weigh(peer)
 
     def replace_addresses(self, peer: PeerId, addresses: Iterable[Multiaddr], ttl: float, now: float) -> None:
         """The peer itself has told all its addresses: what was told before is gone, what was dialled stays (A32)."""
@@ -100,6 +110,7 @@ class Peerstore:
         entry = self._entry(peer)
         entry.dialled[address] = now - self._jumped + DIALLED_SECONDS
         _cap(entry.dialled, DIALLED_MAX)
+        self._weigh(peer)
 
     def add_record(self, source: PeerId, envelope: bytes, ttl: float, now: float) -> bool:
         """A signed peer record told by `source`: taken only when it is the source's own (A05, A06) and newer than the
@@ -118,7 +129,8 @@ class Peerstore:
         self._records[source] = (record.sequence, bytes(envelope))
         self._records.move_to_end(source)
         if len(self._records) > self._records_max:
-            self._records.popitem(last=False)
+            oldest, _ = self._records.popitem(last=False)
+            self._weigh(oldest)
         certified = unique(address.split_peer()[0] for address in record.addresses)[:ADDRESSES_PER_PEER_MAX]
         self.replace_addresses(source, certified, ttl, now)
         self._entry(source).certified = frozenset(certified)
@@ -146,7 +158,10 @@ class Peerstore:
         for address, expiry in entry.told.items():
             entry.told[address] = min(expiry, now - self._jumped + RECENT_SECONDS)
         _cap(entry.told, ADDRESSES_AFTER_DISCONNECT_MAX)
-        self._evict()
+        if not (entry.told or entry.dialled or peer in self._records):
+            self.forget(peer)  # nobody can be found again by its name alone
+        else:
+            self._weigh(peer)
 
     def clock_jumped(self, seconds: float) -> None:
         """The wall clock was set by so much, or went on while the machine slept: nothing expires for that."""
@@ -154,8 +169,9 @@ class Peerstore:
 
     def forget(self, peer: PeerId) -> None:
         """Drop everything about a peer."""
-        self._peers.pop(peer, None)
+        entry = self._peers.pop(peer, None)
         self._records.pop(peer, None)
+        self._bytes -= entry.weight if entry else 0
 
     def addresses(self, peer: PeerId, now: float) -> list[Multiaddr]:
         """Addresses that have not expired: what was dialled first, then certified ones, then by expiry, latest first."""
@@ -219,14 +235,23 @@ class Peerstore:
         entry = self._peers.get(peer)
         if entry is None:
             entry = self._peers[peer] = _Entry()
-            self._evict()
+            self._weigh(peer)
         else:
             self._peers.move_to_end(peer)
         return entry
 
-    def _evict(self) -> None:
+    def _weigh(self, peer: PeerId) -> None:
+        """Something of this peer has changed: others are forgotten when all is too much now."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            return
+        addresses = [*entry.told, *entry.dialled]
+        weight = ENTRY_BYTES + sum(ADDRESS_BYTES + len(bytes(address)) for address in addresses)
+        weight += len(self._records[peer][1]) if peer in self._records else 0
+        self._bytes += weight - entry.weight
+        entry.weight = weight
         newest = next(reversed(self._peers))
-        while len(self._peers) > self._peers_max:
+        while len(self._peers) > self._peers_max or self._bytes > BYTES_MAX:
             idle = (peer for peer, entry in self._peers.items() if not entry.connected and peer != newest)
             oldest = next(idle, None)
             if oldest is None:

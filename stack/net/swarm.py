@@ -14,6 +14,7 @@ from stack.net.connection import Connection
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
 from stack.net.limits import InboundGate, NetLimits, Refusal
+from stack.net.stream_places import StreamPlaces
 from stack.net.upgrader import PHASE_SECONDS, Upgrader
 from stack.net.upkeep import Standing, best, superfluous, to_trim
 from stack.sansio.budget import Reservation, Resource, Scope
@@ -59,6 +60,7 @@ class Swarm:
         limits: NetLimits,
         budget: Scope,
         handlers: Mapping[str, StreamHandler],
+        stream_bounds: Mapping[str, int],
         listener: SwarmListener,
         tasks: Supervisor,
         protected: Callable[[PeerId], bool],
@@ -73,6 +75,7 @@ class Swarm:
         self._transient = budget.child("connections without identity", limits.transient)
         self._scopes: dict[PeerId, Scope] = {}
         self._gate = InboundGate(limits)
+        self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
         self._handlers = handlers
         self._listener = listener
         self._tasks = tasks
@@ -251,6 +254,7 @@ class Swarm:
             address=address,
             opened_at=self._clock(),
             scope=scope,
+            places=self._places,
             trace=self._trace,
         )
         if self._closing:

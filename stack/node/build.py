@@ -19,7 +19,7 @@ from stack.files.jobs import Jobs
 from stack.identity.keys import PrivateKey, generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
-from stack.net.host import Host, default_transports
+from stack.net.host import Host
 from stack.net.limits import NetLimits
 from stack.net.resolver import Resolver
 from stack.net.upgrader import Upgrader
@@ -31,13 +31,13 @@ from stack.node.keystore import load_or_create
 from stack.node.listen import listen
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
+from stack.platform import raise_descriptor_limit
 from stack.protocols import SERVICES
 from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
-from stack.sansio.budget import Resource
 from stack.trace import TraceFan
 from stack.transports.interfaces import Transport
-from stack.transports.late import LateTransport
+from stack.transports.late import LateTransport, default_transports
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -175,8 +175,9 @@ async def build(config: Config) -> AsyncIterator[Parts]:
     )
     private = await to_thread.run_sync(private_network, config)
     trace = TraceFan()
-    system = {**NetLimits().system, Resource.BYTES: config.memory_limit}
-    limits = NetLimits(low_water=config.low_water, high_water=config.high_water, system=system)
+    limits = NetLimits.of_node(
+        config.memory_limit, raise_descriptor_limit(), low_water=config.low_water, high_water=config.high_water
+    )
     async with AsyncExitStack() as stack:
         name = config.store or ("disk" if config.home else "memory")
         store_class = resolve(STORES, "stack.stores", name)

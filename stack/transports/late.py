@@ -1,13 +1,16 @@
 """Transports that are loaded when the first address comes that no other understands: most nodes never need them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import cast
 
 from stack.errors import TransportError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream
+from stack.transports import TRANSPORTS
 from stack.transports.interfaces import Listener, ListenError, Transport
+from stack.transports.tcp import TcpTransport
 
 
 def of_row(row: str) -> list[Transport]:
@@ -59,3 +62,8 @@ class LateTransport:
             if transport.can_listen(address):
                 return await transport.listen(address)
         raise ListenError(address, "no transport understands it")
+
+
+def default_transports() -> list[Transport]:
+    """TCP, which nearly every address is, then the rest of the table, each loaded when an address asks for it."""
+    return [TcpTransport(), *(LateTransport(partial(of_row, row)) for name, row in TRANSPORTS.items() if name != "tcp")]

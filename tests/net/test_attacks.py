@@ -7,7 +7,7 @@ them.
 import logging
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
@@ -22,7 +22,7 @@ from stack.net.upgrader import Upgrader
 from stack.protocols.identify.service import IDENTIFY, PUSH
 from stack.protocols.ping import PING, PingService, ping
 from stack.sansio.budget import Resource, Scope
-from stack.streams.interfaces import MuxedConnection, RawStream
+from stack.streams.interfaces import MuxedConnection, RawStream, Stream
 from stack.streams.memory import MemoryStream
 from stack.trace import TraceEvent
 from stack.transports.memory import MemoryIncoming, MemoryListener, MemoryNetwork, MemoryTransport
@@ -432,3 +432,58 @@ async def test_streams_beyond_what_is_acknowledged_are_refused_in_time(monkeypat
         made._muxed.open_stream = never  # type: ignore[method-assign, assignment]
         with pytest.raises(LimitExceeded):
             await made.open_stream([IDENTIFY])
+
+
+@pytest.mark.parametrize("identities", [8, 20])
+async def test_attack_4_identities_that_hold_streams_leave_places_for_others(identities: int) -> None:
+    """Eight had all inbound streams of the node, for ever: nothing was ever taken back. What they open is held by a handler that
+    would never look at its stream again."""
+    held = anyio.Event()
+    limits = NetLimits(streams=128)
+    full = min(limits.streams, identities * limits.streams_of_a_peer)
+    handling = 0
+
+    async def hold(stream: Stream) -> None:
+        nonlocal handling
+        handling += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            handling -= 1
+
+    async with hosts(3, limits=limits) as [honest, late, target], anyio.create_task_group() as tasks:
+        await connect(honest, target)
+        target.handle("/hold", hold, streams=1000)
+        places = target._swarm._places
+
+        async def flood(number: int) -> None:
+            async with attacker(target, 100 + number) as muxed:
+                for _ in range(2 * limits.streams_of_a_peer):
+                    with suppress(StackError, anyio.BrokenResourceError):
+                        stream = await muxed.open_stream()
+                        await stream.send(_line("/multistream/1.0.0") + _line("/hold"))
+                await held.wait()
+
+        for number in range(identities):
+            tasks.start_soon(flood, number)
+        await settled(lambda: places.taken >= full - 1)
+        await still_serves(honest, target)
+        with anyio.fail_after(SOON):
+            await late.connect(target.peer_id, target.addresses())
+            await ping(late, target.peer_id)
+        assert places.taken <= limits.streams
+        assert max(map(places.of, target._swarm.peers())) <= limits.streams_of_a_peer
+        await settled(lambda: full / 2 < handling <= places.taken)
+        held.set()
+    assert places.taken == handling == 0
+
+
+async def test_attack_5_a_flood_of_pings_is_answered_at_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.protocols.ping.service.PINGS_BURST", 5)
+    monkeypatch.setattr("stack.protocols.ping.service.PINGS_PER_SECOND", 100.0)
+    async with hosts(2) as [evil, target]:
+        await connect(evil, target)
+        with anyio.fail_after(SOON):
+            started = anyio.current_time()
+            await ping(evil, target.peer_id, 25)
+            assert anyio.current_time() - started >= 0.15

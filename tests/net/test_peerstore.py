@@ -1,6 +1,7 @@
 """What is kept of other peers, and for how long."""
 
 import time
+import tracemalloc
 
 import pytest
 
@@ -84,6 +85,41 @@ def test_a_store_full_of_connected_peers_grows_rather_than_lie() -> None:
     assert len(store) == 3
     store.peer_disconnected(peer(0), NOW)
     assert store.peers() == [peer(1), peer(2)]
+
+
+def test_attack_6_a_peer_that_has_gone_and_told_no_address_is_forgotten() -> None:
+    """100,000 of them stayed."""
+    store = Peerstore()
+    for number in range(3):
+        store.peer_connected(peer(number))
+        store.identified(peer(number), ["/echo/1"], "a program")
+    store.add_addresses(peer(1), [address(1)], CONNECTED_SECONDS, NOW)
+    store.dialled(peer(2), address(2), NOW)
+    for number in range(3):
+        store.peer_disconnected(peer(number), NOW)
+    assert store.peers() == [peer(1), peer(2)]
+
+
+def test_attack_6_strangers_with_as_many_addresses_as_they_may_have_fill_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stack.net.peerstore.BYTES_MAX", 1 << 20)
+    store = Peerstore()
+    store.peer_connected(peer(0))
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            stranger = PeerId.decode(b"\x00\x08" + number.to_bytes(8, "big"))
+            told = [Multiaddr.parse(f"/dns/{'x' * 60}.{number}.org/tcp/{n}") for n in range(1, 21)]
+            store.add_addresses(stranger, told, HEARD_SECONDS, NOW)
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert 50 < len(store) < 100
+    assert store.peers()[0] == peer(0)
+    for known in store.peers():
+        store.forget(known)
+    assert store._bytes == 0
 
 
 def test_A05_only_the_own_record_of_the_source_is_taken() -> None:

@@ -18,7 +18,7 @@ from stack.announce.messages import PROTOCOL
 from stack.announce.own import Announcement
 from stack.announce.params import AnnounceParams
 from stack.announce.records import RecordReader
-from stack.announce.shell.driver import Driver
+from stack.announce.shell.driver import STREAMS_PER_PEER_MAX, Driver
 from stack.announce.shell.questions import Finding
 from stack.bitswap.interfaces import Provider
 from stack.gossipsub.shell.service import PubSub
@@ -88,7 +88,7 @@ class Announcements:
             driver = Driver(host, pubsub, machine, tasks, wall_clock, store, lists)
             driver.start()
             if is_member:
-                host.handle(PROTOCOL, driver.serve)
+                host.handle(PROTOCOL, driver.serve, streams=STREAMS_PER_PEER_MAX)
             stop_listening = host.listen_to_peers(driver)
             stop_waking = host.on_wake(driver.woken)
             try:

@@ -44,6 +44,8 @@ from stack.streams.turns import Turn
 
 WRITABLE_SECONDS = 30.0
 """How long an inbound stream waits, unread, until we can write to its peer."""
+STREAMS_PER_PEER_MAX = 4
+"""Of one protocol: one is read, a newer one replaces it, and one or two may be on their way out."""
 BURST = 48
 """Messages published in a row before others run, 5 ms: so many of 1 KiB are written at once, in one frame of Noise. With 16 both
 ends take a tenth more of the processor, one by one three times as much."""
@@ -113,7 +115,7 @@ class PubSub:
             pubsub = cls(host, machine, params, tasks)
             pubsub._record_of = record_of
             for protocol in PROTOCOLS:
-                host.handle(protocol, pubsub._serve)
+                host.handle(protocol, pubsub._serve, streams=STREAMS_PER_PEER_MAX)
             stop_listening = host.listen_to_peers(pubsub)
             stop_waking = host.on_wake(lambda _: machine.woken(int(wall_clock() * 1e9)))
             try:

@@ -24,6 +24,8 @@ PUSH = "/ipfs/id/push/1.0.0"
 PROTOCOL_VERSION = "ipfs/0.1.0"
 EXCHANGE_SECONDS = 10.0
 """For one identification, all its pieces together."""
+STREAMS_PER_PEER_MAX = 8
+"""Of either protocol: one a connection, as many connections as a peer may have."""
 PUSH_RATE = 1 / 5
 PUSH_BURST = 10
 """Pushes that one peer may send: one in five seconds, ten at once (A31); go-libp2p's figures."""
@@ -47,8 +49,8 @@ class IdentifyService:
         self._changed = anyio.Event()
         self.pushes_received = 0
         """Pushes that were taken, for tests and metrics."""
-        host.handle(IDENTIFY, self._answer)
-        host.handle(PUSH, self._receive_push)
+        host.handle(IDENTIFY, self._answer, streams=STREAMS_PER_PEER_MAX)
+        host.handle(PUSH, self._receive_push, streams=STREAMS_PER_PEER_MAX)
         host.on_connection(self._ask)
         host.on_change(lambda: self._changed.set())
         host.start(self._keep_pushing, "identify")

@@ -25,7 +25,7 @@ class PerfService:
 
     def __init__(self, host: Host) -> None:
         self._running = 0
-        host.handle(PERF, self._serve)
+        host.handle(PERF, self._serve, streams=STREAMS_MAX)
 
     async def _serve(self, stream: Stream) -> None:
         if self._running >= STREAMS_MAX:

@@ -2,20 +2,22 @@
 
 import secrets
 import time
-from collections import Counter
 from types import TracebackType
 
 import anyio
 
-from stack.errors import LimitExceeded, RemoteProtocolError
+from stack.errors import RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host
+from stack.net.limits import TokenBucket
 from stack.streams.interfaces import Stream
 
 PING = "/ipfs/ping/1.0.0"
 PAYLOAD_BYTES = 32
 STREAMS_PER_PEER_MAX = 2
 """Inbound streams of one peer: "the listening peer SHOULD accept at most two streams per peer"."""
+PINGS_PER_SECOND, PINGS_BURST = 10.0, 100
+"""Of a stream, in the long run and at once; what is too fast is answered later. An endless flood of them took a core (attack 5)."""
 IDLE_SECONDS = 60.0
 """A stream on which no ping comes for so long is given up; peers that watch a connection ping every 15 s or so."""
 PAYLOAD_SECONDS = 10.0
@@ -28,30 +30,23 @@ class PingService:
     """Row "ping" of `SERVICES`: echoes."""
 
     def __init__(self, host: Host) -> None:
-        self._streams: Counter[PeerId] = Counter()
-        host.handle(PING, self._echo)
+        host.handle(PING, self._echo, streams=STREAMS_PER_PEER_MAX)
 
     async def _echo(self, stream: Stream) -> None:
-        peer = stream.remote_peer
-        if self._streams[peer] >= STREAMS_PER_PEER_MAX:
-            raise LimitExceeded("ping streams of a peer", STREAMS_PER_PEER_MAX)
-        self._streams[peer] += 1
-        try:
-            payload = memoryview(bytearray(PAYLOAD_BYTES))
-            while True:
-                try:
-                    with anyio.fail_after(IDLE_SECONDS):
-                        size = await stream.receive_into(payload)
-                except anyio.EndOfStream:
-                    return
-                with anyio.fail_after(PAYLOAD_SECONDS):
-                    while size < PAYLOAD_BYTES:
-                        size += await stream.receive_into(payload[size:])
-                    await stream.send(payload)
-        finally:
-            self._streams[peer] -= 1
-            if not self._streams[peer]:
-                del self._streams[peer]
+        payload = memoryview(bytearray(PAYLOAD_BYTES))
+        pace = TokenBucket(PINGS_PER_SECOND, PINGS_BURST, anyio.current_time())
+        while True:
+            try:
+                with anyio.fail_after(IDLE_SECONDS):
+                    size = await stream.receive_into(payload)
+            except anyio.EndOfStream:
+                return
+            with anyio.fail_after(PAYLOAD_SECONDS):
+                while size < PAYLOAD_BYTES:
+                    size += await stream.receive_into(payload[size:])
+                while not pace.take(anyio.current_time()):
+                    await anyio.sleep(1 / PINGS_PER_SECOND)
+                await stream.send(payload)
 
 
 class Pinger:

@@ -15,7 +15,7 @@ from stack.net.interfaces import Host
 from stack.protocols.providers.interfaces import RangeBook, RangeSource, SwarmListener
 from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, decode_update, encode_update
 from stack.protocols.providers.subscription import PeerFound, RangesChanged, SendUpdates, SubscriptionId
-from stack.protocols.providers.swarm import MEMBERS_MAX, SwarmMachine
+from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, SwarmMachine
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
@@ -99,7 +99,7 @@ class ProvidersService:
         """Answer for what `source` knows, and ask others for what is joined, until the context is left."""
         async with supervised(host.trace) as tasks:
             service = cls(host, tasks, source if source is not None else RangeBook())
-            host.handle(PROTOCOL, service._serve)
+            host.handle(PROTOCOL, service._serve, streams=2 * STREAMS_PER_PEER_MAX)  # beyond the half it says BUSY
             tasks.keep(service._run_ticker, owner="the clock of providers")
             try:
                 yield service
