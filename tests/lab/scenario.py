@@ -113,6 +113,8 @@ class Offer:
     root: str
     files: dict[str, str]
     name: str
+    places: list[Path]
+    """Where it lies, with everybody who has fetched it."""
 
 
 @dataclass
@@ -276,7 +278,7 @@ class Run:
             async for event in events:
                 if isinstance(event, Shared):
                     self.offers.append(
-                        Offer(computer.number, event.ticket, str(event.cid), snapshot(place), event.name)
+                        Offer(computer.number, event.ticket, str(event.cid), snapshot(place), event.name, [place])
                     )
 
     async def _get(self, chance: random.Random) -> None:
@@ -287,6 +289,7 @@ class Run:
     async def _fetch(self, computer: Computer, offer: Offer, seconds: float, *, serve: bool) -> None:
         folder = self._new("got ")
         folder.mkdir()
+        offer.places.append(folder)
         request = Fetch(source=offer.ticket, directory=folder, timeout=seconds, deadline=seconds, serve=serve)
         target: Path | None = None
         async with computer.api().watch(request) as events:

@@ -18,13 +18,14 @@ from itertools import combinations
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from stack.control.client import NodeUnreachable
-from stack.node.api import RemoveShare
-from stack.node.exits import NodeError
+from stack.multiformats.cid import Cid
+from stack.node.api import RemovePin, RemoveShare
 from tests.lab.mother import Mother
 from tests.lab.node import preload
-from tests.lab.scenario import Computer, Run
+from tests.lab.scenario import CALL_SECONDS, Computer, Offer, Run
 from tests.lab.switch import Line, Switch
 from tests.sim.chart import line_chart
 
@@ -32,7 +33,7 @@ SAMPLE_SECONDS = 30.0
 CHURN_SECONDS = 20.0
 """Between two nodes that are killed and begin again; every fourth stands still instead. The first five are left alone and measured."""
 SHARES_MAX = 40
-"""Of all nodes together; the oldest goes, so that what a node has to remember is the same all the time."""
+"""Of all nodes together; the oldest goes, so that what a node has to remember is the same all the time (it is deleted everywhere)."""
 STEADY = 5
 FIGURES = {"memory": "MB resident", "descriptors": "open", "tasks": "living", "threads": "living"}
 SETTLING = 0.25
@@ -50,6 +51,8 @@ class Soak(Run):
         self.size = 600_000
         self.seconds = seconds
         self.samples: list[dict[str, float]] = []
+        self.old: list[tuple[Offer, float]] = []
+        """What is to be forgotten, and since when nobody takes it up any more."""
 
     async def go(self, switch: Switch) -> None:
         """For as long as it is to last."""
@@ -65,6 +68,7 @@ class Soak(Run):
         async with anyio.create_task_group() as actors:
             for _ in range(4):
                 actors.start_soon(self._act_slowly, random.Random(self.chance.random()), until)
+            actors.start_soon(self._forget_old, until)
             actors.start_soon(self._churn, random.Random(self.chance.random()), until)
             actors.start_soon(self._sample, until)
         await self._all_up()
@@ -77,14 +81,31 @@ class Soak(Run):
         while anyio.current_time() < until:
             await self._act(chance, min(until, anyio.current_time() + 0.01))
             await anyio.sleep(chance.uniform(0.5, 3.0))
+
+    async def _forget_old(self, until: float) -> None:
+        """What is old is shared and pinned by nobody any more, and then deleted."""
+        while anyio.current_time() < until:
+            await anyio.sleep(1.0)
             while len(self.offers) > SHARES_MAX:
-                offer = self.offers.pop(0)
-                try:
-                    await self.computers[offer.owner].api().ask(RemoveShare(target=offer.root))
-                except (NodeUnreachable, NodeError):
-                    pass  # it is down at this moment: one more share to remember
-            for old in sorted(self.place.glob("got *"), key=os.path.getmtime)[:-60]:
-                shutil.rmtree(old, ignore_errors=True)
+                self.old.append((self.offers.pop(0), anyio.current_time()))
+            # Once no call is on its way that knows of it.
+            while (
+                self.old
+                and anyio.current_time() > self.old[0][1] + CALL_SECONDS
+                and await self._forgotten(self.old[0][0])
+            ):
+                for place in self.old.pop(0)[0].places:
+                    await anyio.to_thread.run_sync(_delete, place)
+
+    async def _forgotten(self, offer: Offer) -> bool:
+        """By all computers; False while one of them is down."""
+        try:
+            for computer in self.computers:
+                await computer.api().ask(RemoveShare(target=offer.root))
+                await computer.api().ask(RemovePin(cid=Cid.parse(offer.root)))
+        except (NodeUnreachable, anyio.BrokenResourceError, anyio.EndOfStream):
+            return False
+        return True
 
     async def _churn(self, chance: random.Random, until: float) -> None:
         while anyio.current_time() < until:
@@ -121,6 +142,13 @@ class Soak(Run):
                         }
                     )
             await anyio.sleep(SAMPLE_SECONDS)
+
+
+def _delete(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
 
 
 def growth(samples: Sequence[dict[str, float]], what: str) -> float:
