@@ -129,8 +129,12 @@ class Exchange(Protocol):
         order: Order = Order.SPREAD,
         broadcast: bool = False,
         head_start: float = 0.0,
+        seek: float | None = None,
     ) -> AbstractAsyncContextManager[Session]:
-        """A session for the DAG below `root`. With `broadcast`, the exchange's sources of providers are asked, and connected
-        peers (WANT_HAVE) while no provider is known; that tells strangers what we seek, so it is off unless asked for.
-        Connected peers, who hear the CID itself, are asked only after `head_start` seconds, if there are sources."""
+        """A session for the DAG below `root`. When nothing has come for `seek` seconds, or no known provider gives hope any more,
+        others are asked by a key that tells them nothing: the exchange's sources of providers, and connected peers who speak
+        `/stack/providers`. With None, nobody is.
+
+        With `broadcast`, these are asked at once, and connected peers are asked for the CID itself (WANT_HAVE) while no provider
+        is known; that tells strangers what we seek, so it is off unless asked for. They hear it only after `head_start` seconds."""
         ...

@@ -6,7 +6,6 @@ to be asked for in any order, and each peer with room in its window takes from t
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import islice
 
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, PeerForgotten, Withdraw
 from stack.bitswap.endgame import fastest_first, wants_to_duplicate
@@ -44,7 +43,7 @@ class SessionMachine:
         self._pool = WantPool(order, self._parameters.look_ahead)
         self._sequence = 0
         self._peers = SessionPeers(self._parameters)
-        self._neighbours = Neighbours(self._parameters.broadcast_peers)
+        self._neighbours = Neighbours(self._parameters.broadcast_peers, self._parameters.broadcast_wants)
         self._sizes = SizeEstimate(self._parameters.size_guess)
         self._effects: deque[Effect] = deque()
         self._withdrawals: dict[PeerId, list[Cid]] = {}
@@ -69,6 +68,11 @@ class SessionMachine:
     def providers(self) -> int:
         """Peers that have not been dropped."""
         return self._peers.providers
+
+    @property
+    def hopeful(self) -> bool:
+        """Somebody may still bring something: see `SessionPeer.hopeful`."""
+        return self._peers.hopeful
 
     def reports(self) -> list[PeerReport]:
         """What each peer has done so far."""
@@ -243,9 +247,11 @@ class SessionMachine:
 
     def next_effect(self, now: float) -> Effect | None:
         """The next thing to do, or None. Wants are handed out here, once for all facts since the last call."""
-        if self._dirty:
+        if self._dirty and self._wants:
             self._dirty = False
-            self._connect(now)
+            self._effects += [Connect(peer=peer) for peer in self._peers.dial(now)]
+            if self._broadcast == 0.0 and not self._peers.hopeful:
+                self._effects += self._neighbours.ask(self._wants.values())
             self._assign(now)
         if self._peers.forgotten:
             return PeerForgotten(peer=self._peers.forgotten.pop())
@@ -260,15 +266,8 @@ class SessionMachine:
         peer.searched = -1
         self._dirty = True
 
-    def _connect(self, now: float) -> None:
-        if not self._wants:
-            return
-        self._effects += [Connect(peer=peer) for peer in self._peers.dial(now)]
-        if self._broadcast == 0.0 and not any(peer.hopeful for peer in self._peers.values()):
-            self._effects += self._neighbours.ask(list(islice(self._wants.values(), self._parameters.broadcast_wants)))
-
     def _assign(self, now: float) -> None:
-        if self._paused or not self._wants:
+        if self._paused:
             return
         if self._pool.fill() or (self._ranges_changed and now >= self._rank_at):
             self._ranges_changed = False

@@ -12,7 +12,7 @@ KNOWN_FACTOR = 4
 
 
 class SessionPeers:
-    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `providers`, `starved`,
+    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `providers`, `hopeful`, `starved`,
     `busy`, `timeouts`. Commands: `add`, `dial`."""
 
     __slots__ = ("_parameters", "_peers", "forgotten")
@@ -72,6 +72,11 @@ class SessionPeers:
     def providers(self) -> int:
         """Peers that have not been dropped."""
         return sum(peer.state is not PeerState.DROPPED for peer in self._peers.values())
+
+    @property
+    def hopeful(self) -> bool:
+        """One of them may still turn out to have something."""
+        return any(peer.hopeful for peer in self._peers.values())
 
     def add(self, peer: PeerId, *, full: bool) -> SessionPeer | None:
         """A peer that is not known yet; None when there is no place. Who was of no use so far makes way, the one that is left

@@ -7,8 +7,9 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import config, existing, json_option
-from stack.node.api import Add, Added, AddProgress, EntryAdded, EntrySkipped, ImportFlags
+from stack.cli.sources import at_a_place, sources_of
+from stack.cli.types import config, json_option
+from stack.node.api import Add, Added, AddProgress, Api, EntryAdded, EntrySkipped, ImportFlags
 from stack.node.exits import PARTIAL
 
 
@@ -29,7 +30,7 @@ class OctalType(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("path", type=click.Path(allow_dash=True))
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(allow_dash=True))
 @click.option("--only-hash", is_flag=True, help="Compute the CID, keep nothing.")
 @click.option("--copy", is_flag=True, help="Copy the data into the repository instead of serving the file in place.")
 @click.option("--profile", metavar="NAME", help="unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own default).")
@@ -54,17 +55,34 @@ class OctalType(click.ParamType[int]):
 @click.option("-q", "--quiet", is_flag=True, help="Print the root CID and nothing else.")
 @json_option
 def add(
-    path: str, only_hash: bool, copy: bool, hash_: str | None, recursive: bool, quiet: bool, as_json: bool, **flags: Any
+    paths: tuple[str, ...],
+    only_hash: bool,
+    copy: bool,
+    hash_: str | None,
+    recursive: bool,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> int:
-    """Add a file or directory and print its root CID (last line)."""
+    """Add files or directories and print the root CID of each (last line). - is what is piped in, which is copied."""
 
     async def work() -> int:
         options = ImportFlags(hash=hash_, **{**flags, "profile": flags["profile"] or settings.profile})
-        request = Add(paths=(source,), flags=options, only_hash=only_hash, copy=copy)
-        root: Added | None = None
         skipped = 0
-        async with open_api(settings) as api, api.watch(request) as events:
-            with output.progress(source.name, wanted=not (quiet or as_json)) as bar:
+        async with open_api(settings) as api:
+            assert settings.home is not None
+            for source in sources:
+                async with at_a_place(source, settings.home) as place:
+                    copied = copy or source.stream is not None
+                    skipped += await _add(api, Add(paths=(place,), flags=options, only_hash=only_hash, copy=copied))
+        return PARTIAL if skipped else 0
+
+    async def _add(api: Api, request: Add) -> int:
+        """Returns how many were left out that should not have been."""
+        skipped = 0
+        root: Added | None = None
+        async with api.watch(request) as events:
+            with output.progress(request.paths[0].name, wanted=not (quiet or as_json)) as bar:
                 async for event in events:
                     match event:
                         case AddProgress():
@@ -81,8 +99,8 @@ def add(
             output.json_line(root)
         else:
             output.data(str(root.cid))
-        return PARTIAL if skipped else 0
+        return skipped
 
-    source = existing(path)
+    sources = sources_of(paths)
     settings = config("command")
     return run_async(work)

@@ -4,9 +4,9 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
-from stack.cli.car import open_input, pieces_of
 from stack.cli.groups import Group
 from stack.cli.session import open_api
+from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import CID, config, json_option, timeout_option
 from stack.multiformats.cid import Cid
 from stack.node.api import BlockGet, BlockPut, BlockStat

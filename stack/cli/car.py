@@ -1,11 +1,7 @@
 """`stack car import|export|ls`: archives of blocks; `-` is stdin or stdout."""
 
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
 
-import anyio.to_thread
 import click
 
 from stack.blocks.disk import replacing, write_at
@@ -13,14 +9,14 @@ from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
+from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import CID, config, json_option, timeout_option
 from stack.errors import Refused
 from stack.files.car_io import list_car
 from stack.files.storage import refusal
 from stack.multiformats.cid import Cid
 from stack.node.api import CarExport, CarImport
-
-PIECE = 1 << 20
+from stack.node.exits import OK, PARTIAL
 
 
 @click.group(cls=Group)
@@ -28,42 +24,30 @@ def car() -> None:
     """Archives of blocks (CAR)."""
 
 
-def open_input(name: str) -> BinaryIO:
-    """A file, or stdin for `-`. Raises click's usage error."""
-    if name == "-":
-        return sys.stdin.buffer
-    try:
-        return Path(name).open("rb")
-    except OSError as error:
-        raise click.BadParameter(f"{name}: {error.strerror}") from error
-
-
-async def pieces_of(file: BinaryIO) -> AsyncIterator[bytes]:
-    """The bytes of a file, read in a worker thread."""
-    with file:
-        while piece := await anyio.to_thread.run_sync(file.read, PIECE, abandon_on_cancel=True):
-            yield piece
-
-
 @car.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--pin/--no-pin", default=True, help="Keep the roots from garbage collection.")
 @json_option
-def import_(file: str, pin: bool, as_json: bool) -> None:
-    """Take all blocks of a CAR into the store; each is checked."""
+def import_(file: str, pin: bool, as_json: bool) -> int:
+    """Take all blocks of a CAR into the store; each is checked. A root of which some are missing is not pinned: exit code 8."""
     source = open_input(file)
 
-    async def work() -> None:
+    async def work() -> int:
         async with open_api(config("command")) as api:
             report = await api.write(CarImport(pin=pin), pieces_of(source))
         if as_json:
             output.json_line(report)
-            return
+            return PARTIAL if report.missing else OK
         for root in report.roots:
             output.data(str(root))
         output.note(f"{output.count(report.blocks, 'block')}, {output.size(report.bytes)}")
+        if report.missing:
+            missing = f"{output.count(report.missing, 'block')} missing, {report.first_missing} first"
+            output.note(f"not whole, so not pinned: {missing}; `stack pin add ROOT` fetches what others have")
+            return PARTIAL
+        return OK
 
-    run_async(work)
+    return run_async(work)
 
 
 @car.command("export")

@@ -46,7 +46,7 @@ FOUND_BY = {
     "ticket": "named by the ticket",
     "user": "named by --from",
     "announced": "found by its announcement",
-    "swarm": "named by others who have it",
+    "swarm": "one of those who have it",
     "connected": "was connected already",
 }
 """How a provider was found."""

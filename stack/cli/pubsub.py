@@ -6,9 +6,9 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
-from stack.cli.car import open_input, pieces_of
 from stack.cli.groups import Group
 from stack.cli.session import open_api
+from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import MULTIADDR, config, json_option
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr

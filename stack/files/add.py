@@ -1,6 +1,7 @@
 """Files and trees become DAGs where they lie: read and hashed once, recorded in place, the same CIDs as Kubo's.
 
-Nothing is copied unless that is asked for, or the store cannot record files. What cannot be read is left out and told.
+Nothing is copied unless that is asked for, or the store cannot record files. What cannot be read is left out and told, and so is a
+node's home: its key would go with it.
 """
 
 import os
@@ -13,15 +14,16 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from stack.blocks.interfaces import BlockStore, PinKind
+from stack.blocks.interfaces import BlockStore, PinKind, SourceChanged
 from stack.dag.unixfs.chunkers import parse_chunker
 from stack.dag.unixfs.data import UnixTime
 from stack.dag.unixfs.directory import Entry, build_directory, symlink_block
-from stack.dag.unixfs.names import printable
+from stack.dag.unixfs.names import printable, safe_name
 from stack.dag.unixfs.options import ImportOptions
-from stack.errors import Refused
+from stack.errors import DecodeError, Refused
 from stack.files.add_file import FileAdder, Keeper
 from stack.files.events import Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.paths import DEPTH_MAX, INCOMING
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
 
@@ -33,6 +35,16 @@ HIDDEN = "hidden"
 DENIED = "permission denied"
 VANISHED = "it vanished while it was added"
 NOT_A_FILE = "not a file"
+CHANGED = "it changed while it was added"
+NO_TEXT = "its name is not UTF-8, so others could not use it"
+A_HOME = "the home of a node; its key is for nobody else"
+TOO_DEEP = f"more than {DEPTH_MAX} directories deep"
+
+HOME_FILES = {"identity.key", "version"}
+"""What every home of a node has in it."""
+
+Place = tuple[Path, str]
+"""Where something lies that a user named, and what it was called."""
 
 
 @dataclass(slots=True)
@@ -45,6 +57,7 @@ class _Listing:
     files: list[tuple[str, int]]
     directories: list[str]
     had_names: bool
+    is_home: bool
     entries: list[Entry] = field(default_factory=list)
 
 
@@ -59,15 +72,20 @@ class Adder:
         copy: bool = False,
         tell: Callable[[AddEvent], None] | None = None,
         room: Callable[[], Awaitable[None]] | None = None,
+        home: Path | None = None,
+        for_others: bool = False,
     ) -> None:
         """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too. `room` is awaited
-        before each entry: it returns when whoever is told can take more."""
+        before each entry: it returns when whoever is told can take more. Nothing of `home` is added. `for_others` leaves out what
+        `get` could not write down."""
         self._store = store
         self._options = options
         self._tell = tell if tell is not None else lambda event: None
         self._room = room if room is not None else anyio.lowlevel.checkpoint
         self._keeper = Keeper(store, copy=copy)
         self._file_adder = FileAdder(options, self._keeper, self._progressed)
+        self._home = home
+        self._for_others = for_others
         self._at_once = anyio.Semaphore(FILES_AT_ONCE)
         self._done = self._total = 0
         self._told_at = 0.0
@@ -76,33 +94,35 @@ class Adder:
     async def add(self, paths: Sequence[Path], *, pin: PinKind | None = None) -> Added:
         """Import these; several become entries of one directory made for them. With `pin` the root is pinned in the end.
 
-        Raises Refused for what cannot be read at all, for names that are no text and for equal ones; SourceChanged when a
-        file does not hold still; NoSpace, StoreError, LimitExceeded.
+        A link that is named is followed; inside of a tree links stay links. Raises Refused for what cannot be read at all, for a
+        home, for names that are no text and for equal ones; SourceChanged when a file does not hold still; NoSpace, StoreError,
+        LimitExceeded. Below a directory that was named all these are left out and told.
         """
-        paths = [Path(os.path.abspath(path)) for path in paths]
-        self._total = await anyio.to_thread.run_sync(_total_size, paths, self._options.hidden)
+        places = await anyio.to_thread.run_sync(_places, paths)
+        self._total = await anyio.to_thread.run_sync(_total_size, [path for path, _ in places], self._options.hidden)
         if self._store is None:
-            return await self._add_all(paths)
+            return await self._add_all(places)
         with hold(self._store):
-            added = await self._add_all(paths)
+            added = await self._add_all(places)
             keeper = pins(self._store)
             if pin is not None and keeper is not None:
                 await keeper.add_pin(added.cid, added.name, kind=pin)
             return added
 
-    async def _add_all(self, paths: Sequence[Path]) -> Added:
-        entries = [await self._add_top(path) for path in paths]
+    async def _add_all(self, places: Sequence[Place]) -> Added:
+        names = [name for _, name in places]
+        entries = [await self._add_top(*place) for place in places]
         leaf_size = 0
         if len(entries) > 1 or self._options.wrap:
             cid = (await self._build("", entries, None, None)).cid
         else:
             cid = entries[0].cid
-            if await anyio.to_thread.run_sync(_is_plain_file, paths[0]):
+            if await anyio.to_thread.run_sync(os.path.isfile, places[0][0]):
                 leaf_size = parse_chunker(self._options.chunker).fixed_size or 0
         await self._keeper.flush()
         return Added(
             cid=cid,
-            name=paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more",
+            name=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
             size=self._done,
             files=self._files,
             skipped=self._skipped,
@@ -110,22 +130,28 @@ class Adder:
             leaf_size=leaf_size,
         )
 
-    async def _add_top(self, path: Path) -> Entry:
+    async def _add_top(self, path: Path, name: str) -> Entry:
         """Something that was named by the user: what cannot be read of it is an error."""
-        _check_name(path.parent, path.name)
+        if not _is_text(name):
+            where = printable(str(path.parent))
+            raise Refused(f"the name {printable(name)} in {where} is not UTF-8, so others could not use it: rename it")
         try:
             status = await anyio.to_thread.run_sync(os.lstat, path)
+            if self._home is not None and await anyio.to_thread.run_sync(_is_private, path, self._home):
+                raise Refused(f"{printable(str(path))} belongs to {A_HOME}")
             if stat.S_ISDIR(status.st_mode):
-                return await self._add_tree(path, status)
-            if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+                return await self._add_tree(path, name, status)
+            if not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{printable(str(path))} is neither a file nor a directory")
-            return await self._add_entry(path, path.name, stat.S_IFMT(status.st_mode))
+            return await self._add_entry(path, name, stat.S_IFMT(status.st_mode))
         except OSError as error:
             raise Refused(f"{printable(str(path))} cannot be read: {error.strerror}") from error
 
-    async def _add_tree(self, path: Path, status: os.stat_result) -> Entry:
+    async def _add_tree(self, path: Path, name: str, status: os.stat_result) -> Entry:
         """A directory with everything below it; goes down one branch at a time, with the listings above it in memory."""
-        above = [await self._list(path, path.name, status)]
+        above = [await self._list(path, name, status)]
+        if above[0].is_home:
+            raise Refused(f"{printable(str(path))} is {A_HOME}")
         while True:
             listing = above[-1]
             if listing.files:
@@ -136,9 +162,16 @@ class Adder:
                 shown = f"{listing.shown}/{name}"
                 try:
                     status = await anyio.to_thread.run_sync(os.lstat, listing.path / name)
-                    above.append(await self._list(listing.path / name, shown, status))
+                    below = await self._list(listing.path / name, shown, status)
                 except OSError as error:
                     self._skip(shown, error)
+                    continue
+                if below.is_home:
+                    self._left_out(shown, A_HOME)
+                elif len(above) > DEPTH_MAX and self._for_others:
+                    self._left_out(shown, TOO_DEEP)
+                else:
+                    above.append(below)
                 continue
             above.pop()
             mtime = UnixTime.of_nanoseconds(listing.status.st_mtime_ns)
@@ -153,6 +186,7 @@ class Adder:
     async def _list(self, path: Path, shown: str, status: os.stat_result) -> _Listing:
         entries = await anyio.to_thread.run_sync(_scan, path)
         had_names = bool(entries)
+        is_home = {name for name, _ in entries} >= HOME_FILES
         if not self._options.hidden:
             for name, _ in entries:
                 if name.startswith("."):
@@ -160,11 +194,25 @@ class Adder:
                     await self._room()
                     self._tell(EntrySkipped(path=f"{shown}/{name}", reason=HIDDEN))
             entries = [entry for entry in entries if not entry[0].startswith(".")]
-        for name, _ in entries:
-            _check_name(path, name)
+        wrong = {name: reason for name, _ in entries if (reason := self._wrong_name(name)) is not None}
+        for name, reason in wrong.items():
+            await self._room()
+            self._left_out(f"{shown}/{name}", reason)
+        entries = [entry for entry in entries if entry[0] not in wrong]
         files = [entry for entry in entries if entry[1] != stat.S_IFDIR]
         directories = [name for name, kind in entries if kind == stat.S_IFDIR]
-        return _Listing(path, shown, status, files, directories, had_names)
+        return _Listing(path, shown, status, files, directories, had_names, is_home)
+
+    def _wrong_name(self, name: str) -> str | None:
+        """Why nobody could use this name."""
+        if not _is_text(name):
+            return NO_TEXT
+        try:
+            if self._for_others:
+                safe_name(name)
+        except DecodeError as error:
+            return f"receivers cannot keep its name: {error}"
+        return None
 
     async def _add_files(self, listing: _Listing) -> None:
         async with task_group() as group:
@@ -183,6 +231,8 @@ class Adder:
                 self._left_out(shown, NOT_A_FILE)
         except OSError as error:
             self._skip(shown, error)
+        except SourceChanged:
+            self._left_out(shown, CHANGED)
         finally:
             self._at_once.release()
 
@@ -198,7 +248,7 @@ class Adder:
             cid, size, dag_size = await self._file_adder.add(path, shown)
         self._files += 1
         self._tell(EntryAdded(cid=cid, path=shown, size=size))
-        return Entry(path.name, cid, dag_size)
+        return Entry(shown.rpartition("/")[2], cid, dag_size)
 
     async def _build(self, shown: str, entries: list[Entry], mode: int | None, mtime: UnixTime | None) -> Entry:
         builder = build_directory(self._options, entries, mode=mode, mtime=mtime)
@@ -248,18 +298,40 @@ def _read_link(path: Path) -> tuple[str, int]:
     return os.readlink(path), os.lstat(path).st_mtime_ns
 
 
-def _check_name(directory: Path, name: str) -> None:
+def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
-        where = printable(str(directory))
-        raise Refused(
-            f"the name {printable(name)} in {where} is not UTF-8, so others could not use it: rename it"
-        ) from None
+        return False
+    return True
 
 
-def _is_plain_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def place_of(path: Path) -> Path:
+    """Where what a user named lies: a link that is named is followed. Raises Refused for one that leads nowhere."""
+    absolute = Path(os.path.abspath(path))
+    if not absolute.is_symlink():
+        return absolute
+    try:
+        return Path(os.path.realpath(absolute, strict=True))
+    except OSError as error:
+        raise Refused(f"the link {printable(str(path))} leads nowhere: {error.strerror}") from error
+
+
+def _places(paths: Sequence[Path]) -> list[Place]:
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = os.path.basename(os.path.abspath(path))
+        if name in named:
+            both = f"{printable(str(named[name]))} and {printable(str(path))}"
+            raise Refused(f"{both} are both called {printable(name)}: give them other names, or share them one by one")
+        named[name] = path
+    return [(place_of(path), name) for name, path in named.items()]
+
+
+def _is_private(path: Path, home: Path) -> bool:
+    """Whether something lies in a home, by whatever way it was named; what was piped in and waits there does not count."""
+    place, real_home = Path(os.path.realpath(path)), Path(os.path.realpath(home))
+    return place.is_relative_to(real_home) and not place.is_relative_to(real_home / INCOMING)
 
 
 def _total_size(paths: Sequence[Path], hidden: bool) -> int:

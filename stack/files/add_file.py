@@ -28,7 +28,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os,
 
 
 class Keeper:
-    """Where an import keeps what it makes. Commands: `node`, `leaves`, `flush`."""
+    """Where an import keeps what it makes. Commands: `node`, `leaves`, `flush`, `forget`."""
 
     def __init__(self, store: BlockStore | None, *, copy: bool) -> None:
         self._store = store
@@ -61,6 +61,11 @@ class Keeper:
         elif self.copies and self._store is not None:
             await self._store.put([(leaf.cid, leaf.block) for leaf in leaves if leaf.block is not None])
 
+    async def forget(self, path: Path) -> None:
+        """What was recorded of a file is not so."""
+        if self._in_place is not None:
+            await self._in_place.forget_file(path)
+
 
 class FileAdder:
     """Adds files, several at once if need be. Command: `add`."""
@@ -78,7 +83,11 @@ class FileAdder:
             return await self._add_once(path, shown)
         except SourceChanged:
             # Somebody was still writing it. Rows of the first try go when it is recorded with its new stamp.
-            return await self._add_once(path, shown)
+            try:
+                return await self._add_once(path, shown)
+            except SourceChanged:
+                await self._keeper.forget(path)
+                raise
 
     async def _add_once(self, path: Path, shown: str) -> FileRoot:
         file, status, leaves = await anyio.to_thread.run_sync(self._open, path)
@@ -105,6 +114,8 @@ class FileAdder:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise SourceChanged(path)
+            if status.st_size == 0 and os.pread(fd, 1, 0):
+                raise SourceChanged(path)  # as files of procfs, which say 0 and have more
             mtime = UnixTime.of_nanoseconds(status.st_mtime_ns)
             attributes = self._options.attributes(stat.S_IMODE(status.st_mode), mtime)
             file = OpenFile(fd, status.st_size, self._options, *attributes, keep_blocks=self._keeper.copies)

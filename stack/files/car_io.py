@@ -13,6 +13,7 @@ from stack.blocks.walk import Walk
 from stack.dag import links
 from stack.dag.car import SECTION_MAX_IMPORT, BlockRead, CarReader, HeaderRead, header, section
 from stack.errors import DecodeError, LimitExceeded
+from stack.files.dag import missing_below
 from stack.files.gather import Gatherer, Want
 from stack.files.storage import hold, pins
 from stack.multiformats.cid import Cid
@@ -44,10 +45,13 @@ class CarContent:
     """Sections, duplicates counted each time."""
     bytes: int
     """Of their data."""
+    missing: tuple[Cid, ...] = ()
+    """Blocks below the roots that are neither in the archive nor were here; none are looked for unless the roots are to be pinned."""
 
 
 async def import_car(store: BlockStore, data: AsyncIterator[bytes], *, pin: bool = False) -> CarContent:
-    """Put all blocks of an archive into the store; each is checked. Returns when they are kept, with `pin` the roots pinned.
+    """Put all blocks of an archive into the store; each is checked. Returns when they are kept, with `pin` the roots pinned: those
+    of which all is here, since a pin says that nothing is lacking.
 
     Raises DecodeError (WrongBlock) where the archive is no longer sound; the blocks before that stay. Raises NoSpace.
     """
@@ -62,10 +66,14 @@ async def import_car(store: BlockStore, data: AsyncIterator[bytes], *, pin: bool
                 raise
         await taken.flush()
         keeper = pins(store)
+        missing: list[Cid] = []
         if pin and keeper is not None:
             for root in taken.roots:
-                await keeper.add_pin(root)
-    return CarContent(roots=taken.roots, blocks=taken.blocks, bytes=taken.bytes)
+                lacking = await missing_below(store, root)
+                missing += lacking
+                if not lacking:
+                    await keeper.add_pin(root)
+    return CarContent(roots=taken.roots, blocks=taken.blocks, bytes=taken.bytes, missing=tuple(missing))
 
 
 class _Import:

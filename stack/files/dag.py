@@ -1,4 +1,4 @@
-"""All blocks below a root, fetched into the store."""
+"""All blocks below a root: fetched into the store, or only looked for in it."""
 
 import anyio.to_thread
 
@@ -6,7 +6,7 @@ from stack.bitswap.interfaces import Session
 from stack.blocks.interfaces import BlockStore
 from stack.blocks.walk import Walk
 from stack.dag import links
-from stack.errors import LimitExceeded
+from stack.errors import DecodeError, LimitExceeded
 from stack.multiformats.cid import Cid
 
 BATCH = 64
@@ -34,3 +34,30 @@ async def fetch_dag(session: Session, store: BlockStore, root: Cid) -> int:
         if len(walk.met) + walk.waiting > BLOCKS_MAX:
             raise LimitExceeded("blocks of a DAG", BLOCKS_MAX)
     return len(walk.met)
+
+
+async def missing_below(store: BlockStore, root: Cid) -> list[Cid]:
+    """The blocks below a root that the store lacks, as far as those that it has refer to them, in the order of a walk.
+
+    Raises LimitExceeded, and what the store raises.
+    """
+    walk = Walk(links)
+    walk.add(root)
+    missing: dict[bytes, Cid] = {}
+    while batch := await anyio.to_thread.run_sync(walk.next_batch, BATCH):
+        here = await store.has([visit.cid for visit in batch])
+        for (cid, _, opens), is_here in reversed(list(zip(batch, here, strict=True))):
+            if not is_here:
+                missing[cid.multihash] = cid
+            elif opens:
+                await anyio.to_thread.run_sync(_open, walk, cid, await store.get(cid))
+        if len(walk.met) + walk.waiting > BLOCKS_MAX:
+            raise LimitExceeded("blocks of a DAG", BLOCKS_MAX)
+    return list(missing.values())
+
+
+def _open(walk: Walk, cid: Cid, data: bytes) -> None:
+    try:
+        walk.receive(cid, data)
+    except DecodeError:
+        pass  # it is here, whatever is in it

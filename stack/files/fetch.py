@@ -34,7 +34,8 @@ from stack.multiformats.cid import Cid
 from stack.protocols.providers.interfaces import RangeBook
 
 HEAD_START_SECONDS = 2.0
-"""For finding somebody by asking for a key that tells nothing, before connected peers are told the CID."""
+"""For those that a ticket or the user names, before others are asked by a key that tells nothing; and for finding somebody by that,
+before connected peers are told a CID that is public."""
 
 MEET_SECONDS = 2.0
 """At the end of a fetch of what was here already, or is empty: whoever shares it once waits to hear that it is complete."""
@@ -63,7 +64,8 @@ class FetchRequest:
     providers: tuple[Provider, ...] = ()
     patience: Patience = field(default_factory=Patience)
     broadcast: bool = False
-    """Ask the exchange's sources for providers, and connected peers while none is known; it tells them what is sought."""
+    """It is no secret what is sought: ask others at once, and connected peers for the CID itself while no provider is known. Else
+    others are asked by a key, once those named bring nothing."""
     options: str = "{}"
     """Kept with the job, for whoever starts it again."""
 
@@ -187,6 +189,7 @@ class Fetch:
             providers=request.providers,
             broadcast=request.broadcast,
             head_start=HEAD_START_SECONDS,
+            seek=HEAD_START_SECONDS,
         )
         complete = False
         try:

@@ -26,6 +26,7 @@ from stack.files import target
 from stack.files.fetch_file import fetch_file
 from stack.files.gather import Want
 from stack.files.parts import WrongSize
+from stack.files.paths import DEPTH_MAX
 from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
 from stack.files.target import Below, CannotLink, part_path
@@ -41,9 +42,6 @@ times are ten blocks and ten thousand million files."""
 
 NODES_SEEN_BYTES = 1 << 20
 """A bit for each node listed, by its hash: with a million nodes one in nine that are new is taken for an old one."""
-
-DEPTH_MAX = 512
-"""Directories below each other; a path of 4,096 bytes, the most that Linux takes, rarely has as many."""
 
 WAITING_MAX = 10_000
 """Directories found and not read: beyond it the reading of one with more pauses until those below it are there."""

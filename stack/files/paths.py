@@ -6,6 +6,13 @@ from stack.dag.unixfs.reader import BlockReader, resolve
 from stack.errors import DecodeError
 from stack.multiformats.cid import Cid
 
+DEPTH_MAX = 512
+"""Directories below each other in a tree that is fetched or shared; a path of 4,096 bytes, the most that Linux takes, rarely has as
+many."""
+
+INCOMING = "incoming"
+"""The folder of a home in which input from pipes lies until it is read."""
+
 GetBlock = Callable[[Cid], Awaitable[bytes]]
 
 

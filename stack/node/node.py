@@ -281,11 +281,17 @@ class Node:
     async def patient_session(
         self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None, *, public: bool = True
     ) -> AsyncIterator[Session]:
-        """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked who has it."""
+        """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked for it at once,
+        else by its key when the providers bring nothing."""
         from stack.files.fetch import HEAD_START_SECONDS
 
         async with self.exchange.session(
-            root, providers=providers, order=Order.FILE, broadcast=public, head_start=HEAD_START_SECONDS
+            root,
+            providers=providers,
+            order=Order.FILE,
+            broadcast=public,
+            head_start=HEAD_START_SECONDS,
+            seek=HEAD_START_SECONDS,
         ) as session:
             yield PatientSession(session, timeout)
 

@@ -133,9 +133,11 @@ def test_B16_local_names_of_every_kind_arrive_as_they_are(sharer: Machine, recei
     assert snapshot(receiver.folder / "tree") == snapshot(tree)
 
 
-def test_B16_a_local_name_that_is_no_text_is_refused_by_name(sharer: Machine) -> None:
+def test_B16_a_local_name_that_is_no_text_is_left_out_and_told(sharer: Machine) -> None:
     tree = sharer.folder / "tree"
     make_file(tree / "good.bin", 10)
     Path(str(tree) + "/bad\udcff\udcfe").write_bytes(b"x")
-    complaint(sharer.run("share", tree), 7, r"bad\xff\xfe", "rename it")
-    assert sharer.shares() == []
+    outcome = sharer.run("add", tree)
+    assert outcome.code == 8 and r"bad\xff\xfe" in outcome.err and "not UTF-8" in outcome.err
+    with sharer.sharing(tree) as (_, ticket):
+        assert ticket["size"] == 10

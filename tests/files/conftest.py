@@ -85,6 +85,7 @@ class FakeExchange:
         order: Order = Order.SPREAD,
         broadcast: bool = False,
         head_start: float = 0.0,
+        seek: float | None = None,
     ) -> AsyncIterator[FakeSession]:
         session = FakeSession(self)
         session.providers += providers

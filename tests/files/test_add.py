@@ -19,6 +19,7 @@ from stack.files import add_file as add_file_module
 from stack.files.add import Adder
 from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
 from stack.files.events import AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.paths import DEPTH_MAX
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 from tests.files.conftest import blocks_of, content, open_store
@@ -191,7 +192,7 @@ async def test_several_paths_become_one_directory_that_keeps_their_names(tmp_pat
     assert [event.path for event in events if isinstance(event, EntryAdded)] == ["a", "b/c", "b", ""]
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a").write_bytes(b"3")
-    with pytest.raises(Refused, match="same name"):
+    with pytest.raises(Refused, match="are both called a"):
         await Adder(None, profile()).add([tmp_path / "a", tmp_path / "x" / "a"])
 
 
@@ -270,8 +271,75 @@ async def test_B16_a_name_that_is_not_utf8_is_refused_by_name(tmp_path: Path) ->
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
+    (tree / "note").write_bytes(b"x")
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append).add([tree])
+    assert (added.files, added.skipped) == (1, 1)
+    [skipped] = [event for event in events if isinstance(event, EntrySkipped)]
+    assert "not UTF-8" in skipped.reason
     with pytest.raises(Refused, match=r"caf\\xe9 in .*tree is not UTF-8"):
-        await Adder(None, profile()).add([tree])
+        await Adder(None, profile()).add([tree / os.fsdecode(b"caf\xe9")])
+
+
+@pytest.mark.anyio
+async def test_what_is_named_is_followed_and_keeps_the_name_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "film").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "linked film").symlink_to("real/film")
+    (tmp_path / "gone").symlink_to("nowhere")
+    film = await Adder(None, profile()).add([tmp_path / "real" / "film"])
+    linked = await Adder(None, profile()).add([tmp_path / "linked film"])
+    assert (linked.cid, linked.name, linked.size) == (film.cid, "linked film", 1)
+    both = [await Adder(None, profile()).add([tmp_path / name]) for name in ("real", "link")]
+    assert both[0].cid == both[1].cid and [added.name for added in both] == ["real", "link"]
+    with pytest.raises(Refused, match=r"link .*gone leads nowhere"):
+        await Adder(None, profile()).add([tmp_path / "gone"])
+
+
+@pytest.mark.anyio
+async def test_the_home_of_a_node_is_never_added(tmp_path: Path) -> None:
+    home = tmp_path / "tree" / "home"
+    other = tmp_path / "tree" / "deep" / "other home"
+    for folder in home, other:
+        folder.mkdir(parents=True)
+        (folder / "identity.key").write_bytes(b"secret")
+        (folder / "version").write_bytes(b"1")
+    (home / "blocks").mkdir()
+    (tmp_path / "way").symlink_to(home)
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append, home=home).add([tmp_path / "tree"])
+    assert added.files == 0
+    skipped = [event.path for event in events if isinstance(event, EntrySkipped)]
+    assert sorted(skipped) == ["tree/deep/other home", "tree/home"]
+    for named in (
+        home,
+        home / "identity.key",
+        home / "blocks",
+        tmp_path / "way",
+        tmp_path / "way" / "identity.key",
+        other,
+    ):
+        with pytest.raises(Refused, match="home of a node"):
+            await Adder(None, profile(), home=home).add([named])
+
+
+@pytest.mark.anyio
+async def test_what_a_receiver_could_not_write_down_is_left_out_of_what_is_for_others(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a\\b.service").write_bytes(b"x")
+    (tree / "c").write_bytes(b"x")
+    deep = tree
+    for _ in range(DEPTH_MAX + 1):
+        deep = deep / "d"
+    os.makedirs(deep)
+    assert (await Adder(None, profile()).add([tree])).skipped == 0
+    events: list[AddEvent] = []
+    added = await Adder(None, profile(), tell=events.append, for_others=True).add([tree])
+    skipped = {event.path: event.reason for event in events if isinstance(event, EntrySkipped)}
+    assert set(skipped) == {"tree/a\\b.service", "tree" + "/d" * (DEPTH_MAX + 1)}
+    assert (added.files, added.skipped) == (1, 2)
 
 
 @pytest.mark.anyio

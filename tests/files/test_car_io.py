@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from stack.blocks.memory import MemoryStore
+from stack.blocks.store import DiskStore
+from stack.dag import links
 from stack.dag.car import WrongBlock, header, section
 from stack.dag.unixfs.options import import_options
 from stack.errors import DecodeError, LimitExceeded
 from stack.files import car_io
+from stack.files.add import Adder
 from stack.files.car_io import CarContent, export_car, import_car, list_car
 from stack.multiformats.cid import Cid
 from tests.files.conftest import FakeExchange, blocks_of, content, open_store
@@ -131,3 +134,26 @@ async def test_blocks_go_to_the_store_in_batches_and_inline_ones_not_at_all(monk
 async def test_an_inline_root_makes_an_archive_without_blocks(exchange: FakeExchange) -> None:
     inline = Cid.v1(0x55, b"\x00\x02hi")
     assert await exported(exchange, MemoryStore(), inline) == header([inline])
+
+
+@pytest.mark.anyio
+async def test_an_archive_that_is_not_whole_is_told_and_not_pinned(tmp_path: Path) -> None:
+    """A backup that lacks blocks is none (ipfs/kubo issue 10159)."""
+    leaves = [b"a" * 100, b"b" * 100, b"a" * 100]
+    options = import_options("default", {"chunker": "size-100"})
+    (tmp_path / "file").write_bytes(b"".join(leaves))
+    made = MemoryStore()
+    root = (await Adder(made, options, copy=True).add([tmp_path / "file"])).cid
+    cids = [root, *links(root, await made.get(root))]
+    blocks = {cid: await made.get(cid) for cid in cids}
+    for lacking in ([], [cids[1]], cids[2:3], cids[1:], cids):
+        archive = header([root]) + b"".join(section(cid, data) for cid, data in blocks.items() if cid not in lacking)
+        async with open_store(
+            "disk", tmp_path / f"store{len(lacking)}{cids.index(lacking[0]) if lacking else ''}"
+        ) as store:
+            assert isinstance(store, DiskStore)
+            read = await import_car(store, Pieces(archive, 50), pin=True)
+            expected = {cid.multihash for cid in lacking} if cids[0] not in lacking else {root.multihash}
+            assert {cid.multihash for cid in read.missing} == expected
+            assert [cid for cid, _ in await store.pins()] == ([] if lacking else [root])
+            assert (await import_car(store, Pieces(archive, 50))).missing == ()

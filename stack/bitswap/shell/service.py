@@ -14,6 +14,7 @@ from stack.bitswap.events import SessionPeerDropped
 from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
 from stack.bitswap.messages import PROTOCOLS, Message, WantKind
+from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
 from stack.bitswap.shell.delivery import Delivery
@@ -98,7 +99,7 @@ class Bitswap:
         download: int = 0,
     ) -> AsyncIterator["Bitswap"]:
         """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what sessions
-        want, until the context is left. `sources` (of sessions with `broadcast`; may be added to) and `swarm` find providers.
+        want, until the context is left. `sources` (asked by sessions that seek; may be added to) and `swarm` find providers.
         `upload` and `download` bound the blocks of all peers together, in bytes a second; 0 is no bound."""
         async with supervised(host.trace) as tasks:
             exchange = cls(host, store, tasks, swarm=swarm, upload=upload, download=download)
@@ -128,12 +129,14 @@ class Bitswap:
         order: Order = Order.SPREAD,
         broadcast: bool = False,
         head_start: float = 0.0,
+        seek: float | None = None,
     ) -> AsyncIterator[FetchSession]:
         """See Exchange."""
         self._session_id += 1
         # The order of a session differs from peer to peer, so that receivers of one root have different pieces to trade.
         seeded = random.Random(bytes(self.host.peer_id) + bytes(root))
-        ask_at = anyio.current_time() + head_start if head_start and self.sources else 0.0
+        now = anyio.current_time()
+        ask_at = now + head_start if head_start and self.sources else 0.0
         machine = SessionMachine(
             seeded, order=order, broadcast=ask_at if broadcast else None, parameters=self._parameters
         )
@@ -143,6 +146,7 @@ class Bitswap:
             root,
             machine,
             partial(self.host.protect, tag=f"bitswap {self._session_id}"),
+            Seeking(0.0 if broadcast else seek, now),
         )
         self.sessions[session.id] = session
         for peer in {connection.peer: None for connection in self.host.connections()}:
@@ -152,7 +156,10 @@ class Bitswap:
             session.add_provider(provider)
         ended = anyio.Event()
         scope = anyio.CancelScope()
-        self._tasks.start(session.run, self.sources if broadcast else (), scope, ended, owner="a bitswap session")
+        self._tasks.start(session.run, self.sources, scope, ended, owner="a bitswap session")
+        session.look(now)
+        if session.seeking.active:
+            self._ask_connected(session)
         self._tick_event.set()
         try:
             yield session
@@ -343,8 +350,14 @@ class Bitswap:
 
     def _connected(self, session: FetchSession, peer: PeerId) -> None:
         session.machine.peer_connected(peer)
-        if self._swarm is not None and peer in session.addresses:
+        if self._swarm is not None and (session.seeking.active or peer in session.addresses):
             self._swarm.ask(session.root, peer)
+
+    def _ask_connected(self, session: FetchSession) -> None:
+        """By a key, which tells nothing to who does not know the root; who has it becomes a provider."""
+        if self._swarm is not None:
+            for peer in {connection.peer: None for connection in self.host.connections()}:
+                self._swarm.ask(session.root, peer)
 
     async def _run_ticker(self) -> None:
         while True:
@@ -352,6 +365,8 @@ class Bitswap:
             busy = False
             for session in tuple(self.sessions.values()):
                 busy |= session.machine.wanted > 0
+                if session.look(now):
+                    self._ask_connected(session)
                 if (deadline := session.machine.next_timeout()) is not None and now >= deadline:
                     self._tasks.call(session.handle_timeout, now, owner="a bitswap session")
             if busy:

@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from stack.bitswap.events import BlocksNotKept
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderJudge, ProviderSource
+from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell.call import FetchCall
 from stack.bitswap.wants import SessionId, WantedBlocks
@@ -81,10 +82,14 @@ class FetchSession:
         root: Cid,
         machine: SessionMachine,
         protect: Callable[[PeerId], Callable[[], None]],
+        seeking: Seeking,
     ) -> None:
         self.id = id
         self.root = root
         self.machine = machine
+        self.seeking = seeking
+        self._seek = anyio.Event()
+        self._received = 0
         self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
         self._named_by: dict[PeerId, str] = {}
         self._judges: dict[PeerId, ProviderJudge] = {}
@@ -158,6 +163,7 @@ class FetchSession:
 
     def receive_block(self, peer: PeerId, multihash: bytes, size: int, now: float) -> None:
         """A peer has sent a block that this session waits for."""
+        self._received += 1
         self.machine.receive_block(peer, multihash, size, now)
         if peer in self._judges:
             self._judges.pop(peer).delivered(peer)
@@ -172,6 +178,14 @@ class FetchSession:
         """A deadline of the machine has passed."""
         self.machine.handle_timeout(now)
         self._hub.drain(self)
+
+    def look(self, now: float) -> bool:
+        """Called often while something is wanted. Returns whether to ask everybody connected who has the root."""
+        hopeful, wanted = self.machine.hopeful, self.machine.wanted > 0
+        due = self.seeking.look(now, wanted=wanted, hopeful=hopeful, received=self._received)
+        if self.seeking.active:
+            self._seek.set()
+        return due
 
     def fail(self, error: Exception) -> None:
         """A sink or the store raised: every call ends with this error."""
@@ -209,12 +223,13 @@ class FetchSession:
         self._hub.drain(self)
 
     async def run(self, sources: Sequence[ProviderSource], scope: anyio.CancelScope, ended: anyio.Event) -> None:
-        """Keep blocks and look for providers until `scope` is cancelled; `ended` tells that it is over."""
+        """Keep blocks and, once that is due, look for providers until `scope` is cancelled; `ended` tells that it is over."""
         try:
             with scope:
                 async with anyio.create_task_group() as group:
                     tasks = Supervisor(group)
                     tasks.start(self.keep_blocks, owner="keeping blocks of a session")
+                    await self._seek.wait()
                     for source in sources:
                         tasks.start(self.find_providers, source, owner="a source of providers")
         finally:

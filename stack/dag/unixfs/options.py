@@ -213,8 +213,8 @@ def import_options(name: str, arguments: Mapping[str, Argument]) -> ImportOption
         raise ConfigError(f"there is no mode {mode}")
     preserve_mode, preserve_mtime = _flag(given, "preserve-mode"), _flag(given, "preserve-mtime")
     if mode or seconds or preserve_mode or preserve_mtime:
-        # A raw leaf may be a whole file, and has no place for mode and time.
-        if _flag(given, "raw-leaves"):
+        # A raw leaf may be a whole file, and has no place for mode and time. Only who asked for both is contradicted.
+        if _flag(arguments, "raw-leaves"):
             raise ConfigError("mode and mtime cannot be recorded with raw-leaves; turn raw-leaves off")
         given["raw-leaves"] = False
 

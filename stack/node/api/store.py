@@ -128,6 +128,9 @@ class CarReport:
     roots: tuple[Cid, ...]
     blocks: int
     bytes: int
+    missing: int = 0
+    """Blocks below the roots that are nowhere here: then those roots are not pinned."""
+    first_missing: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import anyio
 import anyio.lowlevel
+from anyio import to_thread
 
 from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import PinKind
@@ -48,7 +49,7 @@ def options_of(flags: ImportFlags, default_profile: str) -> ImportOptions:
     """What was typed, as the importer understands it. Raises ConfigError."""
     given = {name.replace("_", "-"): value for name, value in asdict(flags).items() if name not in NOT_FOR_IMPORT}
     return import_options(
-        flags.profile or default_profile, {name: v for name, v in given.items() if v not in (None, False)}
+        flags.profile or default_profile, {name: value for name, value in given.items() if value is not None}
     )
 
 
@@ -128,9 +129,8 @@ async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEve
     async def work(told: Import) -> Added:
         from stack.files.add import Adder  # here: a command that adds nothing starts without it
 
-        return await Adder(store, options, copy=request.copy, tell=told.tell, room=told.room).add(
-            request.paths, pin=PinKind.USER
-        )
+        adder = Adder(store, options, copy=request.copy, tell=told.tell, room=told.room, home=node.config.home)
+        return await adder.add(request.paths, pin=PinKind.USER)
 
     async with run_import(work) as events:
         yield events
@@ -146,11 +146,13 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
         node.announcing.check(request.public_name)  # before anything is read
 
     async def work(told: Import) -> Added:
-        from stack.files.add import Adder  # as above
+        from stack.files.add import Adder, place_of  # as above
 
+        tell, room, home = told.tell, told.room, node.config.home
         with hold(node.blocks):
-            added = await Adder(node.blocks, options, tell=told.tell, room=told.room).add(request.paths)
-            paths = tuple(path.absolute() for path in request.paths)
+            adder = Adder(node.blocks, options, tell=tell, room=room, home=home, for_others=True)
+            added = await adder.add(request.paths)
+            paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
             await node.shares.add(added.cid, added.name, paths, added.size)
         if announce:
             await node.announce(added.cid, public_name=request.public_name, size=added.size)

@@ -154,7 +154,13 @@ async def block_put(node: Handled, request: BlockPut, data: AsyncIterator[bytes]
 async def car_import(node: Handled, request: CarImport, data: AsyncIterator[bytes]) -> CarReport:
     """Take in a CAR."""
     report = await import_car(node.blocks, data, pin=request.pin)
-    return CarReport(roots=tuple(report.roots), blocks=report.blocks, bytes=report.bytes)
+    return CarReport(
+        roots=report.roots,
+        blocks=report.blocks,
+        bytes=report.bytes,
+        missing=len(report.missing),
+        first_missing=report.missing[0] if report.missing else None,
+    )
 
 
 @streaming

@@ -100,7 +100,6 @@ def test_attributes_are_recorded_only_when_asked_for() -> None:
         ("default", {"mtime": "1", "mtime-nsecs": "1000000000"}),
         ("default", {"mtime": str(2**63)}),
         ("default", {"raw-leaves": "true", "mode": "0644"}),
-        ("unixfs-v1-2025", {"preserve-mtime": "true"}),
     ],
 )
 def test_what_kubo_refuses_is_refused(name: str, arguments: Mapping[str, Argument]) -> None:

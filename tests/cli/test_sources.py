@@ -1,0 +1,84 @@
+"""What is read is what was named: flags that say no, pipes, links, files without a size, streams that stay silent."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from stack.cli.sources import PIECE, pieces_of
+from tests.acceptance.kit import Machine, complaint, good
+from tests.acceptance.process import Outcome
+
+HELLO_V0 = "QmZULkCELmmk5XNfCgTnCyFgAVxBRBXyDHGGMVoLFLiXEN"
+HELLO_V1 = "bafybeiffndsajwhk3lwjewwdxqntmjm4b5wxaaanokonsggenkbw6slwk4"
+"""Kubo's CIDs of `hello` and a line end."""
+
+
+def said(outcome: Outcome) -> str:
+    """What a command that must end well printed."""
+    return good(outcome).out.strip()
+
+
+@pytest.mark.parametrize(
+    ("flags", "cid"),
+    [
+        ((), None),
+        (("--profile", "default"), HELLO_V0),
+        (("--profile", "default", "--cid-version", "1", "--no-raw-leaves"), HELLO_V1),
+        (("--no-raw-leaves",), HELLO_V1),
+        (("--cid-version", "0", "--no-raw-leaves"), HELLO_V0),
+    ],
+)
+def test_flags_that_say_no_or_zero_are_heeded(sharer: Machine, flags: tuple[str, ...], cid: str | None) -> None:
+    (sharer.folder / "hello").write_bytes(b"hello\n")
+    added = said(sharer.run("add", "-q", "--only-hash", *flags, "hello"))
+    assert added == cid if cid is not None else added.startswith("bafkrei")
+
+
+def test_modes_and_times_need_no_other_flag(sharer: Machine) -> None:
+    (sharer.folder / "run.sh").write_bytes(b"hello\n")
+    cids = {
+        said(sharer.run("add", "-q", "--only-hash", *flag, "run.sh"))
+        for flag in (["--preserve-mode"], ["--mode", "0755"], [])
+    }
+    assert len(cids) == 3
+    complaint(sharer.run("add", "--mode", "0755", "--raw-leaves", "run.sh"), 2, "raw-leaves")
+
+
+def test_what_is_piped_is_kept_and_several_are_added_each_for_itself(sharer: Machine) -> None:
+    (sharer.folder / "hello").write_bytes(b"hello\n")
+    cid = said(sharer.run("add", "-q", "hello"))
+    for arguments in ("add", "-q", "-"), ("add", "-q"), ("add", "-q", "/dev/stdin"):
+        assert said(sharer.run(*arguments, data=b"hello\n")).split() == [cid]
+    assert said(sharer.run("cat", cid)) == "hello"
+    assert said(sharer.run("add", "-q", "-", "hello", data=b"hello\n")).split() == [cid, cid]
+    complaint(sharer.run("add", "-", "-", data=b"hello\n"), 2, "once")
+    assert list((sharer.home / "incoming").iterdir()) == []
+    version = said(sharer.run("add", "-q", "/proc/version"))
+    assert said(sharer.run("cat", version)) == Path("/proc/version").read_text().strip()
+    os.mkfifo(sharer.folder / "fifo")
+    complaint(sharer.run("add", "fifo"), 7, "neither a file nor a directory")
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_stays_silent_holds_no_thread() -> None:
+    """A thread that waits for a pipe would keep the process from ending at Ctrl-C."""
+    reading, writing = os.pipe()
+    got: list[bytes] = []
+    with os.fdopen(writing, "wb", buffering=0) as out:
+        out.write(b"one")
+        with anyio.move_on_after(0.2) as scope:
+            async for piece in pieces_of(os.fdopen(reading, "rb")):
+                got.append(piece)
+        assert scope.cancelled_caught and got == [b"one"]
+        assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+
+
+@pytest.mark.anyio
+async def test_files_and_bytes_are_read_like_streams(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(PIECE + 1))
+    assert sum([len(piece) async for piece in pieces_of((tmp_path / "file").open("rb"))]) == PIECE + 1
+    assert [piece async for piece in pieces_of(BytesIO(b"text"))] == [b"text"]
