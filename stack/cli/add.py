@@ -33,6 +33,7 @@ class OctalType(click.ParamType[int]):
 @click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(allow_dash=True))
 @click.option("--only-hash", is_flag=True, help="Compute the CID, keep nothing.")
 @click.option("--copy", is_flag=True, help="Copy the data into the repository instead of serving the file in place.")
+@click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")
 @click.option("--profile", metavar="NAME", help="unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own default).")
 @click.option("--cid-version", type=click.IntRange(0, 1))
 @click.option("--raw-leaves/--no-raw-leaves", default=None)
@@ -58,6 +59,7 @@ def add(
     paths: tuple[str, ...],
     only_hash: bool,
     copy: bool,
+    rehash: bool,
     hash_: str | None,
     recursive: bool,
     quiet: bool,
@@ -74,7 +76,9 @@ def add(
             for source in sources:
                 async with at_a_place(source, settings.home) as place:
                     copied = copy or source.stream is not None
-                    skipped += await _add(api, Add(paths=(place,), flags=options, only_hash=only_hash, copy=copied))
+                    skipped += await _add(
+                        api, Add(paths=(place,), flags=options, only_hash=only_hash, copy=copied, rehash=rehash)
+                    )
         return PARTIAL if skipped else 0
 
     async def _add(api: Api, request: Add) -> int:

@@ -46,6 +46,7 @@ LASTING_ROLES = ("daemon", "share")
     help="End when a receiver has all of it (one that is not stack: when it was sent every block).",
 )
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")
 @click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket.")
 @click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
 @listen_option
@@ -59,6 +60,7 @@ def share(
     paths: tuple[str, ...],
     once: bool,
     hidden: bool,
+    rehash: bool,
     announce: bool,
     public: str | None,
     listen: tuple[Multiaddr, ...],
@@ -83,7 +85,7 @@ def share(
     async def work() -> None:
         async with open_api(settings) as api:
             note_limits(api, up, down)
-            request = Share(paths=sources, hidden=hidden, announce=announce, public_name=public)
+            request = Share(paths=sources, hidden=hidden, announce=announce, public_name=public, rehash=rehash)
             shared = await _import(api, request, quiet=as_json)
             if as_json:
                 output.json_line(shared, cid=str(shared.cid))

@@ -23,6 +23,7 @@ from stack.dag.unixfs.options import ImportOptions
 from stack.errors import DecodeError, Refused
 from stack.files.add_file import FileAdder, Keeper
 from stack.files.events import Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.known import KnownFiles
 from stack.files.paths import DEPTH_MAX, INCOMING
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
@@ -73,17 +74,19 @@ class Adder:
         tell: Callable[[AddEvent], None] | None = None,
         room: Callable[[], Awaitable[None]] | None = None,
         home: Path | None = None,
+        known: KnownFiles | None = None,
         for_others: bool = False,
     ) -> None:
         """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too. `room` is awaited
-        before each entry: it returns when whoever is told can take more. Nothing of `home` is added. `for_others` leaves out what
+        before each entry: it returns when whoever is told can take more. Nothing of `home` is added; what is `known` of files
+        that have not changed is not read again. `for_others` leaves out what
         `get` could not write down."""
         self._store = store
         self._options = options
         self._tell = tell if tell is not None else lambda event: None
         self._room = room if room is not None else anyio.lowlevel.checkpoint
         self._keeper = Keeper(store, copy=copy)
-        self._file_adder = FileAdder(options, self._keeper, self._progressed)
+        self._file_adder = FileAdder(options, self._keeper, self._progressed, known)
         self._home = home
         self._for_others = for_others
         self._at_once = anyio.Semaphore(FILES_AT_ONCE)

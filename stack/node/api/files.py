@@ -44,6 +44,8 @@ class Add(Watch[AddEvent]):
     flags: ImportFlags = field(default_factory=ImportFlags)
     only_hash: bool = False
     copy: bool = False
+    rehash: bool = False
+    """Read files too that have not changed since they were last read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ class Share(Watch[ShareEvent]):
     """Let whoever knows the CID find it; without, only who has the ticket does."""
     public_name: str | None = None
     """Let anybody find it by the words of this name; implies `announce`."""
+    rehash: bool = False
+    """Read files too that have not changed since they were last read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,9 +128,12 @@ async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEve
 
     async def work(told: Import) -> Added:
         from stack.files.add import Adder  # here: a command that adds nothing starts without it
+        from stack.files.known import known_files
 
-        adder = Adder(store, options, copy=request.copy, tell=told.tell, room=told.room, home=node.config.home)
-        return await adder.add(request.paths, pin=PinKind.USER)
+        tell, room, home = told.tell, told.room, node.config.home
+        async with known_files(home, options, rehash=request.rehash) as known:
+            adder = Adder(store, options, copy=request.copy, tell=tell, room=room, home=home, known=known)
+            return await adder.add(request.paths, pin=PinKind.USER)
 
     async with run_import(work) as events:
         yield events
@@ -147,11 +150,13 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
 
     async def work(told: Import) -> Added:
         from stack.files.add import Adder, place_of  # as above
+        from stack.files.known import known_files
 
         tell, room, home = told.tell, told.room, node.config.home
         with hold(node.blocks):
-            adder = Adder(node.blocks, options, tell=tell, room=room, home=home, for_others=True)
-            added = await adder.add(request.paths)
+            async with known_files(home, options, rehash=request.rehash) as known:
+                adder = Adder(node.blocks, options, tell=tell, room=room, home=home, known=known, for_others=True)
+                added = await adder.add(request.paths)
             paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
             await node.shares.add(added.cid, added.name, paths, added.size)
         if announce:

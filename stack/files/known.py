@@ -1,0 +1,146 @@
+"""What the leaves of local files were when they were last read: a file that has not been touched since need not be read again.
+
+`<home>/known.sqlite`. It is a memory and no record: a row that is gone, or a file that cannot be opened, costs the time of a reading.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from stack.blocks.sqlite import connect
+from stack.dag.unixfs.chunkers import parse_chunker
+from stack.dag.unixfs.options import ImportOptions
+from stack.errors import StoreError
+from stack.files.cutting import CutLeaf
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import RAW
+
+NAME = "known.sqlite"
+
+FILES_MAX = 2_000_000
+"""Files remembered; those remembered longest ago go. A row has some 150 bytes, and 32 more for each leaf."""
+
+SETTLED_NS = 2_000_000_000
+"""A file that was changed less than this before it was read may change again without its times telling: they are as coarse as the
+file system's clock (2 s on FAT)."""
+
+ROWS_BATCH = 1000
+BUSY_SECONDS = 1.0
+
+_SHA2_256 = b"\x12\x20"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS file (path BLOB UNIQUE NOT NULL, stamp TEXT NOT NULL, digests BLOB NOT NULL)"
+
+
+class KnownFiles:
+    """Commands: `remember`, `close`. Getter: `leaves`. For worker threads, several at once; nothing here raises."""
+
+    def __init__(self, path: Path, options: ImportOptions, *, trust: bool = True) -> None:
+        """Only plain leaves of one size are remembered, hashed as is usual. Without `trust` every file is read again."""
+        self._leaf_size = parse_chunker(options.chunker).fixed_size or 0
+        plain = options.raw_leaves and options.hash == "sha2-256" and not options.inline
+        self._trust = trust
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[bytes, str, bytes]] = []
+        self._database = _open(path) if plain and self._leaf_size else None
+
+    def leaves(self, path: Path, status: os.stat_result) -> list[CutLeaf] | None:
+        """The leaves of a file that looks as it did then; None when they must be read."""
+        if self._database is None or not self._trust:
+            return None
+        with self._lock:
+            try:
+                row = self._database.execute(
+                    "SELECT stamp, digests FROM file WHERE path = ?", (os.fsencode(path),)
+                ).fetchone()
+            except sqlite3.Error:
+                return None
+        size, step = status.st_size, self._leaf_size
+        if row is None or row[0] != self._stamp(status) or len(row[1]) != 32 * -(-size // step):
+            return None
+        return [
+            CutLeaf(
+                Cid.v1(RAW, _SHA2_256 + row[1][32 * number : 32 * number + 32]),
+                offset=number * step,
+                length=min(step, size - number * step),
+                prefix=b"",
+                suffix=b"",
+                block=None,
+                whole_file=False,
+            )
+            for number in range(-(-size // step))
+        ]
+
+    def remember(self, path: Path, status: os.stat_result, digests: bytes) -> None:
+        """The SHA-256 of all leaves of a file that looked so when it was read, and looks so still."""
+        if self._database is None or time.time_ns() - status.st_ctime_ns <= SETTLED_NS:
+            return
+        with self._lock:
+            self._waiting.append((os.fsencode(path), self._stamp(status), digests))
+            if len(self._waiting) >= ROWS_BATCH:
+                self._write()
+
+    def close(self) -> None:
+        """Write down what is to be remembered."""
+        if self._database is None:
+            return
+        with self._lock:
+            self._write()
+            with suppress(sqlite3.Error):
+                self._database.close()
+
+    def _write(self) -> None:
+        assert self._database is not None
+        waiting, self._waiting = self._waiting, []
+        try:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", waiting)
+                newest = self._database.execute("SELECT max(rowid) FROM file").fetchone()[0] or 0
+                self._database.execute("DELETE FROM file WHERE rowid <= ?", (newest - FILES_MAX,))
+        except sqlite3.Error:
+            pass
+
+    def _stamp(self, status: os.stat_result) -> str:
+        facts = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, self._leaf_size
+        return " ".join(map(str, facts))
+
+
+@asynccontextmanager
+async def known_files(home: Path | None, options: ImportOptions, *, rehash: bool) -> AsyncIterator[KnownFiles | None]:
+    """What a home remembers of local files, for one import; None where there is no home. With `rehash` all is read again."""
+    if home is None:
+        yield None
+        return
+    known = await anyio.to_thread.run_sync(partial(KnownFiles, home / NAME, options, trust=not rehash))
+    try:
+        yield known
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(known.close)
+
+
+def _open(path: Path) -> sqlite3.Connection | None:
+    for _ in range(2):
+        try:
+            database = connect(path, timeout=BUSY_SECONDS)
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = NORMAL")
+                database.execute(_SCHEMA)
+            except BaseException:
+                database.close()
+                raise
+            return database
+        except sqlite3.OperationalError:
+            return None  # the disk's or another program's, and not for us to put right
+        except (sqlite3.Error, StoreError):
+            with suppress(OSError):
+                path.unlink()
+    return None
