@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from stack.sansio.interfaces import Buffer
 
@@ -54,8 +54,10 @@ class FaultyOs:
 
     def __getattr__(self, name: str) -> object:
         function = getattr(os, name)
-        if name not in CALLS:
-            return function
+        return self.counted(name, function) if name in CALLS else function
+
+    def counted(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
+        """A call that may fail: of `os`, or something else that reaches the file system."""
 
         def call(*args: object, **options: object) -> object:
             number = len(self.calls)
@@ -77,10 +79,9 @@ class FaultyOs:
 
     def pwritev(self, fd: int, views: Sequence[Buffer], offset: int) -> int:
         """Takes at most `piece` bytes."""
-        call = self.__getattr__("pwritev")
-        assert callable(call)
+        call = self.counted("pwritev", os.pwritev)
         first = memoryview(views[0])[: self._piece]
-        return int(call(fd, [first] if len(first) >= self._piece else views, offset))
+        return int(call(fd, [first] if len(first) >= self._piece else views, offset))  # type: ignore[call-overload]
 
 
 def _error(code: int) -> OSError:

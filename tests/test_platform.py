@@ -1,8 +1,11 @@
 """What differs by system."""
 
 import ctypes
+import os
 import resource
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +79,25 @@ def test_attack_3_a_system_that_takes_no_higher_limit_leaves_what_there_is(monke
     monkeypatch.setattr(resource, "getrlimit", lambda what: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert raise_descriptor_limit() == 256
+
+
+def test_a_file_system_is_synced_at_once_where_that_does_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        if platform.can_sync_file_system(fd):
+            platform.sync_file_system(fd)
+            monkeypatch.setattr(platform, "_kernel", lambda: (5, 7))
+            assert not platform.can_sync_file_system(fd)
+            monkeypatch.undo()
+        monkeypatch.setattr(platform, "_SYNCED_WHOLE", frozenset())
+        assert not platform.can_sync_file_system(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="syncfs(2) is of Linux")
+def test_a_sync_of_what_is_not_open_is_an_error() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        platform.sync_file_system(-1)

@@ -21,6 +21,7 @@ from stack.blocks.reads import Reader
 from stack.blocks.recovery import recover
 from stack.blocks.segments import Files
 from stack.blocks.sweeps import Sweeper, pack_uses
+from stack.blocks.wholefiles import SmallFiles
 from stack.errors import Refused, StoreError
 from stack.multiformats.cid import Cid
 from stack.trace import Trace
@@ -101,6 +102,7 @@ class StoreCore:
         self.reader = Reader(self.index, self.locations, packs, tell)
         self.nodes = StoredNodes(self.index, self.reader)
         self.files = Files(self.index, tell)
+        self.small_files = SmallFiles(self.index)
         self.commits = Commits(self.index, self.packs, self.locations, self.holds)
         self.sweeper = Sweeper(self.index, self.packs, self.locations, self.holds, tell)
         self._closing = threading.Lock()

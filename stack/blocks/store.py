@@ -23,7 +23,7 @@ from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
 from stack.blocks.verify import Verifier, VerifyReport
 from stack.blocks.walk import Links
-from stack.blocks.wholefiles import keep_files
+from stack.blocks.wholefiles import Keeping
 from stack.blocks.writer import DiskFileWriter
 from stack.dag import links as dag_links
 from stack.multiformats.cid import Cid
@@ -56,6 +56,7 @@ class DiskStore:
         self._writes = CapacityLimiter(WRITE_WORKERS)
         self._putting = Lock()
         self._adding = Lock()
+        self._keeping = Lock()
         self._collecting = Lock()
 
     def __repr__(self) -> str:
@@ -183,7 +184,10 @@ class DiskStore:
 
     async def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> list[WholeFile]:
         """Write small files in place together; see `WholeFiles`. Raises Refused, NoSpace, StoreError."""
-        return await self._run(self._writes, keep_files, self._core.index, base, directory, files)
+        keeping = Keeping(base, directory, files)
+        self._core.small_files.submit(keeping)
+        await self._settled(keeping, self._keeping, self._core.small_files.keep_next)
+        return keeping.left
 
     async def segments(self) -> list[Segment]:
         """All files and packs, in order of their ids."""

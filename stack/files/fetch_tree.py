@@ -48,8 +48,11 @@ WAITING_MAX = 10_000
 
 BATCH_ENTRIES = 256
 BATCH_BYTES = 8 * 1024 * 1024
-BATCHES = 4
-"""Entries asked for at a time: 32 MiB of single-block files in memory at the most."""
+"""Entries asked for together."""
+
+ENTRIES_UNDER_WAY = 4 * BATCH_ENTRIES
+BYTES_UNDER_WAY = 4 * BATCH_BYTES
+"""Entries at a time, of one directory or of many: 32 MiB of single-block files in memory at the most."""
 
 
 class _Directory:
@@ -106,7 +109,8 @@ class TreeFetch:
         self._fresh = 0
         self._running = 0
         self._changed = anyio.Event()
-        self._batches = anyio.Semaphore(BATCHES)
+        self._entries_under_way = 0
+        self._bytes_under_way = 0
         self._folds = False
 
     async def run(self, root: UnixFSNode) -> None:
@@ -142,7 +146,7 @@ class TreeFetch:
                     batch.append(entry)
                     cost += _cost(entry)
                 if len(batch) == BATCH_ENTRIES or cost >= BATCH_BYTES:
-                    await self._start(group, directory, batch)
+                    await self._start(group, directory, batch, cost)
                     batch, cost = [], 0
                     if len(self._waiting) > WAITING_MAX:
                         directory.unread.append(shard)
@@ -155,7 +159,7 @@ class TreeFetch:
             place, name = self._base.joinpath(*directory.below), min(directory.strange)
             raise Refused(f"{place} exists with other content: {printable(name)} is not part of what is fetched")
         if batch:
-            await self._start(group, directory, batch)
+            await self._start(group, directory, batch, cost)
         await self._finished(directory)
 
     async def _list(self, directory: _Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]]:
@@ -215,17 +219,24 @@ class TreeFetch:
             for path in paths
         )
 
-    async def _start(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
-        await self._batches.acquire()
+    async def _start(self, group: TaskGroup, directory: _Directory, batch: list[Entry], cost: int) -> None:
+        while self._entries_under_way and (
+            self._entries_under_way + len(batch) > ENTRIES_UNDER_WAY or self._bytes_under_way + cost > BYTES_UNDER_WAY
+        ):
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        self._entries_under_way += len(batch)
+        self._bytes_under_way += cost
         self._running += 1
         directory.unfinished += 1
-        group.start_soon(self._fetch_batch, group, directory, batch)
+        group.start_soon(self._fetch_batch, group, directory, batch, cost)
 
-    async def _fetch_batch(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
+    async def _fetch_batch(self, group: TaskGroup, directory: _Directory, batch: list[Entry], cost: int) -> None:
         try:
             await self._fetch_entries(group, directory, batch)
         finally:
-            self._batches.release()
+            self._entries_under_way -= len(batch)
+            self._bytes_under_way -= cost
         await self._ended(directory)
 
     async def _fetch_entries(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:

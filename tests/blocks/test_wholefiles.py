@@ -13,7 +13,7 @@ from stack.blocks.core import StoreCore
 from stack.blocks.database import Database
 from stack.blocks.interfaces import Leaf, SegmentId, SegmentState, WholeFile
 from stack.blocks.verify import Verifier
-from stack.blocks.wholefiles import keep_files
+from stack.blocks.wholefiles import Keeping
 from stack.dag import links
 from stack.errors import Refused, StoreError
 from stack.multiformats.cid import Cid
@@ -37,8 +37,16 @@ FILES = [
     small(5, b"six"),
 ]
 
-STRIDE = 3
+STRIDE = 5
 """Every so many steps one is tried, to take some seconds only; with 1 all have been."""
+
+
+@pytest.fixture(params=["the whole file system", "each file"])
+def synced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is synced; a test runs with both, wherever its files lie."""
+    whole = request.param == "the whole file system"
+    monkeypatch.setattr(wholefiles, "can_sync_file_system", lambda fd: whole)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -54,27 +62,46 @@ def opened(tmp_path: Path) -> StoreCore:
 
 
 @contextmanager
-def cut_at(monkeypatch: pytest.MonkeyPatch, step: int | None) -> Iterator[FaultyOs]:
+def cut_at(monkeypatch: pytest.MonkeyPatch, tree: Path, step: int | None) -> Iterator[FaultyOs]:
     """The power goes before a step: a call to the system, or the end of a transaction."""
     faulty = FaultyOs(fail_at=step, error=PowerCut(), lasting=True)
     writing = Database.writing
+    sync_file_system = wholefiles.sync_file_system
+
+    def sync(fd: int) -> None:
+        sync_file_system(fd)
+        for path in tree.iterdir():
+            faulty.synced.add(path.stat().st_ino)
+
+    transaction_ends = faulty.counted("commit", lambda: None)
 
     @contextmanager
     def counted(self: Database) -> Iterator[Connection]:
         with writing(self) as connection:
             yield connection
-            faulty.__getattr__("statvfs")("/")  # type: ignore[operator]
+            transaction_ends()
 
     with monkeypatch.context() as patch:
         for module in (disk, wholefiles):
             patch.setattr(module, "os", faulty)
+        patch.setattr(wholefiles, "sync_file_system", faulty.counted("syncfs", sync))
         patch.setattr(Database, "writing", counted)
         yield faulty
 
 
+def keep_files(core: StoreCore, base: Path, directory: Path, files: Sequence[WholeFile]) -> list[WholeFile]:
+    """As `DiskStore.keep_files`, in this thread."""
+    keeping = Keeping(base, directory, files)
+    core.small_files.submit(keeping)
+    core.small_files.keep_next()
+    if keeping.error is not None:
+        raise keeping.error
+    return keeping.left
+
+
 def finish(core: StoreCore, tree: Path, files: Sequence[WholeFile]) -> None:
     """What a fetch does with files of which something is there."""
-    for file in keep_files(core.index, tree.parent, tree, files):
+    for file in keep_files(core, tree.parent, tree, files):
         if not (tree / file.name).exists():
             part, _ = core.open_part(tree / file.part, file.leaf.length, tree.parent)
             part.write(file.leaf, file.payload)
@@ -82,19 +109,19 @@ def finish(core: StoreCore, tree: Path, files: Sequence[WholeFile]) -> None:
 
 
 def test_finding_22_a_power_cut_at_any_step_loses_nothing_on_record_and_is_gone_on_with(
-    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tree: Path, synced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = opened(tmp_path)
-    with cut_at(monkeypatch, None) as clean:
-        assert keep_files(core.index, tmp_path, tree, FILES) == []
+    with cut_at(monkeypatch, tree, None) as clean:
+        assert keep_files(core, tmp_path, tree, FILES) == []
     core.close()
     assert {path.name: path.read_bytes() for path in tree.iterdir()} == {file.name: file.payload for file in FILES}
     for step in range(0, len(clean.calls), STRIDE):
         here, place = tmp_path / str(step), tmp_path / str(step) / "tree"
         place.mkdir(parents=True)
         core = opened(here)
-        with cut_at(monkeypatch, step) as faulty, pytest.raises(PowerCut):
-            keep_files(core.index, here, place, FILES)
+        with cut_at(monkeypatch, place, step) as faulty, pytest.raises(PowerCut):
+            keep_files(core, here, place, FILES)
         core.database.close()
         core.packs.close()
         os.close(core._lock_fd)
@@ -119,14 +146,33 @@ def test_finding_22_a_power_cut_at_any_step_loses_nothing_on_record_and_is_gone_
 
 
 def test_finding_22_files_that_are_written_together_share_their_syncs_and_transactions(
-    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tree: Path, synced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = opened(tmp_path)
+    (tree / "below").mkdir()
     files = [small(number, b"%d" % number) for number in range(100)]
-    with cut_at(monkeypatch, None) as counted:
-        keep_files(core.index, tmp_path, tree, files)
-    assert counted.calls.count("fsync") + counted.calls.count("fdatasync") == 100 + 1
-    assert counted.calls.count("statvfs") == 3
+    keeping = [Keeping(tmp_path, directory, files) for directory in (tree, tree / "below")]
+    with cut_at(monkeypatch, tree, None) as counted:
+        for each in keeping:
+            core.small_files.submit(each)
+        core.small_files.keep_next()
+    syncs = counted.calls.count("fsync") + counted.calls.count("fdatasync") + counted.calls.count("syncfs")
+    assert syncs == (2 if synced == "the whole file system" else 202)
+    assert counted.calls.count("commit") == 3
+    assert all(each.done and each.error is None and not each.left for each in keeping)
+    core.close()
+
+
+def test_of_files_written_together_each_request_fails_by_itself(tmp_path: Path, tree: Path) -> None:
+    core = opened(tmp_path)
+    keeping = [Keeping(tmp_path, directory, FILES) for directory in (tree / "nowhere", tree, tree)]
+    for each in keeping:
+        core.small_files.submit(each)
+    core.small_files.keep_next()
+    assert isinstance(keeping[0].error, StoreError)
+    assert (keeping[1].error, keeping[1].left) == (None, [])
+    assert (keeping[2].error, keeping[2].left) == (None, FILES)
+    assert core.reader.get(FILES[0].leaf.cid) == b"one"
     core.close()
 
 
@@ -134,7 +180,7 @@ def test_what_is_there_before_is_left_alone_and_told(tmp_path: Path, tree: Path)
     core = opened(tmp_path)
     (tree / "f0").write_bytes(b"mine")
     (tree / "f1.part").symlink_to(tmp_path / "nowhere")
-    assert keep_files(core.index, tmp_path, tree, FILES[:3]) == FILES[:2]
+    assert keep_files(core, tmp_path, tree, FILES[:3]) == FILES[:2]
     assert (tree / "f0").read_bytes() == b"mine"
     assert core.reader.get(FILES[2].leaf.cid) == b"two"
     core.close()
@@ -144,7 +190,7 @@ def test_attack_11_a_directory_that_is_a_link_takes_no_files(tmp_path: Path, tre
     core = opened(tmp_path)
     (tmp_path / "link").symlink_to(tree)
     with pytest.raises(StoreError):
-        keep_files(core.index, tmp_path, tmp_path / "link", FILES)
+        keep_files(core, tmp_path, tmp_path / "link", FILES)
     assert not list(tree.iterdir())
     core.close()
 
@@ -153,15 +199,16 @@ def test_a_name_that_is_taken_meanwhile_keeps_no_other_file_from_its_own(
     tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = opened(tmp_path)
-    finish_one = wholefiles._finish
+    write = wholefiles._write
 
-    def taken(file: WholeFile, directory: Path, within: int) -> object:
-        (tree / "f1").write_bytes(b"mine")
-        return finish_one(file, directory, within)
+    def taken(file: WholeFile, within: int, *, begin_sync: bool) -> object:
+        if not (tree / "f1").exists():
+            (tree / "f1").write_bytes(b"mine")
+        return write(file, within, begin_sync=begin_sync)
 
-    monkeypatch.setattr(wholefiles, "_finish", taken)
+    monkeypatch.setattr(wholefiles, "_write", taken)
     with pytest.raises(Refused):
-        keep_files(core.index, tmp_path, tree, FILES[:3])
+        keep_files(core, tmp_path, tree, FILES[:3])
     assert (tree / "f1").read_bytes() == b"mine"
     assert core.reader.get(FILES[0].leaf.cid) == b"one"
     assert {path.name for path in tree.iterdir()} == {"f0", "f1", "f1.part", "f2"}

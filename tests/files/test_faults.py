@@ -36,6 +36,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, faulty: FaultyOs) -> Iterator[None]:
         for module in MODULES:
             if hasattr(module, "os"):
                 patch.setattr(module, "os", faulty)
+        patch.setattr(wholefiles, "sync_file_system", faulty.counted("syncfs", wholefiles.sync_file_system))
         yield
 
 

@@ -389,6 +389,7 @@ async def test_finding_27_a_tree_may_have_any_number_of_entries_and_directories(
     monkeypatch.setattr(fetch_tree, "REPEATED_MAX", 10)
     monkeypatch.setattr(fetch_tree, "WAITING_MAX", 8)
     monkeypatch.setattr(fetch_tree, "BATCH_ENTRIES", 4)
+    monkeypatch.setattr(fetch_tree, "ENTRIES_UNDER_WAY", 16)
     waiting = 0
     inner = []
     for number in range(60):
