@@ -18,6 +18,7 @@ from stack.sansio.budget import Resource, Scope
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
 from stack.streams.supervision import Supervisor
+from stack.streams.turns import Turn
 from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
@@ -153,9 +154,11 @@ class Connection:
             async with anyio.create_task_group() as group:
                 tasks = Supervisor(group, self._trace)
                 tasks.start(self._move, owner="a muxer", failed=tasks.cancel)
+                turn = Turn()
                 try:
                     while True:
-                        stream = await self._muxed.accept_stream()
+                        stream = await self._muxed.accept_stream()  # which does not yield while there are any
+                        await turn.give_way()
                         tasks.start(self._serve, stream, handlers, owner="an inbound stream")
                 except anyio.EndOfStream:
                     ended()

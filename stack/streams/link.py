@@ -67,13 +67,13 @@ class SecureLink(Generic[E]):
         if self._plaintext:
             self._opened = memoryview(self._plaintext)
         if self._parked or self._opened:
-            self._open_all(self._borrow())
+            self._open_all(self._borrow(), Turn())
 
-    def flush(self) -> bool:
-        """Write as much as goes without waiting; False when `drain` has to go on."""
+    def flush(self, turn: Turn | None = None) -> bool:
+        """Write as much as goes without waiting, within `turn`; False when `drain` has to go on."""
         if self._direct is None:
             return False
-        turn = Turn()
+        turn = turn or Turn()
         written = False
         while self._unsent is not None or self._fill():
             if written and turn.over:
@@ -105,22 +105,25 @@ class SecureLink(Generic[E]):
             if not self._unsent:
                 self._release_out()
 
-    async def receive(self) -> None:
-        """Wait for bytes; give the machine what is in the whole frames among them, as much as a turn of the event loop
-        allows. May be cancelled without loss."""
+    async def receive(self, turn: Turn | None = None) -> None:
+        """Wait for bytes; give the machine what is in the whole frames among them, as much as `turn` allows: it begins anew
+        where there was something to wait for. May be cancelled without loss."""
+        turn = turn or Turn()
         if self.behind:
-            self._open_all(self._borrow())
+            self._open_all(self._borrow(), turn)
             return
         if self._direct is None:
             self._park()
             await self._stream.wait_readable()
+            turn.begin()
             self._end += await self._stream.receive_into(self._borrow()[self._end :])
         else:
             while (received := self._direct.receive_now(self._borrow()[self._end :])) is None:
                 self._park()
                 await self._stream.wait_readable()
+                turn.begin()
             self._end += received
-        self._open_all(self._borrow())
+        self._open_all(self._borrow(), turn)
 
     def close(self) -> None:
         """Give all buffers back; what was not sent is lost."""
@@ -156,9 +159,8 @@ class SecureLink(Generic[E]):
             self._pool.give_back(self._out)
             self._out = None
 
-    def _open_all(self, buffer: memoryview) -> None:
+    def _open_all(self, buffer: memoryview, turn: Turn) -> None:
         now = anyio.current_time()
-        turn = Turn()
         data = buffer[: self._end]
         self.behind = False
         while True:

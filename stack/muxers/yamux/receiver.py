@@ -28,8 +28,8 @@ from stack.muxers.yamux.windows import WINDOW_INITIAL
 from stack.sansio.flood import Flood
 from stack.sansio.interfaces import StreamId
 
-FRAMES_A_CALL = 64
-"""Headers that one call reads, half a millisecond's work: the shell gives way between two calls, whatever a peer sends."""
+FRAMES_A_CALL = 32
+"""Headers that one call reads, some tenths of a millisecond: the shell gives way between two calls, whatever a peer sends."""
 
 VAIN_STREAMS_MAX = 1000
 """Streams opened in vain in 10 s: reset before they were taken or carried a byte, or refused (CVE-2023-44487)."""

@@ -181,12 +181,12 @@ class YamuxConnection:
             if not self._runs:
                 await self._let_go()
 
-    def flush(self) -> None:
-        """Write what goes without waiting; leave the rest to the writing task."""
+    def flush(self, turn: Turn | None = None) -> None:
+        """Write what goes without waiting; leave the rest to the writing task, also when `turn` is over."""
         if self.closed or self._cut is not None or not (self.machine.pending or self._link.unsent):
             return
         try:
-            complete = self._link.flush()
+            complete = self._link.flush(turn)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             self._cut_off(error)
             return
@@ -221,7 +221,7 @@ class YamuxConnection:
         self._link.begin()
         self._dispatch()
         while True:
-            self.flush()
+            self.flush(turn)
             if self._woken is not None or self._link.behind or turn.over:
                 woken, self._woken = self._woken, None
                 await anyio.lowlevel.checkpoint()
@@ -230,8 +230,9 @@ class YamuxConnection:
                     # Whoever was woken posts its next buffer before more is read: that saves a copy. trio runs its
                     # tasks in random order, so this one may have been the first.
                     await anyio.lowlevel.checkpoint()
-            await self._link.receive()
-            self._dispatch()
+            await self._link.receive(turn)
+            while not self._dispatch(turn):
+                await turn.give_way()
 
     async def _keep_writing(self) -> None:
         try:
@@ -319,7 +320,8 @@ class YamuxConnection:
         self._changed.set()
         self._changed = anyio.Event()
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, turn: Turn | None = None) -> bool:
+        """Tell the streams what has happened; False when `turn` was over before all was told."""
         while (event := self.machine.next_event()) is not None:
             match event:
                 case StreamReadable(stream=id):
@@ -348,3 +350,6 @@ class YamuxConnection:
                 case GoAwayReceived(code=code):
                     if code != GoAwayCode.NORMAL:
                         self._end(anyio.BrokenResourceError(f"the peer gave up the connection with code {code}"))
+            if turn is not None and turn.over:
+                return False
+        return True

@@ -31,8 +31,8 @@ EMPTY_FRAMES_MAX = 100
 """Frames in a row within 10 s that bring next to nothing: pings, pongs, empty ones, fragments of a few bytes."""
 FRAGMENT_BYTES_MIN = 64
 """A fragment of a message that is smaller, and not its last, brings next to nothing."""
-FRAMES_A_CALL = 64
-"""Frames that are looked at in one go, half a millisecond's work, so that the reader can give way."""
+FRAMES_A_CALL = 16
+"""Frames that are looked at in one go, some tenths of a millisecond, so that the reader can give way."""
 
 _BAD_PEER = (WsRemoteError, WsLocalError, h11.ProtocolError, ValueError)
 """What wsproto and h11 raise on hostile heads; ValueError from text that does not decode."""

@@ -57,12 +57,13 @@ class WebSocketStream:
     def receive_now(self, buffer: memoryview) -> int | None:
         """See `DirectStream.receive_now`."""
         self._check()
-        while not (size := self._frames.read_into(buffer)):
-            if self._frames.ended:
-                self._raise_end()
-            if not self._look_on():
-                return None
-        return size
+        # Not more than one look: frames that bring nothing are looked at in `wait_readable`, which gives way.
+        if not self._frames.readable and not self._frames.ended:
+            self._look_on()
+        size = self._frames.read_into(buffer)
+        if not size and self._frames.ended:
+            self._raise_end()
+        return size or None
 
     async def receive_into(self, buffer: memoryview) -> int:
         """See `RawStream.receive_into`."""

@@ -1,12 +1,10 @@
 """Attack 5 on running hosts: whatever frames a peer sends, the others are answered, and no turn of the event loop is long."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
-import anyio.lowlevel
 import pytest
 from wsproto.connection import CLIENT, Connection
 from wsproto.events import BytesMessage, Ping, Pong
@@ -22,12 +20,9 @@ from stack.transports.tcp import TcpTransport
 from stack.transports.websocket.frames import Upgrade
 from tests.muxers.yamux.support import DATA, PING, RST, SYN, WINDOW_UPDATE, data, frame
 from tests.net.hosts import connect, hosts
+from tests.turns import steps_counted
 
 pytestmark = pytest.mark.anyio
-
-TURN_MAX = 0.2
-"""Seconds of processor time in which all tasks together have their turns: each is meant to take 2 ms, and 256 streams that were
-taken end at once when their connection does. It was 0.8 s."""
 
 OPENED = frame(WINDOW_UPDATE, SYN, 1, 0)
 FLOODS: dict[str, tuple[bytes, bytes]] = {
@@ -54,30 +49,13 @@ async def ping(host: Host, other: Host) -> float:
 
 
 @asynccontextmanager
-async def turns_measured() -> AsyncIterator[list[float]]:
-    """The longest turn of all tasks together, in processor time: who else is busy on the machine does not count."""
-    longest = [0.0]
-
-    async def measure() -> None:
-        while True:
-            began = time.thread_time()
-            await anyio.lowlevel.checkpoint()
-            longest[0] = max(longest[0], time.thread_time() - began)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(measure)
-        yield longest
-        tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
 async def under(attack: "Attack") -> AsyncIterator[None]:
     """While it goes on: pings under a second, and no turn that is long."""
-    async with anyio.create_task_group() as tasks, turns_measured() as longest:
-        tasks.start_soon(attack.run)
-        yield
-        tasks.cancel_scope.cancel()
-    assert longest[0] < TURN_MAX, f"a turn of {longest[0] * 1000:.0f} ms"
+    async with anyio.create_task_group() as tasks:
+        with steps_counted():
+            tasks.start_soon(attack.run)
+            yield
+            tasks.cancel_scope.cancel()
 
 
 class Attack:
