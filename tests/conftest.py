@@ -28,6 +28,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage is not loaded into processes that the test starts: it takes a moment, and modules with it."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture(params=["memory", "bad line"])
 def any_line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts of the test are connected in memory, then by lines on which everything waits."""

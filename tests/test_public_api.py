@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import stack
 
 PROMISED = {
@@ -28,6 +30,7 @@ def test_the_promised_names_are_there_and_no_others() -> None:
         assert getattr(stack, name) is not None
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_importing_the_package_loads_no_heavy_module() -> None:
     heavy = "anyio,google.protobuf,cryptography,multihash,cid,click,sqlite3,trio,asyncio,rich,segno,wsproto"
     code = f"import sys, stack; print([m for m in {heavy.split(',')!r} if m in sys.modules])"

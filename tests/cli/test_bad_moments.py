@@ -105,6 +105,7 @@ def quiet(outcome: Outcome) -> None:
     assert "Traceback" not in outcome.err, str(outcome)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("moment", [0.06, 0.12, 0.18, 0.25, 0.35, 0.5])
 @pytest.mark.parametrize("command", ["daemon", "get"])
 def test_B17_ctrl_c_while_it_starts(sharer: Machine, command: str, moment: float) -> None:
