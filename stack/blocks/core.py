@@ -144,9 +144,9 @@ class StoreCore:
         self._parts[part] = opened
         return opened, recheck
 
-    def seal_part(self, part: PartFile, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+    def seal_part(self, part: PartFile, target: Path, mode: int | None, mtime_ns: int | None, over: bool) -> None:
         """See `PartFile.seal`."""
-        part.seal(target, mode, mtime_ns)
+        part.seal(target, mode, mtime_ns, over=over)
         self._parts.pop(part.segment.path, None)
 
     def abandon_part(self, part: PartFile, remove: bool, *, checkpoint: bool = True) -> None:

@@ -299,8 +299,9 @@ def free_bytes(directory: Path | int) -> int:
     return figures.f_bavail * figures.f_frsize
 
 
-def rename_to_new(source: Path, target: Path, directory: int | None = None) -> None:
-    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken).
+def rename_to(source: Path, target: Path, directory: int | None = None, *, over: bool = False) -> None:
+    """Give a file another name, and return when that would survive a power cut. Raises OSError (EEXIST when it is taken; what is
+    there is replaced with `over`).
 
     `directory` is that of `source`, where it is open already.
     """
@@ -308,7 +309,10 @@ def rename_to_new(source: Path, target: Path, directory: int | None = None) -> N
     try:
         new = open_directory(target.parent) if source.parent != target.parent else old
         try:
-            name_new(source.name, target.name, old, new)
+            if over:
+                os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
+            else:
+                name_new(source.name, target.name, old, new)
             sync_names(new)
             if new != old:
                 sync_names(old)

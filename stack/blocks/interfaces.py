@@ -167,8 +167,11 @@ class FileWriter(Protocol):
         """(offset, length) of all that is on record, in order: what a resumed fetch need not ask for again."""
         ...
 
-    async def seal(self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
-        """Checkpoint, set mode and mtime, record `target`, rename the part file to it. Raises Refused if it exists."""
+    async def seal(
+        self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None, over: bool = False
+    ) -> None:
+        """Checkpoint, set mode and mtime, record `target`, rename the part file to it. Raises Refused if it exists; with `over`
+        a file that is there is replaced."""
         ...
 
     async def abandon(self, *, remove: bool) -> None:
@@ -220,6 +223,10 @@ class InPlaceStore(Protocol):
 
     async def forget_file(self, path: Path) -> int:
         """Withdraw all blocks that lie in this file; returns how many rows went."""
+        ...
+
+    async def forget_files(self, places: Sequence[Path], kept: Sequence[Path]) -> int:
+        """Withdraw all files that are or lie below `places`, but for those below `kept`; returns how many rows went."""
         ...
 
     async def check_files(self) -> list[Segment]:

@@ -198,13 +198,14 @@ class PartFile:
                     self._index.remove(connection, location.multihash, self.segment.id)
         return after if rows else None
 
-    def seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
-        """Record everything, then give the file its final name. Raises Refused when that exists; the file stays then."""
+    def seal(self, target: Path, mode: int | None, mtime_ns: int | None, *, over: bool = False) -> None:
+        """Record everything, then give the file its final name. Raises Refused when that exists; the file stays then. With `over`
+        a file that is there is replaced, in one step."""
         self._finish_writing()
         with self._ending:
-            self._seal(Path(os.path.abspath(target)), mode, mtime_ns)
+            self._seal(Path(os.path.abspath(target)), mode, mtime_ns, over)
 
-    def _seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+    def _seal(self, target: Path, mode: int | None, mtime_ns: int | None, over: bool) -> None:
         part = self.segment.path
         if self._released:
             raise StoreError(f"{part} is no longer being written")
@@ -220,19 +221,22 @@ class PartFile:
                 with self._index.database.writing() as connection:
                     self._index.set_stamp(connection, self.segment.id, stamp)
                     self._index.set_target(connection, self.segment.id, target)
-                self._rename(target)
+                self._rename(target, over)
             self._record_name()
         except BaseException:
             self._closed = False
             raise
         self._release()
 
-    def _rename(self, target: Path) -> None:
+    def _rename(self, target: Path, over: bool) -> None:
         part = self.segment.path
         try:
             directory = self._directory if target.parent == part.parent else disk.open_directory(target.parent)
             try:
-                disk.name_new(part.name, target.name, self._directory, directory)
+                if over:
+                    os.rename(part.name, target.name, src_dir_fd=self._directory, dst_dir_fd=directory)
+                else:
+                    disk.name_new(part.name, target.name, self._directory, directory)
             finally:
                 if directory != self._directory:
                     disk.let_go(directory)

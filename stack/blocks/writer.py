@@ -45,13 +45,15 @@ class DiskFileWriter:
         """(offset, length) of each leaf on record, in order: what a resumed fetch need not ask for again."""
         return await to_thread.run_sync(self._part.present, limiter=self._limiter)
 
-    async def seal(self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
-        """Checkpoint, set mode and mtime, record `target`, rename the part file to it.
+    async def seal(
+        self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None, over: bool = False
+    ) -> None:
+        """Checkpoint, set mode and mtime, record `target`, rename the part file to it; `over` a file that is there, if wanted.
 
         Raises Refused if the name is taken or the place cannot be written to: the part file stays then, and `seal` may be called
         again. Raises NoSpace, StoreError.
         """
-        await to_thread.run_sync(self._core.seal_part, self._part, target, mode, mtime_ns, limiter=self._limiter)
+        await to_thread.run_sync(self._core.seal_part, self._part, target, mode, mtime_ns, over, limiter=self._limiter)
 
     async def abandon(self, *, remove: bool) -> None:
         """Stop writing; the part file and its rows stay for a later resume unless `remove`. Raises NoSpace, StoreError."""

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 import anyio
@@ -28,6 +29,7 @@ from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.files.events import (
     EntrySkipped,
+    EntryUpdated,
     FetchEvent,
     FetchFinished,
     FetchProgress,
@@ -41,6 +43,7 @@ from stack.files.events import (
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
+from stack.node.home import default_home
 
 FOUND_BY = {
     "ticket": "named by the ticket",
@@ -70,6 +73,11 @@ FOUND_BY = {
 @timeout_option
 @click.option("--deadline", type=DURATION, help="Give up after so long in all.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only these files of a directory; may be repeated.")
+@click.option(
+    "--update", is_flag=True, help="Bring a tree that is there to this version, file by file (-o is the tree itself)."
+)
+@click.option("--delete", is_flag=True, help="With --update: delete what is not part of this version.")
+@click.option("--dry-run", is_flag=True, help="With --update: only say what would be done.")
 @click.option("--seed", is_flag=True, help="Stay and serve when it is complete.")
 @click.option("--no-serve", is_flag=True, help="Give nothing to others meanwhile (metered lines).")
 @click.option("--detach", is_flag=True, help="Let the running node do it and return.")
@@ -86,6 +94,9 @@ def get(
     timeout: float | None,
     deadline: float | None,
     include: tuple[str, ...],
+    update: bool,
+    delete: bool,
+    dry_run: bool,
     seed: bool,
     no_serve: bool,
     detach: bool,
@@ -96,7 +107,13 @@ def get(
 
     Every block is checked. It resumes by itself: run the same command again.
     """
+    if (delete or dry_run) and not update:
+        raise click.UsageError("--delete and --dry-run go with --update")
+    if delete and include:
+        raise click.UsageError("--delete would delete what --include leaves out")
     here = Path.cwd()
+    if delete:
+        _refuse_to_clear(here if target is None else here / target)
     request = Fetch(
         source=source,
         directory=here,
@@ -106,6 +123,9 @@ def get(
         timeout=timeout,
         deadline=deadline,
         include=include,
+        update=update,
+        delete=delete,
+        dry_run=dry_run,
         serve=not no_serve,
         detach=detach,
     )
@@ -131,9 +151,16 @@ def get(
         return INTERRUPTED
 
 
+def _refuse_to_clear(target: Path) -> None:
+    """Raises click's usage error for a tree in which more lies than was ever fetched."""
+    for lost, what in (Path.home(), "your home folder"), (default_home(), "the home of this node"):
+        if lost.resolve().is_relative_to(target.resolve()):
+            raise click.UsageError(f"--delete in {printable(str(target))} would delete {what}")
+
+
 async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool) -> FetchFinished | None:
     """Follow a fetch to its end; None when it was detached."""
-    screen = _Screen(quiet=quiet)
+    screen = _Screen(quiet=quiet, dry_run=request.dry_run)
     async with api.watch(request) as events:
         with output.progress("looking for providers", wanted=not quiet) as bar:
             async for event in events:
@@ -156,8 +183,10 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool) -> Fetch
 class _Screen:
     """What a person sees of a fetch."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, dry_run: bool) -> None:
         self._quiet = quiet
+        self._dry_run = dry_run
+        self._changes: Counter[str] = Counter()
         self._waiting = False
         self._terminal = sys.stderr.isatty()
 
@@ -187,6 +216,10 @@ class _Screen:
                 bar.say(f"fetching from {event.peer} ({FOUND_BY.get(event.source, event.source)})")
             case PeerDropped():
                 bar.say(f"no longer asking {event.peer}: {event.reason}")
+            case EntryUpdated():
+                self._changes[event.change] += 1
+                if self._dry_run or event.change == "deleted":
+                    bar.say(f"{event.change} {event.path}")
             case EntrySkipped():
                 bar.say(f"skipped {event.path}: {event.reason}")
             case FileFinished() | FetchFinished():
@@ -194,6 +227,13 @@ class _Screen:
 
     def conclude(self, event: FetchFinished) -> None:
         """The last line."""
+        if self._changes:
+            counts = ", ".join(f"{count} {change}" for change, count in sorted(self._changes.items()))
+            output.note(f"nothing was written; it would be: {counts}" if self._dry_run else counts)
+        if self._dry_run:
+            if not self._changes:
+                output.note("nothing would be written: it is this version already")
+            return
         if event.already_complete:
             output.note(f"already complete ({output.size(event.size)})")
             return

@@ -93,6 +93,16 @@ class EntrySkipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntryUpdated:
+    """An update has made, replaced or deleted something; one that only shows what it would do says it as well."""
+
+    path: str
+    """With the name of the tree that is updated in front."""
+    change: str
+    """`new`, `changed`, `deleted`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchFinished:
     """Everything is there. The last event."""
 
@@ -106,6 +116,8 @@ class FetchFinished:
     already_complete: bool
     """It had all been there before; nothing was written."""
     skipped: int
+    deleted: int = 0
+    """Names that an update has deleted, or would delete, directories counted once."""
 
 
 FetchEvent = (
@@ -117,6 +129,7 @@ FetchEvent = (
     | PeerDropped
     | FileFinished
     | EntrySkipped
+    | EntryUpdated
     | FetchFinished
 )
 

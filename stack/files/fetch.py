@@ -3,6 +3,7 @@
 What is fetched is served as soon as it is written, by whoever reads the store; the fetch itself only asks.
 """
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from stack.files.paths import resolve_path
 from stack.files.ranges import LeafTracker
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
+from stack.files.update import Update
 from stack.files.watch import Patience, watch
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
@@ -61,6 +63,12 @@ class FetchRequest:
     """`out` is a directory, made if need be."""
     include: tuple[str, ...] = ()
     """Patterns of paths in a tree; everything is fetched without any."""
+    update: bool = False
+    """What is at the target with other content is brought to this version: `out` is the tree itself, also where it exists."""
+    delete: bool = False
+    """An update deletes what is not part of this version."""
+    dry_run: bool = False
+    """An update only tells what it would do: nothing is written, and of files only what is needed to tell them apart is fetched."""
     providers: tuple[Provider, ...] = ()
     patience: Patience = field(default_factory=Patience)
     broadcast: bool = False
@@ -182,7 +190,8 @@ class Fetch:
         began = anyio.current_time()
         names = path_names(request.path)
         target = await self._choose_target(names[-1] if names else request.name)
-        await anyio.to_thread.run_sync(targets.make_parents, target)
+        if not request.dry_run:
+            await anyio.to_thread.run_sync(targets.make_parents, target)
         tracker = self._track(names)
         session_context = fetcher.exchange.session(
             request.root,
@@ -200,13 +209,16 @@ class Fetch:
                         gatherer=Gatherer(session, fetcher.store),
                         tell=self._events.put,
                         tracker=tracker,
+                        update=Update(fetcher.store, self._events.put, delete=request.delete, dry_run=request.dry_run)
+                        if request.update
+                        else None,
                     )
                     self._work = work
                     async with task_group() as group:
                         group.start_soon(watch, work, session, request.patience, fetcher.is_connected, self._record)
                         await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
-                    complete = not request.include and not work.skipped
+                    complete = not (request.include or request.dry_run or work.skipped)
                     if complete and tracker is not None:
                         tracker.complete()  # those who follow hear of it before the session leaves them
                     if complete and not names and not work.gatherer.received and fetcher.meet is not None:
@@ -224,6 +236,7 @@ class Fetch:
             seconds=anyio.current_time() - began,
             already_complete=not work.files_written,
             skipped=work.skipped,
+            deleted=work.update.deleted if work.update is not None else 0,
         )
 
     def _track(self, names: list[str]) -> LeafTracker | None:
@@ -240,6 +253,8 @@ class Fetch:
         known = await jobs.jobs() if jobs is not None else []
         same = [job for job in known if (job.root, job.path) == (request.root, request.path)]
         earlier = [job.target for job in same]
+        if request.update and request.out is not None:
+            earlier.append(Path(os.path.abspath(request.directory / request.out)))
         target = await anyio.to_thread.run_sync(
             partial(
                 targets.choose_target,
@@ -251,11 +266,13 @@ class Fetch:
                 earlier=earlier,
             )
         )
+        if request.update:  # of a link to a tree the tree is meant; below it no link is followed
+            target = Path(await anyio.to_thread.run_sync(os.path.realpath, target))
         running = [job for job in same if job.state is JobState.RUNNING and job.target == target]
         if running:
             raise Refused(f"{target} is being fetched already: it is job {running[0].id}")
         self.target = target
-        if jobs is not None:
+        if jobs is not None and not request.dry_run:
             job = await jobs.start_job(request.root, request.path, target, name=target.name, options=request.options)
             self.job = job.id
         return target
@@ -278,7 +295,8 @@ class Fetch:
             await keeper.remove_pin(self.request.root, kind=PinKind.SHARE)
 
     async def _fetch_target(self, work: Work, target: Path, names: list[str]) -> None:
-        await self._pin(target.name)
+        if not self.request.dry_run:
+            await self._pin(target.name)
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
         node = decode_node(cid, block)
@@ -287,7 +305,8 @@ class Fetch:
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
         work.progress.total = total
         there = await anyio.to_thread.run_sync(targets.bytes_there, target)
-        await anyio.to_thread.run_sync(targets.check_space, target, max(total - there, 0))
+        if not self.request.dry_run:
+            await anyio.to_thread.run_sync(targets.check_space, target, max(total - there, 0))
         await self._record()
         self._events.put(
             FetchStarted(
@@ -306,15 +325,14 @@ class Fetch:
             await fetch_file(work, node, block, target, targets.part_path(target), target.parent)
         elif node.is_directory:
             work.tracker = None
-            if there:
+            if there and work.update is None:
                 work.resumed(there)
             told = all(link.size for link in node.links)
             await TreeFetch(work, target, self.request.include, told=work.progress.total if told else None).run(node)
         elif node.kind is NodeKind.SYMLINK:
             mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-            made = await anyio.to_thread.run_sync(
-                targets.make_symlink, target.parent, (target.name,), node.target, mtime_ns
-            )
+            make: Callable[..., object] = targets.make_symlink if work.update is None else work.update.make_symlink
+            made = bool(await anyio.to_thread.run_sync(make, target.parent, (target.name,), node.target, mtime_ns))
             work.files += 1
             work.files_written += made
         else:

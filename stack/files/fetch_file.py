@@ -4,24 +4,26 @@ import errno
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from stack.blocks import disk
-from stack.blocks.interfaces import FileWriter, Leaf
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, FileWriter, Leaf
 from stack.dag.unixfs.reader import FilePart, UnixFSNode
 from stack.errors import Refused
 from stack.files.events import FileFinished
 from stack.files.leaves import LeafWalk
-from stack.files.parts import is_in_place, place_leaf
+from stack.files.parts import is_in_place, place_leaf, take_from
 from stack.files.storage import create_file
 from stack.files.target import status_of
 from stack.files.tasks import task_group
+from stack.files.update import CHANGED, NEW, WAY_OUT
 from stack.files.work import Work
+from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
 
 CHECKPOINT_SECONDS = 1.0
@@ -44,15 +46,22 @@ class _Different(Exception):
 async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path) -> None:
     """Have the file at `target`, by way of `part`; `node` is its root, `block` the root's bytes.
 
-    Below `base`, a directory above both (or their own), no link is followed. Raises Refused when something else is there,
-    NoSpace, DecodeError (also WrongSize), and what the session raises. When it is cancelled, or fails, what came stays in
-    the part file.
+    Below `base`, a directory above both (or their own), no link is followed. Raises Refused when something else is there
+    that no update may replace, NoSpace, DecodeError (also WrongSize), and what the session raises. When it is cancelled, or
+    fails, what came stays in the part file.
     """
-    if await anyio.to_thread.run_sync(status_of, base, target.relative_to(base).parts) is not None:
-        if not await _is_there(work, node, block, target, base):
-            raise Refused(f"{target} exists with other content")
-    else:
-        await _write(work, node, block, target, part, base)
+    below = target.relative_to(base).parts
+    status = await anyio.to_thread.run_sync(status_of, base, below)
+    if status is None or not await _is_there(work, node, block, target, base):
+        if status is not None and work.update is None:
+            raise Refused(f"{target} exists with other content; {WAY_OUT}")
+        if work.update is not None:
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                await anyio.to_thread.run_sync(work.update.make_way, base, below, status)
+                await work.update.forget()
+            work.update.told(below, NEW if status is None else CHANGED)
+        if work.update is None or not work.update.dry_run:
+            await _write(work, node, block, target, part, base, over=status is not None)
         work.files_written += 1
     work.files += 1
     work.tell(FileFinished(path=target, size=node.file_size))
@@ -88,7 +97,23 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, ba
     return True
 
 
-async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path) -> None:
+def same_leaves(base: Path, directory: Path, entries: Sequence[tuple[str, Cid]]) -> set[str]:
+    """Of these names in a directory below `base`, each with the CID of a raw block, those of files that are just that block."""
+    found: set[str] = set()
+    for name, cid in entries:
+        path = directory / name
+        with _reading(path, base) as fd:
+            if fd is not None and (size := _size(fd, path)) <= BLOCK_SIZE_MAX:
+                with disk.translated(f"reading {path}"):
+                    if is_in_place(fd, FilePart(cid, 0, size)):
+                        found.add(name)
+    return found
+
+
+async def _write(
+    work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path, *, over: bool
+) -> None:
+    """Write the part file and give it its name, `over` a file that is there: what that one has in common is not asked for."""
     async with _writer(work, part, node.file_size, base) as writer:
         if not node.links:
             await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, writer.write)
@@ -97,15 +122,18 @@ async def _write(work: Work, node: UnixFSNode, block: bytes, target: Path, part:
             present = _Ranges(await writer.present())
             if present.total:
                 work.resumed(present.total)
-            with _reading(part, base) as fd:
+            with _reading(part, base) as fd, _reading(target, base) if over else nullcontext() as old:
 
                 def check(leaf: FilePart) -> bool | None:
                     # Whatever the record says, the bytes decide: it may be that of another content of the same name.
-                    return present.has(leaf.offset, leaf.size) and fd is not None and is_in_place(fd, leaf)
+                    if present.has(leaf.offset, leaf.size) and fd is not None and is_in_place(fd, leaf):
+                        return True
+                    with disk.translated(f"reading {target}"):
+                        return old is not None and take_from(old, leaf, writer.write)
 
-                await LeafWalk(work, node, writer.write, check if present.total else None).run()
+                await LeafWalk(work, node, writer.write, check if present.total or over else None).run()
         mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-        await writer.seal(target, mode=node.mode, mtime_ns=mtime_ns)
+        await writer.seal(target, mode=node.mode, mtime_ns=mtime_ns, over=over)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from stack.dag.unixfs.names import collision_key, printable, safe_name
 from stack.dag.unixfs.reader import Shard, UnixFSNode, decode_node, list_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
-from stack.files.fetch_file import fetch_file
+from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
 from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
@@ -31,6 +31,7 @@ from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
 from stack.files.target import Below, CannotLink, part_path
 from stack.files.tasks import task_group
+from stack.files.update import CHANGED, NEW, WAY_OUT
 from stack.files.work import Work
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
@@ -68,6 +69,7 @@ class _Directory:
         "parent",
         "position",
         "strange",
+        "there",
         "unfinished",
         "unread",
     )
@@ -87,6 +89,8 @@ class _Directory:
         """Where to go on in the next one."""
         self.strange: set[str] = set()
         """Names that were there before and are not known to be part of it."""
+        self.there: frozenset[str] = frozenset()
+        """Names that were there before, where all of the directory is wanted."""
         self.keys: dict[str, str] = {}
 
 
@@ -101,6 +105,7 @@ class TreeFetch:
         self._work = work
         self._base = path.parent
         self._include = tuple(include)
+        self._writes = work.update is None or not work.update.dry_run
         self._waiting: list[_Directory] = []
         self._name = path.name
         self._told = told
@@ -129,6 +134,8 @@ class TreeFetch:
                 else:
                     self._changed = anyio.Event()
                     await self._changed.wait()
+        if self._work.update is not None:
+            await self._work.update.sweep(self._base)
 
     async def _read_directory(self, group: TaskGroup, directory: _Directory) -> None:
         """Start to fetch all entries of a directory, or so many that others should be finished first."""
@@ -140,9 +147,9 @@ class TreeFetch:
             entries, more = await self._list(directory, shard)
             for position in range(directory.position, len(entries)):
                 entry = entries[position]
+                if directory.strange:
+                    directory.strange -= {entry.name, _part(Path(entry.name), entry.cid).name}
                 if self._is_wanted(directory, entry):
-                    if directory.strange:
-                        directory.strange -= {entry.name, _part(Path(entry.name), entry.cid).name}
                     batch.append(entry)
                     cost += _cost(entry)
                 if len(batch) == BATCH_ENTRIES or cost >= BATCH_BYTES:
@@ -155,9 +162,14 @@ class TreeFetch:
                         return
             directory.position = 0
             directory.unread += reversed(more)
-        if directory.strange:
+        if directory.strange and self._work.update is None:
             place, name = self._base.joinpath(*directory.below), min(directory.strange)
-            raise Refused(f"{place} exists with other content: {printable(name)} is not part of what is fetched")
+            raise Refused(
+                f"{place} exists with other content: {printable(name)} is not part of what is fetched; {WAY_OUT}"
+            )
+        for name in directory.strange:
+            assert self._work.update is not None
+            self._work.update.gone(directory.below, name)
         if batch:
             await self._start(group, directory, batch, cost)
         await self._finished(directory)
@@ -241,6 +253,7 @@ class TreeFetch:
 
     async def _fetch_entries(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
         """Returns when files of one block are written and the others have begun."""
+        batch = await self._not_there(directory, batch)
         blocks: dict[bytes, bytes] = {}
 
         def receive(entry: Entry, block: Buffer) -> None:
@@ -276,7 +289,8 @@ class TreeFetch:
             TreeFile(path, _part(path, node.cid), node, blocks[node.cid.multihash])
             for path, (_, node) in zip(paths, files, strict=True)
         ]
-        alone = await keep_small(self._work, [file for file in begun if not file.node.links], self._base)
+        small_files = [file for file in begun if not file.node.links]
+        alone = await keep_small(self._work, small_files, self._base) if self._writes else small_files
         async with task_group() as small:
             for file in alone:
                 await self._start_file(small, directory, file)
@@ -292,6 +306,27 @@ class TreeFetch:
                 await self._make_link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
+
+    async def _not_there(self, directory: _Directory, batch: list[Entry]) -> list[Entry]:
+        """The entries that must be asked for: of a file of one block that is there, its name tells that it is right. An update
+        that only shows what it would do asks for no such file at all."""
+        update = self._work.update
+        plain = [entry for entry in batch if entry.cid.codec == RAW]
+        known = [(entry.name, entry.cid) for entry in plain if entry.name in directory.there]
+        place = self._base.joinpath(*directory.below)
+        same = await anyio.to_thread.run_sync(same_leaves, self._base, place, known) if known else set()
+        passed = same
+        if update is not None and update.dry_run:
+            passed = {entry.name for entry in plain}
+            for entry in plain:
+                if entry.name not in same:
+                    update.told((*directory.below, entry.name), CHANGED if entry.name in directory.there else NEW)
+                    self._work.files_written += 1
+        for entry in plain:
+            if entry.name in passed:
+                self._work.files += 1
+                self._work.progress.add(entry.dag_size, written=False)
+        return [entry for entry in batch if entry.name not in passed]
 
     async def _start_file(self, group: TaskGroup, directory: _Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""
@@ -309,8 +344,15 @@ class TreeFetch:
 
     async def _make_link(self, below: Below, node: UnixFSNode) -> None:
         mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+        update = self._work.update
         try:
-            made = await anyio.to_thread.run_sync(target.make_symlink, self._base, below, node.target, mtime_ns)
+            if update is None:
+                made = await anyio.to_thread.run_sync(target.make_symlink, self._base, below, node.target, mtime_ns)
+            else:
+                change = await anyio.to_thread.run_sync(update.make_symlink, self._base, below, node.target, mtime_ns)
+                await update.forget()
+                update.told(below, change)
+                made = change is not None
         except CannotLink as error:
             self._work.skip("/".join(below[1:]), error.reason)
         else:
@@ -323,11 +365,18 @@ class TreeFetch:
             return
         if directory.parent is not None:
             await self._make_directory(directory.parent)
-        there = await anyio.to_thread.run_sync(target.make_directory, self._base, directory.below)
+        update = self._work.update
+        if update is None:
+            there = await anyio.to_thread.run_sync(target.make_directory, self._base, directory.below)
+        else:
+            there, change = await anyio.to_thread.run_sync(update.make_directory, self._base, directory.below)
+            await update.forget()
+            update.told(directory.below, change)
         directory.made = True
         self._work.directories += 1
         if not self._include:
-            directory.strange.update(there or ())
+            directory.there = frozenset(there or ())
+            directory.strange.update(directory.there)
 
     async def _ended(self, directory: _Directory) -> None:
         """A task that did something in a directory is over."""
@@ -341,7 +390,8 @@ class TreeFetch:
             directory.unfinished -= 1
             if directory.unfinished:
                 return
-            if directory.made and (directory.mode is not None or directory.mtime_ns is not None):
+            attributes = directory.mode is not None or directory.mtime_ns is not None
+            if directory.made and attributes and self._writes:
                 await anyio.to_thread.run_sync(
                     target.set_attributes, self._base, directory.below, directory.mode, directory.mtime_ns
                 )

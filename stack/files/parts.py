@@ -92,3 +92,19 @@ def is_in_place(fd: int, part: FilePart) -> bool | None:
     if any(matches(part.cid.multihash, b"".join((prefix, payload, suffix))) for prefix, suffix in _frames(part.size)):
         return True
     return None
+
+
+def take_from(fd: int, part: FilePart, sink: LeafSink) -> bool:
+    """Give a part that another file has at the same offset to `sink`; False when it does not have it. Raises OSError, and what
+    `sink` raises."""
+    if part.size > BLOCK_SIZE_MAX or part.cid.hash_code == IDENTITY:
+        return False
+    payload = os.pread(fd, part.size, part.offset)
+    if len(payload) != part.size:
+        return False
+    frames = ((b"", b""),) if part.cid.codec == RAW else _frames(part.size) if part.cid.codec == DAG_PB else ()
+    for prefix, suffix in frames:
+        if matches(part.cid.multihash, b"".join((prefix, payload, suffix)) if prefix else payload):
+            sink(Leaf(part.cid, part.offset, part.size, prefix, suffix), payload)
+            return True
+    return False

@@ -158,17 +158,19 @@ class PlainWriter:
         """Nothing."""
         return []
 
-    async def seal(self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
-        """Set mode and mtime, then rename. Raises Refused if the target exists."""
-        await anyio.to_thread.run_sync(self._seal, target, mode, mtime_ns)
+    async def seal(
+        self, target: Path, *, mode: int | None = None, mtime_ns: int | None = None, over: bool = False
+    ) -> None:
+        """Set mode and mtime, then rename. Raises Refused if the target exists, unless `over`."""
+        await anyio.to_thread.run_sync(self._seal, target, mode, mtime_ns, over)
 
-    def _seal(self, target: Path, mode: int | None, mtime_ns: int | None) -> None:
+    def _seal(self, target: Path, mode: int | None, mtime_ns: int | None, over: bool) -> None:
         assert self._fd is not None
         with disk.translated(f"finishing {self._part}"):
             disk.set_attributes(self._fd, mode, mtime_ns)
             disk.sync_file(self._fd)
         try:
-            disk.rename_to_new(self._part, target, self._directory)
+            disk.rename_to(self._part, target, self._directory, over=over)
         except OSError as error:
             raise refusal(target, error) from error
         self._close()

@@ -21,7 +21,7 @@ from stack.platform import umask
 
 PART_SUFFIX = ".part"
 
-_NO_LINK = frozenset(
+NO_LINK = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL, errno.EILSEQ}
 )
 """The file system has no links (FAT), or none like this: too long, empty, not text that it takes."""
@@ -141,12 +141,29 @@ def opened(base: Path, below: Below) -> Iterator[int]:
 
 
 def status_of(base: Path, below: Below) -> os.stat_result | None:
-    """What is there, without following it; None for nothing."""
-    with opened(base, below[:-1]) as fd:
+    """What is there, without following it; None for nothing, also where there is no directory above it."""
+    try:
+        fd = disk.open_below(base, below[:-1])
         try:
             return os.stat(below[-1], dir_fd=fd, follow_symlinks=False)
-        except FileNotFoundError:
+        finally:
+            disk.let_go(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
+        raise refusal(base.joinpath(*below), error) from error
+
+
+def names_in(base: Path, below: Below) -> list[str]:
+    """The names in a directory."""
+    with opened(base, below) as fd:
+        return os.listdir(fd)
+
+
+def link_at(base: Path, below: Below) -> str:
+    """What a symbolic link leads to."""
+    with opened(base, below[:-1]) as fd:
+        return os.readlink(below[-1], dir_fd=fd)
 
 
 def make_directory(base: Path, below: Below) -> list[str] | None:
@@ -164,10 +181,7 @@ def make_directory(base: Path, below: Below) -> list[str] | None:
                 raise Refused(f"{base.joinpath(*below)} exists and is no directory") from None
             new = False
         disk.sync_names(fd)
-    if new:
-        return None
-    with opened(base, below) as fd:
-        return os.listdir(fd)
+    return None if new else names_in(base, below)
 
 
 def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) -> bool:
@@ -185,7 +199,7 @@ def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) ->
         except ValueError:
             raise CannotLink(path, "no system can write that down") from None
         except OSError as error:
-            if error.errno not in _NO_LINK:
+            if error.errno not in NO_LINK:
                 raise
             raise CannotLink(path, str(error.strerror)) from error
         if mtime_ns is not None:

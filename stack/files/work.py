@@ -10,6 +10,7 @@ from stack.blocks.interfaces import BlockStore
 from stack.files.events import EntrySkipped, FetchEvent, FetchResumed
 from stack.files.gather import Gatherer
 from stack.files.ranges import LeafTracker
+from stack.files.update import Update
 
 LEAF_BATCH = 512
 """Leaves asked for in one call."""
@@ -56,6 +57,8 @@ class Work:
     tell: Callable[[FetchEvent], None]
     tracker: LeafTracker | None = None
     """Of the root, when it is one file."""
+    update: Update | None = None
+    """Set when what is there with other content is replaced."""
     progress: Progress = field(default_factory=Progress)
     leaf_batches: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(LEAF_BATCHES))
     open_files: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(FILES_OPEN))

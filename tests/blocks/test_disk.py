@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stack.blocks import disk
-from stack.blocks.disk import rename_to_new, write_at, write_whole
+from stack.blocks.disk import rename_to, write_at, write_whole
 from tests.faulty_os import FaultyOs, every_fault
 
 OLD, NEW = b"old" * 1000, b"newer" * 1000
@@ -100,7 +100,7 @@ def test_finding_36_a_directory_that_cannot_be_synced_still_takes_names(
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_whole(tmp_path / "a", b"bytes")
-    rename_to_new(tmp_path / "a", tmp_path / "b")
+    rename_to(tmp_path / "a", tmp_path / "b")
     assert os.listdir(tmp_path) == ["b"]
 
 
@@ -116,7 +116,7 @@ def test_finding_36_a_directory_that_cannot_be_read_still_takes_names(
 
     monkeypatch.setattr(os, "open", open_)
     write_whole(tmp_path / "a", b"bytes")
-    rename_to_new(tmp_path / "a", tmp_path / "b")
+    rename_to(tmp_path / "a", tmp_path / "b")
     assert os.listdir(tmp_path) == ["b"]
 
 
@@ -126,5 +126,5 @@ def test_finding_36_a_directory_that_cannot_be_opened_is_told_before_anything_is
     (tmp_path / "a").write_bytes(b"bytes")
     monkeypatch.setattr(disk, "os", FaultyOs(fail_at=0, error=errno.EMFILE))
     with pytest.raises(OSError):
-        rename_to_new(tmp_path / "a", tmp_path / "b")
+        rename_to(tmp_path / "a", tmp_path / "b")
     assert os.listdir(tmp_path) == ["a"]

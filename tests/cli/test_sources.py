@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 
 from stack.cli.sources import PIECE, pieces_of
-from tests.acceptance.kit import Machine, complaint, good
+from tests.acceptance.kit import Machine, complaint, good, make_file
 from tests.acceptance.process import Outcome
 
 HELLO_V0 = "QmZULkCELmmk5XNfCgTnCyFgAVxBRBXyDHGGMVoLFLiXEN"
@@ -82,3 +82,27 @@ async def test_files_and_bytes_are_read_like_streams(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(PIECE + 1))
     assert sum([len(piece) async for piece in pieces_of((tmp_path / "file").open("rb"))]) == PIECE + 1
     assert [piece async for piece in pieces_of(BytesIO(b"text"))] == [b"text"]
+
+
+def test_a_tree_is_updated_in_place(sharer: Machine, receiver: Machine) -> None:
+    tree = sharer.folder / "tree"
+    make_file(tree / "large", 3_000_000)
+    make_file(tree / "small", 10)
+    make_file(tree / "old", 10)
+    with sharer.sharing(tree) as (_, shared):
+        good(receiver.run("get", shared["ticket"]))
+    (tree / "small").write_bytes(b"changed")
+    (tree / "old").unlink()
+    mine = receiver.folder / "tree"
+    inode = (mine / "large").stat().st_ino
+    with sharer.sharing(tree) as (_, shared):
+        ticket = shared["ticket"]
+        complaint(receiver.run("get", ticket), 7, "--update")
+        shown = good(receiver.run("get", "--update", "--delete", "--dry-run", ticket))
+        assert "changed tree/small" in shown.err and "deleted tree/old" in shown.err and (mine / "old").exists()
+        good(receiver.run("get", "--update", "--delete", ticket))
+        assert "this version already" in good(receiver.run("get", "--update", "--dry-run", ticket)).err
+    assert sorted(path.name for path in mine.iterdir()) == ["large", "small"]
+    assert (mine / "small").read_bytes() == b"changed" and (mine / "large").stat().st_ino == inode
+    complaint(receiver.run("get", "--delete", ticket), 2, "--update")
+    complaint(receiver.run("get", "--update", "--delete", "-o", receiver.home.parent, ticket), 2, "home")

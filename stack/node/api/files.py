@@ -156,6 +156,12 @@ class Fetch(Watch[FetchEvent]):
     timeout: float | None = None
     deadline: float | None = None
     include: tuple[str, ...] = ()
+    update: bool = False
+    """Bring what is there to this version; `target` is the tree itself then, also where it exists."""
+    delete: bool = False
+    """With `update`: delete what is not part of this version."""
+    dry_run: bool = False
+    """With `update`: only tell what would be done."""
     serve: bool = True
     detach: bool = False
     """Leaving the context leaves the job running."""

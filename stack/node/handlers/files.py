@@ -227,10 +227,19 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
         out=request.target,
         into_directory=request.into_directory,
         include=request.include,
+        update=request.update,
+        delete=request.delete,
+        dry_run=request.dry_run,
         providers=tuple(provider for provider in providers if provider.peer != node.peer_id),
         patience=patience,
         broadcast=not is_ticket(request.source),
-        options=json.dumps({"source": request.source, "from": [str(address) for address in request.providers]}),
+        options=json.dumps(
+            {
+                "source": request.source,
+                "from": [str(address) for address in request.providers],
+                "flags": ["--update"] * request.update + ["--delete"] * request.delete,
+            }
+        ),
     )
     if not request.detach:
         async with _attached(node, wanted) as events:

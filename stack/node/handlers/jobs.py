@@ -37,9 +37,10 @@ def resume_command(job: Job) -> str:
         options = json.loads(job.options)
         source = str(options.get("source", job.root.text))
         given = [str(address) for address in options.get("from", ())]
-    except (ValueError, AttributeError):
-        source, given = job.root.text, []
-    words = ["stack", "get", source, "-o", str(job.target)]
+        flags = [str(flag) for flag in options.get("flags", ())]
+    except (ValueError, AttributeError, TypeError):
+        source, given, flags = job.root.text, [], []
+    words = ["stack", "get", source, "-o", str(job.target), *flags]
     for address in given:
         words += ["--from", address]
     return shlex.join(words)

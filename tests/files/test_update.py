@@ -1,0 +1,273 @@
+"""Trees that change: an update brings what is there to another version, file by file, and leaves the rest as it is."""
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.blocks.memory import MemoryStore
+from stack.blocks.store import DiskStore
+from stack.dag.unixfs.options import ImportOptions, import_options, profile
+from stack.errors import Refused
+from stack.files.events import EntryUpdated, FetchFinished
+from stack.files.fetch import Fetcher, FetchRequest
+from stack.multiformats.cid import Cid
+from tests.files.conftest import FakeExchange, content, open_store
+from tests.files.test_fetch_tree import plant, share, snapshot
+
+SMALL = import_options("unixfs-v1-2025", {"chunker": "size-4096"})
+FRAMED = import_options("unixfs-v0-2015", {"chunker": "size-4096"})
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """Where fetches go."""
+    (tmp_path / "here").mkdir()
+    return tmp_path / "here"
+
+
+async def get(
+    store: object,
+    exchange: FakeExchange,
+    root: Cid,
+    here: Path,
+    *,
+    delete: bool = False,
+    dry_run: bool = False,
+    out: Path | None = None,
+) -> tuple[FetchFinished, dict[str, str]]:
+    """An update, and what it told of names."""
+    request = FetchRequest(root=root, name="tree", directory=here, out=out, update=True, delete=delete, dry_run=dry_run)
+    changes: dict[str, str] = {}
+    async with Fetcher(store, exchange).open(request) as fetch:  # type: ignore[arg-type]
+        async for event in fetch:
+            if isinstance(event, EntryUpdated):
+                changes[event.path] = event.change
+            if isinstance(event, FetchFinished):
+                finished = event
+    return finished, changes
+
+
+def change(tree: Path) -> None:
+    """The next version of what `plant` made: every kind of change, and each kind in the place of another."""
+    (tree / "a.txt").write_bytes(b"A, and longer")
+    large = bytearray((tree / "deep" / "er" / "large").read_bytes())
+    large[100_000:100_010] = b"0123456789"
+    (tree / "deep" / "er" / "large").write_bytes(large + b"an end")
+    (tree / "none").unlink()
+    (tree / "none").mkdir()
+    (tree / "none" / "inside").write_bytes(b"a file became a directory")
+    (tree / "empty").rmdir()
+    (tree / "empty").write_bytes(b"a directory became a file")
+    (tree / "link").unlink()
+    (tree / "link").symlink_to("a.txt")
+    (tree / "out").unlink()
+    (tree / "out").write_bytes(b"a link became a file")
+    (tree / "deep" / "b.txt").unlink()
+    (tree / "deep" / "b.txt").symlink_to("same")
+    (tree / "new").mkdir()
+    (tree / "new" / "equal").write_bytes(content("large", 200_000))
+
+
+CHANGES = {
+    "tree/a.txt": "changed",
+    "tree/deep/er/large": "changed",
+    "tree/none": "changed",
+    "tree/none/inside": "new",
+    "tree/empty": "changed",
+    "tree/link": "changed",
+    "tree/out": "changed",
+    "tree/deep/b.txt": "changed",
+    "tree/new": "new",
+    "tree/new/equal": "new",
+}
+
+
+def looks(tree: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of every file and link."""
+    return {
+        str(path.relative_to(tree)): (path.lstat().st_ino, path.lstat().st_mtime_ns)
+        for path in tree.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("options", [profile(), SMALL, FRAMED], ids=["default", "small", "framed"])
+async def test_a_tree_is_brought_to_another_version(
+    tmp_path: Path, here: Path, exchange: FakeExchange, store_kind: str, options: ImportOptions
+) -> None:
+    source = tmp_path / "source"
+    plant(source)
+    first = await share(source, exchange, options)
+    async with open_store(store_kind, tmp_path / "home") as store:
+        await get(store, exchange, first, here)
+        assert snapshot(here / "tree") == snapshot(source)
+        (here / "tree" / "of mine").write_bytes(b"not part of any version")
+        before = looks(here / "tree")
+        change(source)
+        second = await share(source, exchange, options)
+
+        shown = snapshot(here / "tree")
+        finished, changes = await get(store, exchange, second, here, delete=True, dry_run=True)
+        assert changes == CHANGES | {"tree/of mine": "deleted"} and finished.deleted == 1
+        assert snapshot(here / "tree") == shown and looks(here / "tree") == before
+
+        with pytest.raises(Refused, match="--delete"):
+            await get(store, exchange, second, here)  # a directory is in the way of a file
+        (here / "tree" / "empty").rmdir()
+        finished, changes = await get(store, exchange, second, here)
+        assert not finished.already_complete and finished.deleted == 0
+        assert snapshot(here / "tree") == snapshot(source) | {"of mine": b"not part of any version"}
+        same = {"deep/same", "Grüße \u200b", "of mine"}
+        assert {name: look for name, look in looks(here / "tree").items() if name in same} == {
+            name: before[name] for name in same
+        }
+
+        finished, changes = await get(store, exchange, second, here, delete=True)
+        assert changes == {"tree/of mine": "deleted"} and finished.already_complete
+        assert snapshot(here / "tree") == snapshot(source)
+        if isinstance(store, DiskStore):
+            assert not (await store.verify()).problems
+
+
+@pytest.mark.anyio
+async def test_a_directory_in_the_way_goes_with_delete_and_its_neighbours_stay(
+    tmp_path: Path, here: Path, exchange: FakeExchange, store_kind: str
+) -> None:
+    (tmp_path / "source" / "name").mkdir(parents=True)
+    (tmp_path / "source" / "name" / "below").write_bytes(b"old")
+    (tmp_path / "source" / "other").symlink_to("name")
+    first = await share(tmp_path / "source", exchange)
+    shutil.rmtree(tmp_path / "source" / "name")
+    (tmp_path / "source" / "name").symlink_to("/etc")
+    second = await share(tmp_path / "source", exchange)
+    (tmp_path / "source" / "name").unlink()
+    (tmp_path / "source" / "name").write_bytes(content("many leaves", 3_000_000))
+    third = await share(tmp_path / "source", exchange)
+    async with open_store(store_kind, tmp_path / "home") as store:
+        for root in first, second, first, third, second, third, first:
+            await get(store, exchange, root, here, delete=True)
+            fresh = tmp_path / "fresh"
+            await get(store, exchange, root, fresh)
+            assert snapshot(here / "tree") == snapshot(fresh / "tree")
+            shutil.rmtree(fresh)
+
+
+@pytest.mark.anyio
+async def test_only_what_differs_is_asked_for(tmp_path: Path, here: Path, exchange: FakeExchange) -> None:
+    """Also by a home that knows nothing of what lies there."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(300):
+        (source / f"{number} small").write_bytes(b"%d" % (number // 2))
+    (source / "large").write_bytes(content("disk image", 400_000) + bytes(400_000))
+    first = await share(source, exchange, SMALL)
+    async with open_store("disk", tmp_path / "home") as store:
+        await get(store, exchange, first, here)
+    (source / "7 small").write_bytes(b"another")
+    with (source / "large").open("r+b") as file:
+        file.seek(123_456)
+        file.write(b"!")
+    second = await share(source, exchange, SMALL)
+    async with open_store("disk", tmp_path / "other home") as store:
+        exchange.sent.clear()
+        await get(store, exchange, second, here, dry_run=True)
+        assert len(exchange.sent) <= 6
+        exchange.sent.clear()
+        await get(store, exchange, second, here)
+        assert len(exchange.sent) <= 6
+    assert snapshot(here / "tree") == snapshot(source)
+
+
+@pytest.mark.anyio
+async def test_out_is_the_tree_itself_and_a_file_is_updated_too(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    source = tmp_path / "source"
+    plant(source)
+    root = await share(source, exchange)
+    (here / "kept").mkdir()
+    async with open_store("disk", tmp_path / "home") as store:
+        await get(store, exchange, root, here, out=Path("kept"))
+        assert snapshot(here / "kept") == snapshot(source)
+        for text in b"one", b"two" * 100_000:
+            (tmp_path / "note").write_bytes(text)
+            note = await share(tmp_path / "note", exchange, SMALL)
+            await get(store, exchange, note, here, out=Path("note"))
+            assert (here / "note").read_bytes() == text
+
+
+@pytest.mark.anyio
+async def test_an_update_that_is_cut_off_leaves_every_file_old_or_new_and_goes_on(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(20):
+        (source / str(number)).write_bytes(content(f"old {number}", 20_000))
+    first = await share(source, exchange, SMALL)
+    old = snapshot(source)
+    async with open_store("disk", tmp_path / "home") as store:
+        await get(store, exchange, first, here)
+        for number in range(20):
+            (source / str(number)).write_bytes(content(f"new {number}", 20_000 + number))
+        second = await share(source, exchange, SMALL)
+        new = snapshot(source)
+        moments = Counter[str]()
+        for allowed in range(0, 120, 15):
+            came = 0
+
+            def gate(cid: Cid, allowed: int = allowed) -> bool:
+                nonlocal came
+                came += 1
+                return came <= allowed
+
+            exchange.gate = gate
+            with anyio.move_on_after(0.3):
+                await get(store, exchange, second, here, delete=True)
+            exchange.gate = None
+            for path in (here / "tree").iterdir():
+                if not path.name.endswith(".part"):
+                    assert path.read_bytes() in (old[path.name], new[path.name])
+                    moments[str(path.read_bytes() == new[path.name])] += 1
+        await get(store, exchange, second, here, delete=True)
+        assert snapshot(here / "tree") == new
+        assert moments["False"] and not list(here.glob("**/*.part"))
+        assert isinstance(store, DiskStore) and not (await store.verify()).problems
+
+
+@pytest.mark.anyio
+async def test_nothing_outside_of_the_tree_is_touched_through_links(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    """A link in the place of a directory is replaced and not followed; what it leads to stays as it is."""
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "file").write_bytes(b"new")
+    root = await share(source, exchange)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_bytes(b"mine")
+    (here / "tree").mkdir()
+    (here / "tree" / "sub").symlink_to(outside)
+    (here / "tree" / "gone").symlink_to(outside)
+    await get(MemoryStore(), exchange, root, here, delete=True)
+    assert snapshot(here / "tree") == {"sub": None, "sub/file": b"new"}
+    assert snapshot(outside) == {"file": b"mine"}
+    assert os.listdir(here) == ["tree"]
+
+
+@pytest.mark.anyio
+async def test_of_a_link_to_a_tree_the_tree_is_updated(tmp_path: Path, here: Path, exchange: FakeExchange) -> None:
+    source = tmp_path / "source"
+    plant(source)
+    root = await share(source, exchange)
+    (tmp_path / "elsewhere").mkdir()
+    (here / "tree").symlink_to(tmp_path / "elsewhere")
+    finished, _ = await get(MemoryStore(), exchange, root, here, delete=True)
+    assert (here / "tree").is_symlink() and snapshot(tmp_path / "elsewhere") == snapshot(source)
+    assert finished.target == tmp_path / "elsewhere"
