@@ -5,8 +5,6 @@ a time as fit a few MiB. What has one block is written from it; what has more be
 directory nothing is remembered when all that is in it is there.
 """
 
-import hashlib
-import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,13 +21,14 @@ from stack.dag.unixfs.names import collision_key, printable, safe_name
 from stack.dag.unixfs.reader import Shard, UnixFSNode, decode_node, list_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
+from stack.files.directory import Directory, tree_part
 from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
 from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
 from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
-from stack.files.target import Below, CannotLink, part_path
+from stack.files.target import Below, CannotLink
 from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT
 from stack.files.work import Work
@@ -56,44 +55,6 @@ BYTES_UNDER_WAY = 4 * BATCH_BYTES
 """Entries at a time, of one directory or of many: 32 MiB of single-block files in memory at the most."""
 
 
-class _Directory:
-    """A directory that is not complete: it is when all that was found in it is, and gets its attributes then."""
-
-    __slots__ = (
-        "below",
-        "cid",
-        "keys",
-        "made",
-        "mode",
-        "mtime_ns",
-        "parent",
-        "position",
-        "strange",
-        "there",
-        "unfinished",
-        "unread",
-    )
-
-    def __init__(self, cid: Cid, below: Below, parent: "_Directory | None") -> None:
-        self.cid = cid
-        self.below = below
-        self.parent = parent
-        self.made = False
-        self.mode: int | None = None
-        self.mtime_ns: int | None = None
-        self.unfinished = 1
-        """What is on its way in it; the reading of the directory itself is one."""
-        self.unread: list[Shard | None] = [None]
-        """Nodes still to be read, the next one last; None is the first node."""
-        self.position = 0
-        """Where to go on in the next one."""
-        self.strange: set[str] = set()
-        """Names that were there before and are not known to be part of it."""
-        self.there: frozenset[str] = frozenset()
-        """Names that were there before, where all of the directory is wanted."""
-        self.keys: dict[str, str] = {}
-
-
 class TreeFetch:
     """Fetches one directory. Used once: `run`."""
 
@@ -106,7 +67,7 @@ class TreeFetch:
         self._base = path.parent
         self._include = tuple(include)
         self._writes = work.update is None or not work.update.dry_run
-        self._waiting: list[_Directory] = []
+        self._waiting: list[Directory] = []
         self._name = path.name
         self._told = told
         self._seen = bytearray(NODES_SEEN_BYTES)
@@ -126,7 +87,7 @@ class TreeFetch:
         """
         self._folds = await anyio.to_thread.run_sync(target.folds_names, self._base)
         self._space = Space(self._work.progress, self._base, root.cid, self._told)
-        self._waiting.append(_Directory(root.cid, (self._name,), None))
+        self._waiting.append(Directory(root.cid, (self._name,), None))
         async with task_group() as group:
             while self._waiting or self._running:
                 if self._waiting:
@@ -137,7 +98,7 @@ class TreeFetch:
         if self._work.update is not None:
             await self._work.update.sweep(self._base)
 
-    async def _read_directory(self, group: TaskGroup, directory: _Directory) -> None:
+    async def _read_directory(self, group: TaskGroup, directory: Directory) -> None:
         """Start to fetch all entries of a directory, or so many that others should be finished first."""
         floor = len(self._waiting)
         batch: list[Entry] = []
@@ -148,7 +109,7 @@ class TreeFetch:
             for position in range(directory.position, len(entries)):
                 entry = entries[position]
                 if directory.strange:
-                    directory.strange -= {entry.name, _part(Path(entry.name), entry.cid).name}
+                    directory.strange -= {entry.name, tree_part(Path(entry.name), entry.cid).name}
                 if self._is_wanted(directory, entry):
                     batch.append(entry)
                     cost += _cost(entry)
@@ -174,7 +135,7 @@ class TreeFetch:
             await self._start(group, directory, batch, cost)
         await self._finished(directory)
 
-    async def _list(self, directory: _Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]]:
+    async def _list(self, directory: Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]]:
         """The entries in a node of a directory, and the nodes below it. Its first node says what the directory is like."""
         cid = directory.cid if shard is None else shard.cid
         node = decode_node(cid, await self._work.gatherer.node(cid))
@@ -201,7 +162,7 @@ class TreeFetch:
         if self._repeated > REPEATED_MAX + self._fresh:
             raise LimitExceeded("entries of a tree that repeat others", REPEATED_MAX + self._fresh)
 
-    def _is_wanted(self, directory: _Directory, entry: Entry) -> bool:
+    def _is_wanted(self, directory: Directory, entry: Entry) -> bool:
         """Whether an entry can be kept, and may be part of what is wanted."""
         below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
@@ -231,7 +192,7 @@ class TreeFetch:
             for path in paths
         )
 
-    async def _start(self, group: TaskGroup, directory: _Directory, batch: list[Entry], cost: int) -> None:
+    async def _start(self, group: TaskGroup, directory: Directory, batch: list[Entry], cost: int) -> None:
         while self._entries_under_way and (
             self._entries_under_way + len(batch) > ENTRIES_UNDER_WAY or self._bytes_under_way + cost > BYTES_UNDER_WAY
         ):
@@ -243,7 +204,7 @@ class TreeFetch:
         directory.unfinished += 1
         group.start_soon(self._fetch_batch, group, directory, batch, cost)
 
-    async def _fetch_batch(self, group: TaskGroup, directory: _Directory, batch: list[Entry], cost: int) -> None:
+    async def _fetch_batch(self, group: TaskGroup, directory: Directory, batch: list[Entry], cost: int) -> None:
         try:
             await self._fetch_entries(group, directory, batch)
         finally:
@@ -251,7 +212,7 @@ class TreeFetch:
             self._bytes_under_way -= cost
         await self._ended(directory)
 
-    async def _fetch_entries(self, group: TaskGroup, directory: _Directory, batch: list[Entry]) -> None:
+    async def _fetch_entries(self, group: TaskGroup, directory: Directory, batch: list[Entry]) -> None:
         """Returns when files of one block are written and the others have begun."""
         batch = await self._not_there(directory, batch)
         blocks: dict[bytes, bytes] = {}
@@ -286,7 +247,7 @@ class TreeFetch:
         if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
             await self._make_directory(directory)
         begun = [
-            TreeFile(path, _part(path, node.cid), node, blocks[node.cid.multihash])
+            TreeFile(path, tree_part(path, node.cid), node, blocks[node.cid.multihash])
             for path, (_, node) in zip(paths, files, strict=True)
         ]
         small_files = [file for file in begun if not file.node.links]
@@ -300,14 +261,14 @@ class TreeFetch:
         for entry, node in nodes:
             if node.is_directory:
                 directory.unfinished += 1
-                self._waiting.append(_Directory(entry.cid, (*directory.below, entry.name), directory))
+                self._waiting.append(Directory(entry.cid, (*directory.below, entry.name), directory))
         for entry, node in included:
             if node.kind is NodeKind.SYMLINK:
                 await self._make_link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
 
-    async def _not_there(self, directory: _Directory, batch: list[Entry]) -> list[Entry]:
+    async def _not_there(self, directory: Directory, batch: list[Entry]) -> list[Entry]:
         """The entries that must be asked for: of a file of one block that is there, its name tells that it is right. An update
         that only shows what it would do asks for no such file at all."""
         update = self._work.update
@@ -328,14 +289,14 @@ class TreeFetch:
                 self._work.progress.add(entry.dag_size, written=False)
         return [entry for entry in batch if entry.name not in passed]
 
-    async def _start_file(self, group: TaskGroup, directory: _Directory, file: TreeFile) -> None:
+    async def _start_file(self, group: TaskGroup, directory: Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""
         await self._work.open_files.acquire()
         self._running += 1
         directory.unfinished += 1
         group.start_soon(self._fetch_file, directory, file)
 
-    async def _fetch_file(self, directory: _Directory, file: TreeFile) -> None:
+    async def _fetch_file(self, directory: Directory, file: TreeFile) -> None:
         try:
             await fetch_file(self._work, file.node, file.block, file.path, file.part, self._base)
         finally:
@@ -359,7 +320,7 @@ class TreeFetch:
             self._work.files_written += made
             self._work.files += 1
 
-    async def _make_directory(self, directory: _Directory) -> None:
+    async def _make_directory(self, directory: Directory) -> None:
         """Make a directory, and those above it."""
         if directory.made:
             return
@@ -378,13 +339,13 @@ class TreeFetch:
             directory.there = frozenset(there or ())
             directory.strange.update(directory.there)
 
-    async def _ended(self, directory: _Directory) -> None:
+    async def _ended(self, directory: Directory) -> None:
         """A task that did something in a directory is over."""
         await self._finished(directory)
         self._running -= 1
         self._changed.set()
 
-    async def _finished(self, directory: _Directory | None) -> None:
+    async def _finished(self, directory: Directory | None) -> None:
         """Something in a directory is complete. If it was the last, so is the directory, and perhaps the one above it."""
         while directory is not None:
             directory.unfinished -= 1
@@ -396,14 +357,6 @@ class TreeFetch:
                     target.set_attributes, self._base, directory.below, directory.mode, directory.mtime_ns
                 )
             directory = directory.parent
-
-
-def _part(path: Path, cid: Cid) -> Path:
-    """Where a file of a tree is while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""
-    name = os.fsencode(path.name)
-    # Long names often differ at their end only, and may be those of equal files.
-    mark = hashlib.sha256(name + b"/" + bytes(cid)).hexdigest()[:8]
-    return part_path(path.with_name(f"{name[:200].decode(errors='ignore')}.{mark}"))
 
 
 def _cost(entry: Entry) -> int:

@@ -1,0 +1,55 @@
+"""A directory of a tree while it is fetched, and what its files are called meanwhile."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from stack.dag.unixfs.reader import Shard
+from stack.files.target import Below, part_path
+from stack.multiformats.cid import Cid
+
+
+class Directory:
+    """A directory that is not complete: it is when all that was found in it is, and gets its attributes then."""
+
+    __slots__ = (
+        "below",
+        "cid",
+        "keys",
+        "made",
+        "mode",
+        "mtime_ns",
+        "parent",
+        "position",
+        "strange",
+        "there",
+        "unfinished",
+        "unread",
+    )
+
+    def __init__(self, cid: Cid, below: Below, parent: "Directory | None") -> None:
+        self.cid = cid
+        self.below = below
+        self.parent = parent
+        self.made = False
+        self.mode: int | None = None
+        self.mtime_ns: int | None = None
+        self.unfinished = 1
+        """What is on its way in it; the reading of the directory itself is one."""
+        self.unread: list[Shard | None] = [None]
+        """Nodes still to be read, the next one last; None is the first node."""
+        self.position = 0
+        """Where to go on in the next one."""
+        self.strange: set[str] = set()
+        """Names that were there before and are not known to be part of it."""
+        self.there: frozenset[str] = frozenset()
+        """Names that were there before, where all of the directory is wanted."""
+        self.keys: dict[str, str] = {}
+
+
+def tree_part(path: Path, cid: Cid) -> Path:
+    """Where a file of a tree is while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""
+    name = os.fsencode(path.name)
+    # Long names often differ at their end only, and may be those of equal files.
+    mark = hashlib.sha256(name + b"/" + bytes(cid)).hexdigest()[:8]
+    return part_path(path.with_name(f"{name[:200].decode(errors='ignore')}.{mark}"))
