@@ -51,7 +51,8 @@ async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, p
     fails, what came stays in the part file.
     """
     below = target.relative_to(base).parts
-    status = await anyio.to_thread.run_sync(status_of, base, below)
+    look = status_of if work.update is None else work.update.status_of
+    status = await anyio.to_thread.run_sync(look, base, below)
     if status is None or not await _is_there(work, node, block, target, base):
         if status is not None and work.update is None:
             raise Refused(f"{target} exists with other content; {WAY_OUT}")

@@ -141,17 +141,12 @@ def opened(base: Path, below: Below) -> Iterator[int]:
 
 
 def status_of(base: Path, below: Below) -> os.stat_result | None:
-    """What is there, without following it; None for nothing, also where there is no directory above it."""
-    try:
-        fd = disk.open_below(base, below[:-1])
+    """What is there, without following it; None for nothing."""
+    with opened(base, below[:-1]) as fd:
         try:
             return os.stat(below[-1], dir_fd=fd, follow_symlinks=False)
-        finally:
-            disk.let_go(fd)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        except FileNotFoundError:
             return None
-        raise refusal(base.joinpath(*below), error) from error
 
 
 def names_in(base: Path, below: Below) -> list[str]:

@@ -65,6 +65,15 @@ class Update:
         if removed and self._files is not None:
             await self._files.forget_files(removed, ())
 
+    def status_of(self, base: Path, below: Below) -> os.stat_result | None:
+        """As `target.status_of`; when nothing is made, what would be in the way of a directory is as good as gone."""
+        try:
+            return status_of(base, below)
+        except Refused:
+            if self.dry_run:
+                return None
+            raise
+
     def make_way(self, base: Path, below: Below, status: os.stat_result) -> None:
         """For what cannot be renamed over what is there. Raises Refused for a directory that may not go."""
         if stat.S_ISDIR(status.st_mode) and not self.delete:
@@ -75,7 +84,7 @@ class Update:
 
     def make_directory(self, base: Path, below: Below) -> tuple[list[str] | None, str | None]:
         """As `target.make_directory`, in the place of a file if need be; and what changed."""
-        status = status_of(base, below)
+        status = self.status_of(base, below)
         is_directory = status is not None and stat.S_ISDIR(status.st_mode)
         if status is not None and not is_directory:
             self.make_way(base, below, status)
@@ -86,7 +95,7 @@ class Update:
 
     def make_symlink(self, base: Path, below: Below, leads_to: str, mtime_ns: int | None) -> str | None:
         """As `target.make_symlink`, in the place of anything else; what changed. Raises Refused, CannotLink."""
-        status = status_of(base, below)
+        status = self.status_of(base, below)
         if status is not None and stat.S_ISLNK(status.st_mode) and target.link_at(base, below) == leads_to:
             return None
         if self.dry_run:
