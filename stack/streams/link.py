@@ -45,7 +45,7 @@ class SecureLink(Generic[E]):
         self.behind = False
         """Not all that was read has been looked at: `receive` goes on with it, and does not wait."""
         self.intact = True
-        """What was written so far is whole: a `drain` was not cut off in the middle."""
+        """What was sealed and written so far is whole: neither was cut off in the middle, and more may follow."""
         self._parked = channel.leftover
         self._plaintext = channel.plaintext
 
@@ -96,6 +96,8 @@ class SecureLink(Generic[E]):
             await self._direct.wait_writable()
             self.flush()
             return
+        if not self.intact:
+            raise anyio.BrokenResourceError("a write was cut off in the middle")
         if self._unsent is not None or self._fill():
             assert self._unsent is not None  # `_fill` has set it
             self.intact = False
@@ -135,21 +137,24 @@ class SecureLink(Generic[E]):
 
     def _fill(self) -> bool:
         """Seal as many frames as a buffer holds; False when the machine has nothing to say."""
-        buffer = self._pool.borrow()
+        if not self.intact:
+            return False
+        self._out = buffer = self._pool.borrow()
         session = self._session
         prefix = session.prefix
         overhead = prefix + session.suffix
         filled = 0
+        self.intact = False  # what the machine gives away here is lost when a frame cannot be sealed
         while (room := min(len(buffer) - filled - overhead, session.payload_max)) >= LAST_FRAME_BYTES:
             start = filled + prefix
             size = self._machine.write_to(buffer[start : start + room])
             if not size:
                 break
             filled += session.seal(buffer[filled:], size)
+        self.intact = True
         if not filled:
-            self._pool.give_back(buffer)
+            self._release_out()
             return False
-        self._out = buffer
         self._unsent = buffer[:filled]
         return True
 

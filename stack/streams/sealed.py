@@ -19,6 +19,7 @@ class SealedStream:
         self._channel = channel
         self._sealed = bytearray(channel.leftover)
         self._opened = bytearray(channel.plaintext)
+        self._intact = True
 
     def __repr__(self) -> str:
         return f"<SealedStream {self._channel.stream!r}>"
@@ -56,7 +57,10 @@ class SealedStream:
             self._open()
 
     async def send_all(self, data: memoryview) -> None:
-        """Seal and write everything."""
+        """Seal and write everything. After one that was cut off in the middle, BrokenResourceError."""
+        if not self._intact:
+            raise anyio.BrokenResourceError("a write was cut off in the middle")
+        self._intact = False
         session = self._channel.session
         while data:
             size = min(len(data), session.payload_max)
@@ -65,6 +69,7 @@ class SealedStream:
             session.seal(frame, size)
             await self._channel.stream.send_all(frame)
             data = data[size:]
+        self._intact = True
 
     async def aclose(self) -> None:
         """Close the raw stream."""

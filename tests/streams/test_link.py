@@ -14,6 +14,8 @@ from stack.streams.buffers import BUFFER_BYTES, BufferPool
 from stack.streams.interfaces import CipherSession, RawStream, SecureChannel
 from stack.streams.link import SecureLink
 from stack.streams.memory import memory_stream_pair
+from stack.streams.sealed import SealedStream
+from stack.testing.streams import settled
 from tests.streams.support import Narrow
 
 pytestmark = pytest.mark.anyio
@@ -196,7 +198,7 @@ async def test_a_stream_that_can_only_wait_is_written_by_drain() -> None:
     assert both.links[0].flush() is False
     while both.links[0].unsent or both.machines[0].outgoing:
         await both.links[0].drain()
-    while len(both.machines[1].received) < 1_000_000:
+    while len(both.machines[1].received) < 1_000_000 or both.links[1].behind:
         await both.links[1].receive()
     assert both.machines[1].received == bytes(range(250)) * 4000
     with anyio.move_on_after(0.01):
@@ -251,3 +253,71 @@ async def test_closing_gives_every_buffer_back() -> None:
         link.close()
         link.close()
     assert both.pool.lent == 0
+
+
+class Failing:
+    """A cipher that fails in the middle of its n-th frame."""
+
+    def __init__(self, session: NoiseSession, at: int) -> None:
+        self._cipher = session._send
+        self._left = at
+
+    def encrypt_into(self, nonce: bytes, data: memoryview, associated: None, out: memoryview) -> None:
+        self._left -= 1
+        if not self._left:
+            out[: len(data) // 2] = bytes(len(data) // 2)
+            raise MemoryError("no room")
+        self._cipher.encrypt_into(nonce, data, associated, out)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+async def test_finding_38_nothing_follows_a_frame_that_could_not_be_encrypted(narrow: bool) -> None:
+    """What the machine had given away is lost with it, and what is half encrypted must not be sent."""
+    both = Linked(narrow=narrow)
+    link, machine = both.links[0], both.machines[0]
+    session = link._session
+    assert isinstance(session, NoiseSession)
+    session._send = Failing(session, 2)  # type: ignore[assignment] # as far as it is used
+    machine.outgoing = bytes(200_000)
+    with pytest.raises(SecurityError, match="could not be encrypted: no room"):
+        if narrow:
+            await link.drain()
+        else:
+            link.flush()
+    assert not link.intact
+    assert not link.flush() or not link.unsent
+    if narrow:
+        with pytest.raises(anyio.BrokenResourceError, match="cut off"):
+            await link.drain()
+    link.close()
+    assert both.pool.lent == 0
+    await both.streams[0].aclose()
+    with pytest.raises(anyio.EndOfStream):
+        await both.links[1].receive()
+    assert both.machines[1].received == b""
+
+
+async def test_finding_38_what_was_cut_off_in_the_middle_is_not_sent_again() -> None:
+    """Whole frames that were sent twice, or a piece of one, would be forgeries at the other end."""
+    both = Linked(narrow=True, limit=1000)
+    both.machines[0].outgoing = bytes(50_000)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(both.links[0].drain)
+        await settled()
+        tasks.cancel_scope.cancel()
+    assert not both.links[0].intact
+    with pytest.raises(anyio.BrokenResourceError, match="cut off"):
+        await both.links[0].drain()
+    both.links[0].close()
+    assert both.pool.lent == 0
+
+
+async def test_finding_38_a_negotiation_that_was_cut_off_in_the_middle_is_not_gone_on_with() -> None:
+    first, _ = memory_stream_pair(HERE, THERE, limit=1000)
+    stream = SealedStream(channel(first, NoiseSession(*KEYS)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.send_all, memoryview(bytes(50_000)))
+        await settled()
+        tasks.cancel_scope.cancel()
+    with pytest.raises(anyio.BrokenResourceError, match="cut off"):
+        await stream.send_all(memoryview(b"more"))

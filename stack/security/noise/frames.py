@@ -4,12 +4,14 @@ Source: libp2p specs noise/README.md ("Wire Format", "Encryption and I/O"), Nois
 5.1 and 12. A frame is a 2-byte big-endian length, then the ciphertext, then 16 bytes of tag; the nonce is a counter.
 """
 
+from functools import cache
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from stack.errors import LocalProtocolError, SecurityError
+from stack.sansio.interfaces import Buffer
 
 LENGTH_BYTES = 2
 """The big-endian length in front of each Noise message."""
@@ -32,14 +34,44 @@ _nonce = Struct("<4xQ").pack
 """32 zero bits, then the counter in little-endian order (Noise specification, section 12.3)."""
 
 
+@cache
+def works_in_place() -> bool:
+    """Whether the cipher may read and write the same memory: `cryptography` does so and does not promise it, so it is tried."""
+    cipher = ChaCha20Poly1305(bytes(32))
+    nonce = _nonce(0)
+    try:
+        for size in (1, 100, PAYLOAD_BYTES_MAX):
+            plaintext = (bytes(range(251)) * 262)[:size]
+            frame = memoryview(bytearray(plaintext + bytes(TAG_BYTES)))
+            cipher.encrypt_into(nonce, frame[:size], None, frame)
+            if frame != cipher.encrypt(nonce, plaintext, None):
+                return False
+            cipher.decrypt_into(nonce, frame, None, frame[:size])
+            if frame[:size] != plaintext:
+                return False
+    except Exception:  # noqa: BLE001 - whatever a version says to memory that overlaps: it is given a copy
+        return False
+    return True
+
+
 class NoiseSession:
     """Both directions of a finished handshake; a `CipherSession`.
 
     Commands: `seal`. Facts: `open`. After an error the session refuses everything, so that nothing is ever decrypted
-    behind a forged frame.
+    behind a forged frame, and no nonce is used for two texts.
     """
 
-    __slots__ = ("_broken", "_receive", "_received", "_send", "_sent", "payload_max", "prefix", "suffix")
+    __slots__ = (
+        "_broken",
+        "_in_place",
+        "_receive",
+        "_received",
+        "_send",
+        "_sent",
+        "payload_max",
+        "prefix",
+        "suffix",
+    )
 
     def __init__(self, send_key: bytes, receive_key: bytes) -> None:
         self.prefix = LENGTH_BYTES
@@ -50,6 +82,7 @@ class NoiseSession:
         self._sent = 0
         self._received = 0
         self._broken = False
+        self._in_place = works_in_place()
 
     def __repr__(self) -> str:
         return f"<NoiseSession {self._sent} frames sent, {self._received} received>"
@@ -57,19 +90,28 @@ class NoiseSession:
     def seal(self, frame: memoryview, size: int) -> int:
         """Encrypt `frame[2 : 2 + size]` in place and return the frame's length, `size + 18`.
 
-        Raises LocalProtocolError on a size out of bounds, SecurityError when the nonces are used up.
+        Raises LocalProtocolError on a size out of bounds; SecurityError when the nonces are used up or the cipher fails:
+        `frame` holds anything then, and is the last.
         """
-        if not 0 <= size <= PAYLOAD_BYTES_MAX:
-            raise LocalProtocolError(f"a frame of {size} bytes, {PAYLOAD_BYTES_MAX} are allowed")
-        if self._sent >= NONCE_END:
-            raise SecurityError("all nonces of this connection are used up")
         end = size + LENGTH_BYTES + TAG_BYTES
+        if not 0 <= size <= PAYLOAD_BYTES_MAX or len(frame) < end:
+            raise LocalProtocolError(f"a frame of {size} bytes, {PAYLOAD_BYTES_MAX} and {len(frame)} - 18 are allowed")
+        nonce = self._sent
+        if nonce >= NONCE_END:
+            raise SecurityError("all nonces of this connection are used up")
         length = size + TAG_BYTES
         frame[0] = length >> 8
         frame[1] = length & 0xFF
-        # Input and output overlap exactly: the cipher works in place, so no byte is copied here.
-        self._send.encrypt_into(_nonce(self._sent), frame[2 : 2 + size], None, frame[2:end])
-        self._sent += 1
+        plaintext: Buffer = frame[2 : 2 + size]  # also the output, exactly, so that no byte is copied here
+        if not self._in_place:
+            plaintext = bytes(plaintext)
+        # Used up by the attempt: what is half encrypted must not be encrypted again.
+        self._sent = NONCE_END
+        try:
+            self._send.encrypt_into(_nonce(nonce), plaintext, None, frame[2:end])
+        except Exception as error:
+            raise SecurityError(f"a frame could not be encrypted: {error}") from error
+        self._sent = nonce + 1
         return end
 
     def open(self, data: memoryview) -> tuple[int, memoryview] | None:
@@ -89,9 +131,12 @@ class NoiseSession:
             return None
         if self._received >= NONCE_END:
             raise SecurityError("all nonces of this connection are used up")
+        ciphertext: Buffer = data[LENGTH_BYTES:end]
+        if not self._in_place:
+            ciphertext = bytes(ciphertext)
         plaintext = data[LENGTH_BYTES : end - TAG_BYTES]
         try:
-            self._receive.decrypt_into(_nonce(self._received), data[LENGTH_BYTES:end], None, plaintext)
+            self._receive.decrypt_into(_nonce(self._received), ciphertext, None, plaintext)
         except InvalidTag as error:
             # The nonce is not advanced (CVE-2021-4239: flynn/noise did, and lost step).
             self._broken = True

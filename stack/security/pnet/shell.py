@@ -51,6 +51,8 @@ class ProtectedStream:
         self._reading: XSalsa20 | None = None
         self._remote_nonce = b""
         self._begun = False
+        self._intact = True
+        """No write was cut off in the middle: the key stream goes on where the other end's does."""
         self._beginning = anyio.Lock(fast_acquire=True)
         self._awaited = FIRST_WORDS
         """What has still to come before the other end is believed."""
@@ -83,8 +85,9 @@ class ProtectedStream:
         await self._below.wait_readable()
 
     async def send_all(self, data: memoryview) -> None:
-        """See `RawStream.send_all`."""
+        """See `RawStream.send_all`. After one that was cut off in the middle, BrokenResourceError."""
         await self._begin()
+        self._go_in()
         buffer = POOL.borrow()
         try:
             while data:
@@ -94,6 +97,13 @@ class ProtectedStream:
                 data = data[size:]
         finally:
             POOL.give_back(buffer)
+        self._intact = True
+
+    def _go_in(self) -> None:
+        """Into a write that `_intact = True` ends."""
+        if not self._intact:
+            raise anyio.BrokenResourceError("a write was cut off in the middle")
+        self._intact = False
 
     @property
     def under_way(self) -> int:
@@ -112,8 +122,9 @@ class ProtectedStream:
             if not self._begun:
                 if not self._outbound:
                     await self._read_nonce()
+                self._go_in()
                 await self._below.send_all(memoryview(self._nonce))
-                self._begun = True
+                self._begun = self._intact = True
 
     async def _read_nonce(self) -> None:
         while self._reading is None:
@@ -191,8 +202,10 @@ class DirectProtectedStream(ProtectedStream):
     async def send_all(self, data: memoryview) -> None:
         """See `RawStream.send_all`."""
         await self._begin()
+        self._go_in()
         while data := data[self.send_now(data) :]:
             await self.wait_writable()
+        self._intact = True
 
     async def aclose(self) -> None:
         """See `RawStream.aclose`."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.errors import LocalProtocolError, SecurityError
+from stack.security.noise import frames
 from stack.security.noise.frames import FRAME_BYTES_MAX, NONCE_END, PAYLOAD_BYTES_MAX, NoiseSession
 
 KEYS = bytes(range(32)), bytes(range(32, 64))
@@ -130,3 +131,70 @@ def test_A19_the_last_nonce_is_used_and_the_reserved_one_never() -> None:
 
 def test_no_key_is_shown() -> None:
     assert repr(ends()[0]) == "<NoiseSession 0 frames sent, 0 received>"
+
+
+class Overlapping:
+    """A cipher as other versions may have it: what it writes it must not read."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = ChaCha20Poly1305(key)
+
+    def encrypt(self, nonce: bytes, data: bytes, associated: None) -> bytes:
+        return self._cipher.encrypt(nonce, data, associated)
+
+    def encrypt_into(self, nonce: bytes, data: bytes | memoryview, associated: None, out: memoryview) -> None:
+        out[:] = bytes(len(out))
+        out[:] = self._cipher.encrypt(nonce, bytes(data), associated)
+
+    def decrypt_into(self, nonce: bytes, data: bytes | memoryview, associated: None, out: memoryview) -> None:
+        out[:] = bytes(len(out))
+        out[:] = self._cipher.decrypt(nonce, bytes(data), associated)
+
+
+class DecryptsOverlapping(Overlapping):
+    """The same, but for one direction."""
+
+    def encrypt_into(self, nonce: bytes, data: bytes | memoryview, associated: None, out: memoryview) -> None:
+        out[:] = self._cipher.encrypt(nonce, bytes(data), associated)
+
+
+@pytest.mark.parametrize("cipher", [Overlapping, DecryptsOverlapping])
+def test_finding_38_a_cipher_that_does_not_work_in_place_is_given_a_copy(
+    cipher: type[Overlapping], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cryptography` has never promised that input and output may be the same memory, and a range of versions is allowed."""
+    assert frames.works_in_place()
+    monkeypatch.setattr(frames, "ChaCha20Poly1305", cipher)
+    frames.works_in_place.cache_clear()
+    try:
+        assert not frames.works_in_place()
+        first, second = ends()
+        plaintext = bytes(range(200))
+        assert opened(second, sealed(first, plaintext)) == (218, plaintext)
+    finally:
+        frames.works_in_place.cache_clear()
+
+
+def test_finding_38_a_frame_that_could_not_be_encrypted_is_the_last() -> None:
+    """Its nonce is used up: a second text under the same nonce would tell both."""
+    first, _ = ends()
+    good = first._send
+
+    class Fails:
+        def encrypt_into(self, nonce: bytes, data: memoryview, associated: None, out: memoryview) -> None:
+            out[:1] = b"?"
+            raise MemoryError("no room")
+
+    first._send = Fails()  # type: ignore[assignment] # as far as it is used
+    with pytest.raises(SecurityError, match="could not be encrypted: no room"):
+        sealed(first, b"one")
+    first._send = good
+    with pytest.raises(SecurityError, match="used up"):
+        sealed(first, b"two")
+
+
+def test_finding_38_a_frame_without_room_for_its_tag_is_the_caller_s_error_and_uses_no_nonce() -> None:
+    first, second = ends()
+    with pytest.raises(LocalProtocolError):
+        first.seal(memoryview(bytearray(20)), 3)
+    assert opened(second, sealed(first, b"x")) == (19, b"x")

@@ -98,6 +98,18 @@ async def test_what_a_full_stream_does_not_take_is_sent_by_the_next_call() -> No
     assert POOL.lent == lent
 
 
+@pytest.mark.parametrize("direct", [True, False])
+async def test_finding_38_a_write_that_was_cut_off_in_the_middle_is_the_last(direct: bool) -> None:
+    """The key stream has gone on, or our nonce is half written: what follows would be noise at the other end."""
+    for size in (1, 10_000):
+        first, _ = pair(direct=direct, limit=size)
+        with anyio.move_on_after(0.01):
+            await first.send_all(memoryview(LARGE))
+        with pytest.raises(anyio.BrokenResourceError, match="cut off"):
+            await first.send_all(memoryview(b"more"))
+        await first.aclose()
+
+
 async def test_a_nonce_may_come_in_pieces() -> None:
     first, second = memory_stream_pair(A, B)
     theirs = PrivateNetwork(KEY).protect(second, outbound=True)
