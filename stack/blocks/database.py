@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stack.blocks.sqlite import connect
+from stack.blocks.sqlite import Locks, connect
 from stack.errors import CorruptStore, NoSpace, RepoTooNew, StoreError
 
 SCHEMA_VERSION = 1
@@ -76,6 +76,7 @@ class Database:
         self._path = path
         self._write_lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
+        self._locks = Locks(f"the block index {path}")
         self._closed = False
         with self._translated():
             self._writer = self._connect()
@@ -121,7 +122,8 @@ class Database:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
-            yield
+            with self._locks:
+                yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)
             if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -157,6 +159,7 @@ class Database:
         with self._write_lock, self._translated():
             if self._closed:
                 raise StoreError("the block store is closed")
+            self._writer.execute(f"PRAGMA busy_timeout = {0 if self._locks.in_vain else BUSY_MS}")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer

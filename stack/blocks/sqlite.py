@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,48 @@ from stack.errors import StoreError
 
 VERSION_MIN = (3, 35)
 """`sqlite_schema` is of 3.33; 3.35 (2021) mended transactions that are taken back in WAL mode and is in every system still kept."""
+
+NO_LOCK = frozenset({sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, sqlite3.SQLITE_IOERR_SHMLOCK})
+"""What SQLite says of a lock that the file system refuses; or that it had to wait for one for longer than it may
+(SQLITE_BUSY), or for one that nobody keeps for long (SQLITE_PROTOCOL, after 10 s)."""
+
+AGAIN_SECONDS = 5.0
+"""Who comes this soon after somebody who waited for a lock in vain does not wait too: a command that ends by such an error has
+a dozen things to write down on its way out."""
+
+
+class Locks:
+    """Around each use of a database by any thread: turns what SQLite says of its locks into StoreError.
+
+    Getter: `in_vain`. After SQLITE_PROTOCOL, where waiting is not ours to shorten, the error comes at once for a while.
+    """
+
+    def __init__(self, name: str) -> None:
+        """`name` of the database, for users."""
+        self._name = name
+        self._until = 0.0
+        self._refused_until = 0.0
+
+    @property
+    def in_vain(self) -> bool:
+        """Somebody has just waited in vain: a lock that cannot be had now is not to be waited for."""
+        return time.monotonic() < self._until
+
+    def __enter__(self) -> None:
+        if time.monotonic() < self._refused_until:
+            raise self._error()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL) or code in NO_LOCK:
+                self._until = time.monotonic() + AGAIN_SECONDS
+                if code & 0xFF != sqlite3.SQLITE_BUSY:
+                    self._refused_until = self._until
+                raise self._error() from error
+
+    def _error(self) -> StoreError:
+        return StoreError(f"{self._name} cannot be locked: another program keeps it, or its file system gives no locks")
 
 
 def connect(

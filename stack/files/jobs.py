@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from stack.blocks.sqlite import connect
+from stack.blocks.sqlite import Locks, connect
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -114,6 +114,7 @@ class Jobs:
         self._connection = connection
         self._path = path
         self._lock = threading.Lock()
+        self._locks = Locks(f"the list of jobs {path}")
 
     @classmethod
     async def open(cls, path: Path | None) -> "Jobs":
@@ -254,7 +255,9 @@ class Jobs:
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def locked() -> T:
-            with self._lock, _translated(self._path), self._connection:
+            with self._lock, _translated(self._path), self._locks, self._connection:
+                busy = 0 if self._locks.in_vain else round(BUSY_SECONDS * 1000)
+                self._connection.execute(f"PRAGMA busy_timeout = {busy}")
                 return work(self._connection)
 
         return await anyio.to_thread.run_sync(locked)
