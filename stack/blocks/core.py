@@ -101,7 +101,7 @@ class StoreCore:
         self.locations = Locations(self.index)
         self.reader = Reader(self.index, self.locations, packs, tell)
         self.nodes = StoredNodes(self.index, self.reader)
-        self.files = Files(self.index, tell)
+        self.files = Files(self.index, self.holds, tell)
         self.small_files = SmallFiles(self.index)
         self.commits = Commits(self.index, self.packs, self.locations, self.holds)
         self.sweeper = Sweeper(self.index, self.packs, self.locations, self.holds, tell)
@@ -155,6 +155,16 @@ class StoreCore:
             part.close(checkpoint=checkpoint, remove=remove)
         finally:
             self._parts.pop(part.segment.path, None)
+
+    def leave_parts(self) -> None:
+        """See `DiskStore.leave_parts`."""
+        with self.database.reading() as connection:
+            found = self.index.segments(connection, FILE)
+        left = {each.id for each in found if each.state is SegmentState.FETCHING and each.path not in self._parts}
+        self.locations.left(left)
+        for part in list(self._parts.values()):
+            if part is not None:  # opened meanwhile
+                self.locations.opened(part.segment.id)
 
     def delete(self, cids: Sequence[Cid]) -> int:
         """Forget blocks; returns how many were here."""

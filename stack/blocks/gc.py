@@ -72,15 +72,19 @@ class Nodes(Protocol):
         ...
 
 
-class Collectable(Protocol):
+class Markable(Protocol):
+    """What marking asks of a store."""
+
+    async def mark(self, marker: "Marker") -> bool:
+        """`Marker.step` with the nodes of this store, in a worker thread."""
+        ...
+
+
+class Collectable(Markable, Protocol):
     """What garbage collection asks of a store."""
 
     async def keep_roots(self) -> list[Cid]:
         """All pins, of every kind."""
-        ...
-
-    async def mark(self, marker: "Marker") -> bool:
-        """`Marker.step` with the nodes of this store, in a worker thread."""
         ...
 
     async def sweep(
@@ -111,13 +115,15 @@ class Hold:
 class Holds:
     """Who is at work, so that a sweep passes by what they need. Any thread may ask and tell.
 
-    Getters: `generation`, `roots`, `protects`. Commands: `hold`, `wait_for`. Facts: `changed`, `put_again`, `came`.
+    Getters: `generation`, `roots`, `protects`, `protects_file`. Commands: `hold`, `wait_for`. Facts: `changed`, `put_again`,
+    `file_added`, `came`.
     """
 
     def __init__(self) -> None:
         self.generation = 0
         self._holds: list[Hold] = []
         self._put_again: set[bytes] = set()
+        self._added: set[SegmentId] = set()
         self._missing: set[bytes] = set()
 
     @contextmanager
@@ -133,6 +139,7 @@ class Holds:
             self._holds.remove(hold)
             if not self._holds:
                 self._put_again.clear()
+                self._added.clear()
                 self._missing.clear()
 
     def changed(self) -> None:
@@ -143,6 +150,11 @@ class Holds:
         """A block that was here already has been acknowledged once more."""
         if self._holds:
             self._put_again.add(multihash)
+
+    def file_added(self, segment: SegmentId) -> None:
+        """Blocks of a file in place have been recorded, perhaps once more."""
+        if self._holds:
+            self._added.add(segment)
 
     def wait_for(self, multihashes: Iterable[bytes]) -> bool:
         """What was missing when it should have been marked; whether that is news."""
@@ -160,8 +172,12 @@ class Holds:
         return [root for hold in list(self._holds) for root in hold.roots]
 
     def protects(self, multihash: bytes, segment: SegmentId, offset: int) -> bool:
-        """Whether a block must stay though it was not marked."""
+        """Whether a block in a pack must stay though it was not marked."""
         return multihash in self._put_again or any(hold.since.precedes(segment, offset) for hold in list(self._holds))
+
+    def protects_file(self, segment: SegmentId) -> bool:
+        """Whether the blocks of a file in place must stay though they were not marked."""
+        return segment in self._added
 
 
 class Marker:
@@ -233,7 +249,7 @@ async def collect(store: Collectable, holds: Holds, since: Position, links: Link
             generation = holds.generation
             for root in [*await store.keep_roots(), *holds.roots()]:
                 marker.add_root(root)
-            await _mark(store, holds, marker)
+            await mark_all(store, holds, marker)
             while after is not None:
                 step = await store.sweep(after, marker.marked, generation, dry_run=dry_run)
                 if step is None:
@@ -246,7 +262,7 @@ async def collect(store: Collectable, holds: Holds, since: Position, links: Link
     return CollectReport(len(marker.marked) - missing, missing, removed, removed_bytes, freed)
 
 
-async def _mark(store: Collectable, holds: Holds, marker: Marker) -> None:
+async def mark_all(store: Markable, holds: Holds, marker: Marker) -> None:
     """Mark everything below the roots, and let `holds` know what was missing: once more until nothing new is."""
     marker.look_again()
     while True:

@@ -1,6 +1,6 @@
 """Where blocks lie, as reads see it: the index, what a running fetch has written since, less what is known to be damaged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
@@ -36,7 +36,7 @@ class Location:
 
 
 class Locations:
-    """Getters: `candidates`, `sizes`. Facts: `written`, `recorded`, `found_damaged`, `found_good`.
+    """Getters: `candidates`, `sizes`. Facts: `left`, `opened`, `written`, `recorded`, `found_damaged`, `found_good`.
 
     Called from worker threads, several at once; each change is one operation on a dict or set.
     """
@@ -45,6 +45,15 @@ class Locations:
         self._index = index
         self._pending: dict[bytes, Location] = {}
         self._damaged: set[tuple[bytes, SegmentId]] = set()
+        self._left: set[SegmentId] = set()
+
+    def left(self, segments: Iterable[SegmentId]) -> None:
+        """These files were being fetched and nobody does so now: until one is opened again, nothing in it can be read."""
+        self._left.update(segments)
+
+    def opened(self, segment: SegmentId) -> None:
+        """A fetch writes this file."""
+        self._left.discard(segment)
 
     def written(self, location: Location) -> None:
         """A fetch has written this block; its row follows with the next checkpoint."""
@@ -78,6 +87,8 @@ class Locations:
                 return
             segment, offset, length, prefix, suffix = row
             after = segment.id
+            if segment.id in self._left and segment.state is SegmentState.FETCHING:
+                continue
             if segment.state is not SegmentState.MISSING and (multihash, segment.id) not in self._damaged:
                 yield Location(multihash, segment, offset, length, prefix, suffix)
 

@@ -67,6 +67,7 @@ class PartFile:
         self._named: Path | None = None
         self._checkpointing = threading.Lock()
         self._ending = threading.Lock()
+        locations.opened(segment.id)
 
     def __repr__(self) -> str:
         return f"<PartFile {self.segment.path}, {self._unrecorded} bytes not recorded>"

@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks import disk
+from stack.blocks.gc import Holds
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, FRAME_BYTES_MAX, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import FileStamp, Leaf, Segment, SegmentId, SegmentState, SourceChanged
@@ -47,8 +48,9 @@ class Addition(Request):
 class Files:
     """The files of a store. `forget` and `check` are whole transactions; additions share one, as puts do."""
 
-    def __init__(self, index: Index, tell: Trace) -> None:
+    def __init__(self, index: Index, holds: Holds, tell: Trace) -> None:
         self._index = index
+        self._holds = holds
         self._tell = tell
         self._line: Line[Addition] = Line(GROUP_ROWS_MAX)
 
@@ -92,6 +94,7 @@ class Files:
         else:
             addition.number = known.id
         self._index.add(connection, addition.number, addition.rows)
+        self._holds.file_added(addition.number)
         if addition.first is not None:
             multihash, offset = addition.first[:2]
             for twin in self._index.twins(connection, addition.number, multihash, offset, stamp.size):

@@ -24,6 +24,7 @@ from stack.blocks.segments import Addition
 from stack.blocks.verify import Verifier, VerifyReport
 from stack.blocks.walk import Links
 from stack.blocks.wholefiles import Keeping
+from stack.blocks.withdraw import Below, withdraw
 from stack.blocks.writer import DiskFileWriter
 from stack.dag import links as dag_links
 from stack.multiformats.cid import Cid
@@ -45,7 +46,8 @@ WRITE_WORKERS = 4
 class DiskStore:
     """Implements BlockStore, DirectReads, InPlaceStore, WholeFiles, PinStore. Opened with `open`, an async context.
 
-    Besides: `hold` (what runs must not be collected), `collect` (garbage), `verify`, `statistics`, `rebuild_index`.
+    Besides: `hold` (what runs must not be collected), `collect` (garbage), `withdraw` and
+    `leave_parts` (what is not to be had here any more), `verify`, `statistics`, `rebuild_index`.
     """
 
     def __init__(self, core: StoreCore, events: deque[TraceEvent], trace: Trace | None) -> None:
@@ -260,6 +262,22 @@ class DiskStore:
         async with self._collecting:
             return await collect(_Collection(self), self._core.holds, self._core.packs.position, links, dry_run=dry_run)
 
+    async def withdraw(self, roots: Sequence[Cid], links: Links = dag_links) -> None:
+        """Forget all below `roots` that no other pin and nobody at work keeps, in packs and in files in place, and then their pins as
+        shares. May be cancelled; the pins then stay, and it can be begun again. One at a time.
+
+        Raises CorruptStore (nothing was removed then), StoreError.
+        """
+        async with self._collecting:
+            await withdraw(_Collection(self), self._core.holds, self._core.packs.position, links, roots)
+            await self._run(self._writes, self._core.sweeper.remove_empty_files)
+        for root in roots:
+            await self.remove_pin(root, kind=PinKind.SHARE)
+
+    async def leave_parts(self) -> None:
+        """Whatever unfinished files hold is not here for anybody until they are fetched on: an interrupted fetch serves nobody."""
+        await self._run(self._reads, self._core.leave_parts)
+
     async def verify(self, links: Links = dag_links, *, roots: Sequence[Cid] = ()) -> VerifyReport:
         """Read and hash every block in every place, and check the index; then whether all below the user's pins, and below
         `roots`, is here. What is wrong is withdrawn. May be cancelled.
@@ -311,14 +329,21 @@ class DiskStore:
 
 
 class _Collection:
-    """What garbage collection asks of a disk store (`gc.Collectable`)."""
+    """What garbage collection and withdrawal ask of a disk store (`gc.Collectable`, `withdraw.Withdrawable`)."""
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
         self._core = store._core
 
-    async def keep_roots(self) -> list[Cid]:
-        return [cid for cid, _, _ in await self._store._run(self._store._reads, self._core.all_pins)]
+    async def keep_roots(self, without: Sequence[Cid] = ()) -> list[Cid]:
+        pins = await self._store._run(self._store._reads, self._core.all_pins)
+        return [cid for cid, kind, _ in pins if kind is not PinKind.SHARE or cid not in without]
+
+    async def walk(self, below: Below) -> list[bytes] | None:
+        return await self._store._run(self._store._reads, below.step, self._core.nodes)
+
+    async def remove(self, names: Sequence[bytes], kept: NameSet, generation: int) -> bool:
+        return await self._store._run(self._store._writes, self._core.sweeper.remove, names, kept, generation)
 
     async def mark(self, marker: Marker) -> bool:
         return await self._store._run(self._store._reads, marker.step, self._core.nodes)

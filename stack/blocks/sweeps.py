@@ -1,6 +1,7 @@
 """The sweep of garbage collection, and compaction: the two that remove blocks. Called from worker threads."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def pack_uses(index: Index) -> list[PackUse]:
 
 
 class Sweeper:
-    """Removes blocks nobody keeps (`sweep`), then the space they took (`compactable`, `compact`)."""
+    """Removes blocks nobody keeps (`sweep`), then the space they took (`compactable`, `compact`); and certain ones (`remove`)."""
 
     def __init__(self, index: Index, packs: Packs, locations: Locations, holds: Holds, tell: Trace) -> None:
         self._index = index
@@ -75,6 +76,34 @@ class Sweeper:
                 )
         following = rows[-1][:3] if len(rows) == ROWS_BATCH else None
         return SweepStep(following, len(garbage), sum(row[3] for row in garbage))
+
+    def remove(self, names: Sequence[bytes], kept: NameSet, generation: int) -> bool:
+        """See `withdraw.Withdrawable.remove`: from packs and from files, but for those that are being fetched."""
+        with self._index.database.writing() as connection:
+            if self._holds.generation != generation:
+                return False
+            gone: list[tuple[bytes, int]] = []
+            for name in names:
+                if name in kept:
+                    continue
+                for segment, kind, offset in connection.execute(
+                    "SELECT l.segment, s.kind, l.offset FROM location l CROSS JOIN segment s ON s.id = l.segment"
+                    " WHERE l.multihash = ? AND (s.kind = 'pack' OR s.state != 'fetching')",
+                    (name,),
+                ):
+                    holds = self._holds
+                    if not (holds.protects(name, segment, offset) if kind == PACK else holds.protects_file(segment)):
+                        gone.append((name, segment))
+            connection.executemany("DELETE FROM location WHERE multihash = ? AND segment = ?", gone)
+        return True
+
+    def remove_empty_files(self) -> None:
+        """Forget files of which no block is left. Walks all files."""
+        with self._index.database.writing() as connection:
+            connection.execute(
+                "DELETE FROM segment WHERE kind = 'file' AND state != 'fetching'"
+                " AND NOT EXISTS (SELECT 1 FROM location WHERE location.segment = segment.id)"
+            )
 
     def compactable(self) -> list[SegmentId]:
         """Packs worth rewriting, those that free most first: on a full disk the empty ones make room for the others."""

@@ -15,7 +15,6 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import FindNames, FindProviders, FoundName, KnownProvider
 from stack.node.api.announce import LOOK_SECONDS
 from stack.node.api.interfaces import Watch
-from stack.node.config import Config
 from stack.node.exits import NOT_FOUND
 
 T = TypeVar("T")
@@ -53,10 +52,10 @@ def find(
     text = " ".join(words)
     if not words_of(text):
         raise click.BadParameter("nothing to look for: a word has at least two letters or digits")
-    settings = config("find", **discovery_flags(bootstrap, no_mdns))
+    flags = discovery_flags(bootstrap, no_mdns)
     request = FindNames(words=text, timeout=timeout)
     nothing = "nothing was found under a name with these words"
-    return _look(settings, request, _show_name, nothing, as_json=as_json, as_lines=as_lines)
+    return _look("find", flags, request, _show_name, nothing, as_json=as_json, as_lines=as_lines)
 
 
 @click.command()
@@ -73,21 +72,34 @@ def providers(
 
     That somebody says so proves nothing: `stack get` checks every block.
     """
-    settings = config("providers", **discovery_flags(bootstrap, no_mdns))
+    flags = discovery_flags(bootstrap, no_mdns)
     request = FindProviders(cid=cid, timeout=timeout)
     return _look(
-        settings, request, _show_provider, "nobody was found who announces it", as_json=as_json, as_lines=as_lines
+        "providers",
+        flags,
+        request,
+        _show_provider,
+        "nobody was found who announces it",
+        as_json=as_json,
+        as_lines=as_lines,
     )
 
 
 def _look(
-    settings: Config, request: Watch[T], show: Callable[[T], None], nothing: str, *, as_json: bool, as_lines: bool
+    role: str,
+    flags: dict[str, object],
+    request: Watch[T],
+    show: Callable[[T], None],
+    nothing: str,
+    *,
+    as_json: bool,
+    as_lines: bool,
 ) -> int:
     """Print what is found, as it is found but for `--json`. Returns the exit code."""
 
     async def work() -> int:
         found: list[T] = []
-        async with open_api(settings) as api, api.watch(request) as events:
+        async with open_api(config(role, **flags), flags) as api, api.watch(request) as events:
             async for each in events:
                 found.append(each)
                 if as_lines:

@@ -3,14 +3,16 @@
 import shlex
 import sys
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import anyio
 import click
 
 from stack.cli import output
 from stack.cli.app import complain, run_async
-from stack.cli.session import note_limits, open_api
+from stack.cli.session import note_kept, open_api, owning
+from stack.cli.share import serve
 from stack.cli.types import (
     DURATION,
     SOURCE,
@@ -78,7 +80,10 @@ FOUND_BY = {
 )
 @click.option("--delete", is_flag=True, help="With --update: delete what is not part of this version.")
 @click.option("--dry-run", is_flag=True, help="With --update: only say what would be done.")
-@click.option("--seed", is_flag=True, help="Stay and serve when it is complete.")
+@click.option("--seed", is_flag=True, help="Stay and serve when it is complete, until Ctrl-C.")
+@click.option(
+    "--keep", is_flag=True, help="Leave it to the home to serve it when it is complete, until `stack shares rm`."
+)
 @click.option("--no-serve", is_flag=True, help="Give nothing to others meanwhile (metered lines).")
 @click.option("--detach", is_flag=True, help="Let the running node do it and return.")
 @json_option
@@ -98,6 +103,7 @@ def get(
     delete: bool,
     dry_run: bool,
     seed: bool,
+    keep: bool,
     no_serve: bool,
     detach: bool,
     as_json: bool,
@@ -111,6 +117,8 @@ def get(
         raise click.UsageError("--delete and --dry-run go with --update")
     if delete and include:
         raise click.UsageError("--delete would delete what --include leaves out")
+    if no_serve and (seed or keep):
+        raise click.UsageError("--no-serve gives nothing to others, --seed and --keep do: one of them")
     here = Path.cwd()
     if delete:
         _refuse_to_clear(here if target is None else here / target)
@@ -128,25 +136,36 @@ def get(
         dry_run=dry_run,
         serve=not no_serve,
         detach=detach,
+        seed=(seed or keep) and not dry_run,
     )
-    settings = config("get", serve=not no_serve, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down))
+    flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down), "serve": False if no_serve else None}
+    settings = config("get", **flags)
 
-    async def work() -> int:
-        async with open_api(settings) as api:
-            note_limits(api, up, down)
-            finished = await _fetch(api, request, quiet=as_json or as_lines, lines=as_lines)
+    done: int | None = None
+
+    async def work(owner: str) -> int:
+        nonlocal done
+        async with open_api(settings, flags) as api:
+            await note_kept(api)
+            finished = await _fetch(api, replace(request, owner=owner), quiet=as_json or as_lines, lines=as_lines)
             if finished is None:
                 return 0
+            done = PARTIAL if finished.skipped else 0
             if as_json:
                 output.json_line(finished, root=str(finished.root))
-            if seed and not isinstance(api, ControlClient):
+            if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
                 output.note("Complete; serving it to others. Ctrl-C ends it.")
-                await anyio.sleep_forever()
-            return PARTIAL if finished.skipped else 0
+                await serve(api, finished.root, finished.target.name, owner)
+            return done
 
     try:
-        return run_async(work)
+        if keep or detach or not seed:
+            return run_async(partial(work, ""))
+        with owning(settings) as owner:
+            return run_async(partial(work, owner))
     except KeyboardInterrupt:
+        if done is not None:
+            return done
         complain(f"interrupted; what is there is kept. To go on: stack {shlex.join(sys.argv[1:])}")
         return INTERRUPTED
 

@@ -39,11 +39,12 @@ def cat(
     timeout: float | None,
 ) -> None:
     """Print a file. Every block is checked before a byte of it comes out."""
-    settings = config("read", **discovery_flags(bootstrap, no_mdns))
+    flags = discovery_flags(bootstrap, no_mdns)
+    settings = config("read", **flags)
 
     async def work() -> None:
         request = Cat(source=source, offset=offset, length=length, providers=providers, timeout=timeout)
-        async with open_api(settings) as api, api.read(request) as pieces:
+        async with open_api(settings, flags) as api, api.read(request) as pieces:
             async for piece in pieces:
                 output.payload(piece)
         output.flush()
@@ -67,11 +68,12 @@ def ls(
     as_json: bool,
 ) -> None:
     """List a directory: CID, size, name."""
-    settings = config("read", **discovery_flags(bootstrap, no_mdns))
+    flags = discovery_flags(bootstrap, no_mdns)
+    settings = config("read", **flags)
 
     async def work() -> None:
         request = ListDirectory(source=source, providers=providers, timeout=timeout)
-        async with open_api(settings) as api, api.watch(request) as entries:
+        async with open_api(settings, flags) as api, api.watch(request) as entries:
             async for entry in entries:
                 if as_json:
                     output.json_line(entry)

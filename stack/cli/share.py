@@ -1,12 +1,13 @@
 """`stack share`: index in place, print the ticket, serve."""
 
 import sys
+from functools import partial
 
 import click
 
 from stack.cli import output
 from stack.cli.app import run_async
-from stack.cli.session import note_limits, open_api
+from stack.cli.session import note_kept, open_api, owning
 from stack.cli.types import (
     bootstrap_option,
     config,
@@ -21,12 +22,12 @@ from stack.cli.types import (
 )
 from stack.control.client import ControlClient
 from stack.errors import LocalProtocolError
+from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
     AddProgress,
     Api,
     EntrySkipped,
-    GetIdentity,
     GetReach,
     Share,
     Shared,
@@ -34,8 +35,7 @@ from stack.node.api import (
     WatchShare,
 )
 
-LASTING_ROLES = ("daemon", "share")
-"""Processes that go on serving what is handed to them."""
+KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next node: `stack shares rm` ends it."
 
 
 @click.command()
@@ -54,6 +54,9 @@ LASTING_ROLES = ("daemon", "share")
 @mdns_option
 @up_option
 @down_option
+@click.option(
+    "--keep", is_flag=True, help="Leave it to the home: it is served by whatever node runs, until `stack shares rm`."
+)
 @click.option("--no-qr", is_flag=True, help="No QR code.")
 @json_option
 def share(
@@ -68,37 +71,57 @@ def share(
     no_mdns: bool,
     up: int | None,
     down: int | None,
+    keep: bool,
     no_qr: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Share files or directories where they lie; prints a ticket for others to `stack get`.
 
     Nothing is copied, and unless you say otherwise nothing is published: only who has the ticket can fetch. Several paths
-    become one directory.
+    become one directory. Ctrl-C ends the share, unless the home keeps it.
     """
+    if keep and once:
+        raise click.UsageError("--once ends the share, --keep keeps it: one of them")
     sources = tuple(existing(path) for path in paths)
     if public is not None:
         _check_name(public)
-    flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
-    settings = config("share", listen=tuple(str(address) for address in listen) or None, **flags)
+    listening = tuple(str(address) for address in listen) or None
+    flags = {"listen": listening, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
+    settings = config("share", **flags)
 
-    async def work() -> None:
-        async with open_api(settings) as api:
-            note_limits(api, up, down)
-            request = Share(paths=sources, hidden=hidden, announce=announce, public_name=public, rehash=rehash)
+    serving = False
+
+    async def work(owner: str) -> None:
+        nonlocal serving
+        async with open_api(settings, flags) as api:
+            request = Share(
+                paths=sources, hidden=hidden, rehash=rehash, announce=announce, public_name=public, owner=owner
+            )
             shared = await _import(api, request, quiet=as_json)
+            serving = not once
             if as_json:
                 output.json_line(shared, cid=str(shared.cid))
             else:
                 output.data(shared.ticket)
-            handed_over = isinstance(api, ControlClient)
+            await note_kept(api, shared.cid)
             await _explain(api, shared, qr=not (no_qr or as_json))
-            if handed_over and not once and (await api.ask(GetIdentity())).role in LASTING_ROLES:
-                output.note("The node that runs already serves it from now on; `stack shares rm` ends that.")
+            if keep and isinstance(api, ControlClient):
+                output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
-            await _serve(api, shared, once)
+            if not once:
+                output.note(KEPT if keep else "Serving; Ctrl-C ends it.")
+            await serve(api, shared.cid, shared.name, owner, once=once)
 
-    run_async(work)
+    try:
+        if keep:
+            run_async(partial(work, ""))
+        else:
+            with owning(settings) as owner:
+                run_async(partial(work, owner))
+    except KeyboardInterrupt:
+        if not serving:
+            raise
+    return 0
 
 
 def _check_name(name: str) -> None:
@@ -146,13 +169,11 @@ async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
     output.note(reach.advice)
 
 
-async def _serve(api: Api, shared: Shared, once: bool) -> None:
-    """Serve until interrupted or, with `once`, until a receiver has all of it."""
-    if not once:
-        output.note("Serving; Ctrl-C ends it.")
-    with output.progress(shared.name) as bar:
+async def serve(api: Api, root: Cid, name: str, owner: str, *, once: bool = False) -> None:
+    """Show to whom it goes until interrupted or, with `once`, until a receiver has all of it; that ends the share for its owner."""
+    with output.progress(name) as bar:
         sent: dict[str, int] = {}
-        async with api.watch(WatchShare(cid=shared.cid)) as progress:
+        async with api.watch(WatchShare(cid=root, owner=owner)) as progress:
             async for step in progress:
                 if isinstance(step, SourceLost):
                     bar.say(_lost(step))
@@ -163,6 +184,7 @@ async def _serve(api: Api, shared: Shared, once: bool) -> None:
                     bar.say(f"A whole copy went to {step.peer_id}.")
                 if once and step.complete:
                     return
+    output.note("It is no longer shared.")
 
 
 def _lost(step: SourceLost) -> str:

@@ -4,7 +4,6 @@ The blocks themselves and where they lie are the store's; these rows only say wh
 no content, so they are written with SQLite's ordinary durability.
 """
 
-import json
 import sqlite3
 import threading
 import time
@@ -19,8 +18,12 @@ import anyio.to_thread
 
 from stack.blocks.sqlite import Locks, connect
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
+from stack.files import share_rows
+from stack.files.share_rows import Origin, Share
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+
+__all__ = ["Job", "JobState", "Jobs", "Origin", "Share"]
 
 T = TypeVar("T")
 
@@ -29,25 +32,12 @@ BUSY_SECONDS = 10.0
 """Wait for another process that looks into the file (an sqlite3 shell)."""
 ENDED_JOBS_MAX = 1000
 """Jobs that are done or failed and still listed; older ones go, so that the file does not grow for ever."""
-PEERS_PER_SHARE_MAX = 4096
-"""Receivers counted one by one for a share: peer ids cost nothing, so a stranger could make endless ones. The rest is
-counted together, under no name."""
-
 _SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT, root BLOB NOT NULL, path TEXT NOT NULL, target TEXT NOT NULL, name TEXT NOT NULL,
     options TEXT NOT NULL, state TEXT NOT NULL, bytes_done INTEGER NOT NULL, bytes_total INTEGER NOT NULL, error TEXT,
     since REAL NOT NULL, UNIQUE (root, path, target));
-CREATE TABLE share (
-    root BLOB PRIMARY KEY, name TEXT NOT NULL, paths TEXT NOT NULL, size INTEGER NOT NULL, since REAL NOT NULL);
-CREATE TABLE sent (
-    root BLOB NOT NULL, peer BLOB NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (root, peer)) WITHOUT ROWID;
 """
-
-_COPIES = (
-    "CREATE TABLE IF NOT EXISTS copy (root BLOB NOT NULL, peer BLOB NOT NULL, PRIMARY KEY (root, peer)) WITHOUT ROWID"
-)
-"""Came later than the others; a program that does not know this table is not disturbed by it."""
 
 
 class JobState(Enum):
@@ -77,34 +67,6 @@ class Job:
     error: str | None
     since: float
     """Unix seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """Something that is shared, and to whom it went."""
-
-    root: Cid
-    name: str
-    paths: tuple[Path, ...]
-    size: int
-    since: float
-    """Unix seconds."""
-    sent: tuple[tuple[PeerId, int], ...]
-    """Receivers with the bytes each was sent, most first."""
-    sent_to_others: int
-    """Bytes sent to receivers beyond `PEERS_PER_SHARE_MAX`."""
-    complete: frozenset[PeerId]
-    """Receivers of whom it is known that they have all of it."""
-
-    @property
-    def bytes_sent(self) -> int:
-        """Block bytes that went out."""
-        return sum(amount for _, amount in self.sent) + self.sent_to_others
-
-    @property
-    def copies(self) -> int:
-        """Receivers who have all of it."""
-        return len(self.complete)
 
 
 class Jobs:
@@ -166,7 +128,8 @@ class Jobs:
     async def progress(self, job: int, bytes_done: int, bytes_total: int) -> None:
         """How far a job is. Told with each checkpoint, not with each block."""
         await self._execute(
-            "UPDATE job SET bytes_done = ?, bytes_total = ? WHERE id = ?", (bytes_done, min(bytes_total, _INT_MAX), job)
+            "UPDATE job SET bytes_done = ?, bytes_total = ? WHERE id = ?",
+            (bytes_done, min(bytes_total, share_rows.INT_MAX), job),
         )
 
     async def end_job(self, job: int, state: JobState, error: str | None = None) -> None:
@@ -190,65 +153,48 @@ class Jobs:
         """All jobs, oldest first."""
         return await self._run(lambda connection: _jobs(connection, "", ()))
 
-    async def add_share(self, root: Cid, name: str, paths: Sequence[Path], size: int) -> None:
-        """Remember a share; sharing the same root again replaces name and paths and keeps what was counted."""
-        await self._execute(
-            "INSERT INTO share (root, name, paths, size, since) VALUES (?, ?, ?, ?, ?) ON CONFLICT (root) DO UPDATE SET"
-            " name = excluded.name, paths = excluded.paths, size = excluded.size",
-            (bytes(root), name, json.dumps([_text(path) for path in paths]), size, time.time()),
-        )
+    async def add_share(
+        self,
+        root: Cid,
+        name: str,
+        paths: Sequence[Path],
+        size: int,
+        *,
+        owner: str = share_rows.HOME,
+        origin: Origin = Origin.SHARED,
+    ) -> None:
+        """Remember a share for an owner; sharing the same root again replaces name and paths and keeps what was counted."""
+        places = [_text(path) for path in paths]
+        await self._run(lambda connection: share_rows.add(connection, root, name, places, size, owner, origin))
 
     async def remove_share(self, root: Cid) -> bool:
         """Forget a share and its counts; False if it was none."""
+        return await self._run(lambda connection: share_rows.remove(connection, root))
 
-        def remove(connection: sqlite3.Connection) -> bool:
-            connection.execute("DELETE FROM sent WHERE root = ?", (bytes(root),))
-            connection.execute("DELETE FROM copy WHERE root = ?", (bytes(root),))
-            return connection.execute("DELETE FROM share WHERE root = ?", (bytes(root),)).rowcount > 0
+    async def disown_share(self, root: Cid, *owners: str) -> bool:
+        """These owners no longer need a share; whether nobody does now."""
+        return await self._run(lambda connection: share_rows.disown(connection, root, owners))
 
-        return await self._run(remove)
+    async def abandon_share(self, root: Cid) -> None:
+        """Nobody needs a share; its row stays until it is removed."""
+        await self._run(lambda connection: share_rows.abandon(connection, root))
 
     async def record_sent(self, counts: Mapping[tuple[Cid, PeerId], int]) -> None:
         """Count block bytes that went to peers, in one transaction; roots that are not shared are passed over."""
-
-        def record(connection: sqlite3.Connection) -> None:
-            known: dict[bytes, set[bytes] | None] = {}
-            for (root, peer), amount in counts.items():
-                key = bytes(root)
-                if key not in known:
-                    rows = connection.execute("SELECT peer FROM sent WHERE root = ?", (key,)).fetchall()
-                    known[key] = {found for (found,) in rows} if _is_shared(connection, key) else None
-                receivers = known[key]
-                if receivers is None:
-                    continue
-                receiver = bytes(peer)
-                if receiver not in receivers and len(receivers) >= PEERS_PER_SHARE_MAX:
-                    receiver = b""
-                receivers.add(receiver)
-                connection.execute(
-                    "INSERT INTO sent VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bytes = min(bytes + excluded.bytes, ?)",
-                    (key, receiver, amount, _INT_MAX),
-                )
-
-        await self._run(record)
+        await self._run(lambda connection: share_rows.record_sent(connection, counts))
 
     async def record_copy(self, root: Cid, peer: PeerId) -> None:
-        """A peer has all of a share; of those beyond `PEERS_PER_SHARE_MAX` it is not kept."""
-        key = bytes(root)
-        await self._execute(
-            "INSERT OR IGNORE INTO copy SELECT root, ? FROM share WHERE root = ?"
-            " AND (SELECT count(*) FROM copy WHERE root = ?) < ?",
-            (bytes(peer), key, key, PEERS_PER_SHARE_MAX),
-        )
+        """A peer has all of a share."""
+        await self._run(lambda connection: share_rows.record_copy(connection, root, peer))
 
     async def share(self, root: Cid) -> Share | None:
         """One share; None when it is none."""
-        found = await self._run(lambda connection: _shares(connection, "WHERE root = ?", (bytes(root),)))
+        found = await self._run(lambda connection: share_rows.shares(connection, "WHERE root = ?", (bytes(root),)))
         return found[0] if found else None
 
     async def shares(self) -> list[Share]:
         """All shares, oldest first."""
-        return await self._run(lambda connection: _shares(connection, "", ()))
+        return await self._run(share_rows.shares)
 
     async def _execute(self, statement: str, values: tuple[object, ...]) -> int:
         return await self._run(lambda connection: connection.execute(statement, values).rowcount)
@@ -261,9 +207,6 @@ class Jobs:
                 return work(self._connection)
 
         return await anyio.to_thread.run_sync(locked)
-
-
-_INT_MAX = 2**63 - 1  # SQLite's integers; a foreign DAG may claim more
 
 
 class _translated:
@@ -302,8 +245,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
     # One sync a transaction in place of three; where the file system cannot have it, SQLite stays with what it has.
     connection.execute("PRAGMA journal_mode = WAL")
     if version == 0:
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    connection.execute(_COPIES)
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+    share_rows.prepare(connection)
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
 
 
@@ -334,28 +279,3 @@ def _jobs(connection: sqlite3.Connection, where: str, values: tuple[object, ...]
         )
         for row in rows
     ]
-
-
-def _is_shared(connection: sqlite3.Connection, root: bytes) -> bool:
-    return connection.execute("SELECT 1 FROM share WHERE root = ?", (root,)).fetchone() is not None
-
-
-def _shares(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Share]:
-    found = []
-    statement = f"SELECT root, name, paths, size, since FROM share {where} ORDER BY since, root"
-    for root, name, paths, size, since in connection.execute(statement, values).fetchall():
-        copies = connection.execute("SELECT peer FROM copy WHERE root = ?", (root,))
-        sent = connection.execute("SELECT peer, bytes FROM sent WHERE root = ? ORDER BY bytes DESC", (root,)).fetchall()
-        found.append(
-            Share(
-                root=Cid.decode(root),
-                name=name,
-                paths=tuple(Path(path) for path in json.loads(paths)),
-                size=size,
-                since=since,
-                sent=tuple((PeerId.decode(peer), amount) for peer, amount in sent if peer),
-                sent_to_others=sum(amount for peer, amount in sent if not peer),
-                complete=frozenset(PeerId.decode(peer) for (peer,) in copies),
-            )
-        )
-    return found

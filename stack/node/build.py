@@ -185,6 +185,12 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         blocks = cast(BlockStore, await stack.enter_async_context(opened))
         jobs = await Jobs.open(config.home / "jobs.sqlite" if config.home else None)
         stack.push_async_callback(jobs.aclose)
+        book = RangeBook()
+        shares = Shares(blocks, jobs, book, trace)
+        gives = config.serve and config.role in LISTENING_ROLES
+        if gives:
+            await shares.restore(config.home)
+            stack.push_async_callback(shares.close)
         host = await stack.enter_async_context(
             Host(
                 key,
@@ -199,14 +205,14 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             row = resolve(SERVICES, "stack.services", service)
             if service != "providers":  # that one also takes the book, below
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
-        book = RangeBook()
-        swarm = await stack.enter_async_context(ProvidersService.open(host, book if config.serve else None))
+        swarm = await stack.enter_async_context(ProvidersService.open(host, book if gives else None))
+        shares.told = swarm.settled
         exchange = await stack.enter_async_context(
             Bitswap.open(
                 host,
                 blocks,
                 swarm=swarm,
-                serve=config.serve,
+                serve=gives,
                 upload=config.upload_limit or 0,
                 download=config.download_limit or 0,
             )
@@ -223,6 +229,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         async def read_by(peer: PeerId) -> bool:
             return host.is_connected(peer) and await exchange.link(peer).read_by_peer()
 
+        shares.read_by = read_by
+
         async def meet(root: Cid, providers: Sequence[Provider]) -> None:
             for provider in providers:
                 with suppress(StackError, anyio.BrokenResourceError):
@@ -238,7 +246,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             exchange=exchange,
             jobs=jobs,
             fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs, meet=meet),
-            shares=Shares(blocks, jobs, book, trace, read_by),
+            shares=shares,
             traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,

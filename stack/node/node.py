@@ -108,7 +108,8 @@ class Node:
                 node = cls(config, parts, tasks)
                 if taken is not None:
                     node.notices = (*taken.notices, *node.notices)
-                await node.shares.restore()
+                node.shares.ending = node.end_share
+                await node._forget_ended()
                 tasks.keep(node.shares.run, tasks, owner="counting what was sent")
                 try:
                     async with control_socket(node, home or taken) as node.control:
@@ -121,6 +122,21 @@ class Node:
             if taken is not None:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(taken.release)
+
+    async def end_share(self, root: Cid, owner: str) -> bool:
+        """An owner needs a share no longer; whether it has ended with that, and its announcement too. Raises StoreErrors."""
+        ended = await self.shares.end(root, owner)
+        if ended and self.announces:
+            await self.withdraw(root)
+        return ended
+
+    async def _forget_ended(self) -> None:
+        """Shares whose owners had gone before are announced no more. Where nothing can be taken back, a later node does it."""
+        if self.announces or not self.config.announce:
+            for root in self.shares.ended:
+                if self.announces:
+                    await self.withdraw(root)
+                await self.jobs.remove_share(root)
 
     @property
     def peer_id(self) -> PeerId:

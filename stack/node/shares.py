@@ -1,210 +1,121 @@
-"""What this node shares: tickets, and a count of what went to whom."""
+"""What this node shares, for whom, and how that ends."""
 
 import logging
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
-from stack.bitswap.events import BlockSent
 from stack.blocks.interfaces import PinKind
-from stack.blocks.reads import Fault, SourceWithdrawn
 from stack.blocks.store import DiskStore
 from stack.errors import StoreError
-from stack.files.jobs import Jobs
-from stack.files.jobs import Share as ShareRow
+from stack.files.jobs import Jobs, Origin
 from stack.files.ranges import whole_ranges
-from stack.identity.peer_id import PeerId
+from stack.files.share_rows import HOME
 from stack.multiformats.cid import Cid
-from stack.node.tally import BLOCKS_REMEMBERED_MAX, Received, Shared, is_below, sum_up
+from stack.node.counting import Counting, ReadBy
+from stack.node.owners import living
+from stack.node.tally import Shared, is_below
 from stack.protocols.providers.interfaces import RangeBook
-from stack.protocols.providers.service import ReceiverTold
 from stack.streams.supervision import Supervisor
-from stack.trace import TraceEvent, TraceFan
+from stack.trace import TraceFan
 
 __all__ = ["Shares", "is_below"]
 
 _log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 1.0
-"""How often counts are written down and told: what `shares ls` shows is at most this old."""
+OF_THE_NODE = "/"
+"""How the names of pins begin that the node keeps for itself; what is shared has no slash in its name."""
 
-PENDING_MAX = 65_536
-"""Blocks sent and not yet counted, and counts not yet written; at 1,000 a second they are flushed long before."""
-
-LOST_MAX = 4096
-"""Files remembered that are no longer as they were shared, for who watches; `shares ls` looks at all of them itself."""
-
-TOLD_MAX = 4096
-"""Receivers remembered that tell what they have, and copies that went out lately."""
+CLOSING_SECONDS = 5.0
+"""For what is to be taken back at the end; the rest is done when the home is opened again, before anybody is served."""
 
 
-ReadBy = Callable[[PeerId], Awaitable[bool]]
-"""Waits until a peer has read all blocks that were sent to it; False when that cannot be known."""
+class Shares(Counting):
+    """Remembers what is given to others, and for whom. `run` lives as long as the node.
 
-
-class Shares:
-    """Remembers shares and counts what goes out for them. `run` lives as long as the node.
-
-    Counting is best effort: it takes no time of the event loop, and what cannot be written down stays in memory for a while.
+    A share lives as long as one of its owners; what is fetched is given on while that lasts. What has ended is taken out of the store,
+    so that no later node of this home gives a block of it.
     """
 
     def __init__(
         self, blocks: object, jobs: Jobs, book: RangeBook, trace: TraceFan, read_by: ReadBy | None = None
     ) -> None:
-        self._store = blocks if isinstance(blocks, DiskStore) else None
-        self._jobs = jobs
+        """Whoever makes it sets, before it runs, how it is to be known that others have heard of all that is complete (`told`), and
+        what an end of a share means to the rest of the node (`ending`)."""
+        super().__init__(blocks, jobs, trace, read_by)
         self._book = book
-        self._read_by = read_by
-        self._shared = Shared([])
-        self._pending: Counter[tuple[PeerId, Cid]] = Counter()
-        self._unwritten: Counter[tuple[Cid, PeerId]] = Counter()
-        self._failing = False
-        self._flushing = anyio.Lock()
-        self._received = Received()
-        self._needed: dict[Cid, int | None] = {}
-        self._sent_all: dict[tuple[Cid, PeerId], None] = {}
-        """Who was sent all of a share and does not say what it has."""
-        self._telling: dict[tuple[Cid, PeerId], None] = {}
-        self._whole: set[tuple[Cid, PeerId]] = set()
-        self._copies: deque[tuple[int, Cid, PeerId]] = deque(maxlen=TOLD_MAX)
-        self._lost: dict[Path, Fault] = {}
+        self.told: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint
+        self.ending: Callable[[Cid, str], Awaitable[object]] = self.end
+        self._home: Path | None = None
         self._looked: anyio.Event | None = None
-        self._revision = 0
-        self._changed = anyio.Event()
-        self._wake = anyio.Event()
-        trace.add(self._trace)
+        self._changing = anyio.Lock()
+        self._owners: dict[Cid, frozenset[str]] = {}
+        self._fetching: Counter[Cid] = Counter()
+        self._fetched: set[Cid] = set()
+        """What is served for the sake of fetches only."""
+        self.ended: list[Cid] = []
+        """Shares whose owners had gone before this node began."""
 
-    def _trace(self, event: TraceEvent) -> None:
-        if isinstance(event, BlockSent):
-            if len(self._pending) < PENDING_MAX and self._shared.roots:
-                self._pending[event.peer, event.cid] += event.size
-        elif isinstance(event, ReceiverTold):
-            if event.root in self._shared.roots:
-                self._receiver_told(event)
-        elif isinstance(event, SourceWithdrawn) and len(self._lost) < LOST_MAX:
-            self._lost[event.path] = event.fault
-            self._tell()
-
-    def _receiver_told(self, event: ReceiverTold) -> None:
-        if event.complete:
-            self._copy_went(event.root, event.peer)
-        elif len(self._telling) < TOLD_MAX:
-            self._telling[event.root, event.peer] = None
-
-    def _copy_went(self, root: Cid, peer: PeerId) -> None:
-        """A peer has all of a share."""
-        if len(self._whole) < PENDING_MAX:
-            self._whole.add((root, peer))
-        self._copies.append((self._revision + 1, root, peer))
-        self._tell()
-        self._wake.set()
-
-    def _tell(self) -> None:
-        self._revision += 1
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    async def restore(self) -> None:
-        """Tell others again of what was shared before; files that changed meanwhile are withdrawn by the store."""
+    async def restore(self, home: Path | None) -> None:
+        """Before anybody is served: take back what nobody needs any more, and tell others again of the rest. What was being fetched when
+        its process ended is served no more either."""
         rows = await self._jobs.shares()
-        for share in rows:
-            self._book.add(share.root, whole_ranges())
+        if home is not None:
+            self._home = home
+            alive = await anyio.to_thread.run_sync(living, home) | {HOME}
+            for row in rows:
+                if await self._jobs.disown_share(row.root, *(row.owners - alive)):
+                    self.ended.append(row.root)
+            rows = [row for row in rows if row.root not in self.ended]
+        for row in rows:
+            if row.origin is not Origin.PART:
+                self._book.add(row.root, whole_ranges())
         self._shared = Shared([(row.root, row.paths) for row in rows])
+        self._owners = {row.root: row.owners for row in rows}
+        if self._store is not None:
+            orphans = [
+                cid
+                for cid, name in await self._store.pins(kind=PinKind.SHARE)
+                if cid not in self._shared.roots and not name.startswith(OF_THE_NODE)
+            ]
+            await self._store.leave_parts()
+            await self._take_back(list(dict.fromkeys([*self.ended, *orphans])))
+
+    async def _take_back(self, roots: Sequence[Cid]) -> bool:
+        """Remove from the store what is below roots that are not shared any more; whether that was possible."""
+        if self._store is None or not roots:
+            return True
+        try:
+            await self._store.withdraw(roots)
+        except StoreError as error:
+            _log.warning("what is no longer shared could not be taken out of the store: %s", error)
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Take back what was only fetched. Nobody may be served any more; what is left is done when the home is opened again."""
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            await self._take_back([root for root in self._fetched if root not in self._shared.roots])
 
     async def run(self, supervisor: Supervisor) -> None:
-        """Write counts down, once a second, until cancelled."""
+        """Write counts down, and end what has lost its owner, once a second, until cancelled."""
         while True:
-            with anyio.move_on_after(FLUSH_SECONDS):
-                await self._wake.wait()
-            self._wake = anyio.Event()
-            await self.flush()
-            sent_all, self._sent_all = self._sent_all, {}
-            for root, peer in sent_all:
-                supervisor.start(self._acknowledge, root, peer, owner="the end of a copy")
+            await self.count(supervisor)
+            for root, owner in await self._ownerless():
+                await self.ending(root, owner)
 
-    async def flush(self) -> None:
-        """Write down what was sent since the last time, by the file in which each block lies."""
-        async with self._flushing:
-            if not self._pending and not self._whole and not self._unwritten:
-                return
-            pending, self._pending = self._pending, Counter()
-            try:
-                if pending:
-                    await self._sum_up(pending)
-                await self._write()
-                self._failing = False
-            except StoreError as error:
-                if not self._failing:  # said once, until it works again
-                    self._failing = True
-                    _log.warning("what was sent cannot be written down: %s", error)
-            self._tell()
-
-    async def _sum_up(self, pending: Counter[tuple[PeerId, Cid]]) -> None:
-        cids = list({cid for _, cid in pending})
-        files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
-        counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
-        if len(self._unwritten) < PENDING_MAX:
-            self._unwritten += counts
-        silent = [block for block in blocks if block[:2] not in self._telling]
-        touched = await anyio.to_thread.run_sync(self._received.add, silent)  # nobody else uses it: a flush is alone
-        for root, peer in touched:
-            needed = await self._count_blocks(root)
-            if needed is not None and self._received.count(root, peer) >= needed:
-                self._sent_all[root, peer] = None
-
-    async def _count_blocks(self, root: Cid) -> int | None:
-        """How many different blocks a share is, the nodes of its tree not counted; None where that cannot be told."""
-        if root not in self._needed and self._store is not None:
-            places = self._shared.roots.get(root, ())
-            self._needed[root] = await self._store.count_blocks(root, places, BLOCKS_REMEMBERED_MAX)
-        return self._needed.get(root)
-
-    async def _write(self) -> None:
-        counts, whole = self._unwritten.copy(), set(self._whole)
-        if counts:
-            await self._jobs.record_sent(counts)
-            self._unwritten -= counts
-        for root, peer in whole:
-            await self._jobs.record_copy(root, peer)
-        self._whole -= whole
-
-    async def _acknowledge(self, root: Cid, peer: PeerId) -> None:
-        """All blocks were sent to a peer that does not say what it has: a copy has gone when it has read them."""
-        if self._read_by is not None and await self._read_by(peer) and (root, peer) not in self._telling:
-            self._received.forget(root, peer)
-            self._copy_went(root, peer)
-
-    async def wait(self, revision: int) -> int:
-        """Return when counts or files have changed since that revision, with the present one; 0 is before all."""
-        while revision == self._revision:
-            await self._changed.wait()
-        return self._revision
-
-    def copies_since(self, revision: int, root: Cid) -> list[PeerId]:
-        """Who has got all of a share since that revision; it is forgotten after `TOLD_MAX` others."""
-        return [peer for at, found, peer in self._copies if at > revision and found == root]
-
-    @property
-    def revision(self) -> int:
-        """Grows with each change."""
-        return self._revision
-
-    def lost(self, paths: Sequence[Path]) -> dict[Path, Fault]:
-        """Files in these places that turned out not to be as they were shared, and how."""
-        return {lost: fault for lost, fault in self._lost.items() if any(is_below(lost, path) for path in paths)}
-
-    async def rows(self) -> list[ShareRow]:
-        """All shares with counts that are up to date."""
-        await self.flush()
-        return await self._jobs.shares()
-
-    async def row(self, root: Cid) -> ShareRow | None:
-        """One share with the counts that were told last; None when it is none."""
-        return await self._jobs.share(root)
+    async def _ownerless(self) -> list[tuple[Cid, str]]:
+        """Shares of commands that have gone without a word (`kill -9`)."""
+        owned = [(root, owner) for root, owners in self._owners.items() for owner in owners if owner != HOME]
+        if not owned or self._home is None:
+            return []
+        alive = await anyio.to_thread.run_sync(living, self._home)
+        return [(root, owner) for root, owner in owned if owner not in alive]
 
     async def check_files(self, supervisor: Supervisor) -> None:
         """Wait until all files have been compared with what was shared. Who gives up waiting leaves the look going on, and who
@@ -223,29 +134,83 @@ class Shares:
             self._looked = None
             looked.set()
 
-    async def add(self, root: Cid, name: str, paths: tuple[Path, ...], size: int) -> None:
-        """Share a root from now on."""
-        for path in self.lost(paths):
-            del self._lost[path]
-        if self._store is not None:
-            await self._store.add_pin(root, name, kind=PinKind.SHARE)
-        await self._jobs.add_share(root, name, paths, size)
-        self._needed.pop(root, None)
-        self._shared = self._shared.changed({root: paths})
-        self._book.add(root, whole_ranges())
+    async def add(
+        self,
+        root: Cid,
+        name: str,
+        paths: tuple[Path, ...],
+        size: int,
+        *,
+        owner: str = HOME,
+        origin: Origin = Origin.SHARED,
+    ) -> None:
+        """Share a root from now on, until `owner` ends or, with `HOME`, until it is removed."""
+        async with self._changing:
+            for path in self.lost(paths):
+                del self._lost[path]
+            if self._store is not None:
+                await self._store.add_pin(root, name, kind=PinKind.SHARE)
+            await self._jobs.add_share(root, name, paths, size, owner=owner, origin=origin)
+            self._needed.pop(root, None)
+            self._shared = self._shared.changed({root: paths})
+            self._owners[root] = self._owners.get(root, frozenset()) | {owner}
+            self._fetched.discard(root)
+            known = self._book.ranges(root)
+            if origin is Origin.SHARED or (origin is Origin.SEEDED and (known is None or not known.complete)):
+                self._book.add(root, whole_ranges())
+
+    async def end(self, root: Cid, owner: str) -> bool:
+        """An owner needs a share no longer; whether it has ended with that, because nobody else does."""
+        async with self._changing:
+            if await self._jobs.disown_share(root, owner):
+                await self._end([root])
+                return True
+            self._owners[root] = self._owners.get(root, frozenset()) - {owner}
+            return False
 
     async def remove(self, target: str) -> list[Cid]:
         """Stop sharing a root, or what lies at a path. Returns the roots that are no longer shared."""
         path = Path(target).absolute()
-        gone = [row for row in await self.rows() if target == row.root.text or path in row.paths]
-        for row in gone:
-            await self._jobs.remove_share(row.root)
-            self._shared = self._shared.changed({row.root: None})
-            self._needed.pop(row.root, None)
-            self._book.remove(row.root)
-            if self._store is not None:
-                await self._store.remove_pin(row.root, kind=PinKind.SHARE)
-        if self._store is not None and gone:
-            kept = tuple(chain.from_iterable(self._shared.roots.values()))
-            await self._store.forget_files([path for row in gone for path in row.paths], kept)
-        return [row.root for row in gone]
+        async with self._changing:
+            gone = [row.root for row in await self.rows() if target == row.root.text or path in row.paths]
+            await self._end(gone)
+        return gone
+
+    async def _end(self, roots: Sequence[Cid]) -> None:
+        for root in roots:
+            self._shared = self._shared.changed({root: None})
+            self._owners.pop(root, None)
+            self._needed.pop(root, None)
+            await self._jobs.abandon_share(root)
+            if self._fetching[root]:
+                self._fetched.add(root)
+            else:
+                self._book.remove(root)
+        self._tell()
+        if await self._take_back([root for root in roots if not self._fetching[root]]):
+            for root in roots:
+                await self._jobs.remove_share(root)
+
+    @asynccontextmanager
+    async def fetching(self, root: Cid, supervisor: Supervisor | None) -> AsyncIterator[None]:
+        """While it is fetched it is given to others; afterwards, unless it is shared, only as long as this node lives or, with a
+        supervisor, no longer than it takes to let others know that all is here."""
+        self._fetching[root] += 1
+        self._fetched.add(root)
+        try:
+            yield
+        finally:
+            self._fetching[root] -= 1
+            if supervisor is not None:
+                supervisor.start(self._let_go, root, owner="the end of a fetch")
+
+    async def _let_go(self, root: Cid) -> None:
+        with anyio.move_on_after(CLOSING_SECONDS):
+            await self.told()
+        async with self._changing:
+            if root in self._fetched and not self._fetching[root] and root not in self._shared.roots:
+                self._book.remove(root)
+                if await self._take_back([root]):
+                    self._fetched.discard(root)
+                if self._store is not None:
+                    await self._store.leave_parts()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack.files.ticket import decode_ticket
-from tests.acceptance.kit import MIB, Machine, disk_usage, good, make_file, sha256, snapshot
+from tests.acceptance.kit import MIB, Machine, disk_usage, good, make_file, sha256, snapshot, until
 
 MEMORY_MAX = 128 * MIB
 """Of either end while a file moves, whatever its size."""
@@ -86,9 +86,9 @@ def test_the_ticket_is_the_first_line_and_the_second_fetch_finds_all_there(share
         again = good(receiver.run("get", ticket.upper()))
         assert "already complete" in again.err
         assert (receiver.folder / "a file.txt").stat().st_mtime_ns == written.st_mtime_ns
-    other = receiver.folder / "there"
-    other.mkdir()
-    good(receiver.run("get", ticket, "-o", other, "--timeout", "5"))
+        other = receiver.folder / "there"
+        other.mkdir()
+        good(receiver.run("get", ticket, "-o", other, "--timeout", "5"))
     assert sha256(other / "a file.txt") == sha256(source)
 
 
@@ -100,10 +100,10 @@ def test_once_ends_by_itself_after_one_copy(sharer: Machine, receiver: Machine) 
     assert sha256(receiver.folder / "once.bin") == sha256(source)
 
 
-def test_share_hands_over_to_a_running_daemon_and_returns(sharer: Machine, receiver: Machine) -> None:
+def test_share_keep_leaves_it_to_a_running_daemon_and_returns(sharer: Machine, receiver: Machine) -> None:
     source = make_file(sharer.folder / "handed.bin", 2 * MIB)
     with sharer.daemon() as daemon:
-        shared = good(sharer.run("share", source, "--json", "--no-qr")).json
+        shared = good(sharer.run("share", source, "--keep", "--json", "--no-qr")).json
         good(receiver.run("get", shared["ticket"]))
         assert [share["cid"] for share in sharer.shares()] == [shared["cid"]]
         good(sharer.run("shares", "rm", shared["cid"]))
@@ -111,6 +111,25 @@ def test_share_hands_over_to_a_running_daemon_and_returns(sharer: Machine, recei
         good(daemon.stop())
     assert sha256(receiver.folder / "handed.bin") == sha256(source)
     assert source.exists()
+
+
+def test_use_3_a_share_ends_with_its_command_also_when_a_daemon_serves_it(sharer: Machine, receiver: Machine) -> None:
+    film = make_file(sharer.folder / "film.bin", 2 * MIB)
+    kept = make_file(sharer.folder / "kept.bin", MIB, seed=2)
+    with sharer.daemon():
+        for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            with sharer.sharing(film) as (process, shared):
+                assert [share["cid"] for share in sharer.shares()] == [shared["cid"]]
+                stopped = process.stop(stop)
+                assert stop is not signal.SIGINT or stopped.code == 0
+                until(lambda: not sharer.shares(), 10, "the end of a share")
+    with sharer.sharing(kept, "--keep") as (process, shared):
+        good(process.stop(signal.SIGINT))
+    with sharer.sharing(film) as (process, _):
+        good(receiver.run("get", shared["cid"], "--from", sharer.address(), "--timeout", "10"))
+        stopped = good(process.stop(signal.SIGINT))
+    assert "also serving 1 share of before (stack shares ls)" in stopped.err
+    assert [share["name"] for share in sharer.shares()] == ["kept.bin"]
 
 
 def test_who_has_a_copy_serves_it_when_the_first_sharer_is_gone(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.acceptance.kit import MIB, Machine, good, make_file, sha256
+from tests.acceptance.kit import LOOPBACK, MIB, Machine, complaint, good, make_file, sha256
 
 SIZE = 6 * MIB
 RATE = 4 * MIB
@@ -32,10 +32,22 @@ def test_a_receiver_takes_no_more_than_it_was_told_to(sharer: Machine, receiver:
         assert sharer.bytes_sent() < 1.02 * SIZE
 
 
-def test_a_running_node_keeps_its_own_limits_and_that_is_said(sharer: Machine) -> None:
+@pytest.mark.parametrize(
+    "flags",
+    ["--up 2M", "--down 2M", "--listen /ip4/127.0.0.1/tcp/1", "--bootstrap /ip4/127.0.0.1/tcp/1", "--no-mdns"],
+)
+def test_use_33_what_a_running_node_cannot_change_is_refused_and_nothing_is_done(sharer: Machine, flags: str) -> None:
     file = make_file(sharer.folder / "f.bin", 1000)
+    sharer.environment["STACK_MDNS"] = "1"
     with sharer.daemon("--up", "1M", "--down", "1M"):
-        assert "upload_limit" in good(sharer.run("share", file, "--up", "2M", "--json")).err
+        complaint(sharer.run("share", file, *flags.split()), 2, flags.split()[0], "stack daemon")
+        assert sharer.shares() == []
+
+
+def test_what_a_running_node_has_so_already_is_not_refused(sharer: Machine) -> None:
+    file = make_file(sharer.folder / "f.bin", 1000)
+    with sharer.daemon("--up", "1M", "--no-mdns"):
+        good(sharer.run("share", file, "--up", "1M", "--no-mdns", "--listen", LOOPBACK, "--keep"))
 
 
 @pytest.mark.parametrize("rate", ["fast", "-1", "4X", "inf", "nan", "1K", "9" * 40])

@@ -8,6 +8,7 @@ import pytest
 
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
 from stack.files import jobs as jobs_module
+from stack.files import share_rows
 from stack.files.jobs import Jobs, JobState
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
@@ -70,7 +71,7 @@ async def test_shares_tell_to_whom_they_went(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_receivers_are_counted_one_by_one_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "PEERS_PER_SHARE_MAX", 2)
+    monkeypatch.setattr(share_rows, "PEERS_PER_SHARE_MAX", 2)
     peers = [PeerId.of(generate().public) for _ in range(4)]
     async with await Jobs.open(None) as jobs:
         await jobs.add_share(ROOT, "film", [], 100)

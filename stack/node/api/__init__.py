@@ -50,6 +50,7 @@ from stack.node.api.interfaces import (
     Write,
 )
 from stack.node.api.peers import (
+    CompareSettings,
     Connect,
     Disconnect,
     GetDiscovery,
@@ -116,6 +117,7 @@ __all__ = [
     "CarReport",
     "Cat",
     "CollectGarbage",
+    "CompareSettings",
     "Connect",
     "DirectoryEntry",
     "Disconnect",

@@ -80,6 +80,8 @@ class Share(Watch[ShareEvent]):
     """Let anybody find it by the words of this name; implies `announce`."""
     rehash: bool = False
     """Read files too that have not changed since they were last read."""
+    owner: str = ""
+    """Who shares it (`node.owners`): it ends with that process. Without one the home keeps it until it is removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class ShareInfo:
     peers: tuple[str, ...]
     state: str
     """`serving`, `changed`, `missing`."""
+    kept: bool
+    """The home keeps it until it is removed; otherwise it ends with the command that shares it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,8 @@ class WatchShare(Watch[ShareProgress]):
     """To whom a share goes, as it goes, and which of its files can no longer be served."""
 
     cid: Cid
+    owner: str = ""
+    """Leaving the context ends the share for this owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +171,10 @@ class Fetch(Watch[FetchEvent]):
     serve: bool = True
     detach: bool = False
     """Leaving the context leaves the job running."""
+    seed: bool = False
+    """Share it when it is complete, until `owner` ends or, without one, until it is removed."""
+    owner: str = ""
+    """As in `Share`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,18 @@ class GetIdentity(Ask[NodeInfo]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompareSettings(Ask[tuple[str, ...]]):
+    """What a command was told of a node that runs already: the names of the settings that it does not have so."""
+
+    listen: tuple[str, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    mdns: bool | None = None
+    upload_limit: int | None = None
+    download_limit: int | None = None
+    serve: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerInfo:
     """A connection."""
 

@@ -16,6 +16,7 @@ WriteHandler = Callable[[Handled, Any, AsyncIterator[bytes]], Awaitable[object]]
 
 ASKS: dict[type, AskHandler] = {
     api.GetIdentity: peers.get_identity,
+    api.CompareSettings: peers.compare_settings,
     api.GetReach: peers.get_reach,
     api.GetDiscovery: peers.get_discovery,
     api.ListPeers: peers.list_peers,

@@ -14,8 +14,9 @@ from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import PinKind
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchError, Refused
-from stack.files.events import FetchEvent, FetchStarted
+from stack.files.events import FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch import FetchRequest
+from stack.files.jobs import Origin
 from stack.files.storage import hold
 from stack.files.tasks import task_group
 from stack.files.ticket import decode_ticket, is_ticket
@@ -43,6 +44,9 @@ EVENTS_MAX = 1024
 """Events of an import that wait for their reader; then the import waits too: a tree may have a million entries."""
 
 NOT_FOR_IMPORT = ("profile",)
+
+LASTS_AS_LONG = frozenset({"get", "library"})
+"""Nodes that give to others what they have fetched until they end."""
 
 
 def options_of(flags: ImportFlags, default_profile: str) -> ImportOptions:
@@ -158,7 +162,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                 adder = Adder(node.blocks, options, tell=tell, room=room, home=home, known=known, for_others=True)
                 added = await adder.add(request.paths)
             paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
-            await node.shares.add(added.cid, added.name, paths, added.size)
+            await node.shares.add(added.cid, added.name, paths, added.size, owner=request.owner)
         if announce:
             await node.announce(added.cid, public_name=request.public_name, size=added.size)
         return added
@@ -241,28 +245,32 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
             }
         ),
     )
+    seeds = (request.owner,) if request.seed else ()
     if not request.detach:
-        async with _attached(node, wanted) as events:
+        async with _attached(node, wanted, *seeds) as events:
             yield events
     elif node.config.role == "daemon":
-        async with aclosing(_detached(node, wanted)) as events:
+        async with aclosing(_detached(node, wanted, *seeds)) as events:
             yield events
     else:
         raise Refused("--detach hands the fetch to a running daemon, and none runs: start `stack daemon` first")
 
 
 @asynccontextmanager
-async def _attached(node: Handled, wanted: FetchRequest) -> AsyncIterator[AsyncIterator[FetchEvent]]:
-    """A fetch that ends with its request; `stack jobs rm` may end it too."""
+async def _attached(node: Handled, wanted: FetchRequest, *seeds: str) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+    """A fetch that ends with its request; `stack jobs rm` may end it too. What is complete is then shared for `seeds`."""
     ended = anyio.Event()
+    supervisor = None if node.config.role in LASTS_AS_LONG else node.tasks
     try:
         with anyio.CancelScope() as scope:
-            async with node.fetcher.open(wanted) as running:
+            async with node.shares.fetching(wanted.root, supervisor), node.fetcher.open(wanted) as running:
 
                 async def events() -> AsyncGenerator[FetchEvent, None]:
                     async for event in running:
                         if running.job is not None:
                             node.running[running.job] = scope, ended
+                        if isinstance(event, FetchFinished):
+                            await _seed(node, wanted, event, seeds)
                         yield event
 
                 try:
@@ -277,7 +285,20 @@ async def _attached(node: Handled, wanted: FetchRequest) -> AsyncIterator[AsyncI
         raise FetchError("the job was removed")
 
 
-async def _detached(node: Handled, wanted: FetchRequest) -> AsyncGenerator[FetchEvent, None]:
+async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, owners: Sequence[str]) -> None:
+    whole = not (wanted.path or wanted.include or finished.skipped)
+    for owner in owners:
+        await node.shares.add(
+            wanted.root,
+            finished.target.name,
+            (finished.target,),
+            finished.size,
+            owner=owner,
+            origin=Origin.SEEDED if whole else Origin.PART,
+        )
+
+
+async def _detached(node: Handled, wanted: FetchRequest, *seeds: str) -> AsyncGenerator[FetchEvent, None]:
     """Start a fetch that outlives the request; what is told is that it has begun, or why it cannot."""
     send, receive = anyio.create_memory_object_stream[FetchEvent | Exception](1)
 
@@ -290,7 +311,7 @@ async def _detached(node: Handled, wanted: FetchRequest) -> AsyncGenerator[Fetch
     async def work() -> None:
         with send:
             try:
-                async with _attached(node, wanted) as events:
+                async with _attached(node, wanted, *seeds) as events:
                     async for event in events:
                         if isinstance(event, FetchStarted):
                             offer(event)

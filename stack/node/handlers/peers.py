@@ -10,6 +10,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.interfaces import DialError
 from stack.node.api import (
+    CompareSettings,
     Connect,
     Disconnect,
     DiscoveryFact,
@@ -46,6 +47,20 @@ async def get_identity(node: Handled, request: GetIdentity) -> NodeInfo:
         role=node.config.role,
         pid=os.getpid(),
     )
+
+
+async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str, ...]:
+    """In what this node differs from what is wanted of it."""
+    config = node.config
+    differs = {
+        "listen": not {*request.listen} <= {*config.listen},
+        "bootstrap": not {*request.bootstrap} <= {*config.bootstrap},
+        "mdns": request.mdns is not None and request.mdns != config.mdns,
+        "upload_limit": request.upload_limit is not None and request.upload_limit != (config.upload_limit or 0),
+        "download_limit": request.download_limit is not None and request.download_limit != (config.download_limit or 0),
+        "serve": request.serve is not None and request.serve != config.serve,
+    }
+    return tuple(name for name, different in differs.items() if different)
 
 
 async def get_reach(node: Handled, request: GetReach) -> Reach:

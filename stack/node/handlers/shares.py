@@ -1,6 +1,7 @@
 """Handlers of requests about what is shared."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -25,6 +26,9 @@ from stack.node.api import (
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.tally import Shared
+
+ENDING_SECONDS = 5.0
+"""For taking back a share at its end; what is left of it is never served again, and goes when the home is opened next."""
 
 CHECK_SECONDS = 2.0
 """A look at all shared files takes no longer for whoever lists shares: on a mount that hangs it would never end."""
@@ -51,6 +55,7 @@ async def list_shares(node: Handled, request: ListShares) -> tuple[ShareInfo, ..
             copies=row.copies,
             peers=tuple(str(peer) for peer, _ in row.sent),
             state=states.get(row.root, "serving"),
+            kept=row.kept,
         )
         for row in rows
     )
@@ -83,16 +88,27 @@ async def remove_share(node: Handled, request: RemoveShare) -> Done:
 @streaming
 async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
     """To whom a share goes and which of its files are lost, after each change from now on."""
+    try:
+        async with aclosing(_follow(node, request.cid)) as steps:
+            async for step in steps:
+                yield step
+    finally:
+        if request.owner:
+            with anyio.move_on_after(ENDING_SECONDS, shield=True):
+                await node.end_share(request.cid, request.owner)
+
+
+async def _follow(node: Handled, root: Cid) -> AsyncGenerator[ShareProgress, None]:
     revision = node.shares.revision
-    row = await node.shares.row(request.cid)
+    row = await node.shares.row(root)
     told: dict[PeerId, int] = dict(row.sent) if row is not None else {}
     told_lost: set[Path] = set()
     while row is not None:
         before, revision = revision, await node.shares.wait(revision)
-        row = await node.shares.row(request.cid)
+        row = await node.shares.row(root)
         if row is None:
             return
-        whole = set(node.shares.copies_since(before, request.cid))
+        whole = set(node.shares.copies_since(before, root))
         sent = dict(row.sent)
         for peer in whole | {peer for peer, amount in row.sent if amount != told.get(peer, 0)}:
             told[peer] = sent.get(peer, 0)

@@ -104,11 +104,11 @@ class ProvidersService:
             try:
                 yield service
                 with anyio.move_on_after(LEAVING_SECONDS):
-                    await service._leave()
+                    await service.settled()
             finally:
                 host.unhandle(PROTOCOL)
 
-    async def _leave(self) -> None:
+    async def settled(self) -> None:
         """Wait until everybody who is to hear that something is complete has heard it."""
         while self._machine.leaving or any(self._is_complete(root) for root, _ in self._asking):
             self._left = anyio.Event()

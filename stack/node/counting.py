@@ -1,0 +1,189 @@
+"""A count of what went to whom, and of who has all of it."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from stack.bitswap.events import BlockSent
+from stack.blocks.reads import Fault, SourceWithdrawn
+from stack.blocks.store import DiskStore
+from stack.errors import StoreError
+from stack.files.jobs import Jobs
+from stack.files.jobs import Share as ShareRow
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.node.tally import BLOCKS_REMEMBERED_MAX, Received, Shared, is_below, sum_up
+from stack.protocols.providers.service import ReceiverTold
+from stack.streams.supervision import Supervisor
+from stack.trace import TraceEvent, TraceFan
+
+_log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+"""How often counts are written down and told: what `shares ls` shows is at most this old."""
+
+PENDING_MAX = 65_536
+"""Blocks sent and not yet counted, and counts not yet written; at 1,000 a second they are flushed long before."""
+
+LOST_MAX = 4096
+"""Files remembered that are no longer as they were shared, for who watches; `shares ls` looks at all of them itself."""
+
+TOLD_MAX = 4096
+"""Receivers remembered that tell what they have, and copies that went out lately."""
+
+
+ReadBy = Callable[[PeerId], Awaitable[bool]]
+"""Waits until a peer has read all blocks that were sent to it; False when that cannot be known."""
+
+
+class Counting:
+    """Counts what goes out for shares.
+
+    It is best effort: it takes no time of the event loop, and what cannot be written down stays in memory for a while.
+    """
+
+    def __init__(self, blocks: object, jobs: Jobs, trace: TraceFan, read_by: ReadBy | None) -> None:
+        self._store = blocks if isinstance(blocks, DiskStore) else None
+        self._jobs = jobs
+        self.read_by = read_by
+        self._shared = Shared([])
+        self._pending: Counter[tuple[PeerId, Cid]] = Counter()
+        self._unwritten: Counter[tuple[Cid, PeerId]] = Counter()
+        self._failing = False
+        self._flushing = anyio.Lock()
+        self._received = Received()
+        self._needed: dict[Cid, int | None] = {}
+        self._sent_all: dict[tuple[Cid, PeerId], None] = {}
+        """Who was sent all of a share and does not say what it has."""
+        self._telling: dict[tuple[Cid, PeerId], None] = {}
+        self._whole: set[tuple[Cid, PeerId]] = set()
+        self._copies: deque[tuple[int, Cid, PeerId]] = deque(maxlen=TOLD_MAX)
+        self._lost: dict[Path, Fault] = {}
+        self._revision = 0
+        self._changed = anyio.Event()
+        self._wake = anyio.Event()
+        trace.add(self._trace)
+
+    def _trace(self, event: TraceEvent) -> None:
+        if isinstance(event, BlockSent):
+            if len(self._pending) < PENDING_MAX and self._shared.roots:
+                self._pending[event.peer, event.cid] += event.size
+        elif isinstance(event, ReceiverTold):
+            if event.root in self._shared.roots:
+                self._receiver_told(event)
+        elif isinstance(event, SourceWithdrawn) and len(self._lost) < LOST_MAX:
+            self._lost[event.path] = event.fault
+            self._tell()
+
+    def _receiver_told(self, event: ReceiverTold) -> None:
+        if event.complete:
+            self._copy_went(event.root, event.peer)
+        elif len(self._telling) < TOLD_MAX:
+            self._telling[event.root, event.peer] = None
+
+    def _copy_went(self, root: Cid, peer: PeerId) -> None:
+        """A peer has all of a share."""
+        if len(self._whole) < PENDING_MAX:
+            self._whole.add((root, peer))
+        self._copies.append((self._revision + 1, root, peer))
+        self._tell()
+        self._wake.set()
+
+    def _tell(self) -> None:
+        self._revision += 1
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def count(self, supervisor: Supervisor) -> None:
+        """Write counts down when it is time."""
+        with anyio.move_on_after(FLUSH_SECONDS):
+            await self._wake.wait()
+        self._wake = anyio.Event()
+        await self.flush()
+        sent_all, self._sent_all = self._sent_all, {}
+        for root, peer in sent_all:
+            supervisor.start(self._acknowledge, root, peer, owner="the end of a copy")
+
+    async def flush(self) -> None:
+        """Write down what was sent since the last time, by the file in which each block lies."""
+        async with self._flushing:
+            if not self._pending and not self._whole and not self._unwritten:
+                return
+            pending, self._pending = self._pending, Counter()
+            try:
+                if pending:
+                    await self._sum_up(pending)
+                await self._write()
+                self._failing = False
+            except StoreError as error:
+                if not self._failing:  # said once, until it works again
+                    self._failing = True
+                    _log.warning("what was sent cannot be written down: %s", error)
+            self._tell()
+
+    async def _sum_up(self, pending: Counter[tuple[PeerId, Cid]]) -> None:
+        cids = list({cid for _, cid in pending})
+        files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
+        counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
+        if len(self._unwritten) < PENDING_MAX:
+            self._unwritten += counts
+        silent = [block for block in blocks if block[:2] not in self._telling]
+        touched = await anyio.to_thread.run_sync(self._received.add, silent)  # nobody else uses it: a flush is alone
+        for root, peer in touched:
+            needed = await self._count_blocks(root)
+            if needed is not None and self._received.count(root, peer) >= needed:
+                self._sent_all[root, peer] = None
+
+    async def _count_blocks(self, root: Cid) -> int | None:
+        """How many different blocks a share is, the nodes of its tree not counted; None where that cannot be told."""
+        if root not in self._needed and self._store is not None:
+            places = self._shared.roots.get(root, ())
+            self._needed[root] = await self._store.count_blocks(root, places, BLOCKS_REMEMBERED_MAX)
+        return self._needed.get(root)
+
+    async def _write(self) -> None:
+        counts, whole = self._unwritten.copy(), set(self._whole)
+        if counts:
+            await self._jobs.record_sent(counts)
+            self._unwritten -= counts
+        for root, peer in whole:
+            await self._jobs.record_copy(root, peer)
+        self._whole -= whole
+
+    async def _acknowledge(self, root: Cid, peer: PeerId) -> None:
+        """All blocks were sent to a peer that does not say what it has: a copy has gone when it has read them."""
+        if self.read_by is not None and await self.read_by(peer) and (root, peer) not in self._telling:
+            self._received.forget(root, peer)
+            self._copy_went(root, peer)
+
+    async def wait(self, revision: int) -> int:
+        """Return when counts or files have changed since that revision, with the present one; 0 is before all."""
+        while revision == self._revision:
+            await self._changed.wait()
+        return self._revision
+
+    def copies_since(self, revision: int, root: Cid) -> list[PeerId]:
+        """Who has got all of a share since that revision; it is forgotten after `TOLD_MAX` others."""
+        return [peer for at, found, peer in self._copies if at > revision and found == root]
+
+    @property
+    def revision(self) -> int:
+        """Grows with each change."""
+        return self._revision
+
+    def lost(self, paths: Sequence[Path]) -> dict[Path, Fault]:
+        """Files in these places that turned out not to be as they were shared, and how."""
+        return {lost: fault for lost, fault in self._lost.items() if any(is_below(lost, path) for path in paths)}
+
+    async def rows(self) -> list[ShareRow]:
+        """All shares with counts that are up to date."""
+        await self.flush()
+        return [row for row in await self._jobs.shares() if row.owners]
+
+    async def row(self, root: Cid) -> ShareRow | None:
+        """One share with the counts that were told last; None when it is none."""
+        return await self._jobs.share(root) if root in self._shared.roots else None

@@ -1,0 +1,266 @@
+"""The life of a share and of what was fetched: what has ended is given to nobody, by no later node of the home; asyncio and trio."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.blocks.interfaces import PinKind
+from stack.blocks.store import DiskStore
+from stack.files.events import FetchFinished, FetchProgress
+from stack.files.jobs import Jobs
+from stack.multiformats.cid import Cid
+from stack.node.api import Fetch, ListPins, ListShares, Share, Shared, ShareInfo, WatchShare
+from stack.node.config import Config
+from stack.node.handlers.files import read_source
+from stack.node.node import Node
+from stack.node.owners import Owner, living
+from tests.net.hosts import settled
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+def at(home: Path | None, role: str = "share", **more: object) -> Config:
+    plain = {"announce": False, "pubsub": False, "mdns": False, "listen": ("/ip4/127.0.0.1/tcp/0",)}
+    return Config(home=home, role=role, **{**plain, **more})  # type: ignore[arg-type]
+
+
+def write_people(path: Path) -> Path:
+    """Equal files, runs of zeros, repeated blocks, an empty file, a link."""
+    (path / "below").mkdir(parents=True)
+    (path / "one").write_bytes(os.urandom(1000) + bytes(2 * MIB))
+    (path / "below" / "equal").write_bytes((path / "one").read_bytes())
+    (path / "below" / "empty").touch()
+    (path / "small").write_bytes(os.urandom(500))
+    (path / "link").symlink_to("small")
+    return path
+
+
+async def share(node: Node, path: Path, owner: str = "") -> Shared:
+    async with node.watch(Share(paths=(path,), owner=owner)) as events:
+        async for event in events:
+            if isinstance(event, Shared):
+                return event
+    raise AssertionError
+
+
+@asynccontextmanager
+async def shared(node: Node, path: Path, owner: str) -> AsyncIterator[Shared]:
+    """What a command does: it follows its share, and leaving that ends it."""
+    found = await share(node, path, owner)
+    async with node.watch(WatchShare(cid=found.cid, owner=owner)) as steps, anyio.create_task_group() as tasks:
+
+        async def follow() -> None:
+            async for _ in steps:
+                pass
+
+        tasks.start_soon(follow)
+        await anyio.wait_all_tasks_blocked()
+        yield found
+        tasks.cancel_scope.cancel()
+
+
+async def served(home: Path, cids: list[Cid]) -> list[bool]:
+    """Which of these a daemon of that home would give to somebody who asks for each by its name."""
+    async with Node.open(at(home, "daemon")) as later, Node.open(at(None, "library")) as stranger:
+        await stranger.connect(later.addresses()[0])
+        here = await later.blocks.has(cids)
+        given = []
+        for cid, claimed in zip(cids, here, strict=True):
+            if not claimed:
+                with anyio.move_on_after(0.2):
+                    async with stranger.session(cid) as session:
+                        await session.get(cid)
+                    claimed = True
+            given.append(claimed)
+        return given
+
+
+async def all_blocks(node: Node) -> list[Cid]:
+    """But for the empty one, which everybody has."""
+    return [cid async for cid in node.blocks.cids() if cid != Cid.of(b"")]
+
+
+async def test_use_3_a_share_ends_with_its_command_and_no_later_node_of_the_home_gives_a_block_of_it(
+    tmp_path: Path,
+) -> None:
+    home, owner = tmp_path / "home", None
+    source = write_people(tmp_path / "tree")
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"kept" * 100)
+    async with Node.open(at(home)) as node:
+        await share(node, kept)
+        before = await all_blocks(node)
+        owner = Owner(home)
+        async with shared(node, source, owner.name):
+            blocks = [cid for cid in await all_blocks(node) if cid not in before]
+            assert len(blocks) > 5
+        assert await all_blocks(node) == before
+        assert [row.name for row in await node.ask(ListShares())] == ["kept"]
+        assert [pin.name for pin in await node.ask(ListPins())] == ["kept"]
+    owner.close()
+    assert await served(home, blocks) == [False] * len(blocks)
+    assert await served(home, before) == [True] * len(before)
+
+
+@pytest.mark.parametrize("announced", [False, True])
+async def test_use_3_a_share_whose_process_was_killed_is_served_by_nobody_after_it(
+    tmp_path: Path, announced: bool
+) -> None:
+    home = tmp_path / "home"
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(home)) as node:
+        found = await share(node, source, "nobody of this name runs")
+        blocks = await all_blocks(node)
+    if announced:  # a node that takes no part in announcements leaves them to one that does
+        async with Node.open(at(home, "pubsub", announce=True)) as node:
+            assert await node.ask(ListShares()) == ()
+            assert await node.jobs.share(found.cid) is not None
+    assert await served(home, blocks) == [False] * len(blocks)
+    async with await Jobs.open(home / "jobs.sqlite") as jobs:
+        assert await jobs.shares() == []
+
+
+async def test_a_running_node_ends_the_share_of_a_command_that_has_gone_without_a_word(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(home, "daemon")) as node:
+        owner = Owner(home)
+        await share(node, source, owner.name)
+        assert len(await node.ask(ListShares())) == 1
+        owner.close()
+        with anyio.fail_after(20):
+            while await node.ask(ListShares()):
+                await node.shares.wait(node.shares.revision)
+            await settled_store(node)
+
+
+async def settled_store(node: Node) -> None:
+    async with node.shares._changing:
+        assert await all_blocks(node) == []
+
+
+async def test_what_two_commands_or_a_command_and_the_home_share_ends_with_the_last(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(home, "daemon")) as node:
+        one, other = Owner(home), Owner(home)
+        async with shared(node, source, one.name) as found:
+            async with shared(node, source, other.name):
+                pass
+            assert len(await node.ask(ListShares())) == 1
+            await share(node, source)
+        (row,) = await node.ask(ListShares())
+        assert row.kept and len(await all_blocks(node)) > 5
+        assert await node.shares.remove(str(source)) == [found.cid]
+        assert await all_blocks(node) == []
+        one.close(), other.close()
+
+
+async def test_what_was_shared_and_ended_is_shared_again_as_if_it_were_new(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(home)) as node, Node.open(at(None, "library")) as receiver:
+        for number in range(2):
+            owner = Owner(home)
+            async with shared(node, source, owner.name) as found:
+                assert await receiver.get(found.ticket, tmp_path / f"out {number}", providers=()) is not None
+            owner.close()
+        assert (tmp_path / "out 1" / "tree" / "one").read_bytes() == (source / "one").read_bytes()
+
+
+async def test_use_4_what_was_fetched_is_served_as_long_as_its_command_runs_and_never_after(tmp_path: Path) -> None:
+    home = tmp_path / "b"
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(tmp_path / "a")) as maker:
+        ticket = await maker.share(source)
+        async with Node.open(at(home, "get")) as node:
+            await node.get(ticket, tmp_path / "out")
+            blocks = await all_blocks(node)
+            async with Node.open(at(None, "library")) as third:
+                await third.get(str(read_source(ticket)[0]), tmp_path / "third", providers=node.addresses())
+        async with Node.open(at(home, "get")) as node:
+            assert await node.ask(ListPins()) == () and await all_blocks(node) == []
+            async with node.fetch(ticket, tmp_path / "out") as events:
+                last = [event async for event in events][-1]
+            assert isinstance(last, FetchFinished) and last.already_complete
+    assert await served(home, blocks) == [False] * len(blocks)
+
+
+async def test_use_4_a_node_that_lives_on_gives_up_what_a_command_fetched_through_it(tmp_path: Path) -> None:
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(tmp_path / "a")) as maker, Node.open(at(tmp_path / "b", "daemon")) as node:
+        await node.get(await maker.share(source), tmp_path / "out")
+        await settled(lambda: not node.shares._fetched)
+        assert await all_blocks(node) == [] and await node.ask(ListPins()) == ()
+        (row,) = await maker.ask(ListShares())
+        assert row.copies == 1  # it was told before
+
+
+async def test_an_interrupted_fetch_serves_nobody_and_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(os.urandom(4 * MIB))
+    home = tmp_path / "b"
+    async with Node.open(at(tmp_path / "a", upload_limit=MIB)) as maker:
+        ticket = await maker.share(tmp_path / "film")
+        theirs = await all_blocks(maker)
+        async with Node.open(at(home, "get")) as node, node.fetch(ticket, tmp_path / "out") as events:
+            async for event in events:
+                if isinstance(event, FetchProgress) and event.bytes_done > MIB:
+                    break
+    assert await served(home, theirs) == [False] * len(theirs)
+    async with Node.open(at(tmp_path / "a")) as maker, Node.open(at(home, "get")) as node:
+        async with node.fetch(await maker.share(tmp_path / "film"), tmp_path / "out") as events:
+            last = [event async for event in events][-1]
+        assert isinstance(last, FetchFinished) and last.received < 4 * MIB
+    assert (tmp_path / "out" / "film").read_bytes() == (tmp_path / "film").read_bytes()
+
+
+async def test_what_is_seeded_is_in_the_list_and_is_kept_if_that_was_asked_for(tmp_path: Path) -> None:
+    source = write_people(tmp_path / "tree")
+    home = tmp_path / "b"
+    async with Node.open(at(tmp_path / "a")) as maker:
+        ticket = await maker.share(source)
+        async with Node.open(at(home, "get")) as node:
+            request = Fetch(source=ticket, directory=tmp_path / "out", seed=True)
+            async with node.watch(request) as events:
+                async for _ in events:
+                    pass
+            (row,) = await node.ask(ListShares())
+            assert isinstance(row, ShareInfo) and row.kept and row.paths == (str(tmp_path / "out" / "tree"),)
+    async with Node.open(at(home, "daemon")) as node, Node.open(at(None, "library")) as third:
+        address = [str(each) for each in node.addresses()]
+        await third.get(str(read_source(ticket)[0]), tmp_path / "third", providers=node.addresses())
+        assert address and (tmp_path / "third").exists()
+        assert await node.shares.remove(str(tmp_path / "out" / "tree"))
+        assert await all_blocks(node) == []
+
+
+async def test_pins_of_the_user_and_of_the_node_itself_are_left_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (tmp_path / "film").write_bytes(os.urandom(MIB))
+    async with Node.open(at(home)) as node:
+        root = await node.add(tmp_path / "film")
+        blocks = await all_blocks(node)
+        owner = Owner(home)
+        async with shared(node, tmp_path / "film", owner.name) as found:
+            assert found.cid == root
+        assert sorted(map(str, await all_blocks(node))) == sorted(map(str, blocks))
+        owner.close()
+        assert isinstance(node.blocks, DiskStore)
+        assert [cid for cid, _ in await node.blocks.pins(kind=PinKind.USER)] == [root]
+    assert await served(home, blocks) == [True] * len(blocks)
+
+
+def test_an_owner_lives_as_long_as_its_lock(tmp_path: Path) -> None:
+    assert living(tmp_path) == frozenset()
+    owner = Owner(tmp_path)
+    (tmp_path / "owners" / "dead").touch()
+    assert living(tmp_path) == {owner.name}
+    assert not (tmp_path / "owners" / "dead").exists()
+    owner.close()
+    assert living(tmp_path) == frozenset()
