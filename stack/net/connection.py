@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 
 from stack.errors import LimitExceeded, NegotiationError, ProtocolError, StackError
-from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import neighbourhood_of
 from stack.net.events import CloseReason, StreamOpened
 from stack.net.interfaces import Direction
 from stack.net.limits import STREAM_BYTES, STREAMS_UNCHARGED
@@ -18,13 +18,14 @@ from stack.sansio.budget import Resource, Scope
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
 from stack.streams.supervision import Supervisor
-from stack.streams.turns import Turn
 from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
 
 NEGOTIATION_SECONDS = 10.0
 """For a stream's protocol: limits.md's bound for multistream."""
+LATELY_SECONDS = 600.0
+"""In so long what has moved comes to count half."""
 HANDLER_GRACE_SECONDS = 5.0
 """Time for handlers to finish with what they have received after the connection has ended."""
 ENDINGS = (StackError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -36,16 +37,15 @@ CLOSE_SECONDS = 2.0
 class NegotiatedStream:
     """A `Stream`: a muxed stream with its protocol and its peer."""
 
-    __slots__ = ("_place", "_stream", "protocol", "remote_address", "remote_peer")
+    __slots__ = ("_connection", "_place", "_stream", "protocol", "remote_address", "remote_peer")
 
-    def __init__(
-        self, stream: MuxedStream, protocol: str, remote_peer: PeerId, remote_address: Multiaddr, place: Place
-    ) -> None:
+    def __init__(self, stream: MuxedStream, protocol: str, connection: "Connection", place: Place) -> None:
         self._stream = stream
         self._place = place
+        self._connection = connection
         self.protocol = protocol
-        self.remote_peer = remote_peer
-        self.remote_address = remote_address
+        self.remote_peer = connection.peer
+        self.remote_address = connection.address
 
     def __repr__(self) -> str:
         return f"<NegotiatedStream {self.protocol} with {self.remote_peer}>"
@@ -54,23 +54,27 @@ class NegotiatedStream:
         """See `MuxedStream`; so for the methods below."""
         data = await self._stream.receive(max_bytes)
         self._place.active = True
+        self._connection.moved += len(data)
         return data
 
     async def receive_into(self, buffer: memoryview) -> int:
         """See `MuxedStream`."""
         size = await self._stream.receive_into(buffer)
         self._place.active = True
+        self._connection.moved += size
         return size
 
     async def send(self, item: Buffer) -> None:
         """See `MuxedStream`."""
         await self._stream.send(item)
         self._place.active = True
+        self._connection.moved += len(item)
 
     async def send_buffers(self, *items: Buffer) -> None:
         """See `MuxedStream`."""
         await self._stream.send_buffers(*items)
         self._place.active = True
+        self._connection.moved += sum(map(len, items))
 
     async def send_eof(self) -> None:
         """See `MuxedStream`."""
@@ -100,9 +104,12 @@ class Connection:
         opened_at: float,
         scope: Scope,
         places: StreamPlaces,
+        starting: anyio.Lock,
         trace: Trace | None = None,
     ) -> None:
+        """`starting` is shared by all connections: in one turn of the event loop one stream is begun, and peers take turns."""
         self._muxed = muxed
+        self._starting = starting
         self._places = places
         self._trace = trace
         self.scope = scope
@@ -113,7 +120,12 @@ class Connection:
         """The peer's, as we dialled it or as it came."""
         self.local_address = muxed.local_address
         self.opened_at = opened_at
+        self.neighbourhood = neighbourhood_of(address)
         self.idle_since: float | None = None
+        self.moved = 0
+        """Bytes of streams, both ways, since the last `look`."""
+        self._moved_lately = 0.0
+        self._looked_at = opened_at
         self.latency: float | None = None
         self.close_reason: CloseReason | None = None
         self._over = anyio.Event()
@@ -136,17 +148,20 @@ class Connection:
         return Standing(
             direction=self.direction,
             opened_at=self.opened_at,
-            streams=self.streams,
+            moved=int(self._moved_lately) + self.moved,
             idle_since=self.idle_since,
             protected=protected,
+            neighbourhood=self.neighbourhood,
         )
 
-    def note_idle(self, now: float) -> None:
-        """Called every now and then, to know since when no stream has been open."""
+    def look(self, now: float) -> None:
+        """Called every now and then, to know since when no stream has been open, and what has moved lately."""
         if self.streams:
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = now
+        self._moved_lately = self._moved_lately * 0.5 ** ((now - self._looked_at) / LATELY_SECONDS) + self.moved
+        self._looked_at, self.moved = now, 0
 
     async def run(self, handlers: Mapping[str, StreamHandler], ended: Callable[[], None]) -> None:
         """Serve inbound streams until the connection ends; then call `ended`, give handlers a moment, return."""
@@ -154,12 +169,12 @@ class Connection:
             async with anyio.create_task_group() as group:
                 tasks = Supervisor(group, self._trace)
                 tasks.start(self._move, owner="a muxer", failed=tasks.cancel)
-                turn = Turn()
                 try:
                     while True:
-                        stream = await self._muxed.accept_stream()  # which does not yield while there are any
-                        await turn.give_way()
-                        tasks.start(self._serve, stream, handlers, owner="an inbound stream")
+                        stream = await self._muxed.accept_stream()
+                        async with self._starting:
+                            tasks.start(self._serve, stream, handlers, owner="an inbound stream")
+                            await anyio.lowlevel.checkpoint()
                 except anyio.EndOfStream:
                     ended()
                     group.cancel_scope.deadline = anyio.current_time() + HANDLER_GRACE_SECONDS
@@ -233,7 +248,7 @@ class Connection:
         if self._trace is not None:
             self._trace(StreamOpened(peer=self.peer, protocol=protocol, direction=direction))
         place = place or Place(self.peer, stream.reset)  # of a stream of ours nobody asks how it is used
-        return NegotiatedStream(stream, protocol, self.peer, self.address, place)
+        return NegotiatedStream(stream, protocol, self, place)
 
     async def _serve(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler]) -> None:
         """One inbound stream, from its negotiation to its end (A11)."""

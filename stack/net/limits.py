@@ -69,16 +69,19 @@ class NetLimits:
     high_water: int = 192
     """Above this many connections, unprotected ones are trimmed."""
     grace: float = 20.0
-    """Seconds for which a new connection is not trimmed."""
+    """Seconds for which a new connection may show what it is good for."""
 
     @classmethod
     def of_node(cls, memory: int, descriptors: int, *, low_water: int, high_water: int) -> "NetLimits":
-        """For a node that may hold so many bytes, and have so many files and sockets open."""
+        """For a node that may hold so many bytes, and have so many files and sockets open: a quarter of these is left for files.
+        There are fewer connections than were asked for when they would be all that may come in: trimming makes room."""
         few = max(descriptors // 8, 1)
+        inbound = min(max(1024, high_water + 256), descriptors // 2)
+        high_water = min(high_water, max(inbound - min(256, few), 1))
         system = {
             **_system(),
             Resource.BYTES: memory,
-            Resource.CONNECTIONS_IN: min(1024, descriptors // 2),
+            Resource.CONNECTIONS_IN: inbound,
             Resource.CONNECTIONS_OUT: min(1024, descriptors // 4),
         }
         return cls(
@@ -90,7 +93,7 @@ class NetLimits:
             },
             streams=max(min(4096, memory // 4 // STREAM_BYTES), 1),
             dial_attempts=min(256, few),
-            low_water=low_water,
+            low_water=min(low_water, high_water),
             high_water=high_water,
         )
 

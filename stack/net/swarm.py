@@ -10,6 +10,7 @@ import anyio
 from stack.errors import LimitExceeded, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.arrivals import Arrivals
 from stack.net.connection import Connection
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
@@ -75,7 +76,9 @@ class Swarm:
         self._transient = budget.child("connections without identity", limits.transient)
         self._scopes: dict[PeerId, Scope] = {}
         self._gate = InboundGate(limits)
+        self._arrivals = Arrivals()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
+        self._starting = anyio.Lock()
         self._handlers = handlers
         self._listener = listener
         self._tasks = tasks
@@ -159,7 +162,7 @@ class Swarm:
         now = self._clock()
         for peer, connections in list(self._connections.items()):
             for connection in connections:
-                connection.note_idle(now)
+                connection.look(now)
             for connection in superfluous(connections, self._standing, self.peer_id, peer, now):
                 self._tasks.start(connection.aclose, CloseReason.DUPLICATE, owner=CLOSING)
         self._trim()
@@ -200,27 +203,50 @@ class Swarm:
     def _admit(self, address: Multiaddr) -> Reservation | None:
         refusal = self._gate.admit(address, self._clock())
         if refusal is None:
+            room = self._room()
+            if room is not None:
+                return room
+            self._gate.leave(address)
+            refusal = Refusal.BUDGET
+        self._refused(address, refusal)
+        return None
+
+    def _room(self) -> Reservation | None:
+        """For a connection without identity; others that have none yet make room for it (attack 6)."""
+        while True:
             try:
                 return self._transient.reserve(Resource.CONNECTIONS_IN)
             except LimitExceeded:
-                self._gate.leave(address)
-                refusal = Refusal.BUDGET
+                dropped = self._arrivals.drop_one()
+                if dropped is None:
+                    return None
+                self._refused(dropped.address, Refusal.BUDGET)
+
+    def _refused(self, address: Multiaddr, reason: Refusal) -> None:
         if self._trace is not None:
-            self._trace(InboundRefused(address=address, reason=refusal))
-        return None
+            self._trace(InboundRefused(address=address, reason=reason))
 
     async def _welcome(self, incoming: Incoming, room: Reservation) -> None:
         connection = None
-        try:
-            with anyio.fail_after(PHASE_SECONDS):
-                stream = await incoming.open()
-            connection = await self._upgrade(stream, Direction.INBOUND, None, room, incoming.remote_address)
-        except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
-            _log.debug("connection from %s failed: %r", incoming.remote_address, error)
-        finally:
-            if connection is None:
+        with anyio.CancelScope() as scope:
+
+            def drop() -> None:
                 room.release()
-                self._gate.leave(incoming.remote_address)
+                scope.cancel()
+
+            arrival = self._arrivals.add(incoming.remote_address, drop)
+            try:
+                with anyio.fail_after(PHASE_SECONDS):
+                    stream = await incoming.open()
+                connection = await self._upgrade(stream, Direction.INBOUND, None, room, incoming.remote_address)
+            except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
+                _log.debug("connection from %s failed: %r", incoming.remote_address, error)
+            finally:
+                self._arrivals.remove(arrival)
+                if connection is None:
+                    room.release()
+                    self._gate.leave(incoming.remote_address)
+                    await incoming.aclose()  # it may have been dropped before it was opened
 
     async def _upgrade(
         self, stream: RawStream, direction: Direction, expected: PeerId | None, room: Reservation, address: Multiaddr
@@ -255,6 +281,7 @@ class Swarm:
             opened_at=self._clock(),
             scope=scope,
             places=self._places,
+            starting=self._starting,
             trace=self._trace,
         )
         if self._closing:

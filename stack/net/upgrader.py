@@ -77,6 +77,9 @@ class Upgrader:
                 else:
                     name = await serve(sealed, self._muxers)
                 channel = sealed.channel_behind()
+            await (
+                anyio.lowlevel.checkpoint_if_cancelled()
+            )  # nobody waits from here on, and what is made has to be closed
             return self._muxers[name].connection(channel, outbound=outbound, scope=scope)
 
 

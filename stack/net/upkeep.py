@@ -1,5 +1,6 @@
 """Decisions about connections that stand already: which serves new streams, which are closed, when to probe all. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +12,8 @@ T = TypeVar("T")
 
 DUPLICATE_IDLE_SECONDS = 10.0
 """A duplicate is closed after carrying nothing for this long: time for a stream that the other end is just opening."""
+SHOWN_BYTES = 16 * 1024
+"""Who has moved so much is more than a stranger that has said who it is and asks whether we are there."""
 WAKE_SECONDS = 10.0
 """Wall and monotonic clock apart by more than this between two looks: the machine slept, or its clock was set."""
 
@@ -22,10 +25,13 @@ class Standing:
     direction: Direction
     opened_at: float
     """Monotonic seconds."""
-    streams: int
+    moved: int
+    """Bytes that have moved lately, both ways: what it has shown itself to be good for. How many streams it has shows nothing."""
     idle_since: float | None
     """Monotonic seconds since when it has carried no stream; None while it carries one."""
     protected: bool
+    neighbourhood: str | None
+    """Where it comes from or goes to."""
 
 
 def best(connections: Sequence[T], standing: Callable[[T], Standing], ours: PeerId, theirs: PeerId) -> T:
@@ -63,17 +69,49 @@ def to_trim(
     grace: float,
     now: float,
 ) -> list[T]:
-    """Connections to close because there are too many: none up to the high water, then down to the low one.
+    """Connections to close because there are too many: none up to the high water.
 
-    Protected and new ones stay; first to go are those without streams, inbound before outbound, young before old (who
-    has stayed long tends to stay).
+    Newcomers that have shown nothing yet have half of the places; of more the oldest go, of the largest neighbourhood first.
+    If that does not do, others go down to the low water: who has moved least lately, inbound before outbound, of the largest
+    neighbourhood first, young before old (who has stayed long tends to stay). Protected ones stay, and those that we have
+    dialled just now.
     """
     standings = [(connection, standing(connection)) for connection in connections]
     if len(standings) <= high_water:
         return []
-    candidates = [pair for pair in standings if not pair[1].protected and now - pair[1].opened_at >= grace]
-    candidates.sort(key=lambda pair: (pair[1].streams, pair[1].direction is Direction.OUTBOUND, -pair[1].opened_at))
-    return [connection for connection, _ in candidates[: len(standings) - low_water]]
+    newcomers: list[tuple[T, Standing]] = []
+    others: list[tuple[T, Standing]] = []
+    for connection, seen in standings:
+        inbound, young = seen.direction is Direction.INBOUND, now - seen.opened_at < grace
+        if seen.protected or (young and not inbound):
+            continue
+        (newcomers if young and seen.moved < SHOWN_BYTES else others).append((connection, seen))
+    surplus = max(len(newcomers) - low_water // 2, 0)
+    going = _crowded_first(newcomers, lambda seen: (), lambda seen: (seen.moved.bit_length(), seen.opened_at))[:surplus]
+    left = len(standings) - surplus
+    if left > high_water:
+        going += _crowded_first(others, _worth, lambda seen: (-seen.opened_at,))[: left - low_water]
+    return going
+
+
+def _worth(seen: Standing) -> tuple[float, ...]:
+    """In steps of four times as much, so that what is about as good is told apart by something else."""
+    return ((seen.moved // SHOWN_BYTES).bit_length() // 2, seen.direction is Direction.OUTBOUND)
+
+
+def _crowded_first(
+    pairs: list[tuple[T, Standing]],
+    first: Callable[[Standing], tuple[float, ...]],
+    last: Callable[[Standing], tuple[float, ...]],
+) -> list[T]:
+    """In order of `first`; then each time one of the neighbourhood of which most are left; then in order of `last`."""
+    left = Counter(seen.neighbourhood for _, seen in pairs)
+    order = []
+    for connection, seen in sorted(pairs, key=lambda pair: (first(pair[1]), last(pair[1]))):
+        order.append((first(seen), -left[seen.neighbourhood], last(seen), connection))
+        left[seen.neighbourhood] -= 1
+    order.sort(key=lambda row: row[:3])
+    return [connection for *_, connection in order]
 
 
 class WakeDetector:

@@ -4,6 +4,7 @@ from stack.net.interfaces import Direction
 from stack.net.upkeep import DUPLICATE_IDLE_SECONDS, WAKE_SECONDS, Standing, WakeDetector, best, superfluous, to_trim
 from tests.net.identities import peers_in_order
 
+MIB = 1 << 20
 SMALL, LARGE = peers_in_order(2)
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND
 
@@ -11,12 +12,18 @@ IN, OUT = Direction.INBOUND, Direction.OUTBOUND
 def standing(
     direction: Direction = OUT,
     opened_at: float = 0.0,
-    streams: int = 0,
+    moved: int = 0,
     idle_since: float | None = 0.0,
     protected: bool = False,
+    neighbourhood: str | None = None,
 ) -> Standing:
     return Standing(
-        direction=direction, opened_at=opened_at, streams=streams, idle_since=idle_since, protected=protected
+        direction=direction,
+        opened_at=opened_at,
+        moved=moved,
+        idle_since=idle_since,
+        protected=protected,
+        neighbourhood=neighbourhood,
     )
 
 
@@ -39,7 +46,7 @@ def test_of_equal_ones_the_oldest_is_best() -> None:
 
 
 def test_duplicates_close_only_once_they_have_carried_nothing_for_a_while() -> None:
-    kept, idle, busy = standing(OUT, 0.0), standing(IN, 0.0, idle_since=1.0), standing(IN, 0.0, 3, idle_since=None)
+    kept, idle, busy = standing(OUT, 0.0), standing(IN, 0.0, idle_since=1.0), standing(IN, 0.0, idle_since=None)
     connections = [kept, idle, busy]
     assert superfluous(connections, same, SMALL, LARGE, 1.0 + DUPLICATE_IDLE_SECONDS - 0.1) == []
     assert superfluous(connections, same, SMALL, LARGE, 1.0 + DUPLICATE_IDLE_SECONDS) == [idle]
@@ -63,12 +70,46 @@ def test_nothing_is_trimmed_up_to_the_high_water() -> None:
 def test_trimming_goes_down_to_the_low_water_and_spares_the_useful() -> None:
     protected = standing(protected=True)
     fresh = standing(opened_at=90.0)
-    busy = standing(streams=5)
+    busy = standing(IN, moved=MIB)
     old_out, young_out = standing(OUT, 1.0), standing(OUT, 50.0)
     old_in, young_in = standing(IN, 1.0), standing(IN, 50.0)
     everything = [protected, fresh, busy, old_out, young_out, old_in, young_in]
     assert trimmed(everything, 3, 6) == [young_in, old_in, young_out, old_out]
     assert trimmed(everything, 1, 6) == [young_in, old_in, young_out, old_out, busy]
+
+
+def test_attack_6_newcomers_have_half_of_the_places_and_who_was_there_stays() -> None:
+    """161 newcomers had every older connection cut, because all of them were too young to go."""
+    honest = [standing(IN, number / 10, neighbourhood=f"honest {number}") for number in range(110)]
+    flood = [standing(IN, 85.0 + number / 100, neighbourhood="8.8.8.0/24") for number in range(1000)]
+    arrived = standing(IN, 80.5, neighbourhood="of an honest one that has come first")
+    going = to_trim([*honest, arrived, *flood], same, low_water=160, high_water=192, grace=20.0, now=100.0)
+    assert going == flood[: 1001 - 80]
+
+
+def test_attack_6_of_newcomers_who_has_shown_something_stays_longer() -> None:
+    shown = standing(IN, 90.0, moved=2000)
+    served = standing(IN, 90.0, moved=MIB)
+    flood = [standing(IN, 91.0 + number / 100) for number in range(20)]
+    assert trimmed([shown, served, *flood], 10, 12) == flood[:16]
+
+
+def test_attack_6_we_do_not_close_what_we_have_just_dialled() -> None:
+    dialled = [standing(OUT, 90.0) for _ in range(20)]
+    assert trimmed(dialled, 5, 10) == []
+
+
+def test_attack_6_the_largest_neighbourhood_goes_first() -> None:
+    many = [standing(IN, float(number), neighbourhood="8.8.8.0/24") for number in range(6)]
+    few = [standing(IN, 10.0 + number, neighbourhood=f"9.9.{number}.0/24") for number in range(6)]
+    assert trimmed(many + few, 7, 8) == [many[5], many[4], many[3], many[2], many[1]]
+
+
+def test_finding_33_how_many_streams_stand_open_shows_nothing_what_has_moved_does() -> None:
+    honest = standing(IN, 1.0, idle_since=5.0)
+    strangers = [standing(IN, 2.0 + number, idle_since=None) for number in range(5)]
+    useful = standing(IN, 50.0, moved=64 * MIB, idle_since=60.0)
+    assert trimmed([honest, useful, *strangers], 2, 6) == strangers[::-1]
 
 
 def test_sleep_is_noticed_by_the_clocks_drifting_apart() -> None:

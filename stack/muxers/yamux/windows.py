@@ -20,6 +20,9 @@ GROWTH_ROUND_TRIPS = 4
 CHARGE_BYTES = 64 * 1024
 """Memory is drawn from the budget in such steps, about one full frame each."""
 
+LITTLE_BYTES = 4096
+"""A first step that is smaller: streams on which a few bytes wait are many, and must not use up what is for payload (attack 4)."""
+
 
 class SendWindow:
     """What the peer lets us send on a stream.
@@ -134,7 +137,7 @@ class ReceiveWindow:
 
     def _charge(self, waiting: int) -> None:
         """Hold what waits, in whole steps, but never less than the growth that was granted."""
-        steps = -(-waiting // CHARGE_BYTES) * CHARGE_BYTES
+        steps = LITTLE_BYTES if 0 < waiting <= LITTLE_BYTES else -(-waiting // CHARGE_BYTES) * CHARGE_BYTES
         wanted = max(steps, self.size - WINDOW_INITIAL)
         if wanted < self.charged:
             self._budget.shrink(self.charged - wanted)

@@ -7,6 +7,7 @@ from stack.muxers.yamux.connection import YamuxMachine
 from stack.muxers.yamux.events import StreamOpened, StreamReset
 from stack.muxers.yamux.frames import GO_AWAY, GoAwayCode
 from stack.muxers.yamux.parameters import YamuxParameters
+from stack.muxers.yamux.windows import LITTLE_BYTES
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.interfaces import StreamId
 from stack.testing.pair import drain, events, feed
@@ -91,7 +92,7 @@ def test_A02_announced_lengths_that_never_come_cost_nothing() -> None:
     for id in range(1, 2049, 2):
         feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
     feed(end, frame(DATA, 0, 1, WINDOW) + b"x")
-    assert budget.used(Resource.BYTES) == 65536
+    assert budget.used(Resource.BYTES) == LITTLE_BYTES
 
 
 def test_A02_unread_bytes_of_all_streams_stay_within_the_budget_of_the_connection() -> None:

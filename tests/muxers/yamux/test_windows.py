@@ -228,7 +228,7 @@ def test_two_streams_share_one_budget() -> None:
 
 @pytest.mark.parametrize(
     ("waiting", "charged"),
-    [(0, 0), (1, 65536), (65535, 65536), (65536, 65536), (65537, 131072), (262144, 262144)],
+    [(0, 0), (1, 4096), (4096, 4096), (4097, 65536), (65535, 65536), (65536, 65536), (65537, 131072), (262144, 262144)],
 )
 def test_waiting_bytes_are_charged_in_whole_steps(waiting: int, charged: int) -> None:
     memory = budget()

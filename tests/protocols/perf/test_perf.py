@@ -66,11 +66,11 @@ async def test_A02_a_client_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_client_that_wants_everything_and_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STALL_SECONDS", 0.05)
     async with hosts(2, identify=False) as [a, b]:
         PerfService(b)
         await connect(a, b)
         stream = await a.open_stream(b.peer_id, PERF)
+        monkeypatch.setattr(module, "STALL_SECONDS", 0.05)  # once it is open, however slow the line
         await stream.send(b"\xff" * 8)
         await stream.send_eof()
         await settled(lambda: b.connections()[0].streams == 1)

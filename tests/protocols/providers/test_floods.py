@@ -158,7 +158,10 @@ def test_members_without_end_are_an_offence_after_twenty() -> None:
 
 
 def test_A06_a_record_that_another_has_signed_is_an_offence() -> None:
-    for update in (Update(key=KEY, record=RECORDS[1]), Update(key=KEY, record=RECORDS[0][:-1] + b"\0")):
+    for update in (
+        Update(key=KEY, record=RECORDS[1]),
+        Update(key=KEY, record=RECORDS[0][:-1] + bytes([RECORDS[0][-1] ^ 1])),
+    ):
         side = Side(ranges(10))
         with pytest.raises(RemoteProtocolError):
             side.receive(1, 0, update)
