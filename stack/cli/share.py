@@ -29,6 +29,7 @@ from stack.node.api import (
     Api,
     EntrySkipped,
     GetReach,
+    ImportFlags,
     Share,
     Shared,
     SourceLost,
@@ -46,6 +47,10 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
     help="End when a receiver has all of it (one that is not stack: when it was sent every block).",
 )
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@click.option(
+    "--preserve-mode", is_flag=True, help="Keep all permissions; without, scripts and programs stay executable."
+)
+@click.option("--preserve-mtime", is_flag=True, help="Keep the times of modification.")
 @click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")
 @click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket.")
 @click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
@@ -63,6 +68,8 @@ def share(
     paths: tuple[str, ...],
     once: bool,
     hidden: bool,
+    preserve_mode: bool,
+    preserve_mtime: bool,
     rehash: bool,
     announce: bool,
     public: str | None,
@@ -85,6 +92,7 @@ def share(
     sources = tuple(existing(path) for path in paths)
     if public is not None:
         _check_name(public)
+    kept = ImportFlags(preserve_mode=preserve_mode, preserve_mtime=preserve_mtime)
     listening = tuple(str(address) for address in listen) or None
     flags = {"listen": listening, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
     settings = config("share", **flags)
@@ -95,7 +103,13 @@ def share(
         nonlocal serving
         async with open_api(settings, flags) as api:
             request = Share(
-                paths=sources, hidden=hidden, rehash=rehash, announce=announce, public_name=public, owner=owner
+                paths=sources,
+                hidden=hidden,
+                flags=kept,
+                rehash=rehash,
+                announce=announce,
+                public_name=public,
+                owner=owner,
             )
             shared = await _import(api, request, quiet=as_json)
             serving = not once

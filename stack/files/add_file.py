@@ -116,7 +116,7 @@ class FileAdder:
                 if not unchanged(stamp_of(status), os.fstat(file.fd)):
                     raise Shortened
                 root = await run.finish()
-                if self._known is not None and run.digests:
+                if self._known is not None and file.options.raw_leaves and run.digests:
                     self._known.remember(path, status, bytes(run.digests))
                 return root
             except (Shortened, SourceChanged):
@@ -135,9 +135,12 @@ class FileAdder:
             if status.st_size == 0 and os.pread(fd, 1, 0):
                 raise SourceChanged(path)  # as files of procfs, which say 0 and have more
             mtime = UnixTime.of_nanoseconds(status.st_mtime_ns)
-            attributes = self._options.attributes(stat.S_IMODE(status.st_mode), mtime)
-            file = OpenFile(fd, status.st_size, self._options, *attributes, keep_blocks=self._keeper.copies)
-            leaves = self._known.leaves(path, status) if self._known is not None else None
+            mode = stat.S_IMODE(status.st_mode)
+            options = self._options.of_file(mode, status.st_size)
+            file = OpenFile(
+                fd, status.st_size, options, *options.attributes(mode, mtime), keep_blocks=self._keeper.copies
+            )
+            leaves = self._known.leaves(path, status) if self._known is not None and options.raw_leaves else None
             try:
                 if leaves is None and file.size <= PIECE_BYTES:
                     leaves = cut_small_file(file)

@@ -21,9 +21,10 @@ from stack.files.parts import is_in_place, place_leaf, take_from
 from stack.files.storage import create_file
 from stack.files.target import status_of
 from stack.files.tasks import task_group
-from stack.files.update import CHANGED, NEW, WAY_OUT
+from stack.files.update import CHANGED, NEW, WAY_OUT, Update
 from stack.files.work import Work
 from stack.multiformats.cid import Cid
+from stack.platform import umask
 from stack.sansio.interfaces import Buffer
 
 CHECKPOINT_SECONDS = 1.0
@@ -64,8 +65,27 @@ async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, p
         if work.update is None or not work.update.dry_run:
             await _write(work, node, block, target, part, base, over=status is not None)
         work.files_written += 1
+    elif work.update is not None and await anyio.to_thread.run_sync(_set_attributes, work.update, node, target, base):
+        work.update.told(below, CHANGED)
+        work.files_written += 1
     work.files += 1
     work.tell(FileFinished(path=target, size=node.file_size))
+
+
+def _set_attributes(update: Update, node: UnixFSNode, target: Path, base: Path) -> bool:
+    """Give a file with the right bytes the mode and time of this version; whether it had others. Raises StoreError."""
+    mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+    with _reading(target, base) as fd:
+        if fd is None:
+            return False
+        with disk.translated(f"looking at {target}"):
+            status = os.fstat(fd)
+            mode = None if node.mode is None else node.mode & 0o777 & ~umask()
+            if mode in (None, stat.S_IMODE(status.st_mode)) and mtime_ns in (None, status.st_mtime_ns):
+                return False
+            if not update.dry_run:
+                disk.set_attributes(fd, node.mode, mtime_ns)
+            return True
 
 
 async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, base: Path) -> bool:

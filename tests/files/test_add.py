@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.dag import links
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
+from stack.dag.unixfs.reader import decode_node
 from stack.errors import ConfigError, Refused
 from stack.files import add as add_module
 from stack.files import add_file as add_file_module
 from stack.files.add import Adder
 from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
 from stack.files.events import AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.known import known_files
 from stack.files.paths import DEPTH_MAX
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
@@ -528,3 +531,35 @@ async def test_a_large_file_cut_by_content_is_read_in_pieces(tmp_path: Path) -> 
     options = import_options("unixfs-v1-2025", {"chunker": "rabin-262144-524288-1048576"})
     added = await Adder(None, options).add([path])
     assert added.size == PIECE_BYTES + 1000
+
+
+@pytest.mark.anyio
+async def test_a_script_stays_executable_and_all_else_is_the_same_blocks(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, size in ("empty", 0), ("one", 10), ("full", 1000), ("many", 3500):
+        for mode in 0o644, 0o755:
+            path = tree / f"{name} {mode:o}"
+            path.write_bytes(content(name, size))
+            path.chmod(mode)
+    plain = import_options("unixfs-v1-2025", {"chunker": "size-1000"})
+    found: dict[str, dict[str, Cid]] = {}
+    for options in plain, replace(plain, keep_executable=True):
+        events: list[AddEvent] = []
+        async with known_files(tmp_path, options, rehash=False) as known:
+            for _ in range(2):
+                await Adder(None, options, tell=events.append, known=known).add([tree])
+        found[str(options.keep_executable)] = {
+            event.path: event.cid for event in events if isinstance(event, EntryAdded)
+        }
+    store = MemoryStore()
+    await Adder(store, replace(plain, keep_executable=True), copy=True).add([tree])
+    for name in "empty", "one", "full", "many":
+        assert (
+            found["True"][f"tree/{name} 644"]
+            == found["False"][f"tree/{name} 644"]
+            == found["False"][f"tree/{name} 755"]
+        )
+        script = found["True"][f"tree/{name} 755"]
+        assert decode_node(script, await store.get(script)).mode == 0o755
+        assert await whole_dag(store, script)

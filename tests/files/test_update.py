@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -259,6 +260,23 @@ async def test_nothing_outside_of_the_tree_is_touched_through_links(
     assert snapshot(here / "tree") == {"sub": None, "sub/file": b"new"}
     assert snapshot(outside) == {"file": b"mine"}
     assert os.listdir(here) == ["tree"]
+
+
+@pytest.mark.anyio
+async def test_a_script_becomes_executable_without_being_fetched(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "run.sh").write_bytes(b"#!/bin/sh")
+    options = replace(profile(), keep_executable=True)
+    first = await share(source, exchange, options)
+    (source / "run.sh").chmod(0o755)
+    second = await share(source, exchange, options)
+    await get(MemoryStore(), exchange, first, here)
+    assert not (here / "tree" / "run.sh").stat().st_mode & 0o111
+    _, changes = await get(MemoryStore(), exchange, second, here)
+    assert changes == {"tree/run.sh": "changed"} and (here / "tree" / "run.sh").stat().st_mode & 0o111
 
 
 @pytest.mark.anyio

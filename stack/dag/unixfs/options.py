@@ -5,7 +5,7 @@ Sources: IPIP-499 (the two profiles), ipfs/kubo core/commands/add.go and core/co
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -76,6 +76,8 @@ class ImportOptions:
     """Take the permission bits of each file and directory."""
     preserve_mtime: bool = False
     """Take the time of modification of each file, directory and symbolic link."""
+    keep_executable: bool = False
+    """Take the permission bits of files that can be executed, and of no others: these are the same blocks as without."""
 
     def __post_init__(self) -> None:
         if self.cid_version not in (0, 1):
@@ -122,6 +124,15 @@ class ImportOptions:
             mode & 0o7777 if self.preserve_mode else self.mode,
             mtime if self.preserve_mtime else self.mtime,
         )
+
+    def of_file(self, mode: int, size: int) -> "ImportOptions":
+        """The options for one file that has these permission bits and bytes."""
+        if not (self.keep_executable and mode & 0o111):
+            return self
+        leaf_size = parse_chunker(self.chunker).fixed_size
+        # A raw leaf that is all of a file has no place for its mode.
+        raw_leaves = self.raw_leaves and leaf_size is not None and size > leaf_size and not self.trickle
+        return replace(self, preserve_mode=True, raw_leaves=raw_leaves)
 
 
 def is_fanout(value: int) -> bool:

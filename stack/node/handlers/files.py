@@ -4,7 +4,7 @@ import json
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import anyio
 import anyio.lowlevel
@@ -147,7 +147,7 @@ async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEve
 async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[ShareEvent]]:
     """Import in place, remember it, make its ticket."""
     flags = ImportFlags(**{**asdict(request.flags), "hidden": request.hidden or request.flags.hidden})
-    options = options_of(flags, node.config.profile)
+    options = replace(options_of(flags, node.config.profile), keep_executable=True)
     announce = request.announce or request.public_name is not None
     if announce:
         node.announcing.check(request.public_name)  # before anything is read
