@@ -15,6 +15,7 @@ from stack.net.negotiate import LazyStream, select_one, serve
 from stack.net.stream_places import Place, StreamPlaces
 from stack.net.upkeep import Standing
 from stack.sansio.budget import Resource, Scope
+from stack.sansio.flood import Flood
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
 from stack.streams.supervision import Supervisor
@@ -26,6 +27,9 @@ NEGOTIATION_SECONDS = 10.0
 """For a stream's protocol: limits.md's bound for multistream."""
 LATELY_SECONDS = 600.0
 """In so long what has moved comes to count half."""
+VAIN_STREAMS_MAX = 1000
+"""Streams in 10 s that no handler took or that had to give their places back: of protocols that nobody speaks, or more than the peer
+may have. Each costs as much as one that is of use; the muxer counts those that end before they say anything."""
 HANDLER_GRACE_SECONDS = 5.0
 """Time for handlers to finish with what they have received after the connection has ended."""
 ENDINGS = (StackError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -111,6 +115,7 @@ class Connection:
         self._muxed = muxed
         self._starting = starting
         self._places = places
+        self._vain = Flood(VAIN_STREAMS_MAX)
         self._trace = trace
         self.scope = scope
         self.peer = muxed.remote_peer
@@ -269,6 +274,8 @@ class Connection:
                 raise
             finally:
                 self._places.release(place)
+        if (scope.cancelled_caught or place.protocol is None) and self._vain.add(anyio.current_time()):
+            await self.aclose(CloseReason.FLOODING)
 
     async def _handle(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler], place: Place) -> None:
         charged = STREAM_BYTES if self._places.of(self.peer) > STREAMS_UNCHARGED else 0

@@ -29,6 +29,7 @@ class CloseReason(Enum):
     TRIMMED = "there were too many connections"
     DUPLICATE = "there is a better one to the same peer"
     UNRESPONSIVE = "no answer to a probe"
+    FLOODING = "it opened streams without end that nobody takes"
     SHUTDOWN = "the host is closing"
 
 

@@ -16,7 +16,7 @@ from stack.errors import LimitExceeded, NegotiationError, StackError, TransportE
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net import connection as connection_module
-from stack.net.events import InboundRefused
+from stack.net.events import CloseReason, ConnectionClosed, InboundRefused
 from stack.net.host import Host
 from stack.net.limits import MIB, NetLimits, Refusal
 from stack.net.stream_places import Place
@@ -393,6 +393,33 @@ async def test_A29_hostile_negotiations_end_their_stream_and_nothing_else(monkey
                 assert not muxed.closed
         await still_serves(honest, target)
         await settled(lambda: len(target.connections()) == 1)
+
+
+async def test_attack_5_who_opens_streams_without_end_that_nobody_takes_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of finding 4's streams a peer has its share and no more; to refuse the others cost as much as to serve them, for ever."""
+    monkeypatch.setattr(connection_module, "VAIN_STREAMS_MAX", 50)
+    ends: list[CloseReason] = []
+    async with hosts(2) as [honest, target]:
+        target._swarm._trace = lambda event: ends.extend([event.reason] if isinstance(event, ConnectionClosed) else [])
+        await connect(honest, target)
+        async with attacker(target, 100) as muxed:
+            count = 0
+            with (
+                pytest.raises((anyio.BrokenResourceError, anyio.ClosedResourceError, StackError)),
+                anyio.fail_after(SOON),
+            ):
+                while True:
+                    stream = await muxed.open_stream()
+                    await stream.send(b"\x13/multistream/1.0.0\n" + _line("/nobody"))
+                    count += 1
+                    await stream.receive()
+                    stream.reset()
+            assert count > 50
+            await settled(lambda: not target.is_connected(peer(100)))
+            assert ends == [CloseReason.FLOODING]
+        await still_serves(honest, target)
 
 
 @pytest.mark.parametrize(
