@@ -2,11 +2,14 @@
 
 A `Scope` counts several resources and has parents; a reservation must fit into the scope and into each ancestor, or none
 is charged. Shape after go-libp2p's resource manager (p2p/host/resource-manager), without its service table.
+
+What is nice to have is lent: whoever holds it is a `Holder` of the scope, and lets go of it when somebody needs the bytes.
 """
 
 from collections.abc import Mapping
 from enum import Enum
 from types import TracebackType
+from typing import Protocol
 
 from stack.errors import LimitExceeded
 
@@ -27,19 +30,34 @@ Limits = Mapping[Resource, int]
 """A figure per resource; a resource that is not named is not limited by this scope."""
 
 
+class Holder(Protocol):
+    """Holds bytes that it can do without."""
+
+    @property
+    def spare(self) -> int:
+        """How many they are."""
+        ...
+
+    def call_back(self) -> None:
+        """Give some of them back; `spare` falls, in the end to 0."""
+        ...
+
+
 class Scope:
     """A place where resources are counted, below one or more parents.
 
-    Getters: `used`, `limit`, `name`, `without_room`, `is_within`. Commands: `reserve`, `child`. What is reserved returns
-    through `Reservation.release`.
+    Getters: `used`, `limit`, `name`, `holders`, `without_room`, `is_within`. Commands: `reserve`, `child`. What is reserved
+    returns through `Reservation.release`.
     """
 
-    __slots__ = ("_ancestors", "_limits", "_used", "name")
+    __slots__ = ("_ancestors", "_limits", "_used", "holders", "name")
 
     def __init__(self, name: str, limits: Limits, parents: tuple["Scope", ...] = ()) -> None:
         self.name = name
         self._limits = dict(limits)
         self._used: dict[Resource, int] = {}
+        self.holders: dict[Holder, None] = {}
+        """Of bytes that are lent, here and in all children."""
         ancestors: dict[int, Scope] = {id(self): self}
         for parent in parents:
             for scope in parent._ancestors:
@@ -68,11 +86,14 @@ class Scope:
         reservation.grow(amount)
         return reservation
 
-    def without_room(self, resource: Resource, amount: int) -> "Scope | None":
-        """This scope or the ancestor in which `amount` more does not fit; None: it can be reserved."""
+    def without_room(self, resource: Resource, amount: int, keep: int = 0) -> "Scope | None":
+        """This scope or the ancestor in which `amount` more does not fit; None: it can be reserved, perhaps by calling back
+        what is lent. Who holds no more than `keep` to spare keeps it."""
         for scope in self._ancestors:
             limit = scope._limits.get(resource)
-            if limit is not None and scope._used.get(resource, 0) + amount > limit:
+            if limit is None or (excess := scope._used.get(resource, 0) + amount - limit) <= 0:
+                continue
+            if excess > scope._spare(resource, keep):
                 return scope
         return None
 
@@ -80,12 +101,24 @@ class Scope:
         """What is reserved here counts in `scope` too."""
         return scope in self._ancestors
 
-    def _charge(self, resource: Resource, amount: int) -> None:
-        full = self.without_room(resource, amount)
+    def _charge(self, resource: Resource, amount: int, keep: int = 0) -> None:
+        full = self.without_room(resource, amount, keep)
         if full is not None:
             raise LimitExceeded(f"{resource.value} of {full.name}", full._limits[resource])
         for scope in self._ancestors:
+            limit = scope._limits.get(resource)
+            while limit is not None and scope._used.get(resource, 0) + amount > limit:
+                largest = max(scope.holders, key=lambda holder: holder.spare)
+                if largest.spare <= keep:
+                    raise LimitExceeded(f"{resource.value} of {scope.name}", limit)
+                largest.call_back()
+        for scope in self._ancestors:
             scope._used[resource] = scope._used.get(resource, 0) + amount
+
+    def _spare(self, resource: Resource, keep: int) -> int:
+        if resource is not Resource.BYTES:
+            return 0
+        return sum(spare for holder in self.holders if (spare := holder.spare) > keep)
 
     def _return(self, resource: Resource, amount: int) -> None:
         for scope in self._ancestors:
@@ -105,12 +138,23 @@ class Reservation:
     def __repr__(self) -> str:
         return f"<Reservation {self.amount} {self.resource.value} of {self._scope.name}>"
 
-    def grow(self, amount: int) -> None:
-        """Take `amount` more. Raises LimitExceeded and takes nothing when it does not fit."""
+    def grow(self, amount: int, *, keep: int = 0) -> None:
+        """Take `amount` more; bytes that are lent are called back for it, the largest holding first, but from nobody who has no
+        more than `keep` to spare. Raises LimitExceeded and takes nothing when it does not fit."""
         if amount < 0:
             raise ValueError("a reservation grows by a positive amount")
-        self._scope._charge(self.resource, amount)
+        self._scope._charge(self.resource, amount, keep)
         self.amount += amount
+
+    def lend(self, holder: Holder) -> None:
+        """Some of it is held by `holder`, and may be called back from it."""
+        for scope in self._scope._ancestors:
+            scope.holders[holder] = None
+
+    def settle(self, holder: Holder) -> None:
+        """It holds nothing any more that could be called back."""
+        for scope in self._scope._ancestors:
+            scope.holders.pop(holder, None)
 
     def shrink(self, amount: int) -> None:
         """Give `amount` back, at most what is held."""

@@ -17,6 +17,7 @@ from stack.muxers.yamux.parameters import YamuxParameters
 from stack.muxers.yamux.receiver import Receiver
 from stack.muxers.yamux.stream import Input, State, Stream
 from stack.muxers.yamux.table import StreamTable
+from stack.muxers.yamux.windows import IDLE_SECONDS
 from stack.sansio.budget import Scope
 from stack.sansio.interfaces import Buffer, StreamId
 
@@ -51,6 +52,7 @@ class YamuxMachine:
             reset=lambda stream: self.reset(StreamId(stream.id)),
         )
         self._now = now
+        self._looked_at = now
 
     def __repr__(self) -> str:
         return f"<YamuxMachine {len(self._table)} streams{', going away' if self._receiver.going_away else ''}>"
@@ -102,12 +104,16 @@ class YamuxMachine:
             raise
 
     def next_timeout(self) -> float:
-        """When the peer has been silent for too long."""
-        return self._liveness.next_timeout()
+        """When the peer has been silent for too long, or a window that has grown may be idle."""
+        due = self._liveness.next_timeout()
+        return min(due, self._looked_at + IDLE_SECONDS) if self._table.grown else due
 
     def handle_timeout(self, now: float) -> None:
-        """Ask the peer for a sign of life. Raises RemoteProtocolError when it was asked and did not answer."""
+        """Let idle windows shrink, or ask the peer for a sign of life. Raises RemoteProtocolError when it was asked and did not answer."""
         self._now = now
+        if now - self._looked_at >= IDLE_SECONDS:
+            self._looked_at = now
+            self._table.rest(now)
         number = self._liveness.handle_timeout(now)
         if number is not None:
             self._outbox.push(encode_header(PING, SYN, 0, number))

@@ -107,6 +107,8 @@ class Outbox:
         while self._credits and filled <= room:
             stream = self._credits.pop(next(iter(self._credits)))
             delta = stream.receive_window.take_credit(now, round_trip)
+            if not delta:
+                continue  # its window was called back meanwhile
             write_header(out, filled, WINDOW_UPDATE, 0, stream.id, delta)
             filled += HEADER_BYTES
         while self._sendable and filled <= room:

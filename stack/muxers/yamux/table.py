@@ -13,9 +13,9 @@ CLOSED_MAX = 256
 
 
 class StreamTable:
-    """Commands: `create`, `acknowledge`, `accept`, `settle`, `forget`, `end_all`, `take_closed`.
+    """Commands: `create`, `acknowledge`, `accept`, `settle`, `forget`, `end_all`, `rest`, `take_closed`.
 
-    Getters: `get`, `len`, `may_open`, `may_accept`. `forgotten` is called for each stream that leaves; `backlog_opened`
+    Getters: `get`, `len`, `may_open`, `may_accept`, `grown`. `forgotten` is called for each stream that leaves; `backlog_opened`
     when enough of our streams were acknowledged.
     """
 
@@ -30,6 +30,7 @@ class StreamTable:
         "_unaccepted",
         "_unacknowledged",
         "get",
+        "grown",
     )
 
     def __init__(
@@ -42,7 +43,10 @@ class StreamTable:
     ) -> None:
         self._parameters = parameters
         self._scope = scope
-        self._memory = scope.child("yamux streams", {Resource.BYTES: parameters.memory_max}).reserve(Resource.BYTES, 0)
+        bytes_here = scope.child("yamux streams", {Resource.BYTES: parameters.memory_max})
+        self._memory = bytes_here.reserve(Resource.BYTES, 0)
+        self.grown = bytes_here.holders
+        """Windows that are larger than at first."""
         self._forgotten = forgotten
         self._backlog_opened = backlog_opened
         self._streams: dict[int, Stream] = {}
@@ -130,8 +134,14 @@ class StreamTable:
                 self.forget(stream)
             else:
                 stream.reservation.release()
+                stream.receive_window.end()
                 self.settle(stream)
         self._closed.clear()
+
+    def rest(self, now: float) -> None:
+        """Windows that were not used of late become small again."""
+        for stream in self._streams.values():
+            stream.receive_window.rest(now)
 
     def take_closed(self, id: int) -> bool:
         """Whether the peer has still to be told that we closed `id`; it is not asked twice."""

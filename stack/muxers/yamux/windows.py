@@ -17,6 +17,9 @@ ROUND_TRIP_MIN = 0.01
 GROWTH_ROUND_TRIPS = 4
 """A half window that is read within so many round trips is too small (go-yamux)."""
 
+IDLE_SECONDS = 10.0
+"""A window of which less than half was read for so long is larger than it need be."""
+
 CHARGE_BYTES = 64 * 1024
 """Memory is drawn from the budget in such steps, about one full frame each."""
 
@@ -58,18 +61,22 @@ class SendWindow:
 class ReceiveWindow:
     """What we let the peer send on a stream, and what of that waits to be read.
 
-    Facts: `receive`, `keep`. Commands: `read`, `take_credit`, `release`. Getters: `credit`, `size`, `unread`, `charged`.
+    Facts: `receive`, `keep`. Commands: `read`, `take_credit`, `call_back`, `rest`, `end`, `release`. Getters: `credit`, `size`,
+    `unread`, `charged`, `spare`.
 
-    The first 256 KiB are the peer's by specification; of them only what really waits is charged to the budget. Growth
-    is charged when it is granted, so that all granted memory exists.
+    The first 256 KiB are the peer's by specification; of them only what really waits is charged to the budget. Growth is
+    charged when it is granted, and lent: it may be called back. Credit that the peer has cannot be taken from it, so what it
+    sends beyond the smaller window is charged as it comes, like the first 256 KiB, and no more is granted until it has used it.
     """
 
-    __slots__ = ("_budget", "_most", "_updated_at", "charged", "credit", "size", "unread")
+    __slots__ = ("_budget", "_held", "_most", "_updated_at", "charged", "credit", "size", "unread")
 
     def __init__(self, budget: Reservation, most: int, now: float) -> None:
         self._budget = budget
         self._most = most
         self._updated_at = now
+        self._held = 0
+        """Of what is charged, the steps in which something waits."""
         self.credit = WINDOW_INITIAL
         """What the peer may still send."""
         self.size = WINDOW_INITIAL
@@ -106,7 +113,12 @@ class ReceiveWindow:
     @property
     def owed(self) -> int:
         """Credit that could be handed back now."""
-        return self.size - self.credit - self.unread
+        return max(self.size - self.credit - self.unread, 0)
+
+    @property
+    def spare(self) -> int:
+        """See `Holder`: growth in which nothing waits."""
+        return max(self.charged - self._held, 0)
 
     @property
     def due(self) -> bool:
@@ -115,37 +127,64 @@ class ReceiveWindow:
 
     def take_credit(self, now: float, round_trip: float) -> int:
         """The delta to tell the peer now. The window doubles when it was used up fast and the budget has room."""
-        if now - self._updated_at < GROWTH_ROUND_TRIPS * max(round_trip, ROUND_TRIP_MIN):
+        if self.due and now - self._updated_at < GROWTH_ROUND_TRIPS * max(round_trip, ROUND_TRIP_MIN):
             self._grow()
         self._updated_at = now
         delta = self.owed
         self.credit += delta
         return delta
 
+    def call_back(self) -> None:
+        """See `Holder`: half of the window is enough."""
+        self._shrink(max(self.size // 2, WINDOW_INITIAL))
+
+    def rest(self, now: float) -> None:
+        """Give growth back that was not used of late."""
+        if now - self._updated_at >= IDLE_SECONDS:
+            self._shrink(WINDOW_INITIAL)
+
+    def end(self) -> None:
+        """Nothing more can come: only what waits is held."""
+        self._shrink(WINDOW_INITIAL)
+
     def release(self) -> None:
         """Give all memory back; the stream is gone."""
-        self._budget.shrink(self.charged)
-        self.charged = 0
+        self._held = 0
+        self._shrink(WINDOW_INITIAL)
 
     def _grow(self) -> None:
         size = min(2 * self.size, self._most)
+        if size == self.size:
+            return
+        growth = size - WINDOW_INITIAL
         try:
-            self._charge_at_least(size - WINDOW_INITIAL)
+            # Growth is called back only from windows that are larger: many streams end up with equal parts.
+            self._charge_at_least(growth, keep=growth)
         except LimitExceeded:
             return
         self.size = size
+        self._budget.lend(self)
+
+    def _shrink(self, size: int) -> None:
+        if size == WINDOW_INITIAL < self.size:
+            self._budget.settle(self)
+        self.size = size
+        self._charge_at_most(max(self._held, size - WINDOW_INITIAL))
 
     def _charge(self, waiting: int) -> None:
         """Hold what waits, in whole steps, but never less than the growth that was granted."""
-        steps = LITTLE_BYTES if 0 < waiting <= LITTLE_BYTES else -(-waiting // CHARGE_BYTES) * CHARGE_BYTES
-        wanted = max(steps, self.size - WINDOW_INITIAL)
+        steps = -(-waiting // CHARGE_BYTES) * CHARGE_BYTES
+        self._held = LITTLE_BYTES if 0 < waiting <= LITTLE_BYTES else steps
+        wanted = max(self._held, self.size - WINDOW_INITIAL)
+        self._charge_at_most(wanted)
+        self._charge_at_least(wanted)
+
+    def _charge_at_most(self, wanted: int) -> None:
         if wanted < self.charged:
             self._budget.shrink(self.charged - wanted)
             self.charged = wanted
-        else:
-            self._charge_at_least(wanted)
 
-    def _charge_at_least(self, wanted: int) -> None:
+    def _charge_at_least(self, wanted: int, keep: int = 0) -> None:
         if wanted > self.charged:
-            self._budget.grow(wanted - self.charged)
+            self._budget.grow(wanted - self.charged, keep=keep)
             self.charged = wanted

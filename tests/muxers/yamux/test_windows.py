@@ -8,6 +8,7 @@ from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.muxers.yamux.windows import (
     CHARGE_BYTES,
     GROWTH_ROUND_TRIPS,
+    IDLE_SECONDS,
     ROUND_TRIP_MIN,
     WINDOW_INITIAL,
     ReceiveWindow,
@@ -306,3 +307,164 @@ def test_whatever_happens_the_sums_hold(steps: list[tuple[str, int, float]]) -> 
         assert some.charged == memory.amount
     some.release()
     assert memory.amount == 0
+
+
+# What was lent, and is called back (finding 23).
+
+
+def grown(memory: Reservation, size: int, now: float = 0.0) -> ReceiveWindow:
+    """A window that has grown to `size`, all of it granted to the peer."""
+    some = window(memory)
+    while some.size < size:
+        use(some, now)
+    return some
+
+
+def use(some: ReceiveWindow, now: float) -> None:
+    """Its peer sends all it may, and all is read at once."""
+    some.receive(some.credit)
+    some.read(some.unread, 0)
+    if some.due:
+        some.take_credit(now, ROUND_TRIP)
+
+
+def test_finding_23_growth_is_called_back_when_the_memory_is_needed() -> None:
+    """Windows and messages draw from one pot: messages were thrown away while windows held it."""
+    node = Scope("node", {Resource.BYTES: 4 * MIB})
+    some = grown(node.child("a connection").reserve(Resource.BYTES, 0), 4 * MIB)
+    assert node.used(Resource.BYTES) == 4 * MIB - WINDOW_INITIAL
+    assert node.without_room(Resource.BYTES, 4 * MIB) is None
+    message = node.reserve(Resource.BYTES, 3 * MIB)
+    assert some.size == MIB
+    assert node.used(Resource.BYTES) == 4 * MIB - WINDOW_INITIAL
+    message.grow(MIB)
+    assert (some.size, some.charged, some.spare, list(node.holders)) == (WINDOW_INITIAL, 0, 0, [])
+    assert node.without_room(Resource.BYTES, 1) is node
+
+
+def test_finding_23_the_largest_window_gives_first_and_no_more_than_is_needed() -> None:
+    node = Scope("node", {Resource.BYTES: 8 * MIB})
+    memory = node.reserve(Resource.BYTES, 0)
+    large, small = grown(memory, 4 * MIB), grown(memory, MIB)
+    node.reserve(Resource.BYTES, 4 * MIB)
+    assert (large.size, small.size) == (2 * MIB, MIB)
+
+
+def test_finding_23_what_waits_to_be_read_is_not_called_back() -> None:
+    node = Scope("node", {Resource.BYTES: 4 * MIB})
+    some = grown(node.reserve(Resource.BYTES, 0), 2 * MIB)
+    some.receive(2 * MIB)
+    some.keep(MIB)
+    with pytest.raises(LimitExceeded):
+        node.reserve(Resource.BYTES, 3 * MIB + 1)
+    assert some.size == 2 * MIB
+    node.reserve(Resource.BYTES, 3 * MIB)
+    assert some.charged == MIB and some.spare == 0
+
+
+def test_finding_23_credit_that_was_granted_is_used_up_before_there_is_more() -> None:
+    """It cannot be taken from the peer: what comes of it is charged as it comes."""
+    memory = budget(4 * MIB)
+    some = grown(memory, 4 * MIB)
+    for _ in range(4):
+        some.call_back()
+    assert (some.size, some.credit, some.owed, memory.amount) == (WINDOW_INITIAL, 4 * MIB, 0, 0)
+    some.receive(3 * MIB)
+    some.keep(3 * MIB)
+    assert memory.amount == 3 * MIB
+    some.read(3 * MIB, 0)
+    assert memory.amount == 0
+    assert not some.due and some.take_credit(LONG_AFTER, ROUND_TRIP) == 0
+    some.receive(MIB - WINDOW_INITIAL // 2)
+    some.read(MIB - WINDOW_INITIAL // 2, 0)
+    assert some.due and some.take_credit(2 * LONG_AFTER, ROUND_TRIP) == WINDOW_INITIAL // 2
+    assert some.credit == some.size == WINDOW_INITIAL
+
+
+def test_finding_23_many_streams_end_up_with_equal_parts() -> None:
+    """Whoever came first had all, and the others stayed at 256 KiB."""
+    memory = budget(32 * MIB)
+    windows = [grown(memory, 16 * MIB)]
+    for _ in range(15):
+        windows.append(window(memory))
+        for _ in range(12):
+            for some in windows:
+                use(some, 0.0)
+        assert memory.amount == sum(each.charged for each in windows) <= 32 * MIB
+    sizes = [each.size for each in windows]
+    assert max(sizes) <= 2 * min(sizes), sizes
+    assert sum(sizes) >= 16 * MIB
+
+
+def test_finding_23_a_window_that_is_not_used_becomes_small() -> None:
+    memory = budget()
+    some = grown(memory, MIB, now=5.0)
+    some.rest(5.0 + IDLE_SECONDS - 0.001)
+    assert some.size == MIB
+    some.rest(5.0 + IDLE_SECONDS)
+    assert (some.size, memory.amount) == (WINDOW_INITIAL, 0)
+
+
+def test_finding_23_of_a_connection_that_has_ended_only_what_waits_is_held() -> None:
+    memory = budget()
+    some = grown(memory, MIB)
+    some.receive(MIB)
+    some.keep(100_000)
+    some.end()
+    assert memory.amount == 2 * CHARGE_BYTES
+    some.release()
+    assert memory.amount == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["receive", "read", "credit", "need", "back", "rest"]),
+            st.integers(0, 2),
+            st.integers(0, 2 * MIB),
+            st.floats(0, 2),
+        ),
+        max_size=80,
+    )
+)
+def test_finding_23_whatever_is_called_back_the_sums_hold(steps: list[tuple[str, int, int, float]]) -> None:
+    node = Scope("node", {Resource.BYTES: 6 * MIB})
+    memory = node.child("a connection", {Resource.BYTES: 4 * MIB}).reserve(Resource.BYTES, 0)
+    needed = node.reserve(Resource.BYTES, 0)
+    windows = [window(memory) for _ in range(3)]
+    now = 0.0
+    for kind, which, size, later in steps:
+        now += later
+        some = windows[which]
+        granted = some.credit + some.unread
+        try:
+            match kind:
+                case "receive":
+                    some.receive(min(size, some.credit))
+                    some.keep(some.unread)
+                case "read":
+                    taken = min(size, some.unread)
+                    some.read(taken, some.unread - taken)
+                case "credit" if some.due:
+                    assert some.take_credit(now, ROUND_TRIP) > 0
+                    assert some.credit + some.unread == some.size
+                case "need":
+                    needed.grow(size)
+                case "back":
+                    needed.shrink(size)
+                case "rest":
+                    some.rest(now)
+        except LimitExceeded:
+            if kind == "receive":
+                break
+        if kind not in ("credit", "read"):
+            assert some.credit + some.unread == granted
+        for each in windows:
+            assert each.credit >= 0 and WINDOW_INITIAL <= each.size <= MOST
+            assert each.charged >= each.size - WINDOW_INITIAL
+            assert (each in node.holders) == (each.size > WINDOW_INITIAL)
+        assert memory.amount == sum(each.charged for each in windows) <= 4 * MIB
+        assert node.used(Resource.BYTES) == memory.amount + needed.amount <= 6 * MIB
+    for each in windows:
+        each.release()
+    assert memory.amount == 0 and not node.holders
