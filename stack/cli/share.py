@@ -36,6 +36,7 @@ from stack.node.api import (
     WatchShare,
 )
 
+ONCE = "Serving until a receiver has all of it; Ctrl-C ends it sooner."
 KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next node: `stack shares rm` ends it."
 
 
@@ -44,7 +45,8 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option(
     "--once",
     is_flag=True,
-    help="End when a receiver has all of it (one that is not stack: when it was sent every block).",
+    help="End when a receiver has all that it wanted (one that is not stack: when it was sent every block), and others who"
+    " have begun are done or gone.",
 )
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
 @click.option(
@@ -122,8 +124,7 @@ def share(
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
-            if not once:
-                output.note(KEPT if keep else "Serving; Ctrl-C ends it.")
+            output.note(ONCE if once else KEPT if keep else "Serving; Ctrl-C ends it.")
             await serve(api, shared.cid, shared.name, owner, once=once)
 
     try:
@@ -187,7 +188,7 @@ async def serve(api: Api, root: Cid, name: str, owner: str, *, once: bool = Fals
     """Show to whom it goes until interrupted or, with `once`, until a receiver has all of it; that ends the share for its owner."""
     with output.progress(name) as bar:
         sent: dict[str, int] = {}
-        async with api.watch(WatchShare(cid=root, owner=owner)) as progress:
+        async with api.watch(WatchShare(cid=root, owner=owner, once=once)) as progress:
             async for step in progress:
                 if isinstance(step, SourceLost):
                     bar.say(_lost(step))
@@ -196,8 +197,6 @@ async def serve(api: Api, root: Cid, name: str, owner: str, *, once: bool = Fals
                 bar.update(sum(sent.values()), None, f"sent to {output.count(len(sent), 'peer')}")
                 if step.complete:
                     bar.say(f"A whole copy went to {step.peer_id}.")
-                if once and step.complete:
-                    return
     output.note("It is no longer shared.")
 
 

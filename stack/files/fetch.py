@@ -90,15 +90,17 @@ class Fetcher:
         book: RangeBook | None = None,
         jobs: Jobs | None = None,
         meet: Callable[[Cid, Sequence[Provider]], Awaitable[None]] | None = None,
+        over: RangeBook | None = None,
     ) -> None:
-        """`book` is told which leaves are here; `jobs` lists fetches; `meet` connects to providers whom nothing was asked of, so
-        that they hear that all is here."""
+        """`book` is told which leaves are here, `over` that all is here that was wanted; `jobs` lists fetches; `meet` connects to
+        providers whom nothing was asked of, so that they hear that."""
         self.store = store
         self.exchange = exchange
         self.is_connected = is_connected
         self.book = book
         self.jobs = jobs
         self.meet = meet
+        self.over = over
 
     @asynccontextmanager
     async def open(self, request: FetchRequest) -> AsyncIterator["Fetch"]:
@@ -200,6 +202,8 @@ class Fetch:
             head_start=HEAD_START_SECONDS,
             seek=HEAD_START_SECONDS,
         )
+        if fetcher.over is not None:
+            fetcher.over.begin(request.root)
         complete = False
         try:
             with hold(fetcher.store, request.root):
@@ -221,7 +225,9 @@ class Fetch:
                     complete = not (request.include or request.dry_run or work.skipped)
                     if complete and tracker is not None:
                         tracker.complete()  # those who follow hear of it before the session leaves them
-                    if complete and not names and not work.gatherer.received and fetcher.meet is not None:
+                    if fetcher.over is not None and not request.dry_run and (not complete or tracker is None):
+                        fetcher.over.finish(request.root)
+                    if not request.dry_run and not work.gatherer.received and fetcher.meet is not None:
                         with anyio.move_on_after(MEET_SECONDS):
                             await fetcher.meet(request.root, request.providers)
         finally:

@@ -1,6 +1,6 @@
 """How a node is put together: which class stands behind each contract is decided here and nowhere else."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -92,6 +92,7 @@ class Parts:
     jobs: Jobs
     fetcher: Fetcher
     shares: Shares
+    receivers: Callable[[Cid], dict[PeerId, float]]
     traffic: Traffic
     notices: tuple[str, ...]
     pubsub: "PubSub | None"
@@ -205,7 +206,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             row = resolve(SERVICES, "stack.services", service)
             if service != "providers":  # that one also takes the book, below
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
-        swarm = await stack.enter_async_context(ProvidersService.open(host, book if gives else None))
+        told = book if gives else RangeBook()  # who gives nothing says only that it is done
+        swarm = await stack.enter_async_context(ProvidersService.open(host, told))
         shares.told = swarm.settled
         exchange = await stack.enter_async_context(
             Bitswap.open(
@@ -245,8 +247,11 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             book=book,
             exchange=exchange,
             jobs=jobs,
-            fetcher=Fetcher(blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs, meet=meet),
+            fetcher=Fetcher(
+                blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs, meet=meet, over=told
+            ),
             shares=shares,
+            receivers=swarm.receivers,
             traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,

@@ -60,6 +60,8 @@ class Counting:
         self._sent_all: dict[tuple[Cid, PeerId], None] = {}
         """Who was sent all of a share and does not say what it has."""
         self._telling: dict[tuple[Cid, PeerId], None] = {}
+        self._receiving: dict[Cid, dict[PeerId, bool]] = {}
+        """Who has begun to fetch a share, and whether each has all that it wanted."""
         self._whole: set[tuple[Cid, PeerId]] = set()
         self._copies: deque[tuple[int, Cid, PeerId]] = deque(maxlen=TOLD_MAX)
         self._lost: dict[Path, Fault] = {}
@@ -80,13 +82,24 @@ class Counting:
             self._tell()
 
     def _receiver_told(self, event: ReceiverTold) -> None:
+        if event.complete or not event.finished:
+            self._begun(event.root, event.peer, done=False)
         if event.complete:
             self._copy_went(event.root, event.peer)
+        elif event.finished:
+            self._begun(event.root, event.peer, done=True)
+            self._tell()
         elif len(self._telling) < TOLD_MAX:
             self._telling[event.root, event.peer] = None
 
+    def _begun(self, root: Cid, peer: PeerId, *, done: bool) -> None:
+        receiving = self._receiving.setdefault(root, {})
+        if peer in receiving or len(receiving) < TOLD_MAX:
+            receiving[peer] = done
+
     def _copy_went(self, root: Cid, peer: PeerId) -> None:
         """A peer has all of a share."""
+        self._begun(root, peer, done=True)
         if len(self._whole) < PENDING_MAX:
             self._whole.add((root, peer))
         self._copies.append((self._revision + 1, root, peer))
@@ -129,6 +142,9 @@ class Counting:
         cids = list({cid for _, cid in pending})
         files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
         counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
+        for root, peer in counts:
+            if peer not in self._receiving.get(root, ()):
+                self._begun(root, peer, done=False)
         if len(self._unwritten) < PENDING_MAX:
             self._unwritten += counts
         silent = [block for block in blocks if block[:2] not in self._telling]
@@ -169,6 +185,11 @@ class Counting:
     def copies_since(self, revision: int, root: Cid) -> list[PeerId]:
         """Who has got all of a share since that revision; it is forgotten after `TOLD_MAX` others."""
         return [peer for at, found, peer in self._copies if at > revision and found == root]
+
+    def is_over(self, root: Cid, is_here: Callable[[PeerId], bool]) -> bool:
+        """Whether somebody has got all that he wanted of a share, and nobody else who is here has begun and not finished."""
+        receiving = self._receiving.get(root, {})
+        return any(receiving.values()) and all(done or not is_here(peer) for peer, done in receiving.items())
 
     @property
     def revision(self) -> int:

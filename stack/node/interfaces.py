@@ -1,6 +1,6 @@
 """What the handlers of requests need of a node; `node.node.Node` is the one that is real."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,6 +38,7 @@ class Handled(Protocol):
     fetcher: Fetcher
     book: RangeBook
     shares: Shares
+    receivers: Callable[[Cid], dict[PeerId, float]]
     traffic: Traffic
     tasks: Supervisor
     aside: Aside

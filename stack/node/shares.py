@@ -152,6 +152,8 @@ class Shares(Counting):
                 await self._store.add_pin(root, name, kind=PinKind.SHARE)
             await self._jobs.add_share(root, name, paths, size, owner=owner, origin=origin)
             self._needed.pop(root, None)
+            if root not in self._shared.roots:
+                self._receiving.pop(root, None)
             self._shared = self._shared.changed({root: paths})
             self._owners[root] = self._owners.get(root, frozenset()) | {owner}
             self._fetched.discard(root)
@@ -181,6 +183,7 @@ class Shares(Counting):
             self._shared = self._shared.changed({root: None})
             self._owners.pop(root, None)
             self._needed.pop(root, None)
+            self._receiving.pop(root, None)
             await self._jobs.abandon_share(root)
             if self._fetching[root]:
                 self._fetched.add(root)

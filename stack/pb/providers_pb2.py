@@ -14,19 +14,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stack/pb/providers.proto\x12\x12stack.pb.providers\"H\n\x06Ranges\x12\x0e\n\x06leaves\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x0e\n\x06\x62itmap\x18\x03 \x01(\x0c\x12\x0c\n\x04runs\x18\x04 \x03(\x04\"`\n\x06Member\x12\x0c\n\x04peer\x18\x01 \x01(\x0c\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12*\n\x06ranges\x18\x03 \x01(\x0b\x32\x1a.stack.pb.providers.Ranges\x12\x0c\n\x04gone\x18\x04 \x01(\x08\"\xb9\x01\n\x06Update\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.stack.pb.providers.Status\x12\x0e\n\x06record\x18\x03 \x01(\x0c\x12*\n\x06ranges\x18\x04 \x01(\x0b\x32\x1a.stack.pb.providers.Ranges\x12*\n\x06member\x18\x05 \x01(\x0b\x32\x1a.stack.pb.providers.Member\x12\x0e\n\x06resend\x18\x06 \x01(\x08*\'\n\x06Status\x12\x06\n\x02OK\x10\x00\x12\x0b\n\x07UNKNOWN\x10\x01\x12\x08\n\x04\x42USY\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stack/pb/providers.proto\x12\x12stack.pb.providers\"H\n\x06Ranges\x12\x0e\n\x06leaves\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x0e\n\x06\x62itmap\x18\x03 \x01(\x0c\x12\x0c\n\x04runs\x18\x04 \x03(\x04\"`\n\x06Member\x12\x0c\n\x04peer\x18\x01 \x01(\x0c\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12*\n\x06ranges\x18\x03 \x01(\x0b\x32\x1a.stack.pb.providers.Ranges\x12\x0c\n\x04gone\x18\x04 \x01(\x08\"\xcb\x01\n\x06Update\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.stack.pb.providers.Status\x12\x0e\n\x06record\x18\x03 \x01(\x0c\x12*\n\x06ranges\x18\x04 \x01(\x0b\x32\x1a.stack.pb.providers.Ranges\x12*\n\x06member\x18\x05 \x01(\x0b\x32\x1a.stack.pb.providers.Member\x12\x0e\n\x06resend\x18\x06 \x01(\x08\x12\x10\n\x08\x66inished\x18\x07 \x01(\x08*\'\n\x06Status\x12\x06\n\x02OK\x10\x00\x12\x0b\n\x07UNKNOWN\x10\x01\x12\x08\n\x04\x42USY\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stack.pb.providers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=408
-  _globals['_STATUS']._serialized_end=447
+  _globals['_STATUS']._serialized_start=426
+  _globals['_STATUS']._serialized_end=465
   _globals['_RANGES']._serialized_start=48
   _globals['_RANGES']._serialized_end=120
   _globals['_MEMBER']._serialized_start=122
   _globals['_MEMBER']._serialized_end=218
   _globals['_UPDATE']._serialized_start=221
-  _globals['_UPDATE']._serialized_end=406
+  _globals['_UPDATE']._serialized_end=424
 # @@protoc_insertion_point(module_scope)

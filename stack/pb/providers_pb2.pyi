@@ -104,10 +104,12 @@ class Update(_message.Message):
     RANGES_FIELD_NUMBER: _builtins.int
     MEMBER_FIELD_NUMBER: _builtins.int
     RESEND_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
     status: Global___Status.ValueType
     record: _builtins.bytes
     resend: _builtins.bool
+    finished: _builtins.bool
     @_builtins.property
     def ranges(self) -> Global___Ranges: ...
     @_builtins.property
@@ -121,10 +123,11 @@ class Update(_message.Message):
         ranges: Global___Ranges | None = ...,
         member: Global___Member | None = ...,
         resend: _builtins.bool = ...,
+        finished: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "member", b"member", "ranges", b"ranges", "record", b"record", "resend", b"resend", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "key", b"key", "member", b"member", "ranges", b"ranges", "record", b"record", "resend", b"resend", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

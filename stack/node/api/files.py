@@ -144,6 +144,8 @@ class WatchShare(Watch[ShareProgress]):
     cid: Cid
     owner: str = ""
     """Leaving the context ends the share for this owner."""
+    once: bool = False
+    """It is over when a receiver has all that it wanted, and no other has begun and is still here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

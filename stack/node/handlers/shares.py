@@ -30,6 +30,9 @@ from stack.node.tally import Shared
 ENDING_SECONDS = 5.0
 """For taking back a share at its end; what is left of it is never served again, and goes when the home is opened next."""
 
+LOOK_SECONDS = 0.5
+"""How often it is looked whether receivers of what is shared once have gone."""
+
 CHECK_SECONDS = 2.0
 """A look at all shared files takes no longer for whoever lists shares: on a mount that hangs it would never end."""
 
@@ -89,7 +92,7 @@ async def remove_share(node: Handled, request: RemoveShare) -> Done:
 async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
     """To whom a share goes and which of its files are lost, after each change from now on."""
     try:
-        async with aclosing(_follow(node, request.cid)) as steps:
+        async with aclosing(_follow(node, request.cid, request.once)) as steps:
             async for step in steps:
                 yield step
     finally:
@@ -98,13 +101,15 @@ async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[Shar
                 await node.end_share(request.cid, request.owner)
 
 
-async def _follow(node: Handled, root: Cid) -> AsyncGenerator[ShareProgress, None]:
+async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareProgress, None]:
     revision = node.shares.revision
     row = await node.shares.row(root)
     told: dict[PeerId, int] = dict(row.sent) if row is not None else {}
     told_lost: set[Path] = set()
-    while row is not None:
-        before, revision = revision, await node.shares.wait(revision)
+    while row is not None and not (once and node.shares.is_over(root, node.host.is_connected)):
+        before = revision
+        with anyio.move_on_after(LOOK_SECONDS if once else None):
+            revision = await node.shares.wait(revision)
         row = await node.shares.row(root)
         if row is None:
             return

@@ -29,16 +29,21 @@ class RangeSource(Protocol):
         """Which leaves of it are here; None when it is neither shared nor fetched, or has no leaves."""
         ...
 
+    def is_finished(self, root: Cid) -> bool:
+        """Whether all is here that was wanted of it, though that is not all of it."""
+        ...
+
 
 class RangeBook:
     """A RangeSource that is told: for each root shared or fetched, its leaves. Change it, and the ranges it gives, only on
     the event loop.
 
-    Commands: `add`, `remove`. Getters: `root_of`, `ranges`, `len`.
+    Commands: `add`, `remove`, `begin`, `finish`. Getters: `root_of`, `ranges`, `is_finished`, `len`.
     """
 
     def __init__(self) -> None:
         self._roots: dict[bytes, tuple[Cid, LeafRanges]] = {}
+        self._finished: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._roots)
@@ -50,6 +55,18 @@ class RangeBook:
     def remove(self, root: Cid) -> None:
         """It is no longer shared or fetched."""
         self._roots.pop(announce_key(root.multihash), None)
+
+    def begin(self, root: Cid) -> None:
+        """Something of it is wanted."""
+        self._finished.discard(announce_key(root.multihash))
+
+    def finish(self, root: Cid) -> None:
+        """All that was wanted of it is here, which is not all of it: whoever shares it once waits for that word."""
+        self._finished.add(announce_key(root.multihash))
+
+    def is_finished(self, root: Cid) -> bool:
+        """See RangeSource."""
+        return announce_key(root.multihash) in self._finished
 
     def root_of(self, key: bytes) -> Cid | None:
         """See RangeSource."""

@@ -69,12 +69,18 @@ class Update:
     member: Member | None = None
     resend: bool = False
     """Send all ranges whole once more: they came before it was known how many leaves there are."""
+    finished: bool = False
+    """The sender has all that it wanted of the root, which is not all of it."""
 
 
 def encode_update(update: Update) -> bytes:
     """The message without its length."""
     message = pb.Update(
-        key=update.key, status=pb.Status.Value(update.status.name), record=update.record, resend=update.resend
+        key=update.key,
+        status=pb.Status.Value(update.status.name),
+        record=update.record,
+        resend=update.resend,
+        finished=update.finished,
     )
     if update.ranges is not None:
         _encode_ranges(update.ranges, message.ranges)
@@ -109,6 +115,7 @@ def decode_update(data: bytes) -> Update:
             ranges=_decode_ranges(message.ranges) if message.HasField("ranges") else None,
             member=member,
             resend=message.resend,
+            finished=message.finished,
         )
     except (DecodeError, ProtobufDecodeError) as error:
         raise RemoteProtocolError(f"providers message: {error}") from error

@@ -57,11 +57,12 @@ class RecordHost(Host, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverTold(TraceEvent):
-    """A peer says on a stream what it has of a root, for the first time, or that it has all of it now."""
+    """A peer says on a stream what it has of a root, for the first time, or that it has all of it, or all that it wanted, now."""
 
     peer: PeerId
     root: Cid
     complete: bool
+    finished: bool = False
 
 
 class _Outbox:
@@ -110,13 +111,18 @@ class ProvidersService:
 
     async def settled(self) -> None:
         """Wait until everybody who is to hear that something is complete has heard it."""
-        while self._machine.leaving or any(self._is_complete(root) for root, _ in self._asking):
+        while self._machine.leaving or any(self._is_over(root) for root, _ in self._asking):
             self._left = anyio.Event()
             await self._left.wait()
 
-    def _is_complete(self, root: Cid) -> bool:
+    def _is_over(self, root: Cid) -> bool:
+        """Whether all is here, or all that was wanted: then that is to be told, though nobody fetches it any more."""
         ranges = self._source.ranges(root)
-        return ranges is not None and ranges.complete
+        return (ranges is not None and ranges.complete) or self._source.is_finished(root)
+
+    def receivers(self, root: Cid) -> dict[PeerId, float]:
+        """Who asks about a root, and what part of its leaves each says it has."""
+        return self._machine.receivers(root)
 
     def join(self, root: Cid, listener: SwarmListener) -> Callable[[], None]:
         """Tell `listener` of the other peers of `root`, first of those known, until the returned function is called."""
@@ -149,7 +155,7 @@ class ProvidersService:
         finally:
             self._asking.discard((root, peer))
             self._left.set()
-        if root not in self._listeners and not self._is_complete(root):
+        if root not in self._listeners and not self._is_over(root):
             stream.reset()
             return
         id = self._new_id()
@@ -195,7 +201,7 @@ class ProvidersService:
         reader = DelimitedReader(MESSAGE_BYTES_MAX)
         buffer = memoryview(bytearray(4096))
         first = True
-        told: tuple[Cid, bool] | None = None
+        told: tuple[tuple[Cid, bool] | None, Cid | None] = None, None
         scope = self._host.peer_budget(stream.remote_peer)
         with scope.reserve(Resource.BYTES, 0) as charged, scope.reserve(Resource.BYTES, 0) as bitmaps:
             while True:
@@ -216,9 +222,16 @@ class ProvidersService:
                         bitmaps.grow(self._machine.bytes_kept(id))
                         first = False
                 self._drain()
-                if (now := self._machine.told(id)) is not None and now != told and self._host.trace is not None:
+                now = self._machine.told(id), self._machine.finished(id)
+                if now != told and self._host.trace is not None:
                     told = now
-                    self._host.trace(ReceiverTold(peer=stream.remote_peer, root=now[0], complete=now[1]))
+                    root, complete = now[0] or (now[1], False)
+                    if root is not None:
+                        self._host.trace(
+                            ReceiverTold(
+                                peer=stream.remote_peer, root=root, complete=complete, finished=now[1] is not None
+                            )
+                        )
                 if len(buffer) < READ_BYTES and size == len(buffer):
                     buffer = memoryview(bytearray(READ_BYTES))
 

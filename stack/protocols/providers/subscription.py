@@ -93,6 +93,7 @@ class Subscription:
 
     __slots__ = (
         "addresses",
+        "finished",
         "has_all",
         "has_told",
         "id",
@@ -129,6 +130,8 @@ class Subscription:
         self.log: RangeLog | None = None
         self.has_all = False
         self.has_told = False
+        self.finished = False
+        """It has all that it wanted."""
         self.unusable_at: int | None = None
         """How many leaves we believed in when ranges of another number came, 0 for none; None when all could be used."""
         self.others: dict[PeerId, LeafRanges | None] = {}
@@ -137,6 +140,13 @@ class Subscription:
         self.own_told = 0
         self.told: dict[PeerId, tuple[bytes, int]] = {}
         """Record and version of ranges of each member it knows from us."""
+
+    @property
+    def part(self) -> float:
+        """What part of the leaves the peer says it has, 0 to 1."""
+        if self.has_all:
+            return 1.0
+        return len(self.log.ranges) / self.log.ranges.count if self.log is not None else 0.0
 
 
 class Root:

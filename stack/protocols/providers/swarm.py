@@ -45,7 +45,7 @@ OpenRecord = Callable[[bytes], PeerRecord]
 
 class SwarmMachine:
     """Commands: `join`, `leave`, `subscribe`. Facts: `receive_update`, `stream_closed`, `sent`, `handle_timeout`.
-    Getters: `knows`, `streams`, `leaving`, `told`. Outputs: `next_effect`, `next_timeout`.
+    Getters: `knows`, `streams`, `leaving`, `told`, `finished`, `receivers`. Outputs: `next_effect`, `next_timeout`.
     """
 
     def __init__(self, source: RangeSource, *, open_record: OpenRecord = open_peer_record) -> None:
@@ -88,6 +88,16 @@ class SwarmMachine:
         stream = self._streams.get(id)
         return (stream.root.cid, stream.has_all) if stream is not None and stream.has_told else None
 
+    def finished(self, id: SubscriptionId) -> Cid | None:
+        """The root of which the peer of a stream says that it has all that it wanted; None when it has not said so."""
+        stream = self._streams.get(id)
+        return stream.root.cid if stream is not None and stream.finished else None
+
+    def receivers(self, root: Cid) -> dict[PeerId, float]:
+        """Who asks about a root, and what part of its leaves each says it has."""
+        known = self._roots.get(announce_key(root.multihash))
+        return {stream.peer: stream.part for stream in known.streams.values() if stream.inbound} if known else {}
+
     # commands
 
     def join(self, root: Cid) -> None:
@@ -100,7 +110,8 @@ class SwarmMachine:
     def leave(self, root: Cid) -> list[SubscriptionId]:
         """Undo one `join`. Returns the streams that we opened and that are to be closed.
 
-        Whoever has all of it now says so first, and ends the stream then: who shares it may be waiting for that.
+        Whoever has all of it now, or all that was wanted of it, says so first, and ends the stream then: who shares it may be
+        waiting for that.
         """
         known = self._roots[announce_key(root.multihash)]
         known.joined -= 1
@@ -108,7 +119,7 @@ class SwarmMachine:
             return []
         self._follow_own(known)
         ours = [stream for stream in known.streams.values() if not stream.inbound]
-        if known.complete:
+        if known.complete or self._source.is_finished(root):
             for stream in ours:
                 self._take_leave(stream)
             return []
@@ -146,6 +157,7 @@ class SwarmMachine:
             self._take_ranges(stream, update.ranges)
         if update.member is not None:
             self._take_member(stream, update.member)
+        stream.finished |= update.finished
         if update.resend:
             stream.own_told = 0
             stream.told = {member: (record, 0) for member, (record, _) in stream.told.items()}
@@ -342,7 +354,8 @@ class SwarmMachine:
         if stream.ready:
             stream.ready = False
             ranges = self._own(stream)
-            updates = (Update(ranges=ranges),) if ranges is not None else ()
+            finished = not stream.root.complete and self._source.is_finished(stream.root.cid)
+            updates = (Update(ranges=ranges, finished=finished),) if ranges is not None or finished else ()
             self._effects.append(SendUpdates(id=stream.id, updates=updates, close=True, linger=True))
 
     def _send(self, stream: Subscription, updates: list[Update]) -> None:

@@ -1,0 +1,123 @@
+"""`--once`: a share is over when a receiver has all that it wanted, by the receiver's word; asyncio and trio."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack.files.events import FetchFinished, FetchProgress
+from stack.node.api import Fetch, ListShares, WatchShare
+from stack.node.handlers.files import read_source
+from stack.node.node import Node
+from stack.node.owners import Owner
+from tests.node.test_life import MIB, all_blocks, at, share, write_people
+
+pytestmark = pytest.mark.anyio
+
+
+async def once(node: Node, path: Path, receive: Callable[[str], object]) -> None:
+    """Share it once while `receive` goes on; returns when the share is over, or fails."""
+    assert node.config.home is not None
+    owner = Owner(node.config.home)
+    found = await share(node, path, owner.name)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive, found.ticket)  # type: ignore[arg-type]
+            async with node.watch(WatchShare(cid=found.cid, owner=owner.name, once=True)) as steps:
+                async for _ in steps:
+                    pass
+    owner.close()
+    assert await node.ask(ListShares()) == () and await all_blocks(node) == []
+
+
+def empty_file(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def empty_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def zeros(path: Path) -> Path:
+    path.write_bytes(bytes(5 * MIB))
+    return path
+
+
+@pytest.mark.parametrize("role", ["share", "daemon"])
+@pytest.mark.parametrize("write", [empty_file, empty_folder, zeros, write_people])
+async def test_use_5_a_share_is_over_when_its_receiver_is_whatever_bytes_that_took(
+    tmp_path: Path, write: Callable[[Path], Path], role: str
+) -> None:
+    async with Node.open(at(tmp_path / "a", role)) as node:
+
+        async def receive(ticket: str) -> None:
+            async with Node.open(at(tmp_path / "b", "get")) as receiver:
+                await receiver.get(ticket, tmp_path / "out")
+
+        await once(node, write(tmp_path / "source"), receive)
+
+
+@pytest.mark.parametrize("what", ["include", "path", "there before", "resumed", "serves nobody"])
+async def test_use_5_a_part_what_was_there_before_and_a_silent_receiver_end_it_too(tmp_path: Path, what: str) -> None:
+    source = write_people(tmp_path / "tree")
+    (source / "film").write_bytes(os.urandom(3 * MIB))
+
+    async def receive(ticket: str) -> None:
+        serve = what != "serves nobody"
+        include = ("small",) if what in ("include", "serves nobody") else ()
+        if what == "there before":
+            async with Node.open(at(tmp_path / "c")) as other, Node.open(at(tmp_path / "b", "get")) as receiver:
+                await receiver.get(await other.share(source), tmp_path / "out")
+        if what == "resumed":
+            async with (
+                Node.open(at(tmp_path / "c", upload_limit=MIB)) as other,
+                Node.open(at(tmp_path / "b", "get")) as r,
+            ):
+                async with r.fetch(await other.share(source), tmp_path / "out") as events:
+                    async for event in events:
+                        if isinstance(event, FetchProgress) and event.bytes_done:
+                            break
+        root, _, _, providers = read_source(ticket)
+        text = f"{root}/small" if what == "path" else ticket
+        addresses = tuple(address.with_peer(str(each.peer)) for each in providers for address in each.addresses)
+        request = Fetch(source=text, directory=tmp_path / "out", include=include, providers=addresses)
+        async with Node.open(at(tmp_path / "b", "get", serve=serve)) as receiver, receiver.watch(request) as events:
+            last = [event async for event in events][-1]
+        assert isinstance(last, FetchFinished)
+
+    async with Node.open(at(tmp_path / "a")) as node:
+        await once(node, source, receive)
+
+
+async def test_use_5_two_receivers_at_once_both_get_all_and_one_that_goes_away_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "film").write_bytes(os.urandom(3 * MIB))
+    got: list[Path] = []
+
+    async def receive(ticket: str) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(leave, ticket)
+            for name in ("one", "two"):
+                tasks.start_soon(get, ticket, name)
+
+    async def get(ticket: str, name: str) -> None:
+        async with Node.open(at(tmp_path / name, "get")) as receiver:
+            got.append(await receiver.get(ticket, tmp_path / f"out {name}"))
+
+    async def leave(ticket: str) -> None:
+        async with (
+            Node.open(at(tmp_path / "leaves", "get")) as receiver,
+            receiver.fetch(ticket, tmp_path / "out leaves") as events,
+        ):
+            async for event in events:
+                if isinstance(event, FetchProgress) and event.bytes_done:
+                    return
+
+    async with Node.open(at(tmp_path / "a", upload_limit=3 * MIB)) as node:
+        await once(node, tmp_path / "film", receive)
+    assert len(got) == 2 and all(path.read_bytes() == (tmp_path / "film").read_bytes() for path in got)
