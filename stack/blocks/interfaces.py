@@ -214,6 +214,11 @@ class InPlaceStore(Protocol):
         """Record where the leaves of a file lie; nothing is copied. May be called several times for one file."""
         ...
 
+    async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> list[bool]:
+        """The same for several files, together; whether each is recorded. One that is not may be added by itself, which tells
+        why. Raises NoSpace, StoreError."""
+        ...
+
     async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> FileWriter:
         """Start, or go on with, a file that is fetched in place. Below `base`, a directory above it in which others may
         write, no link is followed. Raises NoSpace, Refused."""

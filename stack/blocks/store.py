@@ -27,6 +27,7 @@ from stack.blocks.wholefiles import Keeping
 from stack.blocks.withdraw import Below, withdraw
 from stack.blocks.writer import DiskFileWriter
 from stack.dag import links as dag_links
+from stack.errors import StoreError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.trace import Trace, TraceEvent
@@ -165,6 +166,18 @@ class DiskStore:
         self._core.files.submit(addition)
         await self._settled(addition, self._adding, self._core.files.add_next)
         return addition.number
+
+    async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> list[bool]:
+        """The same for several files, together; whether each is recorded. One that is not may be added by itself, which tells
+        why. Raises NoSpace, StoreError."""
+        additions = [Addition(*file) for file in files]
+        for addition in additions:
+            self._core.files.submit(addition)
+        await self._served(additions, self._adding, self._core.files.add_next)
+        for addition in additions:
+            if isinstance(addition.error, StoreError):
+                raise addition.error
+        return [addition.error is None for addition in additions]
 
     async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> DiskFileWriter:
         """Start, or go on with, a file that is fetched in place. After a crash what is on record is hashed first.
@@ -305,15 +318,20 @@ class DiskStore:
         return await self._run(self._reads, self._core.statistics)
 
     async def _settled(self, request: Request, turn: Lock, serve_next: Callable[[], None]) -> None:
-        """Wait until a request that stands in line is over; whoever is first in line serves a whole group."""
-        try:
-            async with turn:
-                while not request.done:
-                    await self._run(self._writes, serve_next)
-        finally:
-            request.given_up = True
+        """Wait until a request that stands in line is over. Raises what it failed with."""
+        await self._served([request], turn, serve_next)
         if request.error is not None:
             raise request.error
+
+    async def _served(self, requests: Sequence[Request], turn: Lock, serve_next: Callable[[], None]) -> None:
+        """Wait until requests that stand in line are over; whoever is first in line serves a whole group."""
+        try:
+            async with turn:
+                while not all(request.done for request in requests):
+                    await self._run(self._writes, serve_next)
+        finally:
+            for request in requests:
+                request.given_up = True
 
     async def _run(self, limiter: CapacityLimiter, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         try:

@@ -7,14 +7,17 @@ node's home: its key would go with it.
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from stack.blocks.interfaces import BlockStore, PinKind, SourceChanged
+from stack.dag.unixfs.builder import FileRoot
 from stack.dag.unixfs.chunkers import parse_chunker
 from stack.dag.unixfs.data import UnixTime
 from stack.dag.unixfs.directory import Entry, build_directory, symlink_block
@@ -22,6 +25,7 @@ from stack.dag.unixfs.names import printable, safe_name
 from stack.dag.unixfs.options import ImportOptions
 from stack.errors import DecodeError, Refused
 from stack.files.add_file import FileAdder, Keeper
+from stack.files.add_small import TOGETHER, add_small
 from stack.files.events import Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
 from stack.files.known import KnownFiles
 from stack.files.paths import DEPTH_MAX, INCOMING
@@ -222,7 +226,25 @@ class Adder:
             while listing.files:
                 await self._room()
                 await self._at_once.acquire()
-                group.start_soon(self._add_below, listing, *listing.files.pop())
+                some = listing.files[: -TOGETHER - 1 : -1]
+                del listing.files[-TOGETHER:]
+                group.start_soon(self._add_some, group, listing, some)
+
+    async def _add_some(self, group: TaskGroup, listing: _Listing, some: Sequence[tuple[str, int]]) -> None:
+        """Entries of a directory: small files together, the others one by one."""
+        try:
+            names = [name for name, kind in some if kind == stat.S_IFREG]
+            roots = await add_small(self._file_adder, listing.path, names)
+        finally:
+            self._at_once.release()
+        for name, root in roots.items():
+            shown = f"{listing.shown}/{name}"
+            self._progressed(shown, root.size)
+            listing.entries.append(self._added(shown, root))
+        for name, kind in some:
+            if name not in roots:
+                await self._at_once.acquire()
+                group.start_soon(self._add_below, listing, name, kind)
 
     async def _add_below(self, listing: _Listing, name: str, kind: int) -> None:
         """An entry of a directory; what cannot be read is left out."""
@@ -246,12 +268,13 @@ class Adder:
             _, mtime = self._options.attributes(0, UnixTime.of_nanoseconds(mtime_ns))
             cid, block = symlink_block(self._options, leads_to, mtime=mtime)
             await self._keeper.node(cid, block)
-            size = dag_size = len(block)
-        else:
-            cid, size, dag_size = await self._file_adder.add(path, shown)
+            return self._added(shown, FileRoot(cid, len(block), len(block)))
+        return self._added(shown, await self._file_adder.add(path, shown))
+
+    def _added(self, shown: str, root: FileRoot) -> Entry:
         self._files += 1
-        self._tell(EntryAdded(cid=cid, path=shown, size=size))
-        return Entry(shown.rpartition("/")[2], cid, dag_size)
+        self._tell(EntryAdded(cid=root.cid, path=shown, size=root.size))
+        return Entry(shown.rpartition("/")[2], root.cid, root.dag_size)
 
     async def _build(self, shown: str, entries: list[Entry], mode: int | None, mtime: UnixTime | None) -> Entry:
         builder = build_directory(self._options, entries, mode=mode, mtime=mtime)
@@ -340,15 +363,20 @@ def _is_private(path: Path, home: Path) -> bool:
 def _total_size(paths: Sequence[Path], hidden: bool) -> int:
     """Bytes of all files, for the progress bar; what cannot be read counts nothing."""
     total = 0
-    waiting = list(paths)
+    waiting: list[str | Path] = list(paths)
     while waiting:
         path = waiting.pop()
         try:
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode):
-                total += status.st_size
-            elif stat.S_ISDIR(status.st_mode):
-                waiting += (path / name for name in os.listdir(path) if hidden or not name.startswith("."))
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if hidden or not entry.name.startswith("."):
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        elif entry.is_file(follow_symlinks=False):
+                            total += entry.stat(follow_symlinks=False).st_size
+        except NotADirectoryError:
+            with suppress(OSError):
+                total += os.lstat(path).st_size
         except OSError:
             continue  # it will be told when it is its turn
     return total

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -33,7 +33,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os,
 
 
 class Keeper:
-    """Where an import keeps what it makes. Commands: `node`, `leaves`, `flush`, `forget`."""
+    """Where an import keeps what it makes. Commands: `node`, `leaves`, `files`, `flush`, `forget`."""
 
     def __init__(self, store: BlockStore | None, *, copy: bool) -> None:
         self._store = store
@@ -59,12 +59,22 @@ class Keeper:
 
     async def leaves(self, path: Path, stamp: FileStamp, leaves: list[CutLeaf]) -> None:
         """Record leaves where they lie, or keep their blocks. Raises SourceChanged, NoSpace, StoreError."""
-        leaves = [leaf for leaf in leaves if leaf.cid.hash_code != IDENTITY]
-        if self._in_place is not None and leaves:
-            rows = [Leaf(leaf.cid, leaf.offset, leaf.length, leaf.prefix, leaf.suffix) for leaf in leaves]
+        rows = _rows(leaves)
+        if self._in_place is not None and rows:
             await self._in_place.add_file(path, stamp, rows)
         elif self.copies and self._store is not None:
-            await self._store.put([(leaf.cid, leaf.block) for leaf in leaves if leaf.block is not None])
+            await self._store.put(_blocks(leaves))
+
+    async def files(self, files: Sequence[tuple[Path, FileStamp, list[CutLeaf]]]) -> list[bool]:
+        """The same for several files, together; whether each is kept, as it is not when it changed. Raises NoSpace, StoreError."""
+        if self._in_place is not None:
+            rows = [_rows(leaves) for _, _, leaves in files]
+            added = [(path, stamp, some) for (path, stamp, _), some in zip(files, rows, strict=True) if some]
+            recorded = iter(await self._in_place.add_files(added))
+            return [not some or next(recorded) for some in rows]
+        if self._store is not None:
+            await self._store.put([block for _, _, leaves in files for block in _blocks(leaves)])
+        return [True] * len(files)
 
     async def forget(self, path: Path) -> None:
         """What was recorded of a file is not so."""
@@ -72,8 +82,20 @@ class Keeper:
             await self._in_place.forget_file(path)
 
 
+def _rows(leaves: list[CutLeaf]) -> list[Leaf]:
+    return [
+        Leaf(leaf.cid, leaf.offset, leaf.length, leaf.prefix, leaf.suffix)
+        for leaf in leaves
+        if leaf.cid.hash_code != IDENTITY
+    ]
+
+
+def _blocks(leaves: list[CutLeaf]) -> list[Block]:
+    return [(leaf.cid, leaf.block) for leaf in leaves if leaf.block is not None and leaf.cid.hash_code != IDENTITY]
+
+
 class FileAdder:
-    """Adds files, several at once if need be. Command: `add`."""
+    """Adds files, several at once if need be. Command: `add`; `open` is its first step, in a worker thread."""
 
     def __init__(
         self,
@@ -84,9 +106,9 @@ class FileAdder:
     ) -> None:
         """`progress` is told of the bytes that were read of a path; of less than none when it must be read again. What is known of
         a file that has not changed is not read."""
-        self._known = None if keeper.copies else known
+        self.known = None if keeper.copies else known
         self._options = options
-        self._keeper = keeper
+        self.keeper = keeper
         self._progress = progress
         self._hashers = anyio.CapacityLimiter(HASHERS)
 
@@ -99,11 +121,11 @@ class FileAdder:
             try:
                 return await self._add_once(path, shown)
             except SourceChanged:
-                await self._keeper.forget(path)
+                await self.keeper.forget(path)
                 raise
 
     async def _add_once(self, path: Path, shown: str) -> FileRoot:
-        file, status, leaves = await anyio.to_thread.run_sync(self._open, path)
+        file, status, leaves = await anyio.to_thread.run_sync(self.open, path, PIECE_BYTES)
         try:
             run = _Run(self, path, shown, file, stamp_of(status))
             try:
@@ -116,8 +138,7 @@ class FileAdder:
                 if not unchanged(stamp_of(status), os.fstat(file.fd)):
                     raise Shortened
                 root = await run.finish()
-                if self._known is not None and file.options.raw_leaves and run.digests:
-                    self._known.remember(path, status, bytes(run.digests))
+                self.remember(path, status, file.options, bytes(run.digests))
                 return root
             except (Shortened, SourceChanged):
                 self._progress(shown, -run.read)
@@ -125,8 +146,16 @@ class FileAdder:
         finally:
             os.close(file.fd)
 
-    def _open(self, path: Path) -> tuple[OpenFile, os.stat_result, list[CutLeaf] | None]:
-        """A file and how it looks; its leaves too where it is small, so that it costs one worker call."""
+    def remember(self, path: Path, status: os.stat_result, options: ImportOptions, digests: bytes) -> None:
+        """What a file is that was read and looks as it did then."""
+        if self.known is not None and options.raw_leaves and digests:
+            self.known.remember(path, status, digests)
+
+    def open(self, path: Path, small: int) -> tuple[OpenFile, os.stat_result, list[CutLeaf] | None]:
+        """A file and how it looks; its leaves too where it has at most `small` bytes, so that it costs one worker call.
+
+        Raises SourceChanged, OSError.
+        """
         fd = os.open(path, _READ)
         try:
             status = os.fstat(fd)
@@ -138,11 +167,11 @@ class FileAdder:
             mode = stat.S_IMODE(status.st_mode)
             options = self._options.of_file(mode, status.st_size)
             file = OpenFile(
-                fd, status.st_size, options, *options.attributes(mode, mtime), keep_blocks=self._keeper.copies
+                fd, status.st_size, options, *options.attributes(mode, mtime), keep_blocks=self.keeper.copies
             )
-            leaves = self._known.leaves(path, status) if self._known is not None and options.raw_leaves else None
+            leaves = self.known.leaves(path, status) if self.known is not None and options.raw_leaves else None
             try:
-                if leaves is None and file.size <= PIECE_BYTES:
+                if leaves is None and file.size <= small:
                     leaves = cut_small_file(file)
                 return file, status, leaves
             except Shortened:
@@ -157,7 +186,7 @@ class _Run:
 
     def __init__(self, adder: FileAdder, path: Path, shown: str, file: OpenFile, stamp: FileStamp) -> None:
         self._adder = adder
-        self._keeper = adder._keeper
+        self._keeper = adder.keeper
         self._path = path
         self._shown = shown
         self._file = file
