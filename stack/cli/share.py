@@ -21,7 +21,8 @@ from stack.cli.types import (
     up_option,
 )
 from stack.control.client import ControlClient
-from stack.errors import LocalProtocolError
+from stack.dag.unixfs.names import safe_name
+from stack.errors import DecodeError, LocalProtocolError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
@@ -49,6 +50,8 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
     " have begun are done or gone.",
 )
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@click.option("--name", metavar="NAME", default="", help="What receivers call it, in place of its own name.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these out of a directory; may be repeated.")
 @click.option(
     "--preserve-mode", is_flag=True, help="Keep all permissions; without, scripts and programs stay executable."
 )
@@ -70,6 +73,8 @@ def share(
     paths: tuple[str, ...],
     once: bool,
     hidden: bool,
+    name: str,
+    exclude: tuple[str, ...],
     preserve_mode: bool,
     preserve_mtime: bool,
     rehash: bool,
@@ -91,6 +96,8 @@ def share(
     """
     if keep and once:
         raise click.UsageError("--once ends the share, --keep keeps it: one of them")
+    if name:
+        _check_file_name(name)
     sources = tuple(existing(path) for path in paths)
     if public is not None:
         _check_name(public)
@@ -106,7 +113,9 @@ def share(
         async with open_api(settings, flags) as api:
             request = Share(
                 paths=sources,
+                name=name,
                 hidden=hidden,
+                exclude=exclude,
                 flags=kept,
                 rehash=rehash,
                 announce=announce,
@@ -137,6 +146,14 @@ def share(
         if not serving:
             raise
     return 0
+
+
+def _check_file_name(name: str) -> None:
+    """Raises click's usage error for what no receiver could call a file."""
+    try:
+        safe_name(name)
+    except DecodeError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _check_name(name: str) -> None:

@@ -28,7 +28,7 @@ from stack.files.add_file import FileAdder, Keeper
 from stack.files.add_small import TOGETHER, add_small
 from stack.files.events import Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
 from stack.files.known import KnownFiles
-from stack.files.paths import DEPTH_MAX, INCOMING
+from stack.files.paths import DEPTH_MAX, INCOMING, matches_any
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
 
@@ -80,11 +80,12 @@ class Adder:
         home: Path | None = None,
         known: KnownFiles | None = None,
         for_others: bool = False,
+        exclude: Sequence[str] = (),
     ) -> None:
         """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too. `room` is awaited
         before each entry: it returns when whoever is told can take more. Nothing of `home` is added; what is `known` of files
         that have not changed is not read again. `for_others` leaves out what
-        `get` could not write down."""
+        `get` could not write down, and `exclude` what matches a pattern (`matches_any`) below what was named."""
         self._store = store
         self._options = options
         self._tell = tell if tell is not None else lambda event: None
@@ -93,6 +94,7 @@ class Adder:
         self._file_adder = FileAdder(options, self._keeper, self._progressed, known)
         self._home = home
         self._for_others = for_others
+        self._exclude = tuple(exclude)
         self._at_once = anyio.Semaphore(FILES_AT_ONCE)
         self._done = self._total = 0
         self._told_at = 0.0
@@ -201,6 +203,9 @@ class Adder:
                     await self._room()
                     self._tell(EntrySkipped(path=f"{shown}/{name}", reason=HIDDEN))
             entries = [entry for entry in entries if not entry[0].startswith(".")]
+        if self._exclude:
+            inside = shown.partition("/")[2]
+            entries = [entry for entry in entries if not matches_any(f"{inside}/{entry[0]}".lstrip("/"), self._exclude)]
         wrong = {name: reason for name, _ in entries if (reason := self._wrong_name(name)) is not None}
         for name, reason in wrong.items():
             await self._room()

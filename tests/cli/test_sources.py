@@ -84,6 +84,20 @@ async def test_files_and_bytes_are_read_like_streams(tmp_path: Path) -> None:
     assert [piece async for piece in pieces_of(BytesIO(b"text"))] == [b"text"]
 
 
+def test_several_paths_have_the_name_they_are_given_and_lack_what_is_excluded(
+    sharer: Machine, receiver: Machine
+) -> None:
+    for name in "one", "two/three", "two/three.tmp":
+        make_file(sharer.folder / name, 10)
+    paths = sharer.folder / "one", sharer.folder / "two"
+    with sharer.sharing("--name", "papers", "--exclude", "*.tmp", *paths) as (_, shared):
+        good(receiver.run("get", shared["ticket"]))
+        good(receiver.run("get", "--update", "-o", ".", shared["ticket"]))
+    for place in receiver.folder / "papers", receiver.folder:
+        assert (place / "one").exists() and [path.name for path in (place / "two").iterdir()] == ["three"]
+    complaint(sharer.run("share", "--name", "../x", paths[0]), 2, "slash")
+
+
 def test_a_tree_is_updated_in_place(sharer: Machine, receiver: Machine) -> None:
     tree = sharer.folder / "tree"
     make_file(tree / "large", 3_000_000)

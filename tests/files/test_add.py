@@ -563,3 +563,15 @@ async def test_a_script_stays_executable_and_all_else_is_the_same_blocks(tmp_pat
         script = found["True"][f"tree/{name} 755"]
         assert decode_node(script, await store.get(script)).mode == 0o755
         assert await whole_dag(store, script)
+
+
+@pytest.mark.anyio
+async def test_what_is_excluded_is_left_out_wherever_it_lies(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in "a.py", "a.tmp", "build/out", "sub/build/out", "sub/b.tmp", "sub/deep/c", "other/deep/c":
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"x")
+    events: list[AddEvent] = []
+    await Adder(None, profile(), tell=events.append, exclude=("*.tmp", "build/", "sub/deep")).add([tree])
+    added = {event.path for event in events if isinstance(event, EntryAdded)}
+    assert added == {"tree", "tree/a.py", "tree/sub", "tree/other", "tree/other/deep", "tree/other/deep/c"}

@@ -72,6 +72,10 @@ class Share(Watch[ShareEvent]):
     """`stack share PATH...`: import in place, pin, remember, make the ticket."""
 
     paths: tuple[Path, ...]
+    name: str = ""
+    """What receivers call it, in place of its own name."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is left out of a tree (`files.paths.matches_any`)."""
     hidden: bool = False
     flags: ImportFlags = field(default_factory=ImportFlags)
     announce: bool = False

@@ -159,8 +159,18 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
         tell, room, home = told.tell, told.room, node.config.home
         with hold(node.blocks):
             async with known_files(home, options, rehash=request.rehash) as known:
-                adder = Adder(node.blocks, options, tell=tell, room=room, home=home, known=known, for_others=True)
+                adder = Adder(
+                    node.blocks,
+                    options,
+                    tell=tell,
+                    room=room,
+                    home=home,
+                    known=known,
+                    for_others=True,
+                    exclude=request.exclude,
+                )
                 added = await adder.add(request.paths)
+                added = replace(added, name=request.name or added.name)
             paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
             await node.shares.add(added.cid, added.name, paths, added.size, owner=request.owner)
         if announce:
