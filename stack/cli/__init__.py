@@ -7,6 +7,7 @@ COMMANDS: dict[str, str] = {
     "share": "stack.cli.share:share",
     "get": "stack.cli.get:get",
     "shares": "stack.cli.shares:shares",
+    "ticket": "stack.cli.ticket:ticket",
     "find": "stack.cli.find:find",
     "providers": "stack.cli.find:providers",
     "announce": "stack.cli.announce:announce",

@@ -6,10 +6,10 @@ from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import CID, config, json_option
+from stack.cli.types import SOURCE, config, json_option
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
-from stack.multiformats.cid import Cid
+from stack.files.sources import read_source
 from stack.node.api import GetAnnouncements, Withdraw
 from stack.node.exits import NOT_FOUND
 
@@ -49,10 +49,11 @@ def list_announcements(as_json: bool) -> None:
 
 
 @announce.command("withdraw")
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID")
 @json_option
-def withdraw(cid: Cid, as_json: bool) -> int:
-    """Announce CID no more; it stays shared for who has its ticket."""
+def withdraw(source: str, as_json: bool) -> int:
+    """Announce a CID no more; it stays shared for who has its ticket."""
+    cid = read_source(source).root
 
     async def work() -> int:
         async with open_api(config("announce")) as api:

@@ -5,10 +5,9 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api
+from stack.cli.session import cid_of, open_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import CID, config, json_option, timeout_option
-from stack.multiformats.cid import Cid
+from stack.cli.types import SOURCE, config, json_option, timeout_option
 from stack.node.api import BlockGet, BlockPut, BlockStat
 
 
@@ -18,15 +17,17 @@ def block() -> None:
 
 
 @block.command()
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
 @timeout_option
-def get(cid: Cid, timeout: float | None) -> None:
+def get(source: str, timeout: float | None) -> None:
     """Write a block to stdout."""
 
     async def work() -> None:
-        async with open_api(config("command")) as api, api.read(BlockGet(cid=cid, timeout=timeout)) as pieces:
-            async for piece in pieces:
-                output.payload(piece)
+        async with open_api(config("command")) as api:
+            request = BlockGet(cid=await cid_of(api, source), timeout=timeout, source=source)
+            async with api.read(request) as pieces:
+                async for piece in pieces:
+                    output.payload(piece)
         output.flush()
 
     run_async(work)
@@ -64,14 +65,14 @@ def put(file: str, codec: str, hash_: str, cid_version: int, as_json: bool) -> N
 
 
 @block.command()
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
 @json_option
-def stat(cid: Cid, as_json: bool) -> None:
+def stat(source: str, as_json: bool) -> None:
     """The size of a block that is here."""
 
     async def work() -> None:
         async with open_api(config("command")) as api:
-            info = await api.ask(BlockStat(cid=cid))
+            info = await api.ask(BlockStat(cid=await cid_of(api, source)))
         if as_json:
             output.json_line(info)
         else:

@@ -1,5 +1,6 @@
 """`stack car import|export|ls`: archives of blocks; `-` is stdin or stdout."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
@@ -8,13 +9,12 @@ from stack.blocks.disk import replacing, write_at
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api
+from stack.cli.session import cid_of, open_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import CID, config, json_option, timeout_option
+from stack.cli.types import SOURCE, config, json_option, timeout_option
 from stack.errors import Refused
 from stack.files.car_io import list_car
 from stack.files.storage import refusal
-from stack.multiformats.cid import Cid
 from stack.node.api import CarExport, CarImport
 from stack.node.exits import OK, PARTIAL
 
@@ -51,30 +51,35 @@ def import_(file: str, pin: bool, as_json: bool) -> int:
 
 
 @car.command("export")
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
 @click.argument("file", default="-", type=click.Path(allow_dash=True))
 @timeout_option
-def export(cid: Cid, file: str, timeout: float | None) -> None:
+def export(source: str, file: str, timeout: float | None) -> None:
     """Write the DAG below CID as CAR v1 (default: to stdout)."""
     target = Path(file)
     if file != "-" and target.exists():
         raise Refused(f"{file} exists")
 
     async def work() -> None:
-        async with open_api(config("command")) as api, api.read(CarExport(cid=cid, timeout=timeout)) as pieces:
-            if file == "-":
+        async with open_api(config("command")) as api:
+            request = CarExport(cid=await cid_of(api, source), timeout=timeout, source=source)
+            async with api.read(request) as pieces:
+                await write(pieces)
+
+    async def write(pieces: AsyncIterator[bytes]) -> None:
+        if file == "-":
+            async for piece in pieces:
+                output.payload(piece)
+            output.flush()
+            return
+        try:
+            with replacing(target, 0o666, new=True) as out:
+                offset = 0
                 async for piece in pieces:
-                    output.payload(piece)
-                output.flush()
-                return
-            try:
-                with replacing(target, 0o666, new=True) as out:
-                    offset = 0
-                    async for piece in pieces:
-                        write_at(out, [piece], offset)
-                        offset += len(piece)
-            except OSError as error:
-                raise refusal(target, error) from error
+                    write_at(out, [piece], offset)
+                    offset += len(piece)
+        except OSError as error:
+            raise refusal(target, error) from error
 
     run_async(work)
 

@@ -14,6 +14,7 @@ from stack.cli.types import (
     config,
     discovery_flags,
     down_option,
+    external_option,
     limit_flags,
     listen_option,
     mdns_option,
@@ -27,6 +28,7 @@ from stack.node.home import Home
 
 @click.command()
 @listen_option
+@external_option
 @bootstrap_option
 @mdns_option
 @up_option
@@ -34,6 +36,7 @@ from stack.node.home import Home
 @click.option("--perf", is_flag=True, help="Serve measurements (`stack bench perf`) to whoever asks.")
 def daemon(
     listen: tuple[Multiaddr, ...],
+    external: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
     up: int | None,
@@ -42,7 +45,9 @@ def daemon(
 ) -> None:
     """Run a node: serve what is shared, and do what other commands of this home ask."""
     flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down), "perf": perf or None}
-    settings = config("daemon", listen=tuple(str(address) for address in listen) or None, **flags)
+    settings = config(
+        "daemon", listen=tuple(map(str, listen)) or None, external=tuple(map(str, external)) or None, **flags
+    )
 
     async def work() -> None:
         from stack.node.node import Node

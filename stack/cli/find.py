@@ -8,9 +8,9 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import CID, DURATION, bootstrap_option, config, discovery_flags, json_option, mdns_option
+from stack.cli.types import DURATION, SOURCE, bootstrap_option, config, discovery_flags, json_option, mdns_option
 from stack.dag.unixfs.names import printable
-from stack.multiformats.cid import Cid
+from stack.files.sources import read_source
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import FindNames, FindProviders, FoundName, KnownProvider
 from stack.node.api.announce import LOOK_SECONDS
@@ -59,21 +59,21 @@ def find(
 
 
 @click.command()
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID")
 @bootstrap_option
 @mdns_option
 @timeout_option
 @json_option
 @lines_option
 def providers(
-    cid: Cid, bootstrap: tuple[Multiaddr, ...], no_mdns: bool, timeout: float, as_json: bool, as_lines: bool
+    source: str, bootstrap: tuple[Multiaddr, ...], no_mdns: bool, timeout: float, as_json: bool, as_lines: bool
 ) -> int:
-    """Who announces that it has CID: who, by whom that is known, how old it is, and where.
+    """Who announces that it has what a CID names: who, by whom that is known, how old it is, and where.
 
     That somebody says so proves nothing: `stack get` checks every block.
     """
     flags = discovery_flags(bootstrap, no_mdns)
-    request = FindProviders(cid=cid, timeout=timeout)
+    request = FindProviders(cid=read_source(source).root, timeout=timeout)
     return _look(
         "providers",
         flags,

@@ -15,7 +15,6 @@ from stack.cli.session import note_kept, open_api, owning
 from stack.cli.share import serve
 from stack.cli.types import (
     DURATION,
-    SOURCE,
     bootstrap_option,
     config,
     discovery_flags,
@@ -24,11 +23,13 @@ from stack.cli.types import (
     json_option,
     limit_flags,
     mdns_option,
+    source_argument,
     timeout_option,
     up_option,
 )
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
+from stack.errors import Refused
 from stack.files.events import (
     EntrySkipped,
     EntryUpdated,
@@ -43,9 +44,12 @@ from stack.files.events import (
     WaitingForProvider,
 )
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Api, Fetch
+from stack.node.api import Api, Cat, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
 from stack.node.home import default_home
+
+NO_DHT = "No DHT is used: asked are peers that this node knows, neighbours on this network, and who announces it."
+NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config set bootstrap ADDRESS`)."
 
 FOUND_BY = {
     "ticket": "named by the ticket",
@@ -58,14 +62,14 @@ FOUND_BY = {
 
 
 @click.command()
-@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
+@source_argument
 @click.option(
     "-o",
     "--output",
     "target",
     type=click.Path(allow_dash=True),
     metavar="OUT",
-    help="File or directory to write (default: the shared name).",
+    help="File or directory to write (default: the shared name); - is stdout.",
 )
 @from_option
 @bootstrap_option
@@ -111,7 +115,8 @@ def get(
 ) -> int:
     """Fetch what a ticket or CID names, from everybody who has it at once.
 
-    Every block is checked. It resumes by itself: run the same command again.
+    Every block is checked. It resumes by itself: run the same command again. Without a ticket on the command line it is read from
+    $STACK_TICKET, from stdin, or asked for.
     """
     if (delete or dry_run) and not update:
         raise click.UsageError("--delete and --dry-run go with --update")
@@ -122,6 +127,15 @@ def get(
     here = Path.cwd()
     if delete:
         _refuse_to_clear(here if target is None else here / target)
+    finding = discovery_flags(bootstrap, no_mdns)
+    if target == "-":
+        return run_async(
+            partial(
+                _stream, {**finding, **limit_flags(up, down)}, Cat(source=source, providers=providers, timeout=timeout)
+            )
+        )
+    if target is not None and not (here / target).parent.is_dir():
+        raise Refused(f"{(here / target).parent} does not exist: make it first; only the last name of --output is made")
     request = Fetch(
         source=source,
         directory=here,
@@ -138,8 +152,9 @@ def get(
         detach=detach,
         seed=(seed or keep) and not dry_run,
     )
-    flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down), "serve": False if no_serve else None}
+    flags = {**finding, **limit_flags(up, down), "serve": False if no_serve else None}
     settings = config("get", **flags)
+    no_way = NO_DHT if settings.bootstrap else NO_DHT + NO_BOOTSTRAP
 
     done: int | None = None
 
@@ -147,7 +162,9 @@ def get(
         nonlocal done
         async with open_api(settings, flags) as api:
             await note_kept(api)
-            finished = await _fetch(api, replace(request, owner=owner), quiet=as_json or as_lines, lines=as_lines)
+            finished = await _fetch(
+                api, replace(request, owner=owner), quiet=as_json or as_lines, lines=as_lines, no_way=no_way
+            )
             if finished is None:
                 return 0
             done = PARTIAL if finished.skipped else 0
@@ -177,8 +194,17 @@ def _refuse_to_clear(target: Path) -> None:
             raise click.UsageError(f"--delete in {printable(str(target))} would delete {what}")
 
 
-async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool) -> FetchFinished | None:
-    """Follow a fetch to its end; None when it was detached."""
+async def _stream(flags: dict[str, object], request: Cat) -> int:
+    """Write a file to stdout as it comes; each block is checked before."""
+    async with open_api(config("get", **flags), flags) as api, api.read(request) as pieces:
+        async for piece in pieces:
+            output.payload(piece)
+    output.flush()
+    return 0
+
+
+async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: str) -> FetchFinished | None:
+    """Follow a fetch to its end; None when it was detached. `no_way` is said once while nobody is known who has it."""
     screen = _Screen(quiet=quiet, dry_run=request.dry_run)
     async with api.watch(request) as events:
         with output.progress("looking for providers", wanted=not quiet) as bar:
@@ -193,6 +219,9 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool) -> Fetch
                     output.note("The running node fetches it; `stack jobs` shows how far it is.")
                     return None
                 screen.show(event, bar)
+                if isinstance(event, WaitingForProvider) and not event.tried and no_way and not quiet:
+                    bar.say(no_way)
+                    no_way = ""
     if not quiet:
         output.data(printable(str(finished.target)))
         screen.conclude(finished)

@@ -6,7 +6,7 @@ A group that is named alone was asked what is in it: it answers with its help on
 import click
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Every day": ("share", "get", "shares", "jobs", "find", "announce"),
+    "Every day": ("share", "get", "shares", "ticket", "jobs", "find", "announce"),
     "Files and blocks": ("ls", "cat", "add", "pin", "gc", "repo", "car", "block"),
     "The node": ("daemon", "id", "peers", "connect", "disconnect", "ping", "providers", "pubsub", "key", "config"),
     "This machine": ("doctor", "bench", "demo", "completion"),
@@ -25,7 +25,6 @@ ELSEWHERE: dict[str, str] = {
     "upload": "share",
     "search": "find",
     "findprovs": "providers",
-    "ticket": "share",
     "unshare": "shares rm",
     "list": "shares ls",
     "queue": "jobs",

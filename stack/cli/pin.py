@@ -5,9 +5,8 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api
-from stack.cli.types import CID, config, json_option, timeout_option
-from stack.multiformats.cid import Cid
+from stack.cli.session import cid_of, open_api
+from stack.cli.types import SOURCE, config, json_option, timeout_option
 from stack.node.api import AddPin, ListPins, RemovePin
 from stack.node.exits import NOT_FOUND
 
@@ -18,16 +17,17 @@ def pin() -> None:
 
 
 @pin.command("add")
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
 @click.option("--name", default="", metavar="NAME", help="A name for you.")
 @timeout_option
 @json_option
-def add(cid: Cid, name: str, timeout: float | None, as_json: bool) -> None:
-    """Fetch what is missing below CID and keep it."""
+def add(source: str, name: str, timeout: float | None, as_json: bool) -> None:
+    """Fetch what is missing below a CID and keep it."""
 
     async def work() -> None:
         async with open_api(config("command")) as api:
-            done = await api.ask(AddPin(cid=cid, name=name, timeout=timeout))
+            cid = await cid_of(api, source)
+            done = await api.ask(AddPin(cid=cid, name=name, timeout=timeout, source=source))
         if as_json:
             output.json_line(done, cid=str(cid))
         else:
@@ -56,13 +56,14 @@ def list_pins(as_json: bool) -> None:
 
 
 @pin.command("rm")
-@click.argument("cid", type=CID)
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
 @json_option
-def remove(cid: Cid, as_json: bool) -> int:
-    """No longer keep CID; `stack gc` then frees its space."""
+def remove(source: str, as_json: bool) -> int:
+    """No longer keep a CID; `stack gc` then frees its space."""
 
     async def work() -> int:
         async with open_api(config("command")) as api:
+            cid = await cid_of(api, source)
             done = await api.ask(RemovePin(cid=cid))
         if as_json:
             output.json_line(done)

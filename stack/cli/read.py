@@ -6,7 +6,6 @@ from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
 from stack.cli.types import (
-    DAG_PATH,
     SIZE,
     bootstrap_option,
     config,
@@ -14,15 +13,16 @@ from stack.cli.types import (
     from_option,
     json_option,
     mdns_option,
+    source_argument,
     timeout_option,
 )
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Cat, ListDirectory
+from stack.node.api import Cat, GetTotals, ListDirectory
 
 
 @click.command()
-@click.argument("source", type=DAG_PATH, metavar="CID[/PATH]")
+@source_argument
 @click.option("--offset", type=SIZE, default=0, help="Start so many bytes into the file.")
 @click.option("--length", type=SIZE, help="Print at most so many bytes.")
 @from_option
@@ -53,7 +53,7 @@ def cat(
 
 
 @click.command()
-@click.argument("source", type=DAG_PATH, metavar="CID[/PATH]")
+@source_argument
 @from_option
 @bootstrap_option
 @mdns_option
@@ -67,19 +67,24 @@ def ls(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """List a directory: CID, size, name."""
+    """List a directory: CID, size, name; then how much there is below it in all. Nothing of its files is fetched."""
     flags = discovery_flags(bootstrap, no_mdns)
     settings = config("read", **flags)
 
     async def work() -> None:
         request = ListDirectory(source=source, providers=providers, timeout=timeout)
-        async with open_api(settings, flags) as api, api.watch(request) as entries:
-            async for entry in entries:
-                if as_json:
-                    output.json_line(entry)
-                else:
-                    shown = "-" if entry.size is None else str(entry.size)
-                    mark = "/" if entry.type == "directory" else ""
-                    output.data(f"{entry.cid.text} {shown} {printable(entry.name)}{mark}")
+        async with open_api(settings, flags) as api:
+            async with api.watch(request) as entries:
+                async for entry in entries:
+                    if as_json:
+                        output.json_line(entry)
+                    else:
+                        shown = "-" if entry.size is None else str(entry.size)
+                        mark = "/" if entry.type == "directory" else ""
+                        output.data(f"{entry.cid.text} {shown} {printable(entry.name)}{mark}")
+            if not as_json:
+                totals = await api.ask(GetTotals(source=source, providers=providers, timeout=timeout))
+                files = output.count(totals.files, "file")
+                output.note(f"{files}, {output.size(totals.bytes)} in all")
 
     run_async(work)

@@ -9,8 +9,9 @@ import click
 from stack.cli.home import take
 from stack.cli.output import count, note
 from stack.control.client import ControlClient, NodeUnreachable
+from stack.files.sources import read_source
 from stack.multiformats.cid import Cid
-from stack.node.api import Api, CompareSettings, GetIdentity, ListShares
+from stack.node.api import Api, CompareSettings, GetIdentity, ListShares, Resolve
 from stack.node.config import Config
 from stack.node.home import Home
 from stack.node.owners import Owner
@@ -22,6 +23,7 @@ POLL_SECONDS = 0.05
 
 FLAGS = {
     "listen": "--listen",
+    "external": "--external",
     "bootstrap": "--bootstrap",
     "mdns": "--no-mdns",
     "upload_limit": "--up",
@@ -54,6 +56,12 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
                 await node.control.drain()
     finally:
         home.release()
+
+
+async def cid_of(api: Api, source: str) -> Cid:
+    """The CID that a ticket or a CID with a path leads to. Raises as `Resolve`."""
+    named = read_source(source)
+    return (await api.ask(Resolve(source=source))).cid if named.path else named.root
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from stack.cli.types import (
     discovery_flags,
     down_option,
     existing,
+    external_option,
     json_option,
     limit_flags,
     listen_option,
@@ -60,6 +61,7 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket.")
 @click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
 @listen_option
+@external_option
 @bootstrap_option
 @mdns_option
 @up_option
@@ -81,6 +83,7 @@ def share(
     announce: bool,
     public: str | None,
     listen: tuple[Multiaddr, ...],
+    external: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
     up: int | None,
@@ -102,8 +105,8 @@ def share(
     if public is not None:
         _check_name(public)
     kept = ImportFlags(preserve_mode=preserve_mode, preserve_mtime=preserve_mtime)
-    listening = tuple(str(address) for address in listen) or None
-    flags = {"listen": listening, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
+    places = {"listen": tuple(map(str, listen)) or None, "external": tuple(map(str, external)) or None}
+    flags = {**places, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
     settings = config("share", **flags)
 
     serving = False

@@ -1,6 +1,8 @@
 """What users type, checked before anything is started: a mistake costs nothing and exits with 2."""
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -8,10 +10,10 @@ from typing import TypeVar
 import click
 
 from stack.errors import DecodeError
-from stack.files.ticket import decode_ticket, is_ticket
-from stack.multiformats.cid import Cid
+from stack.files.sources import SOURCE_MAX, read_source, shown
+from stack.files.ticket import TicketCutOff, TicketMistyped
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.config import Config, load, read_rate
+from stack.node.config import Config, load, read_address, read_rate
 
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(
@@ -22,23 +24,10 @@ _BLANK = re.compile(r"(?<=[0-9])\s+(?=[a-z])|(?<=[a-z])\s+(?=[0-9])")
 DURATION_MAX = 1e9
 """Seconds; some thirty years, and less than any clock bears."""
 
+TICKET_VARIABLE = "STACK_TICKET"
+"""The environment variable that names what to fetch when nothing does."""
+
 F = TypeVar("F", bound=Callable[..., object])
-
-SOURCE_LENGTH_MAX = 4096
-"""A ticket has 300 characters, a CID under 200, a path inside a DAG what is left."""
-
-
-class CidType(click.ParamType[Cid]):
-    """A CID."""
-
-    name = "CID"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Cid:
-        """Raises click's usage error."""
-        try:
-            return value if isinstance(value, Cid) else Cid.parse(str(value).removeprefix("/ipfs/"))
-        except DecodeError as error:
-            self.fail(f"{_shown(value)} is not a CID: {error}", param, ctx)
 
 
 class MultiaddrType(click.ParamType[Multiaddr]):
@@ -54,32 +43,59 @@ class MultiaddrType(click.ParamType[Multiaddr]):
             self.fail(f"{_shown(value)} is not an address: {error}", param, ctx)
 
 
+class FromType(MultiaddrType):
+    """A multiaddr, or `HOST:PORT` of TCP: who is there is then what the ticket says."""
+
+    name = "HOST:PORT|MULTIADDR"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Multiaddr:
+        """Raises click's usage error."""
+        text = str(value)
+        if text.startswith("/"):
+            return super().convert(text, param, ctx)
+        try:
+            return read_address(text)
+        except DecodeError as error:
+            self.fail(f"{_shown(value)} is not an address: {error}", param, ctx)
+
+
 class SourceType(click.ParamType[str]):
-    """A ticket, or a CID with an optional path. Kept as text; the node reads it again."""
+    """A ticket or a CID, with or without a path below it, as people paste it; becomes the plain form, which the node reads again."""
 
     name = "TICKET|CID[/PATH]"
 
-    def __init__(self, *, tickets: bool = True) -> None:
-        self._tickets = tickets
-
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Raises click's usage error that says whether it is a mistyped or cut ticket or no CID at all."""
+        """Raises click's usage error, which says in one sentence what is wrong."""
         text = str(value)
-        if len(text) > SOURCE_LENGTH_MAX:
-            self.fail(f"{len(text)} characters are neither a ticket nor a CID", param, ctx)
-        if self._tickets and is_ticket(text):
-            try:
-                decode_ticket(text)
-            except DecodeError as error:
-                self.fail(str(error), param, ctx)
-            return text
-        path = text.strip().removeprefix("ipfs://").removeprefix("/ipfs/")
         try:
-            Cid.parse(path.partition("/")[0])
+            return str(read_source(text))
         except DecodeError as error:
-            what = "neither a ticket nor a CID" if self._tickets else "not a CID"
-            self.fail(f"{_shown(text)} is {what}: {error}", param, ctx)
-        return path
+            try:
+                return str(read_source(_content_of(text)))
+            except NoSuchFile:
+                self.fail(str(error), param, ctx)
+            except DecodeError as problem:
+                self.fail(f"{shown(text)} holds no ticket and no CID: {problem}", param, ctx)
+
+
+class NoSuchFile(Exception):
+    """There is no file of this name that could hold a ticket."""
+
+
+def _content_of(name: str) -> str:
+    """The text of a file, or of stdin for `-`. Raises NoSuchFile."""
+    try:
+        if name == "-":
+            return sys.stdin.read(SOURCE_MAX + 1)
+        path = Path(name)
+        if "/" not in name and not path.is_file():
+            raise NoSuchFile
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if not path.is_file():
+                raise NoSuchFile
+            return file.read(SOURCE_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise NoSuchFile from error
 
 
 class PeerType(click.ParamType[str]):
@@ -150,10 +166,9 @@ class RateType(click.ParamType[int]):
             self.fail(f"{_shown(value)} is not a rate such as 500K or 4MB/s", param, ctx)
 
 
-CID = CidType()
 MULTIADDR = MultiaddrType()
+FROM = FromType()
 SOURCE = SourceType()
-DAG_PATH = SourceType(tickets=False)
 PEER = PeerType()
 SIZE = SizeType()
 RATE = RateType()
@@ -181,11 +196,56 @@ def existing(path: str) -> Path:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 timeout_option = click.option("--timeout", type=DURATION, help="Give up after so long without progress, as 30s or 5m.")
 from_option = click.option(
-    "--from", "providers", type=MULTIADDR, multiple=True, help="Somebody who has it; may be given several times."
+    "--from",
+    "providers",
+    type=FROM,
+    multiple=True,
+    help="Where somebody is who has it; with a ticket HOST:PORT will do. May be given several times.",
 )
 listen_option = click.option(
     "--listen", type=MULTIADDR, multiple=True, help="Listen here instead of on the stored port of all interfaces."
 )
+external_option = click.option(
+    "--external",
+    type=FROM,
+    multiple=True,
+    help="Tell others that they reach this node there: HOST:PORT of a router that forwards the port to this computer.",
+)
+
+
+def _given(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """What to read when nothing was typed: the environment, else what a person pastes, else what is piped in."""
+    if value is not None:
+        return value
+    text = os.environ.get(TICKET_VARIABLE, "")
+    if not text and sys.stdin is not None:
+        text = _pasted() if sys.stdin.isatty() else sys.stdin.read(SOURCE_MAX + 1)
+    if not text.strip():
+        raise click.MissingParameter(
+            f"give a ticket or a CID, pipe it in, or set {TICKET_VARIABLE}", context, parameter, param_type="argument"
+        )
+    return SOURCE.convert(text, parameter, context)
+
+
+def _pasted() -> str:
+    """Lines of a terminal until they are a ticket or a CID; an empty line ends them."""
+    click.echo("Paste the ticket: ", err=True, nl=False)
+    text = ""
+    while line := sys.stdin.readline(SOURCE_MAX):
+        text += line
+        try:
+            read_source(text)
+        except (TicketCutOff, TicketMistyped):
+            if line.strip() and len(text) <= SOURCE_MAX:
+                continue  # a mail has broken it: the rest follows
+        except DecodeError:
+            pass
+        break
+    return text
+
+
+source_argument = click.argument("source", type=SOURCE, required=False, callback=_given, metavar="[TICKET|CID[/PATH]]")
+"""Of commands that one thing is named to. A ticket is a secret: typed, it stands in the list of processes and in the shell's history."""
 
 bootstrap_option = click.option(
     "--bootstrap",
@@ -213,8 +273,6 @@ def limit_flags(up: int | None, down: int | None) -> dict[str, object]:
 
 
 __all__ = [
-    "CID",
-    "DAG_PATH",
     "DURATION",
     "MULTIADDR",
     "PEER",
@@ -226,11 +284,13 @@ __all__ = [
     "discovery_flags",
     "down_option",
     "existing",
+    "external_option",
     "from_option",
     "json_option",
     "limit_flags",
     "listen_option",
     "mdns_option",
+    "source_argument",
     "timeout_option",
     "up_option",
 ]

@@ -41,6 +41,9 @@ BATCH_PARTS = 256
 BATCHES_AHEAD = 4
 """Such batches at a time, so that one is given out while two are hashed and one is on its way: 16 MiB at the most."""
 
+LIST_DIRECTORIES = 16
+"""Directories that are counted at a time."""
+
 LIST_ENTRIES = 64
 """Entries of a directory whose first blocks are asked for at a time."""
 
@@ -206,6 +209,53 @@ async def list_entries(
         shard: Shard = shards.pop()
         entries, more = list_node(decode_node(shard.cid, await gatherer.node(shard.cid)), shard)
         shards += reversed(more)
+
+
+async def look_at(session: Session, store: BlockStore, root: Cid, path: str = "") -> ListedEntry:
+    """What a path leads to, by its first block. Raises LinkNotFound, DecodeError, and what the session raises."""
+    gatherer = Gatherer(session, store)
+    names = path_names(path)
+    cid = await resolve_path(gatherer.node, root, names)
+    block = await gatherer.get(cid)
+    node = decode_node(cid, block)
+    await store.put([(cid, block)])
+    size = node.file_size if node.is_file else None
+    return ListedEntry(name=names[-1] if names else "", cid=cid, size=size, type=_TYPES.get(node.kind, "unknown"))
+
+
+@dataclass(slots=True)
+class Count:
+    """What lies below a root."""
+
+    files: int = 0
+    directories: int = 0
+    bytes: int = 0
+    """Of contents, as the nodes of the files claim."""
+
+
+async def count_below(session: Session, store: BlockStore, root: Cid, path: str = "") -> Count:
+    """Count without fetching contents: the directories, and the first block of what may be one. Raises as `list_entries`."""
+    itself = await look_at(session, store, root, path)
+    if itself.type != "directory":
+        return Count(files=1, bytes=itself.size or 0)
+    count = Count()
+    waiting = [itself.cid]
+
+    async def count_one(cid: Cid) -> None:
+        async for entry in list_entries(session, store, cid):
+            if entry.type == "directory":
+                count.directories += 1
+                waiting.append(entry.cid)
+            else:
+                count.files += 1
+                count.bytes += entry.size or 0
+
+    while waiting:
+        some, waiting[:] = waiting[-LIST_DIRECTORIES:], waiting[:-LIST_DIRECTORIES]
+        async with task_group() as group:
+            for cid in some:
+                group.start_soon(count_one, cid)
+    return count
 
 
 async def _look(gatherer: Gatherer, entries: list[Entry], look: bool) -> list[ListedEntry]:

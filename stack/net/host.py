@@ -63,6 +63,7 @@ class Host:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         interfaces: Callable[[], list[str]] = interface_addresses,
+        external: Sequence[Multiaddr] = (),
     ) -> None:
         self._key = key
         self.peer_id = PeerId.of(key.public)
@@ -75,7 +76,7 @@ class Host:
         self._resolver = resolver or Resolver()
         self._clock = clock
         self._wall_clock = wall_clock
-        self._ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces)
+        self._ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces, external)
         self._wake = WakeDetector(wall_clock(), clock())
         self.on_wake(self.peerstore.clock_jumped)
         self.on_wake(self._ours.clock_jumped)

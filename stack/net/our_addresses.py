@@ -1,6 +1,6 @@
 """Where others can dial us: what we listen on, on concrete interfaces, and what many others say they see."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
@@ -17,9 +17,15 @@ class OurAddresses:
     """Getters: `all`, `signed_record`, `interfaces`. Facts: `look` (at the interfaces again), `observe`, `clock_jumped`."""
 
     def __init__(
-        self, key: PrivateKey, listening: Callable[[], list[Multiaddr]], read_interfaces: Callable[[], list[str]]
+        self,
+        key: PrivateKey,
+        listening: Callable[[], list[Multiaddr]],
+        read_interfaces: Callable[[], list[str]],
+        external: Sequence[Multiaddr] = (),
     ) -> None:
+        """`external`: where a router or proxy lets others in to us, as its owner says; told first."""
         self._key = key
+        self._external = tuple(external)
         self._listening = listening
         self._read_interfaces = read_interfaces
         self.interfaces = read_interfaces()
@@ -38,10 +44,10 @@ class OurAddresses:
         return self._observed.believed(now) != before
 
     def all(self, now: float) -> list[Multiaddr]:
-        """What is seen from furthest away first, what others observed last; `now` in monotonic seconds."""
+        """What the owner says, then what is seen from furthest away, what others observed last; `now` in monotonic seconds."""
         listening = [address for bound in self._listening() for address in expand(bound, self.interfaces)]
         listening.sort(key=reach_of, reverse=True)
-        return unique([*listening, *self._observed.believed(now)])[:ADDRESSES_MAX]
+        return unique([*self._external, *listening, *self._observed.believed(now)])[:ADDRESSES_MAX]
 
     def clock_jumped(self, seconds: float) -> None:
         """The wall clock was set: the next record gets a number by it. One of a clock that stood in the past when we began is lower

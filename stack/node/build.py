@@ -24,7 +24,7 @@ from stack.net.limits import NetLimits
 from stack.net.resolver import Resolver
 from stack.net.upgrader import Upgrader
 from stack.node.api import Api
-from stack.node.config import Config
+from stack.node.config import Config, read_address
 from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
 from stack.node.keystore import load_or_create
@@ -200,6 +200,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
                 resolver=Resolver(lookup_text=lookup_text),
                 limits=limits,
                 trace=trace,
+                external=[read_address(text) for text in config.external],
             )
         )
         for service in await to_thread.run_sync(service_names, config):

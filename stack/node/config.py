@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from stack.errors import ConfigError, DecodeError
@@ -16,6 +17,9 @@ from stack.node.home import default_home
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 BOOTSTRAP_MAX = 64
 """Addresses in the list; each is a connection that is never trimmed."""
+
+EXTERNAL_MAX = 4
+"""Addresses that a user says are ours: half of those that a ticket has room for."""
 
 RATE_MIN = 16 * 1024
 """Bytes a second: other nodes grant a block so much, and some seconds."""
@@ -39,6 +43,9 @@ class Config:
     """Keep a list of peers in the home, and dial some of them at the start. Commands do, programs when they ask for it."""
     listen: tuple[str, ...] = ()
     """Multiaddrs to listen on. Empty: the stored port on all interfaces with a home, a free port on loopback without."""
+    external: tuple[str, ...] = ()
+    """Where others reach this node through a router that forwards a port, or a proxy: multiaddrs or `HOST:PORT`. They stand first in
+    its tickets and in what it tells others."""
     serve: bool = True
     """Answer what others ask for; False on metered lines."""
     upload_limit: int | None = None
@@ -78,10 +85,12 @@ class Config:
             raise ConfigError(f"key_type: {self.key_type!r} is not one of ed25519, secp256k1, ecdsa, rsa")
         if len(self.bootstrap) > BOOTSTRAP_MAX:
             raise ConfigError(f"bootstrap: more than {BOOTSTRAP_MAX} addresses")
-        for name, texts in (("listen", self.listen), ("bootstrap", self.bootstrap)):
+        if len(self.external) > EXTERNAL_MAX:
+            raise ConfigError(f"external: more than {EXTERNAL_MAX} addresses")
+        for name, texts in (("listen", self.listen), ("bootstrap", self.bootstrap), ("external", self.external)):
             for text in texts:
                 try:
-                    Multiaddr.parse(text)
+                    read_address(text) if name == "external" else Multiaddr.parse(text)
                 except DecodeError as error:
                     raise ConfigError(f"{name}: {error}") from error
 
@@ -103,6 +112,23 @@ def read_rate(text: str) -> int:
     return _size(text.strip().lower().removesuffix("/s")) or 0
 
 
+def read_address(text: str) -> Multiaddr:
+    """A multiaddr, or `HOST:PORT` of TCP, `[IPv6]:PORT` too, without a peer. Raises DecodeError."""
+    if text.startswith("/"):
+        return Multiaddr.parse(text).split_peer()[0]
+    host, colon, port = text.strip().rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 65536:
+        raise DecodeError("HOST:PORT, or a multiaddr, was expected")
+    try:
+        kind = f"ip{ip_address(bare).version}"
+    except ValueError:
+        kind = "dns"
+    if "/" in bare or (kind == "dns" and ":" in bare) or (kind == "ip6" and bare == host):
+        raise DecodeError("HOST:PORT, or a multiaddr, was expected; an IPv6 address stands in brackets")
+    return Multiaddr.parse(f"/{kind}/{bare}/tcp/{port}")
+
+
 def _switch(text: str) -> bool:
     word = text.strip().lower()
     if word in ("1", "true", "yes", "on"):
@@ -122,6 +148,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 SETTINGS: dict[str, Callable[[str], object]] = {
     "listen": _list,
+    "external": _list,
     "mdns": _switch,
     "bootstrap": _list,
     "swarm_key": _path,

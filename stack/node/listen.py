@@ -9,8 +9,11 @@ from anyio import to_thread
 
 from stack.blocks.disk import write_whole
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import expand
 from stack.net.host import Host
 from stack.net.interfaces import ListenError
+from stack.node.config import Config, read_address
+from stack.platform import interface_addresses
 
 PORT_FILE = "port"
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -40,6 +43,15 @@ async def listen(host: Host, configured: Sequence[str], home: Path | None) -> li
     if stored and port != stored:
         return [f"Port {stored} is taken, this node now listens on {port}: tickets made before will not find it."]
     return []
+
+
+def usual_addresses(config: Config) -> list[Multiaddr]:
+    """Where the node of this home can be dialled whenever it listens, as far as that is known while it does not."""
+    port = stored_port(config.home) if config.home is not None else 0
+    texts = config.listen or [template.format(port=port) for template in EVERYWHERE if port]
+    bound = [address for address in map(Multiaddr.parse, texts) if address.get("tcp") != "0"]
+    given = [read_address(text) for text in config.external]
+    return [*given, *(each for address in bound for each in expand(address, interface_addresses()))]
 
 
 def stored_port(home: Path) -> int:

@@ -314,5 +314,10 @@ class Node:
             yield PatientSession(session, timeout)
 
     def ticket(self, root: Cid, name: str, size: int) -> str:
-        """The ticket of something that is shared here."""
-        return encode_ticket(Ticket(root, name, size, self.peer_id, tuple(self.host.addresses())))
+        """The ticket of something that is here, with the addresses of now; of a node that does not listen, those of when it does."""
+        from stack.node.build import LISTENING_ROLES
+        from stack.node.listen import usual_addresses
+
+        listens = self.config.role in LISTENING_ROLES
+        addresses = self.host.addresses() if listens else usual_addresses(self.config)
+        return encode_ticket(Ticket(root, name, size, self.peer_id, tuple(addresses)))

@@ -8,7 +8,9 @@ from stack.node.api import Reach
 
 ADVICE = {
     "computer": "Only programs on this computer can reach it: it listens on loopback addresses alone.",
-    "network": "Computers on this network can reach it. For others, forward {port} of the router to this computer.",
+    "network": "Computers on this network can reach it. For others, forward {port} of the router to this computer,"
+    " and say where that is with --external HOST:PORT (or `stack config set external HOST:PORT`).",
+    "told": "Others are told that it is reached at {external}.",
     "internet": "It has a public address: others can reach it from anywhere unless a firewall stops them.",
     "nobody": "It does not listen: nobody can fetch from it.",
 }
@@ -25,8 +27,12 @@ def scope_of(address: Multiaddr) -> str:
     return "internet" if ip.is_global else "network"
 
 
-def reach_of(addresses: Sequence[Multiaddr], notices: Sequence[str] = ()) -> Reach:
-    """The widest scope of any address, with what to do if that is not enough. `notices` are said first."""
+def reach_of(addresses: Sequence[Multiaddr], notices: Sequence[str] = (), external: Sequence[str] = ()) -> Reach:
+    """The widest scope of any address, with what to do if that is not enough. `notices` are said first. What the owner says is
+    `external` is believed."""
+    if external:
+        advice = ADVICE["told"].format(external=" or ".join(external))
+        return Reach(scope="internet", addresses=tuple(addresses[: len(external)]), advice=" ".join((*notices, advice)))
     scopes = {scope_of(address) for address in addresses}
     scope = next((scope for scope in ("internet", "network", "computer") if scope in scopes), "nobody")
     ports = sorted({port for address in addresses if (port := address.get("tcp"))})

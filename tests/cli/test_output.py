@@ -19,12 +19,12 @@ from click.testing import CliRunner
 
 from stack.cli import COMMANDS, output
 from stack.cli.app import _log_harmlessly, complain, run
+from stack.files.sources import read_source
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import TopicMessage
 from stack.node.config import Config
-from stack.node.handlers.files import read_source
 
 EVIL = "a\x1b[31m\x07\x9b2J\x7f\u202e\u2066\u200b\u061c\ufeff\n\r\u2028\U000e0041b"
 """Escape sequences in both forms, DEL, reversed and invisible text, line ends."""
@@ -93,6 +93,7 @@ LINES: list[tuple[str, ...]] = [
     ("get", str(CID)),
     ("shares", "ls"),
     ("shares", "rm", EVIL),
+    ("ticket", EVIL),
     ("find", "word" + EVIL),
     ("providers", str(CID)),
     ("announce", "ls"),
@@ -134,7 +135,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HostileApi]
     made = HostileApi()
 
     @asynccontextmanager
-    async def open_api(config: Config) -> AsyncIterator[HostileApi]:
+    async def open_api(config: Config, typed: object = None) -> AsyncIterator[HostileApi]:
         yield made
 
     monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
@@ -211,7 +212,7 @@ def test_py_cid_works_where_a_command_reads_or_shows_one(
     CliRunner().invoke(share, [str(tmp_path / "FILE"), "--once", "--no-qr", *options])
     assert set(made) == {(1, "raw", CID.multihash)}
     made.clear()
-    assert read_source(CID.text)[0] == CID
+    assert read_source(CID.text).root == CID
     assert made == [(CID.text,)]
 
 

@@ -121,6 +121,25 @@ class RemoveShare(Ask[Done]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TicketInfo:
+    """What is here, with a ticket for it that has this node's addresses of now."""
+
+    ticket: str
+    cid: Cid
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetTicket(Ask[tuple[TicketInfo, ...]]):
+    """`stack ticket`: of all that is shared, seeded or pinned here and has this CID, name or place."""
+
+    target: str
+    path: Path
+    """`target` as a place, absolute where the command runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SendProgress:
     """Block bytes that went out for a share, told at most a few times a second."""
 
@@ -154,7 +173,7 @@ class WatchShare(Watch[ShareProgress]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch(Watch[FetchEvent]):
-    """`stack get`: `source` is a ticket, a CID or `CID/path`; `target` an absolute path as typed with `-o`, or None.
+    """`stack get`: `source` is a ticket or a CID, with or without a path below it; `target` an absolute path as typed with `-o`, or None.
 
     `directory` is where the command runs: relative names end up there.
     """
@@ -224,7 +243,7 @@ class RemoveJob(Ask[JobRemoved]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cat(Read):
-    """`stack cat CID[/path]`; verified before a byte comes out."""
+    """`stack cat TICKET|CID[/path]`; verified before a byte comes out."""
 
     source: str
     offset: int = 0
@@ -246,7 +265,41 @@ class DirectoryEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDirectory(Watch[DirectoryEntry]):
-    """`stack ls CID[/path]`."""
+    """`stack ls TICKET|CID[/path]`: the entries of a directory; of a file or link, itself."""
+
+    source: str
+    providers: tuple[Multiaddr, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """How much there is: files (links too), directories below the root, bytes of contents as they are claimed."""
+
+    files: int
+    directories: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetTotals(Ask[Totals]):
+    """How much a ticket or a CID names, before any of it is fetched: directories are read, contents are not."""
+
+    source: str
+    providers: tuple[Multiaddr, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What a path leads to."""
+
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve(Ask[Resolved]):
+    """The CID at the end of the path in `source`, a ticket or a CID with one."""
 
     source: str
     providers: tuple[Multiaddr, ...] = ()

@@ -33,6 +33,7 @@ class CompareSettings(Ask[tuple[str, ...]]):
     """What a command was told of a node that runs already: the names of the settings that it does not have so."""
 
     listen: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
     bootstrap: tuple[str, ...] = ()
     mdns: bool | None = None
     upload_limit: int | None = None

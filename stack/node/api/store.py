@@ -22,6 +22,8 @@ class AddPin(Ask[Done]):
     cid: Cid
     name: str = ""
     timeout: float | None = None
+    source: str = ""
+    """The ticket, or CID and path, that led to `cid`: who has that is asked. Empty: `cid` itself is what was named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,8 @@ class BlockGet(Read):
 
     cid: Cid
     timeout: float | None = None
+    source: str = ""
+    """The ticket, or CID and path, that led to `cid`: who has that is asked. Empty: `cid` itself is what was named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,3 +150,5 @@ class CarExport(Read):
 
     cid: Cid
     timeout: float | None = None
+    source: str = ""
+    """The ticket, or CID and path, that led to `cid`: who has that is asked. Empty: `cid` itself is what was named."""

@@ -10,7 +10,6 @@ import anyio
 import anyio.lowlevel
 from anyio import to_thread
 
-from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import PinKind
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchError, Refused
@@ -19,11 +18,7 @@ from stack.files.fetch import FetchRequest
 from stack.files.jobs import Origin
 from stack.files.storage import hold
 from stack.files.tasks import task_group
-from stack.files.ticket import decode_ticket, is_ticket
 from stack.files.watch import Patience
-from stack.identity.peer_id import PeerId
-from stack.multiformats.cid import Cid
-from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
     Add,
     Added,
@@ -38,6 +33,7 @@ from stack.node.api import (
     Shared,
     ShareEvent,
 )
+from stack.node.handlers.naming import sought
 from stack.node.interfaces import Handled
 
 EVENTS_MAX = 1024
@@ -205,38 +201,17 @@ async def get_presence(node: Handled, request: GetPresence) -> Presence:
     return Presence(leaves=ranges.count, bitmap=bytes(ranges).hex())
 
 
-def providers_of(addresses: Sequence[Multiaddr], source: str) -> list[Provider]:
-    """Addresses with a peer id as providers. Raises Refused for one without."""
-    found: dict[PeerId, list[Multiaddr]] = {}
-    for address in addresses:
-        bare, peer = address.split_peer()
-        if peer is None:
-            raise Refused(f"{address} does not say who is there: it must end in /p2p/PEER")
-        found.setdefault(PeerId.parse(peer), []).append(bare)
-    return [Provider(peer, tuple(theirs), source) for peer, theirs in found.items()]
-
-
-def read_source(source: str) -> tuple[Cid, str, str, list[Provider]]:
-    """(root, path, name, providers) of a ticket, a CID or `CID/path`. Raises DecodeError."""
-    if is_ticket(source):
-        ticket = decode_ticket(source)
-        return ticket.root, "", ticket.name, [Provider(ticket.peer, ticket.addresses, "ticket")]
-    root, _, path = source.strip().removeprefix("ipfs://").removeprefix("/ipfs/").partition("/")
-    return Cid.parse(root), path.strip("/"), "", []
-
-
 @asynccontextmanager
 async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """Fetch a file or tree."""
-    root, path, name, providers = read_source(request.source)
-    providers += providers_of(request.providers, "user")
+    named = sought(node, request.source, request.providers)
     patience = Patience(stall=request.timeout, deadline=request.deadline)
     if request.timeout is not None:
         patience = Patience(provider=request.timeout, stall=request.timeout, deadline=request.deadline)
     wanted = FetchRequest(
-        root=root,
-        path=path,
-        name=name,
+        root=named.source.root,
+        path=named.source.path,
+        name=named.name,
         directory=request.directory,
         out=request.target,
         into_directory=request.into_directory,
@@ -244,12 +219,12 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
         update=request.update,
         delete=request.delete,
         dry_run=request.dry_run,
-        providers=tuple(provider for provider in providers if provider.peer != node.peer_id),
+        providers=named.providers,
         patience=patience,
-        broadcast=not is_ticket(request.source),
+        broadcast=named.public,
         options=json.dumps(
             {
-                "source": request.source,
+                "source": str(named.source),
                 "from": [str(address) for address in request.providers],
                 "flags": ["--update"] * request.update + ["--delete"] * request.delete,
             }

@@ -28,6 +28,7 @@ from stack.node.api import (
     PingReply,
     Reach,
 )
+from stack.node.config import read_address
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
@@ -54,6 +55,7 @@ async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str
     config = node.config
     differs = {
         "listen": not {*request.listen} <= {*config.listen},
+        "external": not {*map(read_address, request.external)} <= {*map(read_address, config.external)},
         "bootstrap": not {*request.bootstrap} <= {*config.bootstrap},
         "mdns": request.mdns is not None and request.mdns != config.mdns,
         "upload_limit": request.upload_limit is not None and request.upload_limit != (config.upload_limit or 0),
@@ -65,7 +67,7 @@ async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str
 
 async def get_reach(node: Handled, request: GetReach) -> Reach:
     """Who can reach this node."""
-    return reach_of(node.addresses(), node.notices)
+    return reach_of(node.addresses(), node.notices, node.config.external)
 
 
 DISCOVERY_SECONDS_MAX = 30.0

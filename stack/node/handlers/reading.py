@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from stack.files.read import list_entries, open_content
-from stack.files.ticket import is_ticket
-from stack.node.api import Cat, DirectoryEntry, ListDirectory
-from stack.node.handlers.files import providers_of, read_source
+from stack.dag.unixfs.reader import path_names
+from stack.files.paths import resolve_path
+from stack.files.read import count_below, list_entries, look_at, open_content
+from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Resolve, Resolved, Totals
+from stack.node.handlers.naming import session_for
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 
@@ -14,20 +16,35 @@ from stack.node.interfaces import Handled
 @asynccontextmanager
 async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a file, in order."""
-    root, path, _, providers = read_source(request.source)
-    providers += providers_of(request.providers, "user")
+    span = partial(open_content, offset=request.offset, length=request.length)
     async with (
-        node.patient_session(root, providers, request.timeout, public=not is_ticket(request.source)) as session,
-        open_content(session, node.blocks, root, path, offset=request.offset, length=request.length) as pieces,
+        session_for(node, request.source, request.providers, request.timeout) as (session, source),
+        span(session, node.blocks, source.root, source.path) as pieces,
     ):
         yield pieces
 
 
 @streaming
 async def list_directory(node: Handled, request: ListDirectory) -> AsyncGenerator[DirectoryEntry, None]:
-    """The entries of a directory."""
-    root, path, _, providers = read_source(request.source)
-    providers += providers_of(request.providers, "user")
-    async with node.patient_session(root, providers, request.timeout, public=not is_ticket(request.source)) as session:
-        async for entry in list_entries(session, node.blocks, root, path):
+    """The entries of a directory; of anything else itself."""
+    async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
+        itself = await look_at(session, node.blocks, source.root, source.path)
+        if itself.type != "directory":
+            name = itself.name or (source.ticket.name if source.ticket is not None else "")
+            yield DirectoryEntry(name=name, cid=itself.cid, size=itself.size, type=itself.type)
+            return
+        async for entry in list_entries(session, node.blocks, source.root, source.path):
             yield DirectoryEntry(name=entry.name, cid=entry.cid, size=entry.size, type=entry.type)
+
+
+async def get_totals(node: Handled, request: GetTotals) -> Totals:
+    """How much there is below a root."""
+    async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
+        counted = await count_below(session, node.blocks, source.root, source.path)
+    return Totals(files=counted.files, directories=counted.directories, bytes=counted.bytes)
+
+
+async def resolve(node: Handled, request: Resolve) -> Resolved:
+    """The CID at the end of a path."""
+    async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
+        return Resolved(cid=await resolve_path(session.get, source.root, path_names(source.path)))

@@ -7,20 +7,25 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from stack.blocks.interfaces import Segment, SegmentState
+from stack.blocks.interfaces import PinKind, Segment, SegmentState
 from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
+from stack.dag.unixfs.reader import decode_node
+from stack.errors import StackError
 from stack.files.jobs import Share as ShareRow
+from stack.files.storage import pins
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.node.api import (
     Done,
+    GetTicket,
     ListShares,
     RemoveShare,
     SendProgress,
     ShareInfo,
     ShareProgress,
     SourceLost,
+    TicketInfo,
     WatchShare,
 )
 from stack.node.handlers.streaming import streaming
@@ -62,6 +67,35 @@ async def list_shares(node: Handled, request: ListShares) -> tuple[ShareInfo, ..
         )
         for row in rows
     )
+
+
+async def get_ticket(node: Handled, request: GetTicket) -> tuple[TicketInfo, ...]:
+    """Tickets of what is meant, among what is shared or seeded, then among pins."""
+    found: dict[Cid, tuple[str, int]] = {}
+
+    def meant(root: Cid, name: str, *places: Path) -> bool:
+        return root not in found and (request.target in (root.text, name) or request.path in places)
+
+    for row in await node.shares.rows():
+        if meant(row.root, row.name, *row.paths):
+            found[row.root] = row.name, row.size
+    keeper = pins(node.blocks)
+    for root, name in await keeper.pins(kind=PinKind.USER) if keeper is not None else ():
+        if meant(root, name):
+            found[root] = name, await _size_of(node, root)
+    return tuple(
+        TicketInfo(ticket=node.ticket(root, name, size), cid=root, name=name, size=size)
+        for root, (name, size) in found.items()
+    )
+
+
+async def _size_of(node: Handled, root: Cid) -> int:
+    """Bytes below a root as its first block claims; 0 where that cannot be read."""
+    try:
+        below = decode_node(root, await node.blocks.get(root))
+    except StackError:
+        return 0
+    return below.file_size if below.is_file else sum(link.size or 0 for link in below.links)
 
 
 def lost_of(rows: Sequence[ShareRow], segments: Sequence[Segment]) -> dict[Cid, list[Path]]:

@@ -34,6 +34,7 @@ from stack.node.api import (
     VerifyEvent,
     VerifyRepo,
 )
+from stack.node.handlers.naming import session_for
 from stack.node.handlers.streaming import streaming
 from stack.node.home import HOME_VERSION
 from stack.node.interfaces import Handled
@@ -60,7 +61,7 @@ async def add_pin(node: Handled, request: AddPin) -> Done:
     """Fetch what is missing below a root, then keep it."""
     store = _disk(node)
     with store.hold(request.cid):
-        async with node.patient_session(request.cid, timeout=request.timeout) as session:
+        async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
             count = await fetch_dag(session, node.blocks, request.cid)
         await store.add_pin(request.cid, request.name)
     return Done(count=count)
@@ -131,7 +132,7 @@ async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:
 @streaming
 async def block_get(node: Handled, request: BlockGet) -> AsyncGenerator[bytes, None]:
     """A block, from here or from connected peers."""
-    async with node.patient_session(request.cid, timeout=request.timeout) as session:
+    async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
         yield await session.get(request.cid)
 
 
@@ -166,6 +167,6 @@ async def car_import(node: Handled, request: CarImport, data: AsyncIterator[byte
 @streaming
 async def car_export(node: Handled, request: CarExport) -> AsyncGenerator[bytes, None]:
     """Write the DAG below a root."""
-    async with node.patient_session(request.cid, timeout=request.timeout) as session:
+    async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
         async for piece in export_car(session, node.blocks, request.cid):
             yield piece

@@ -1,0 +1,46 @@
+"""`stack ticket`: the ticket of something that is here, once more."""
+
+from pathlib import Path
+
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import open_api
+from stack.cli.types import config, json_option
+from stack.control.client import ControlClient
+from stack.errors import DecodeError
+from stack.files.sources import read_source
+from stack.node.api import GetTicket
+from stack.node.exits import NOT_FOUND
+
+
+@click.command()
+@click.argument("target", type=click.Path(), metavar="PATH|NAME|CID|TICKET")
+@json_option
+def ticket(target: str, as_json: bool) -> int:
+    """Print the ticket of something that is shared, seeded or pinned here, with this node's addresses of now."""
+    try:
+        named = read_source(target).root.text
+    except DecodeError:
+        named = target
+
+    async def work() -> int:
+        async with open_api(config("command")) as api:
+            found = await api.ask(GetTicket(target=named, path=Path(target).absolute()))
+            served = isinstance(api, ControlClient)
+        if as_json:
+            output.json_line(tuple(found))
+        elif not found:
+            output.note(f"{target} is not shared, seeded or pinned here; `stack share` it first")
+        elif len(found) > 1:
+            output.note(f"{target} is the name of {len(found)}; say which:")
+            for each in found:
+                output.note(f"    {each.cid}  {output.size(each.size)}  {each.name}")
+        else:
+            output.data(found[0].ticket)
+            if not served:
+                output.note("Nothing serves it now: `stack daemon` does.")
+        return 0 if len(found) == 1 else NOT_FOUND
+
+    return run_async(work)

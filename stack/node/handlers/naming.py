@@ -1,0 +1,65 @@
+"""From what a request names to whom it is asked of."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from stack.bitswap.interfaces import Provider, Session
+from stack.errors import Refused
+from stack.files.sources import Source, read_source
+from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.interfaces import Handled
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Content that was named, and who may have it."""
+
+    source: Source
+    providers: tuple[Provider, ...]
+    """Those that the ticket and the user name."""
+
+    @property
+    def public(self) -> bool:
+        """Whether others may be told what is sought: not what a ticket names."""
+        return self.source.ticket is None
+
+    @property
+    def name(self) -> str:
+        """What the ticket calls it; empty without one. Hostile text like any other."""
+        return self.source.ticket.name if self.source.ticket is not None else ""
+
+
+def sought(node: Handled, text: str, addresses: Sequence[Multiaddr] = ()) -> Sought:
+    """Read what was typed; `addresses` are those the user gave besides. One without a peer is the ticket's maker's.
+
+    Raises DecodeError, and Refused for an address that does not say who is there when no ticket does.
+    """
+    source = read_source(text)
+    ticket = source.ticket
+    named = [Provider(ticket.peer, ticket.addresses, "ticket")] if ticket is not None else []
+    given = providers_of(addresses, "user", ticket.peer if ticket is not None else None)
+    return Sought(source, tuple(each for each in given + named if each.peer != node.peer_id))
+
+
+def providers_of(addresses: Sequence[Multiaddr], source: str, default: PeerId | None = None) -> list[Provider]:
+    """Addresses as providers; one that names no peer is that of `default`. Raises Refused where there is none."""
+    found: dict[PeerId, list[Multiaddr]] = {}
+    for address in addresses:
+        bare, told = address.split_peer()
+        peer = PeerId.parse(told) if told is not None else default
+        if peer is None:
+            raise Refused(f"{address} does not say who is there: it must end in /p2p/PEER, or come with a ticket")
+        found.setdefault(peer, []).append(bare)
+    return [Provider(peer, tuple(theirs), source) for peer, theirs in found.items()]
+
+
+@asynccontextmanager
+async def session_for(
+    node: Handled, text: str, addresses: Sequence[Multiaddr] = (), timeout: float | None = None
+) -> AsyncIterator[tuple[Session, Source]]:
+    """A session for what was named, whose `get` gives up. Raises as `sought`."""
+    wanted = sought(node, text, addresses)
+    async with node.patient_session(wanted.source.root, wanted.providers, timeout, public=wanted.public) as session:
+        yield session, wanted.source
