@@ -9,43 +9,51 @@ from stack.net.addresses import neighbourhood_of
 class Arrival:
     """One of them."""
 
-    __slots__ = ("address", "drop", "neighbourhood")
+    __slots__ = ("address", "drop", "place")
 
     def __init__(self, address: Multiaddr, drop: Callable[[], object]) -> None:
         self.address = address
         self.drop = drop
-        self.neighbourhood = neighbourhood_of(address)
+        self.place: tuple[int, str | None] = (0, neighbourhood_of(address))
+        """How much it has shown, and where it comes from."""
 
 
 class Arrivals:
-    """Facts: `add`, `remove`. Command: `drop_one`.
+    """Facts: `add`, `shown`, `remove`. Command: `drop_one`.
 
-    Who comes is not refused because others hold all places with handshakes that they do not go on with: the oldest of the
-    largest neighbourhood goes. An honest one is through in a second, and mostly comes from where few others do.
+    Who comes is not refused because others hold all places with handshakes that they do not go on with. An honest one says
+    something at once, is through in a second, and mostly comes from where few others do.
     """
 
     def __init__(self) -> None:
-        self._of: dict[str | None, dict[Arrival, None]] = {}
+        self._at: dict[tuple[int, str | None], dict[Arrival, None]] = {}
 
     def add(self, address: Multiaddr, drop: Callable[[], object]) -> Arrival:
         """One has come; `drop` gives back at once what it takes."""
         arrival = Arrival(address, drop)
-        self._of.setdefault(arrival.neighbourhood, {})[arrival] = None
+        self._at.setdefault(arrival.place, {})[arrival] = None
         return arrival
+
+    def shown(self, arrival: Arrival) -> None:
+        """It has gone on with its handshake."""
+        self.remove(arrival)
+        progress, neighbourhood = arrival.place
+        arrival.place = (progress + 1, neighbourhood)
+        self._at.setdefault(arrival.place, {})[arrival] = None
 
     def remove(self, arrival: Arrival) -> None:
         """It is a connection now, or over; may be said twice."""
-        neighbours = self._of.get(arrival.neighbourhood, {})
-        neighbours.pop(arrival, None)
-        if not neighbours:
-            self._of.pop(arrival.neighbourhood, None)
+        at_its_place = self._at.get(arrival.place, {})
+        at_its_place.pop(arrival, None)
+        if not at_its_place:
+            self._at.pop(arrival.place, None)
 
     def drop_one(self) -> Arrival | None:
-        """The one that had to go, or None when there is none."""
-        neighbours = max(self._of.values(), key=len, default=None)
-        if neighbours is None:
+        """Of those that have shown least, of the largest neighbourhood, the oldest has to go; None when there is none."""
+        place = min(self._at, key=lambda place: (place[0], -len(self._at[place])), default=None)
+        if place is None:
             return None
-        oldest = next(iter(neighbours))
+        oldest = next(iter(self._at[place]))
         self.remove(oldest)
         oldest.drop()
         return oldest

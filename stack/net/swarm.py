@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -238,7 +239,8 @@ class Swarm:
             try:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()
-                connection = await self._upgrade(stream, Direction.INBOUND, None, room, incoming.remote_address)
+                shown = partial(self._arrivals.shown, arrival)
+                connection = await self._upgrade(stream, Direction.INBOUND, None, room, incoming.remote_address, shown)
             except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
                 _log.debug("connection from %s failed: %r", incoming.remote_address, error)
             finally:
@@ -249,12 +251,18 @@ class Swarm:
                     await incoming.aclose()  # it may have been dropped before it was opened
 
     async def _upgrade(
-        self, stream: RawStream, direction: Direction, expected: PeerId | None, room: Reservation, address: Multiaddr
+        self,
+        stream: RawStream,
+        direction: Direction,
+        expected: PeerId | None,
+        room: Reservation,
+        address: Multiaddr,
+        shown: Callable[[], object] = lambda: None,
     ) -> Connection:
-        """Make it a connection in the table. `room` belongs to the connection when this returns, else to the caller, and the
-        stream is closed."""
+        """Make it a connection in the table; `shown` is called when it has gone a step further. `room` belongs to the connection
+        when this returns, else to the caller, and the stream is closed."""
         try:
-            connection = await self._made(stream, direction, expected, room, address)
+            connection = await self._made(stream, direction, expected, room, address, shown)
         except BaseException:
             await stream.aclose()
             raise
@@ -263,10 +271,17 @@ class Swarm:
         return connection
 
     async def _made(
-        self, stream: RawStream, direction: Direction, expected: PeerId | None, room: Reservation, address: Multiaddr
+        self,
+        stream: RawStream,
+        direction: Direction,
+        expected: PeerId | None,
+        room: Reservation,
+        address: Multiaddr,
+        shown: Callable[[], object],
     ) -> Connection:
         outbound = direction is Direction.OUTBOUND
-        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected)
+        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected, agreed=shown)
+        shown()
         peer = channel.remote_peer
         if peer == self.peer_id:
             raise TransportError("that is this node itself")

@@ -47,8 +47,10 @@ class Upgrader:
         security = _Rows(SECURITY, lambda make: cast(Security, make(key)))
         return Upgrader(security, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
 
-    async def secure(self, stream: RawStream, *, outbound: bool, expected: PeerId | None) -> SecureChannel:
-        """The first phase: who is there. Closes `stream` when it fails.
+    async def secure(
+        self, stream: RawStream, *, outbound: bool, expected: PeerId | None, agreed: Callable[[], object] = lambda: None
+    ) -> SecureChannel:
+        """The first phase: who is there; `agreed` is called when it has said how it will prove it. Closes `stream` when it fails.
 
         Raises SecurityError (PeerIdMismatch), NegotiationError, TransportError (it broke, or took too long).
         """
@@ -59,6 +61,7 @@ class Upgrader:
                 name = await select_one(stream, list(self._security))
             else:
                 name = await serve(stream, self._security)
+            agreed()
             return await self._security[name].upgrade(
                 stream, outbound=outbound, expected=expected, muxers=list(self._muxers)
             )
