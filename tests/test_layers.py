@@ -60,7 +60,6 @@ IMPURE_BLOCK_FILES = frozenset(
         "core",
         "database",
         "disk",
-        "flat",
         "index",
         "packs",
         "partfile",

@@ -2,7 +2,6 @@
 
 STORES = {
     "disk": "stack.blocks.store:DiskStore",
-    "flat": "stack.blocks.flat:FlatStore",
     "memory": "stack.blocks.memory:MemoryStore",
 }
 """Every store, by the name a configuration uses, in order of preference. Each has

@@ -42,6 +42,9 @@ error is of the disk, or of the network below it, and says nothing about the fil
 NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 """What fsync says of a directory that it cannot do anything for."""
 
+TEMPORARY = ".new-"
+"""How the name of a file begins that is to replace another, or to be new, and is not whole yet."""
+
 _ZEROS = bytes(64)
 
 TIME_NS_MAX = 2**63 - 1
@@ -244,14 +247,14 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o600, *, new: bool = False, prefix: str = ".new-") -> Iterator[int]:
+def replacing(path: Path, mode: int = 0o600, *, new: bool = False) -> Iterator[int]:
     """Give a descriptor to write to; what was written is at `path`, durably, when the context ends. Raises OSError.
 
     An error or a crash leaves what was there before, or the new file, whole; an error leaves nothing else behind, a crash
-    a file whose name begins with `prefix`. Only when the directory's sync is what fails is the new file there already.
+    a file whose name begins with `TEMPORARY`. Only when the directory's sync is what fails is the new file there already.
     With `new` nothing is replaced: FileExistsError when the name is taken.
     """
-    temporary = prefix + secrets.token_hex(8)
+    temporary = TEMPORARY + secrets.token_hex(8)
     directory = open_directory(path.parent)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -275,9 +278,9 @@ def replacing(path: Path, mode: int = 0o600, *, new: bool = False, prefix: str =
         let_go(directory)
 
 
-def write_whole(path: Path, data: Buffer, mode: int = 0o600, *, new: bool = False, prefix: str = ".new-") -> None:
+def write_whole(path: Path, data: Buffer, mode: int = 0o600, *, new: bool = False) -> None:
     """Replace a small file (with `new`, make it) in one step, as `replacing` does. Raises OSError."""
-    with replacing(path, mode, new=new, prefix=prefix) as fd:
+    with replacing(path, mode, new=new) as fd:
         write_at(fd, [data], 0)
 
 

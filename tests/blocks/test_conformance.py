@@ -5,7 +5,6 @@ from importlib import import_module
 import pytest
 
 from stack.blocks import STORES
-from stack.blocks.flat import FlatStore
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.testing.conformance.stores import DirectReadsSuite, PinSuite, StoreSuite
@@ -19,15 +18,10 @@ class TestMemoryStore(StoreSuite, DirectReadsSuite, PinSuite):
 
 
 @pytest.mark.anyio
-class TestFlatStore(StoreSuite):
-    store = FlatStore
-
-
-@pytest.mark.anyio
 class TestDiskStore(StoreSuite, DirectReadsSuite, PinSuite, InPlaceSuite):
     store = DiskStore
 
 
 def test_every_row_runs_the_suite() -> None:
     rows = {getattr(import_module(row.partition(":")[0]), row.partition(":")[2]) for row in STORES.values()}
-    assert rows == {suite.store for suite in (TestMemoryStore, TestFlatStore, TestDiskStore)}
+    assert rows == {suite.store for suite in (TestMemoryStore, TestDiskStore)}

@@ -154,9 +154,6 @@ async def test_finding_19_nobody_else_can_read_a_home_whatever_the_umask(tmp_pat
         await node.share(file)
         await node.add(file, copy=True)
         assert lax(tmp_path / "above") == []
-    async with Node.open(Config(home=home, announce=False, pubsub=False, store="flat")) as node:
-        await node.add(file, copy=True)
-        assert [path for path in lax(tmp_path / "above") if home / "flat" not in path.parents] == []
 
 
 @pytest.mark.anyio

@@ -76,11 +76,11 @@ async def test_use_5_a_part_what_was_there_before_and_a_silent_receiver_end_it_t
             async with (
                 Node.open(at(tmp_path / "c", upload_limit=MIB)) as other,
                 Node.open(at(tmp_path / "b", "get")) as r,
+                r.fetch(await other.share(source), tmp_path / "out") as events,
             ):
-                async with r.fetch(await other.share(source), tmp_path / "out") as events:
-                    async for event in events:
-                        if isinstance(event, FetchProgress) and event.bytes_done:
-                            break
+                async for event in events:
+                    if isinstance(event, FetchProgress) and event.bytes_done:
+                        break
         root, _, _, providers = read_source(ticket)
         text = f"{root}/small" if what == "path" else ticket
         addresses = tuple(address.with_peer(str(each.peer)) for each in providers for address in each.addresses)
