@@ -30,7 +30,7 @@ class OctalType(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(allow_dash=True))
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(readable=False, allow_dash=True))
 @click.option("--only-hash", is_flag=True, help="Compute the CID, keep nothing.")
 @click.option("--copy", is_flag=True, help="Copy the data into the repository instead of serving the file in place.")
 @click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")

@@ -34,7 +34,7 @@ def get(source: str, timeout: float | None) -> None:
 
 
 @block.command()
-@click.argument("file", default="-", type=click.Path(allow_dash=True))
+@click.argument("file", default="-", type=click.Path(readable=False, allow_dash=True))
 @click.option(
     "--cid-codec",
     "--codec",

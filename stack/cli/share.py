@@ -43,7 +43,7 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(readable=False), metavar="PATH...")
 @click.option(
     "--once",
     is_flag=True,

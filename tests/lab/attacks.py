@@ -56,6 +56,8 @@ class Seen:
     limit: int
     dials: list[float] = field(default_factory=list)
     pings: list[float] = field(default_factory=list)
+    calm: list[float] = field(default_factory=list)
+    """Pings before, between and after."""
     without: list[float] = field(default_factory=list)
     under: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -90,14 +92,14 @@ class Seen:
         if not self.under:
             return f"| {what} | {self.fault} |"
         return (
-            f"| {what} | {self.quick} of 100, at most {max(self.dials):.2f} s | {max(self.pings):.2f} s | "
+            f"| {what} | {self.quick} of 100, at most {max(self.dials):.2f} s | {max(self.pings):.2f} s, {max(self.calm):.2f} s | "
             f"{statistics.median(self.under):.1f} s, {statistics.median(self.without):.1f} s: {self.ratio:.2f} | "
             f"{100 * max(self.cpu, default=0.0):.0f} % | {self.memory / MIB:.0f} MiB | {'yes' if self.holds else 'NO ' + self.fault} |"
         )
 
 
 HEAD = """\
-| attack | dials under a second, the slowest | longest ping | 64 MiB fetched, under attack and without | core | memory | holds |
+| attack | dials under a second, the slowest | longest ping, and without | 64 MiB fetched, and without | core | memory | holds |
 |---|---|---|---|---|---|---|"""
 
 
@@ -182,8 +184,7 @@ class Measuring:
                     began = time.monotonic()
                     with suppress(Exception), anyio.move_on_after(10):
                         await ping(standing, peer)
-                    if self._attacked:
-                        self.seen.pings.append(time.monotonic() - began)
+                    (self.seen.pings if self._attacked else self.seen.calm).append(time.monotonic() - began)
                     await anyio.sleep(0.1)
 
             tasks.start_soon(stand)
