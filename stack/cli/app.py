@@ -54,9 +54,11 @@ class LazyGroup(Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """As click, which would make 1 of a reader that has gone: that code is kept for bugs."""
+        """As click, which would make 1 of a reader that has gone: that code is kept for bugs; and an empty line of a Ctrl-C."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.exceptions.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             raise click.exceptions.Exit(READER_GONE) from error
 
@@ -132,12 +134,12 @@ def _say_usage(error: click.ClickException) -> None:
 
 def complain(message: str) -> None:
     """One line on stderr, without control characters and not longer than a screen."""
-    from stack.cli.output import harmless
+    from stack.cli.output import harmless, note
 
     line = harmless(" ".join(message.split()))
     if len(line) > ERROR_LENGTH_MAX:
         line = f"{line[:ERROR_LENGTH_MAX]}... ({len(line)} characters)"
-    click.echo(f"stack: {line}", err=True)
+    note(f"stack: {line}")
 
 
 def run_async(function: Callable[[], Awaitable[T]]) -> T:

@@ -24,7 +24,7 @@ from anyio.streams.text import TextReceiveStream
 
 from stack.cli import output
 from stack.cli.app import run_async, temporary_folder
-from stack.cli.get import FOUND_BY
+from stack.cli.fetching import FOUND_BY
 from stack.cli.types import SIZE, existing, json_option
 from stack.control.client import ControlClient
 from stack.errors import FetchError, NoSpace, StackError, Stalled

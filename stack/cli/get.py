@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import complain, run_async
+from stack.cli.fetching import FetchScreen
 from stack.cli.session import note_kept, open_api, owning
 from stack.cli.share import serve
 from stack.cli.types import (
@@ -30,19 +30,7 @@ from stack.cli.types import (
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
-from stack.files.events import (
-    EntrySkipped,
-    EntryUpdated,
-    FetchEvent,
-    FetchFinished,
-    FetchProgress,
-    FetchResumed,
-    FetchStarted,
-    FileFinished,
-    PeerDropped,
-    ProviderFound,
-    WaitingForProvider,
-)
+from stack.files.events import FetchFinished, FetchStarted, WaitingForProvider
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Cat, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
@@ -50,15 +38,6 @@ from stack.node.home import default_home
 
 NO_DHT = "No DHT is used: asked are peers that this node knows, neighbours on this network, and who announces it."
 NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config set bootstrap ADDRESS`)."
-
-FOUND_BY = {
-    "ticket": "named by the ticket",
-    "user": "named by --from",
-    "announced": "found by its announcement",
-    "swarm": "one of those who have it",
-    "connected": "was connected already",
-}
-"""How a provider was found."""
 
 
 @click.command()
@@ -172,7 +151,7 @@ def get(
                 output.json_line(finished, root=str(finished.root))
             if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
                 output.note("Complete; serving it to others. Ctrl-C ends it.")
-                await serve(api, finished.root, finished.target.name, owner)
+                await serve(api, finished.root, finished.target.name, finished.size, owner)
             return done
 
     try:
@@ -183,7 +162,8 @@ def get(
     except KeyboardInterrupt:
         if done is not None:
             return done
-        complain(f"interrupted; what is there is kept. To go on: stack {shlex.join(sys.argv[1:])}")
+        complain("interrupted; what is there is kept. To go on:")
+        output.command(f"stack {shlex.join(sys.argv[1:])}")
         return INTERRUPTED
 
 
@@ -205,20 +185,20 @@ async def _stream(flags: dict[str, object], request: Cat) -> int:
 
 async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: str) -> FetchFinished | None:
     """Follow a fetch to its end; None when it was detached. `no_way` is said once while nobody is known who has it."""
-    screen = _Screen(quiet=quiet, dry_run=request.dry_run)
     async with api.watch(request) as events:
-        with output.progress("looking for providers", wanted=not quiet) as bar:
+        with output.progress("connecting", wanted=not quiet) as bar:
+            screen = FetchScreen(bar, dry_run=request.dry_run)
             async for event in events:
                 if lines:
                     output.json_line(event, event=type(event).__name__)
                 if isinstance(event, FetchFinished):
-                    bar.update(event.size, event.size, "")
                     finished = event
                     break
                 if request.detach and isinstance(event, FetchStarted):
                     output.note("The running node fetches it; `stack jobs` shows how far it is.")
                     return None
-                screen.show(event, bar)
+                if not quiet:
+                    screen.show(event)
                 if isinstance(event, WaitingForProvider) and not event.tried and no_way and not quiet:
                     bar.say(no_way)
                     no_way = ""
@@ -226,65 +206,3 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: 
         output.data(printable(str(finished.target)))
         screen.conclude(finished)
     return finished
-
-
-class _Screen:
-    """What a person sees of a fetch."""
-
-    def __init__(self, *, quiet: bool, dry_run: bool) -> None:
-        self._quiet = quiet
-        self._dry_run = dry_run
-        self._changes: Counter[str] = Counter()
-        self._waiting = False
-        self._terminal = sys.stderr.isatty()
-
-    def show(self, event: FetchEvent, bar: output.Progress) -> None:
-        """One event, as a line or on the bar."""
-        if self._quiet:
-            return
-        match event:
-            case FetchStarted():
-                files = f", {output.count(event.files, 'file')}" if event.files > 1 else ""
-                bar.say(f"{event.name or event.root}: {output.size(event.size)}{files} -> {event.target}")
-                bar.name(event.name or str(event.root))
-            case FetchResumed():
-                bar.say(f"resuming: {output.size(event.bytes_present)} are here already")
-            case FetchProgress():
-                self._waiting = False
-                bar.update(event.bytes_done, event.total, f"{output.count(event.peers, 'peer')}")
-            case WaitingForProvider():
-                tried = f"{output.count(event.tried, 'peer')} tried" if event.tried else "nobody known who has it"
-                text = f"waiting for somebody who has it ({tried}, {output.duration(event.seconds)})"
-                if self._terminal:
-                    bar.update(0, None, text)
-                elif not self._waiting:
-                    bar.say(text)
-                self._waiting = True
-            case ProviderFound():
-                bar.say(f"fetching from {event.peer} ({FOUND_BY.get(event.source, event.source)})")
-            case PeerDropped():
-                bar.say(f"no longer asking {event.peer}: {event.reason}")
-            case EntryUpdated():
-                self._changes[event.change] += 1
-                if self._dry_run or event.change == "deleted":
-                    bar.say(f"{event.change} {event.path}")
-            case EntrySkipped():
-                bar.say(f"skipped {event.path}: {event.reason}")
-            case FileFinished() | FetchFinished():
-                pass
-
-    def conclude(self, event: FetchFinished) -> None:
-        """The last line."""
-        if self._changes:
-            counts = ", ".join(f"{count} {change}" for change, count in sorted(self._changes.items()))
-            output.note(f"nothing was written; it would be: {counts}" if self._dry_run else counts)
-        if self._dry_run:
-            if not self._changes:
-                output.note("nothing would be written: it is this version already")
-            return
-        if event.already_complete:
-            output.note(f"already complete ({output.size(event.size)})")
-            return
-        rate = event.received / event.seconds if event.seconds > 0 else 0.0
-        took = f"in {output.duration(event.seconds)}, {output.size(rate)}/s"
-        output.note(f"complete and checked: {output.size(event.size)} ({output.size(event.received)} received {took})")

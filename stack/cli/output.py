@@ -6,22 +6,30 @@ terminal obeys; only `payload` passes bytes on as they are, because they are wha
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from stack.cli.layout import Figures, wrapped
+from stack.cli.layout import size as size
 from stack.dag.unixfs.names import printable
 from stack.node.schema import SCHEMA_VERSION, Json, to_json
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from stack.cli.live import Live
+
+
+_live: "Live | None" = None
+"""What is at the bottom of the terminal now: lines go above it."""
 
 
 def data(line: str) -> None:
     """One line of data on stdout, at once, so that a pipe's reader sees it. Without control characters, as all lines."""
+    if _live is not None:
+        _live.pause()
     click.echo(harmless(line))
     sys.stdout.flush()
 
@@ -37,8 +45,25 @@ def flush() -> None:
 
 
 def note(line: str) -> None:
-    """One line for the person on stderr, without control characters."""
-    click.echo(harmless(line), err=True)
+    """A sentence for the person on stderr, without control characters; a terminal breaks it between words."""
+    text = harmless(line)
+    if sys.stderr.isatty():
+        from stack.cli.live import columns_of
+
+        text = "\n".join(wrapped(text, columns_of(sys.stderr.fileno())))
+    _above(text)
+
+
+def command(line: str) -> None:
+    """A line to be copied, on stderr: as it is, because a line's end in the middle of it would end it where it is pasted."""
+    _above(harmless(line))
+
+
+def _above(text: str) -> None:
+    if _live is not None:
+        _live.above(text)
+    else:
+        click.echo(text, err=True)
 
 
 def harmless(line: str) -> str:
@@ -62,15 +87,6 @@ def json_line(value: object, **extra: object) -> None:
     sys.stdout.flush()
 
 
-def size(count: float) -> str:
-    """Bytes for people: `1.4 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(count) < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
-
-
 def duration(seconds: float) -> str:
     """Seconds for people: `3 s`, `2 min 5 s`, `1 h 4 min`."""
     whole = round(seconds)
@@ -81,56 +97,67 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def short_peer(peer: object) -> str:
+    """A peer id that fits into a line: `12D3KooW…FJwq`."""
+    text = str(peer)
+    return text if len(text) <= 16 else f"{text[:8]}…{text[-4:]}"
+
+
 def count(number: int, thing: str) -> str:
     """`1 file`, `3 files`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-LABEL_LENGTH_MAX = 40
-
-
 class Progress:
-    """A progress bar on stderr when that is a terminal, else silence."""
+    """How far something is, on stderr when that is a terminal, else silence."""
 
-    def __init__(self, bar: "RichProgress | None", task: "TaskID | None") -> None:
-        self._bar = bar
-        self._task = task
+    def __init__(self, live: "Live | None" = None) -> None:
+        self._live = live
 
-    def update(self, done: int, total: int | None, text: str) -> None:
-        """Where it stands; `text` goes to the right of the bar."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, text=printable(text))
+    def update(
+        self, done: int, total: int | None, text: str = "", *, files: int | None = None, moved: int | None = None
+    ) -> None:
+        """Where it stands; `text` goes to the right of the figures. The rate is of `moved`, or else of `done`."""
+        if self._live is not None:
+            label = self._live.figures.label
+            self._live.show(
+                Figures(label=label, done=done, total=total, files=files, moved=moved, text=printable(text))
+            )
 
     def name(self, label: str) -> None:
-        """What stands to the left of the bar from now on."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=printable(label)[:LABEL_LENGTH_MAX])
+        """What stands to the left from now on."""
+        if self._live is not None:
+            self._live.show(replace(self._live.figures, label=printable(label)))
+
+    def sent(self, done: int, text: str, rows: Sequence[str]) -> None:
+        """So much has gone out; `rows` say to whom."""
+        if self._live is not None:
+            label, shown = self._live.figures.label, tuple(map(printable, rows))
+            self._live.show(Figures(label=label, verb="sent", done=done, text=printable(text), rows=shown))
+
+    def wait(self, text: str) -> None:
+        """Nothing moves; `text` says what is waited for. With figures before, they stay."""
+        if self._live is not None:
+            figures = self._live.figures
+            self._live.show(replace(figures, is_counted=figures.done > 0, is_moving=False, text=printable(text)))
 
     def say(self, line: str) -> None:
-        """A line above the bar, or on stderr."""
-        if self._bar is not None:
-            self._bar.console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
-        else:
-            note(line)
+        """A line above, or on stderr."""
+        note(line)
 
 
 @contextmanager
 def progress(label: str, *, wanted: bool = True) -> Iterator[Progress]:
-    """A bar for as long as the context lasts."""
+    """Figures at the bottom of the terminal for as long as the context lasts."""
+    global _live
     if not (wanted and sys.stderr.isatty()):
-        yield Progress(None, None)
+        yield Progress()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as RichProgress
+    from stack.cli.live import Live
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[text]}", markup=False),
-    )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Progress(bar, bar.add_task(printable(label)[:LABEL_LENGTH_MAX], total=None, text=""))
+    with Live(Figures(label=printable(label), is_counted=False)) as live:
+        _live = live
+        try:
+            yield Progress(live)
+        finally:
+            _live = None

@@ -7,6 +7,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.serving import ServingScreen, show_qr
 from stack.cli.session import note_kept, open_api, owning
 from stack.cli.types import (
     bootstrap_option,
@@ -32,6 +33,7 @@ from stack.node.api import (
     EntrySkipped,
     GetReach,
     ImportFlags,
+    ListPeers,
     Share,
     Shared,
     SourceLost,
@@ -69,7 +71,9 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option(
     "--keep", is_flag=True, help="Leave it to the home: it is served by whatever node runs, until `stack shares rm`."
 )
-@click.option("--no-qr", is_flag=True, help="No QR code.")
+@click.option(
+    "--qr/--no-qr", default=None, help="A QR code of the ticket, or none (default: where the terminal has room)."
+)
 @json_option
 def share(
     paths: tuple[str, ...],
@@ -89,7 +93,7 @@ def share(
     up: int | None,
     down: int | None,
     keep: bool,
-    no_qr: bool,
+    qr: bool | None,
     as_json: bool,
 ) -> int:
     """Share files or directories where they lie; prints a ticket for others to `stack get`.
@@ -129,15 +133,20 @@ def share(
             serving = not once
             if as_json:
                 output.json_line(shared, cid=str(shared.cid))
-            else:
+            elif not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the last line has it
                 output.data(shared.ticket)
             await note_kept(api, shared.cid)
-            await _explain(api, shared, qr=not (no_qr or as_json))
+            await _explain(api, shared)
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
+            if sys.stderr.isatty() and qr is not False and not as_json:
+                show_qr(shared.ticket, always=qr is True)
             output.note(ONCE if once else KEPT if keep else "Serving; Ctrl-C ends it.")
-            await serve(api, shared.cid, shared.name, owner, once=once)
+            if not as_json:
+                output.note("On the other computer:")
+                output.command(f"stack get {shared.ticket}")
+            await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
 
     try:
         if keep:
@@ -176,7 +185,7 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
             async for event in events:
                 match event:
                     case AddProgress():
-                        bar.update(event.bytes_done, event.bytes_total, "")
+                        bar.update(event.bytes_done, event.bytes_total)
                     case EntrySkipped():
                         skipped[event.reason] = skipped.get(event.reason, 0) + 1
                         if event.reason != "hidden":
@@ -188,15 +197,9 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
     return shared
 
 
-async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
-    if qr and sys.stderr.isatty():
-        import segno
-
-        segno.make(shared.ticket.upper(), error="l").terminal(out=sys.stderr, compact=True, border=1)
+async def _explain(api: Api, shared: Shared) -> None:
     reach = await api.ask(GetReach())
-    output.note(
-        f"Sharing {shared.name or 'it'} ({output.size(shared.size)}, {shared.cid}). On the other computer: stack get TICKET"
-    )
+    output.note(f"Sharing {shared.name or 'it'} ({output.size(shared.size)}, {shared.cid}).")
     if shared.announced:
         output.note(f"Announced: whoever knows the CID finds it by `stack get {shared.cid}`.")
         if shared.public_name is not None:
@@ -204,23 +207,17 @@ async def _explain(api: Api, shared: Shared, *, qr: bool) -> None:
     output.note(reach.advice)
 
 
-async def serve(api: Api, root: Cid, name: str, owner: str, *, once: bool = False) -> None:
+async def serve(api: Api, root: Cid, name: str, size: int, owner: str, *, once: bool = False) -> None:
     """Show to whom it goes until interrupted or, with `once`, until a receiver has all of it; that ends the share for its owner."""
     with output.progress(name) as bar:
-        sent: dict[str, int] = {}
-        async with api.watch(WatchShare(cid=root, owner=owner, once=once)) as progress:
-            async for step in progress:
-                if isinstance(step, SourceLost):
-                    bar.say(_lost(step))
-                    continue
-                sent[step.peer_id] = step.bytes_sent
-                bar.update(sum(sent.values()), None, f"sent to {output.count(len(sent), 'peer')}")
-                if step.complete:
-                    bar.say(f"A whole copy went to {step.peer_id}.")
+        screen = ServingScreen(bar, size)
+        try:
+            async with api.watch(WatchShare(cid=root, owner=owner, once=once)) as progress:
+                async for step in progress:
+                    if not isinstance(step, SourceLost) and screen.is_new(step.peer_id):
+                        at = {peer.peer_id: peer.address for peer in await api.ask(ListPeers())}
+                        screen.met(step.peer_id, at.get(step.peer_id))
+                    screen.show(step)
+        finally:
+            bar.say(screen.farewell())
     output.note("It is no longer shared.")
-
-
-def _lost(step: SourceLost) -> str:
-    if step.gone:
-        return f"{step.path} is gone; it is no longer served. If it has moved, `stack share` its new place."
-    return f"{step.path} changed after it was shared; it is no longer served. Run `stack share` on it again."

@@ -38,6 +38,15 @@ class FetchResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Connecting:
+    """The first event where somebody is named who should have it: they are connected to."""
+
+    peer: PeerId
+    address: str
+    """The first of its addresses, as `10.77.0.10:33510`; empty when none was named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchProgress:
     """How far it is. Told a few times a second; one that nobody took is replaced by the next."""
 
@@ -47,6 +56,10 @@ class FetchProgress:
     """Of the last seconds, received only."""
     peers: int
     """Peers that deliver."""
+    files: int = 0
+    """Of a tree, those that are complete."""
+    received: int = 0
+    """Bytes that came from peers in this run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +70,12 @@ class WaitingForProvider:
     """Since the search began, or since the last provider went."""
     tried: int
     """Peers known so far."""
+    peer: PeerId | None = None
+    """The first of them that is not reached or does not deliver."""
+    address: str = ""
+    """Where it was dialled last, as `10.77.0.10:33510`; empty when it has not been."""
+    reason: str = ""
+    """Why it does not deliver, as far as that is known: `connection refused`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +85,8 @@ class ProviderFound:
     peer: PeerId
     source: str = ""
     """How it was found: `ticket`, `user`, `announced`, `swarm` (named by others who fetch it), `connected`."""
+    address: str = ""
+    """Where it was dialled, as `10.77.0.10:33510`; empty when it came by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +142,8 @@ class FetchFinished:
 
 
 FetchEvent = (
-    FetchStarted
+    Connecting
+    | FetchStarted
     | FetchResumed
     | FetchProgress
     | WaitingForProvider

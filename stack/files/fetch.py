@@ -19,7 +19,7 @@ from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
 from stack.errors import DecodeError, FetchError, Refused, StackError, StoreError
 from stack.files import target as targets
-from stack.files.events import EventQueue, FetchEvent, FetchFinished, FetchStarted
+from stack.files.events import Connecting, EventQueue, FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch_file import fetch_file
 from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
@@ -29,10 +29,11 @@ from stack.files.ranges import LeafTracker
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
 from stack.files.update import Update
-from stack.files.watch import Patience, watch
+from stack.files.watch import Dialled, Patience, watch
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.net.addresses import host_and_port
 from stack.protocols.providers.interfaces import RangeBook
 
 HEAD_START_SECONDS = 2.0
@@ -91,9 +92,10 @@ class Fetcher:
         jobs: Jobs | None = None,
         meet: Callable[[Cid, Sequence[Provider]], Awaitable[None]] | None = None,
         over: RangeBook | None = None,
+        dialled: Callable[[PeerId], Dialled | None] | None = None,
     ) -> None:
         """`book` is told which leaves are here, `over` that all is here that was wanted; `jobs` lists fetches; `meet` connects to
-        providers whom nothing was asked of, so that they hear that."""
+        providers whom nothing was asked of, so that they hear that; `dialled` tells what became of the last dial of a peer."""
         self.store = store
         self.exchange = exchange
         self.is_connected = is_connected
@@ -101,6 +103,7 @@ class Fetcher:
         self.jobs = jobs
         self.meet = meet
         self.over = over
+        self.dialled = dialled
 
     @asynccontextmanager
     async def open(self, request: FetchRequest) -> AsyncIterator["Fetch"]:
@@ -195,6 +198,9 @@ class Fetch:
         if not request.dry_run:
             await anyio.to_thread.run_sync(targets.make_parents, target)
         tracker = self._track(names)
+        for provider in request.providers[:1]:
+            address = host_and_port(provider.addresses[0]) if provider.addresses else ""
+            self._events.put(Connecting(peer=provider.peer, address=address))
         session_context = fetcher.exchange.session(
             request.root,
             providers=request.providers,
@@ -219,7 +225,9 @@ class Fetch:
                     )
                     self._work = work
                     async with task_group() as group:
-                        group.start_soon(watch, work, session, request.patience, fetcher.is_connected, self._record)
+                        group.start_soon(
+                            watch, work, session, request.patience, fetcher.is_connected, self._record, fetcher.dialled
+                        )
                         await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
                     complete = not (request.include or request.dry_run or work.skipped)

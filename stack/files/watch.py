@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
@@ -25,6 +26,20 @@ QUIET_SECONDS = 1.0
 """Nothing came for this long and nobody delivers: then that is told, once in this time."""
 
 
+class Dialled(Protocol):
+    """The last dial of a peer that ended."""
+
+    @property
+    def address(self) -> str:
+        """As people write it: `10.77.0.10:33510`."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why it failed; empty when it did not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long a fetch waits, in seconds; None for as long as it takes."""
@@ -43,10 +58,14 @@ async def watch(
     patience: Patience,
     is_connected: Callable[[PeerId], bool] | None,
     record: Callable[[], Awaitable[None]],
+    dialled: Callable[[PeerId], Dialled | None] | None = None,
 ) -> None:
-    """Runs until it is cancelled. Raises NoProvider (WrongBlocks), Stalled, DeadlinePassed."""
+    """Runs until it is cancelled; `dialled` tells what became of the last dial of a peer.
+
+    Raises NoProvider (WrongBlocks), Stalled, DeadlinePassed.
+    """
     began = recorded_at = anyio.current_time()
-    watcher = _Watcher(work, patience, is_connected, began)
+    watcher = _Watcher(work, patience, is_connected, dialled or _nothing_known, began)
     recorded = 0
     try:
         while True:
@@ -66,11 +85,17 @@ class _Watcher:
     """The decisions, without waiting."""
 
     def __init__(
-        self, work: Work, patience: Patience, is_connected: Callable[[PeerId], bool] | None, began: float
+        self,
+        work: Work,
+        patience: Patience,
+        is_connected: Callable[[PeerId], bool] | None,
+        dialled: Callable[[PeerId], Dialled | None],
+        began: float,
     ) -> None:
         self._work = work
         self._patience = patience
         self._is_connected = is_connected
+        self._dialled = dialled
         self._began = began
         self._moved_at = began
         self._figures = (0, 0)
@@ -96,7 +121,10 @@ class _Watcher:
         quiet = now - self._moved_at
         if quiet >= QUIET_SECONDS and not lively and now - self._told_quiet_at >= QUIET_SECONDS:
             self._told_quiet_at = now
-            self._work.tell(WaitingForProvider(seconds=quiet, tried=len(reports)))
+            peer, address, reason = self._obstacle(reports)
+            self._work.tell(
+                WaitingForProvider(seconds=quiet, tried=len(reports), peer=peer, address=address, reason=reason)
+            )
         self._give_up(reports, quiet, now)
 
     def look_at_peers(self, reports: list[PeerReport]) -> list[PeerReport]:
@@ -105,11 +133,27 @@ class _Watcher:
             if report.bytes and report.peer not in self._delivering:
                 self._delivering.add(report.peer)
                 self._had_provider = True
-                self._work.tell(ProviderFound(peer=report.peer, source=report.source))
+                at = self._dialled(report.peer)
+                address = at.address if at is not None else ""
+                self._work.tell(ProviderFound(peer=report.peer, source=report.source, address=address))
             if report.dropped is not None and report.peer not in self._dropped:
                 self._dropped.add(report.peer)
                 self._work.tell(PeerDropped(peer=report.peer, reason=report.dropped))
         return [report for report in reports if (report.bytes or report.arriving) and self._is_lively(report)]
+
+    def _obstacle(self, reports: list[PeerReport]) -> tuple[PeerId | None, str, str]:
+        """Whom the fetch waits for, where it was dialled, and why it does not deliver: the first of whom something is known."""
+        for report in reports:
+            at = self._dialled(report.peer)
+            address = at.address if at is not None else ""
+            if report.dropped is not None:
+                return report.peer, address, report.dropped
+            if self._is_connected is not None and self._is_connected(report.peer):
+                has_not = report.misses and not report.stalled
+                return report.peer, address, "connected, but it has not got it" if has_not else "connected, and silent"
+            if at is not None and at.failure:
+                return report.peer, address, at.failure
+        return (reports[0].peer if reports else None), "", ""
 
     def _is_lively(self, report: PeerReport) -> bool:
         connected = self._is_connected is None or self._is_connected(report.peer)
@@ -125,6 +169,8 @@ class _Watcher:
             total=self._work.progress.total,
             rate=(received - before) / (now - since) if now > since else 0.0,
             peers=peers,
+            files=self._work.files if self._work.directories else 0,
+            received=received,
         )
         if progress != self._told and progress.total:
             self._told = progress
@@ -138,21 +184,25 @@ class _Watcher:
         hopeful = self._is_connected is not None and any(self._is_lively(report) for report in reports)
         nobody = not self._had_provider and not hopeful
         if nobody and patience.provider is not None and quiet >= patience.provider:
-            raise _nobody(reports, patience.provider)
+            raise _nobody(reports, patience.provider, self._obstacle(reports))
         if patience.stall is not None and quiet >= patience.stall:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
             if nobody and not connected:
-                raise _nobody(reports, patience.stall)
+                raise _nobody(reports, patience.stall, self._obstacle(reports))
             raise Stalled(f"nothing came for {patience.stall:g} s; the same command goes on from here")
 
 
-def _nobody(reports: list[PeerReport], seconds: float) -> NoProvider:
+def _nothing_known(peer: PeerId) -> Dialled | None:
+    return None
+
+
+def _nobody(reports: list[PeerReport], seconds: float, obstacle: tuple[PeerId | None, str, str]) -> NoProvider:
     wrong = ", ".join(str(report.peer) for report in reports if report.wrong_blocks)
     if wrong:
         return WrongBlocks(f"wrong blocks came from {wrong}, and nobody else was reached who has it")
     if not reports:
         return NoProvider(f"nobody was found who has it, in {seconds:g} s")
-    reasons = sorted({report.dropped for report in reports if report.dropped is not None})
     tried = f"{len(reports)} peer{'s' if len(reports) > 1 else ''} tried"
-    why = f": {'; '.join(reasons)}" if reasons else ""
-    return NoProvider(f"nobody who was reached has it, in {seconds:g} s: {tried}{why}")
+    peer, address, reason = obstacle
+    why = f", {address or peer}: {reason}" if reason else ""
+    return NoProvider(f"nobody was reached who has it, in {seconds:g} s: {tried}{why}")

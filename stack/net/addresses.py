@@ -105,3 +105,15 @@ def expand(address: Multiaddr, interfaces: Iterable[str]) -> list[Multiaddr]:
 def unique(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
     """Each address once, in the order of its first appearance."""
     return list(dict.fromkeys(addresses))
+
+
+def host_and_port(address: Multiaddr) -> str:
+    """As people write it: `10.77.0.10:33510`, `[fd00::1]:33510`, `example.org:443`; others as they are, without `/p2p`."""
+    bare = address.split_peer()[0]
+    host = next(
+        (value for name in ("ip4", "ip6", "dns", "dns4", "dns6") if (value := bare.get(name)) is not None), None
+    )
+    port = bare.get("tcp") or bare.get("udp")
+    if host is None or port is None:
+        return str(bare)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -188,7 +188,7 @@ class Dialer:
     async def _attempt(self, dial: _Dial, address: Multiaddr) -> None:
         async with self._slots:
             started = self._clock()
-            outcome = DialOutcome.CONNECTED
+            outcome, reason = DialOutcome.CONNECTED, ""
             try:
                 connection = await self._establish(dial.peer, address)
             except Exception as error:  # noqa: BLE001 - transports of other packages too: a fault there fails one attempt
@@ -197,14 +197,17 @@ class Dialer:
                     _log.exception("fault while dialling %s", address)
                 self._backoff.failed(address, self._clock())
                 dial.errors.append(error)
-                dial.plan.failed(address, str(error) or repr(error), self._clock())
+                reason = str(error) or repr(error)
+                dial.plan.failed(address, reason, self._clock())
             else:
                 self._backoff.succeeded(address)
                 if dial.connection is None:
                     dial.connection = connection
             if self._trace is not None:
                 seconds = self._clock() - started
-                self._trace(DialAttempted(peer=dial.peer, address=address, outcome=outcome, seconds=seconds))
+                self._trace(
+                    DialAttempted(peer=dial.peer, address=address, outcome=outcome, seconds=seconds, reason=reason)
+                )
         dial.wake()
 
 

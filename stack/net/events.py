@@ -41,6 +41,8 @@ class DialAttempted(TraceEvent):
     address: Multiaddr
     outcome: DialOutcome
     seconds: float
+    reason: str = ""
+    """Why it failed, in words for users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from stack.net.resolver import Resolver
 from stack.net.upgrader import Upgrader
 from stack.node.api import Api
 from stack.node.config import Config, read_address
+from stack.node.dials import Dials
 from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
 from stack.node.keystore import load_or_create
@@ -175,7 +176,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         else generate(config.key_type)
     )
     private = await to_thread.run_sync(private_network, config)
-    trace = TraceFan()
+    trace, dials = TraceFan(), Dials()
+    trace.add(dials)
     limits = NetLimits.of_node(
         config.memory_limit, raise_descriptor_limit(), low_water=config.low_water, high_water=config.high_water
     )
@@ -249,7 +251,14 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             exchange=exchange,
             jobs=jobs,
             fetcher=Fetcher(
-                blocks, exchange, is_connected=host.is_connected, book=book, jobs=jobs, meet=meet, over=told
+                blocks,
+                exchange,
+                is_connected=host.is_connected,
+                book=book,
+                jobs=jobs,
+                meet=meet,
+                over=told,
+                dialled=dials.last,
             ),
             shares=shares,
             receivers=swarm.receivers,

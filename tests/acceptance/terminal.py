@@ -15,14 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-COLUMNS = 100
+COLUMNS, ROWS = 100, 40
 _PIECES = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])|\x1b[()][A-Z0-9]|(\r|\n|\x08)|([^\x1b\r\n\x08]+)")
 
 
 class Screen:
-    """Text with a cursor; obeys as much of a terminal's language as progress bars speak."""
+    """Text with a cursor; obeys as much of a terminal's language as progress bars speak. Lines wrap as a terminal's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = COLUMNS) -> None:
+        self._columns = columns
         self._lines: list[str] = [""]
         self._row = self._column = 0
 
@@ -31,22 +32,32 @@ class Screen:
         for match in _PIECES.finditer(text):
             numbers, command, control, plain = match.groups()
             if plain:
-                self._write(plain)
+                for each in plain:
+                    self._write(each)
             elif control == "\n":
-                self._row += 1
-                if self._row == len(self._lines):
-                    self._lines.append("")
+                self._feed_line()
             elif control == "\r":
                 self._column = 0
             elif control == "\x08":
                 self._column = max(0, self._column - 1)
             elif command == "A":
                 self._row = max(0, self._row - int(numbers or 1))
+            elif command == "J":
+                self._lines[self._row] = self._lines[self._row][: self._column]
+                del self._lines[self._row + 1 :]
             elif command == "K":
                 line = self._lines[self._row]
                 self._lines[self._row] = "" if numbers == "2" else line[: self._column]
 
+    def _feed_line(self) -> None:
+        self._row += 1
+        if self._row == len(self._lines):
+            self._lines.append("")
+
     def _write(self, text: str) -> None:
+        if self._column >= self._columns:
+            self._feed_line()
+            self._column = 0
         line = self._lines[self._row].ljust(self._column)
         self._lines[self._row] = line[: self._column] + text + line[self._column + len(text) :]
         self._column += len(text)
@@ -60,11 +71,19 @@ class Screen:
 class Terminal:
     """A command on a screen. A context: leaving it ends the command if it still runs."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> None:
-        self.screen = Screen()
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        columns: int = COLUMNS,
+        rows: int = ROWS,
+    ) -> None:
+        self.screen = Screen(columns)
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-        colourless = {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(COLUMNS), "LANG": "C.UTF-8"}
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        colourless = {"TERM": "xterm", "NO_COLOR": "1", "LANG": "C.UTF-8"}
         self._process = subprocess.Popen(
             command, cwd=cwd, env={**environment, **colourless}, stdin=slave, stdout=slave, stderr=slave
         )

@@ -170,7 +170,7 @@ def test_every_command_is_in_the_table() -> None:
     assert set(COMMANDS) - {words[0] for words in LINES} <= OTHERS
 
 
-@pytest.mark.parametrize("say", [output.data, output.note, complain, output.Progress(None, None).say])
+@pytest.mark.parametrize("say", [output.data, output.note, complain, output.command, output.Progress().say])
 def test_every_way_to_say_something_is_harmless(say: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     say(f"{EVIL} \udcff C:\\\\x1b")
     captured = capsys.readouterr()

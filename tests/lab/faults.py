@@ -78,8 +78,6 @@ def preload() -> None:
         "trio",
         "anyio._backends._asyncio",
         "anyio._backends._trio",
-        "rich.progress",
-        "rich.live",
         "encodings.idna",
     ):
         importlib.import_module(name)

@@ -1,0 +1,129 @@
+"""What a person sees of a fetch: whom it waits for and why, how far it is, what came of it."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from stack.cli import output
+from stack.files.events import (
+    Connecting,
+    EntrySkipped,
+    EntryUpdated,
+    FetchEvent,
+    FetchFinished,
+    FetchProgress,
+    FetchResumed,
+    FetchStarted,
+    PeerDropped,
+    ProviderFound,
+    WaitingForProvider,
+)
+
+FOUND_BY = {
+    "ticket": "named by the ticket",
+    "user": "named by --from",
+    "announced": "found by its announcement",
+    "swarm": "one of those who have it",
+    "connected": "was connected already",
+}
+"""How a provider was found."""
+
+NOBODY_KNOWN = "nobody is known who has it"
+
+REFUSED = "connection refused"
+PATIENCE_SECONDS = 3.0
+"""Before an obstacle is told that may go away by itself; a refused connection does not."""
+
+
+class FetchScreen:
+    """Facts: `show` for each event, then `conclude`."""
+
+    def __init__(self, bar: output.Progress, *, dry_run: bool = False) -> None:
+        self._bar = bar
+        self._obstacle = ""
+        self._resumed = ""
+        self._started = False
+        self._is_tree = False
+        self._dry_run = dry_run
+        self._changes: Counter[str] = Counter()
+
+    def show(self, event: FetchEvent) -> None:
+        """One event, as a line or in the figures."""
+        bar = self._bar
+        match event:
+            case Connecting():
+                bar.name(f"connecting to {event.address or output.short_peer(event.peer)}")
+            case FetchStarted():
+                self._started = True
+                self._is_tree = not event.files
+                bar.say(f"{event.name or event.root}: {output.size(event.size)} -> {event.target}")
+                bar.name(event.name or str(event.root))
+            case FetchResumed():
+                self._resumed = f"resuming: {output.size(event.bytes_present)} are here already"
+            case FetchProgress():
+                self._say_resumed()
+                peers = output.count(event.peers, "peer") if event.peers else ""
+                files = event.files if self._is_tree else None
+                bar.update(event.bytes_done, event.total, peers, files=files, moved=event.received)
+            case WaitingForProvider():
+                self._wait(event)
+            case ProviderFound():
+                self._obstacle = ""
+                self._say_resumed()
+                who = event.address or output.short_peer(event.peer)
+                bar.say(f"fetching from {who} ({FOUND_BY.get(event.source, event.source)})")
+            case PeerDropped():
+                bar.say(f"no longer asking {output.short_peer(event.peer)}: {event.reason}")
+            case EntryUpdated():
+                self._changes[event.change] += 1
+                if self._dry_run or event.change == "deleted":
+                    bar.say(f"{event.change} {event.path}")
+            case EntrySkipped():
+                bar.say(f"skipped {event.path}: {event.reason}")
+            case _:
+                pass
+
+    def _say_resumed(self) -> None:
+        """Not of what turns out to be complete."""
+        if self._resumed:
+            self._bar.say(self._resumed)
+            self._resumed = ""
+
+    def _wait(self, event: WaitingForProvider) -> None:
+        """Each obstacle is told once, above; the figures say for how long."""
+        obstacle = obstacle_of(event)
+        if obstacle != self._obstacle and (event.reason == REFUSED or event.seconds >= PATIENCE_SECONDS):
+            self._obstacle = obstacle
+            self._bar.say(f"waiting: {obstacle} (Ctrl-C ends it)")
+        if not self._started and event.peer is not None:
+            self._bar.name(event.address or output.short_peer(event.peer))
+        self._bar.wait(f"waiting {output.duration(event.seconds)}")
+
+    def conclude(self, event: FetchFinished) -> None:
+        """The last line."""
+        if self._changes:
+            counts = ", ".join(f"{count} {change}" for change, count in sorted(self._changes.items()))
+            output.note(f"nothing was written; it would be: {counts}" if self._dry_run else counts)
+        if self._dry_run:
+            if not self._changes:
+                output.note("nothing would be written: it is this version already")
+            return
+        whole = output.size(event.size)
+        if event.already_complete or not event.received:
+            output.note(f"already complete: {whole}, checked")
+            return
+        rate = event.received / event.seconds if event.seconds > 0 else 0.0
+        took = f"in {output.duration(event.seconds)}, {output.size(rate)}/s"
+        files = f" in {output.count(event.files, 'file')}" if event.files > 1 else ""
+        output.note(f"complete and checked: {whole}{files} ({output.size(event.received)} received {took})")
+
+
+def obstacle_of(event: WaitingForProvider, short: Callable[[object], str] = output.short_peer) -> str:
+    """Why nothing comes, in the words of the network, and what may be done."""
+    if event.peer is None:
+        return NOBODY_KNOWN
+    who = event.address or short(event.peer)
+    others = f"; {output.count(event.tried - 1, 'other')} tried" if event.tried > 1 else ""
+    if not event.reason:
+        return f"{who} does not answer yet{others}"
+    hint = "; is `stack share` still running there?" if event.reason == REFUSED else ""
+    return f"{who}: {event.reason}{hint}{others}"
