@@ -42,6 +42,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "preadv": ("EIO",),
     "fdatasync": ("EIO", "ENOSPC"),
     "fsync": ("EIO",),
+    "syncfs": ("EIO", "ENOSPC"),
     "rename": ("EIO", "ENOSPC", "EROFS"),
     "renameat": ("EIO",),
     "link": ("EIO", "EPERM"),
