@@ -16,6 +16,7 @@ from typing import TypeVarTuple, Unpack
 import anyio
 import anyio.abc
 
+from stack.errors import StoreError
 from stack.trace import Trace, TraceEvent
 
 _log = logging.getLogger(__name__)
@@ -129,7 +130,12 @@ class Supervisor:
         if now - self._logged.get(kind, float("-inf")) >= LOGGED_SECONDS:
             self._logged = {known: at for known, at in self._logged.items() if now - at < LOGGED_SECONDS}
             self._logged[kind] = now
-            _log.error("fault in %s", owner, exc_info=error)
+            if isinstance(
+                error, StoreError
+            ):  # its disk's, and its sentence says all that helps; a traceback is for faults of ours
+                _log.error("%s: %s", owner, error)
+            else:
+                _log.error("fault in %s", owner, exc_info=error)
         if self._trace is not None:
             try:
                 self._trace(TaskFailed(owner=owner, error=error))

@@ -80,6 +80,7 @@ def preload() -> None:
         "anyio._backends._asyncio",
         "anyio._backends._trio",
         "encodings.idna",
+        "blake3",
     ):
         importlib.import_module(name)
     gc.collect()

@@ -4,6 +4,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from stack.errors import StoreError
 from stack.streams import supervision
 from stack.streams.supervision import Supervisor, TaskFailed, supervised
 from stack.trace import TraceEvent
@@ -148,3 +149,18 @@ async def test_a_trace_that_raises_ends_nothing() -> None:
     async with supervised(trace) as tasks:
         tasks.start(raises, owner="a stream")
         await traced.wait()
+
+
+async def test_what_a_disk_does_to_a_duty_is_told_in_a_sentence_and_not_as_a_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fails() -> None:
+        raise StoreError("the block index cannot be locked")
+
+    told: list[TraceEvent] = []
+    async with supervised(told.append) as tasks:
+        tasks.start(fails, owner="looking at files")
+        while not told:
+            await anyio.lowlevel.checkpoint()
+    assert [record.getMessage() for record in caplog.records] == ["looking at files: the block index cannot be locked"]
+    assert caplog.records[0].exc_info is None
