@@ -105,7 +105,7 @@ def finish(core: StoreCore, tree: Path, files: Sequence[WholeFile]) -> None:
         if not (tree / file.name).exists():
             part, _ = core.open_part(tree / file.part, file.leaf.length, tree.parent)
             part.write(file.leaf, file.payload)
-            core.seal_part(part, tree / file.name, file.mode, file.mtime_ns)
+            core.seal_part(part, tree / file.name, file.mode, file.mtime_ns, over=False)
 
 
 def test_finding_22_a_power_cut_at_any_step_loses_nothing_on_record_and_is_gone_on_with(
