@@ -12,10 +12,10 @@ from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.jobs import Jobs
+from stack.files.sources import read_source
 from stack.multiformats.cid import Cid
 from stack.node.api import Fetch, ListPins, ListShares, Share, Shared, ShareInfo, WatchShare
 from stack.node.config import Config
-from stack.node.handlers.files import read_source
 from stack.node.node import Node
 from stack.node.owners import Owner, living
 from tests.net.hosts import settled
@@ -183,7 +183,7 @@ async def test_use_4_what_was_fetched_is_served_as_long_as_its_command_runs_and_
             await node.get(ticket, tmp_path / "out")
             blocks = await all_blocks(node)
             async with Node.open(at(None, "library")) as third:
-                await third.get(str(read_source(ticket)[0]), tmp_path / "third", providers=node.addresses())
+                await third.get(str(read_source(ticket).root), tmp_path / "third", providers=node.addresses())
         async with Node.open(at(home, "get")) as node:
             assert await node.ask(ListPins()) == () and await all_blocks(node) == []
             async with node.fetch(ticket, tmp_path / "out") as events:
@@ -234,7 +234,7 @@ async def test_what_is_seeded_is_in_the_list_and_is_kept_if_that_was_asked_for(t
             assert isinstance(row, ShareInfo) and row.kept and row.paths == (str(tmp_path / "out" / "tree"),)
     async with Node.open(at(home, "daemon")) as node, Node.open(at(None, "library")) as third:
         address = [str(each) for each in node.addresses()]
-        await third.get(str(read_source(ticket)[0]), tmp_path / "third", providers=node.addresses())
+        await third.get(str(read_source(ticket).root), tmp_path / "third", providers=node.addresses())
         assert address and (tmp_path / "third").exists()
         assert await node.shares.remove(str(tmp_path / "out" / "tree"))
         assert await all_blocks(node) == []

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from stack.files.events import FetchFinished, FetchProgress
+from stack.files.ticket import decode_ticket
 from stack.node.api import Fetch, ListShares, WatchShare
-from stack.node.handlers.files import read_source
 from stack.node.node import Node
 from stack.node.owners import Owner
 from tests.node.test_life import MIB, all_blocks, at, share, write_people
@@ -81,9 +81,9 @@ async def test_use_5_a_part_what_was_there_before_and_a_silent_receiver_end_it_t
                 async for event in events:
                     if isinstance(event, FetchProgress) and event.bytes_done:
                         break
-        root, _, _, providers = read_source(ticket)
-        text = f"{root}/small" if what == "path" else ticket
-        addresses = tuple(address.with_peer(str(each.peer)) for each in providers for address in each.addresses)
+        there = decode_ticket(ticket)
+        text = f"{there.root}/small" if what == "path" else ticket
+        addresses = tuple(address.with_peer(str(there.peer)) for address in there.addresses)
         request = Fetch(source=text, directory=tmp_path / "out", include=include, providers=addresses)
         async with Node.open(at(tmp_path / "b", "get", serve=serve)) as receiver, receiver.watch(request) as events:
             last = [event async for event in events][-1]
