@@ -1,6 +1,6 @@
 """How a node is put together: which class stands behind each contract is decided here and nowhere else."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -93,6 +93,7 @@ class Parts:
     jobs: Jobs
     fetcher: Fetcher
     shares: Shares
+    ask_name: Callable[[Cid, PeerId], Awaitable[str]]
     receivers: Callable[[Cid], dict[PeerId, float]]
     traffic: Traffic
     notices: tuple[str, ...]
@@ -261,6 +262,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
                 dialled=dials.last,
             ),
             shares=shares,
+            ask_name=swarm.ask_name,
             receivers=swarm.receivers,
             traffic=traffic,
             notices=tuple(notices),

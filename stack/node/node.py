@@ -74,6 +74,8 @@ class Node:
         self.discovery = parts.discovery
         """How peers are found; None where nobody is looked for."""
         self.shares = parts.shares
+        self.ask_name = parts.ask_name
+        """What a connected peer calls a root; empty when it does not say."""
         self.receivers = parts.receivers
         """Who asks about a root, and what part of it each says it has, 0 to 1."""
         self.traffic = parts.traffic

@@ -74,7 +74,7 @@ class Shares(Counting):
             rows = [row for row in rows if row.root not in self.ended]
         for row in rows:
             if row.origin is not Origin.PART:
-                self._book.add(row.root, whole_ranges())
+                self._book.add(row.root, whole_ranges(), row.name)
         self._shared = Shared([(row.root, row.paths) for row in rows])
         self._owners = {row.root: row.owners for row in rows}
         if self._store is not None:
@@ -159,7 +159,7 @@ class Shares(Counting):
             self._fetched.discard(root)
             known = self._book.ranges(root)
             if origin is Origin.SHARED or (origin is Origin.SEEDED and (known is None or not known.complete)):
-                self._book.add(root, whole_ranges())
+                self._book.add(root, whole_ranges(), name)
 
     async def end(self, root: Cid, owner: str) -> bool:
         """An owner needs a share no longer; whether it has ended with that, because nobody else does."""

@@ -105,11 +105,13 @@ class Update(_message.Message):
     MEMBER_FIELD_NUMBER: _builtins.int
     RESEND_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
     status: Global___Status.ValueType
     record: _builtins.bytes
     resend: _builtins.bool
     finished: _builtins.bool
+    name: _builtins.str
     @_builtins.property
     def ranges(self) -> Global___Ranges: ...
     @_builtins.property
@@ -124,10 +126,11 @@ class Update(_message.Message):
         member: Global___Member | None = ...,
         resend: _builtins.bool = ...,
         finished: _builtins.bool = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "key", b"key", "member", b"member", "ranges", b"ranges", "record", b"record", "resend", b"resend", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "key", b"key", "member", b"member", "name", b"name", "ranges", b"ranges", "record", b"record", "resend", b"resend", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,9 +13,11 @@ import pytest
 from stack import Config, Node
 from stack.bitswap.messages import Want
 from stack.files.events import FetchFinished, ProviderFound
+from stack.files.ranges import whole_ranges
 from stack.files.ticket import Ticket, decode_ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.node.handlers.naming import is_cut_of
 from tests.net.hosts import settled
 
 pytestmark = pytest.mark.anyio
@@ -126,3 +128,43 @@ async def test_reading_by_ticket_finds_others_as_fetching_does(tmp_path: Path) -
         await dave.connect(bob.addresses()[0])
         with anyio.fail_after(5):
             assert await dave.cat(ticket) == data
+
+
+LONG = "A lecture about something that takes long to say, held in a room that has a name too, by somebody - part "
+
+
+async def test_long_names_that_differ_at_their_end_arrive_whole(tmp_path: Path) -> None:
+    """No 20 of other people's reports: the ticket has no room for the name, so its maker is asked."""
+    async with Node.open() as alice, Node.open() as dave:
+        for part in ("1", "2"):
+            source = tmp_path / f"{LONG}{part}.mp4"
+            source.write_bytes(part.encode())
+            ticket = await alice.share(source)
+            assert decode_ticket(ticket).name != source.name
+            assert (await dave.get(ticket, tmp_path / "dave")).name == source.name
+            assert (await dave.get(ticket, tmp_path / "dave")).name == source.name
+
+
+async def test_a_name_that_the_ticket_does_not_begin_is_not_believed(tmp_path: Path) -> None:
+    source = tmp_path / f"{LONG}1.mp4"
+    source.write_bytes(b"content")
+    async with Node.open() as alice, Node.open() as dave:
+        ticket = await alice.share(source)
+        hint = decode_ticket(ticket)
+        alice.book.add(hint.root, whole_ranges(), "../.bashrc")
+        assert (await dave.get(ticket, tmp_path / "dave")).name == hint.name
+
+
+@pytest.mark.parametrize(
+    ("hint", "name", "meant"),
+    [
+        ("A long na.mp4", "A long name - part 1.mp4", True),
+        ("A long na", "A long name without a suffix", True),
+        ("A long na.mp4", "A long name - part 1.mkv", False),
+        ("A long na.mp4", "Another name.mp4", False),
+        ("", "anything", False),
+        ("A long na.mp4", "", False),
+    ],
+)
+async def test_what_a_cut_name_may_have_been(hint: str, name: str, meant: bool) -> None:
+    assert is_cut_of(hint, name) is meant

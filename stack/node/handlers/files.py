@@ -33,7 +33,7 @@ from stack.node.api import (
     Shared,
     ShareEvent,
 )
-from stack.node.handlers.naming import sought
+from stack.node.handlers.naming import sought, whole_name
 from stack.node.interfaces import Handled
 
 EVENTS_MAX = 1024
@@ -211,7 +211,7 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
     wanted = FetchRequest(
         root=named.source.root,
         path=named.source.path,
-        name=named.name,
+        name=await whole_name(node, named),
         directory=request.directory,
         out=request.target,
         into_directory=request.into_directory,

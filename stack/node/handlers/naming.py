@@ -1,12 +1,15 @@
 """From what a request names to whom it is asked of."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import anyio
+
 from stack.bitswap.interfaces import Provider, Session
-from stack.errors import Refused
+from stack.errors import Refused, StackError
 from stack.files.sources import Source, read_source
+from stack.files.ticket import TEXT_MAX
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.interfaces import Handled
@@ -63,3 +66,39 @@ async def session_for(
     wanted = sought(node, text, addresses)
     async with node.patient_session(wanted.source.root, wanted.providers, timeout, public=wanted.public) as session:
         yield session, wanted.source
+
+
+NAME_SECONDS = 5.0
+"""For asking what something is called, when a ticket had no room for its name."""
+
+CUT_SLACK = 8
+"""A ticket whose name was cut lacks at most so many characters of the longest: no name is cut further than to its last whole letter."""
+
+
+async def whole_name(node: Handled, named: Sought) -> str:
+    """The name to give to what is fetched: the ticket's, or the whole one where that may have been cut, as its maker says it or,
+    when it cannot be reached, another peer that has it. Only a name of which the ticket's is a part is believed."""
+    hint, root = named.name, named.source.root
+    if named.source.path or len(named.source.ticket_text) < TEXT_MAX - CUT_SLACK:
+        return hint
+    for job in await node.jobs.jobs():
+        if job.root == root and not job.path and is_cut_of(hint, job.target.name):
+            return job.target.name
+    with anyio.move_on_after(NAME_SECONDS):
+        for provider in named.providers:
+            with suppress(StackError, anyio.BrokenResourceError):
+                await node.host.connect(provider.peer, provider.addresses)
+                name = await node.ask_name(root, provider.peer)
+                if is_cut_of(hint, name):
+                    return name
+        for peer in {connection.peer: None for connection in node.host.connections()}:
+            name = await node.ask_name(root, peer)
+            if is_cut_of(hint, name):
+                return name
+    return hint
+
+
+def is_cut_of(hint: str, name: str) -> bool:
+    """Whether a ticket that calls it `hint` may have meant `name`: its start, and its suffix where that was kept."""
+    stem, dot, suffix = hint.rpartition(".")
+    return bool(hint) and (name.startswith(hint) or bool(dot and name.startswith(stem) and name.endswith(dot + suffix)))

@@ -25,6 +25,10 @@ class RangeSource(Protocol):
         """The root with this announce key, if it is shared or being fetched here."""
         ...
 
+    def name(self, root: Cid) -> str:
+        """What it is called here; empty when nobody has said."""
+        ...
+
     def ranges(self, root: Cid) -> LeafRanges | None:
         """Which leaves of it are here; None when it is neither shared nor fetched, or has no leaves."""
         ...
@@ -43,18 +47,23 @@ class RangeBook:
 
     def __init__(self) -> None:
         self._roots: dict[bytes, tuple[Cid, LeafRanges]] = {}
+        self._names: dict[Cid, str] = {}
         self._finished: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._roots)
 
-    def add(self, root: Cid, ranges: LeafRanges) -> None:
-        """Share or fetch a root; `ranges` may grow while it stands here, and replaces what stood here before."""
+    def add(self, root: Cid, ranges: LeafRanges, name: str = "") -> None:
+        """Share or fetch a root; `ranges` may grow while it stands here, and replaces what stood here before. A `name` that was
+        told stays until it is removed."""
         self._roots[announce_key(root.multihash)] = (root, ranges)
+        if name:
+            self._names[root] = name
 
     def remove(self, root: Cid) -> None:
         """It is no longer shared or fetched."""
         self._roots.pop(announce_key(root.multihash), None)
+        self._names.pop(root, None)
 
     def begin(self, root: Cid) -> None:
         """Something of it is wanted."""
@@ -67,6 +76,10 @@ class RangeBook:
     def is_finished(self, root: Cid) -> bool:
         """See RangeSource."""
         return announce_key(root.multihash) in self._finished
+
+    def name(self, root: Cid) -> str:
+        """See RangeSource."""
+        return self._names.get(root, "")
 
     def root_of(self, key: bytes) -> Cid | None:
         """See RangeSource."""

@@ -16,6 +16,9 @@ PROTOCOL = "/stack/providers/1.0.0"
 RECORD_BYTES_MAX = 8 * 1024
 """A signed peer record: what identify takes."""
 
+NAME_BYTES_MAX = 255
+"""The longest name a file can have; of a longer one nothing is told, and nothing is taken."""
+
 MESSAGE_BYTES_MAX = LEAVES_MAX // 8 + 2 * RECORD_BYTES_MAX + 1024
 """The largest bitmap, two records, and the rest. One message has one member, so that a parser makes no more of it than this."""
 
@@ -69,6 +72,8 @@ class Update:
     member: Member | None = None
     resend: bool = False
     """Send all ranges whole once more: they came before it was known how many leaves there are."""
+    name: str = ""
+    """What the sender calls it: hostile text like any other, at most `NAME_BYTES_MAX` in UTF-8. Told by the teller, in its answer."""
     finished: bool = False
     """The sender has all that it wanted of the root, which is not all of it."""
 
@@ -81,6 +86,7 @@ def encode_update(update: Update) -> bytes:
         record=update.record,
         resend=update.resend,
         finished=update.finished,
+        name=update.name if _fits(update.name) else "",
     )
     if update.ranges is not None:
         _encode_ranges(update.ranges, message.ranges)
@@ -116,6 +122,7 @@ def decode_update(data: bytes) -> Update:
             member=member,
             resend=message.resend,
             finished=message.finished,
+            name=message.name if _fits(message.name) else "",
         )
     except (DecodeError, ProtobufDecodeError) as error:
         raise RemoteProtocolError(f"providers message: {error}") from error
@@ -160,6 +167,13 @@ def _decode_ranges(message: pb.Ranges) -> RangesUpdate:
         bitmap=message.bitmap or None,
         runs=tuple((start, start + length) for start, length in pairs),
     )
+
+
+def _fits(name: str) -> bool:
+    try:
+        return len(name.encode()) <= NAME_BYTES_MAX
+    except UnicodeEncodeError:
+        return False  # bytes that are no text: the ticket's hint must do
 
 
 def _record(data: bytes) -> bytes:

@@ -12,8 +12,8 @@ from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, S
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
-from stack.protocols.providers.interfaces import RangeBook, RangeSource, SwarmListener
-from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, decode_update, encode_update
+from stack.protocols.providers.interfaces import RangeBook, RangeSource, SwarmListener, announce_key
+from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, Update, decode_update, encode_update
 from stack.protocols.providers.subscription import PeerFound, RangesChanged, SendUpdates, SubscriptionId
 from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, SwarmMachine
 from stack.sansio.budget import Resource
@@ -145,6 +145,21 @@ class ProvidersService:
         if (root, peer) not in self._asking and not self._machine.knows(root, peer):
             self._asking.add((root, peer))
             self._tasks.start(self._subscribe, root, peer, owner="asking for providers")
+
+    async def ask_name(self, root: Cid, peer: PeerId) -> str:
+        """What this connected peer calls `root`, whatever else it may say of it; empty when it does not say."""
+        try:
+            stream = await self._host.open_stream(peer, PROTOCOL)
+            try:
+                await stream.send_buffers(encode_delimited(encode_update(Update(key=announce_key(root.multihash)))))
+                reader = DelimitedReader(MESSAGE_BYTES_MAX)
+                while (message := reader.next_message()) is None:
+                    reader.receive_data(await stream.receive())
+                return decode_update(message).name
+            finally:
+                stream.reset()
+        except (*ERRORS, anyio.EndOfStream):
+            return ""
 
     async def _subscribe(self, root: Cid, peer: PeerId) -> None:
         try:

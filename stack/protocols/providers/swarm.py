@@ -215,7 +215,10 @@ class SwarmMachine:
         stream = Subscription(id, peer, known, now, inbound=True)
         self._streams[id] = known.streams[id] = stream
         self._follow_own(known)
-        self._send(stream, [Update(record=record, ranges=self._own(stream)), *self._members(stream)])
+        self._send(
+            stream,
+            [Update(record=record, ranges=self._own(stream), name=self._source.name(root)), *self._members(stream)],
+        )
         stream.record_told = record
         return stream
 

@@ -43,6 +43,7 @@ updates = st.builds(
     ranges=st.none() | ranges,
     member=st.none() | members,
     resend=st.booleans(),
+    name=st.text(max_size=60),
 )
 
 
@@ -125,3 +126,9 @@ def test_an_update_is_applied_to_what_is_known() -> None:
 def test_updates_that_do_not_fit_are_refused(update: RangesUpdate) -> None:
     with pytest.raises(RemoteProtocolError):
         apply_ranges(update, None)
+
+
+def test_the_wire_form_of_a_name_is_fixed_and_what_is_no_file_name_is_passed_over() -> None:
+    assert encode_update(Update(name="ü.txt")).hex() == "4206c3bc2e747874"
+    assert encode_update(Update(name="n" * 256)) == b"" == encode_update(Update(name="\udcff"))
+    assert decode_update(pb.Update(name="n" * 256).SerializeToString()).name == ""
