@@ -55,7 +55,8 @@ class FetchScreen:
             case FetchStarted():
                 self._started = True
                 self._is_tree = not event.files
-                bar.say(f"{event.name or event.root}: {output.size(event.size)} -> {event.target}")
+                size = f": {output.size(event.size)}" if event.size else ""
+                bar.say(f"{event.name or event.root}{size} -> {event.target}")
                 bar.name(event.name or str(event.root))
             case FetchResumed():
                 self._resumed = f"resuming: {output.size(event.bytes_present)} are here already"

@@ -317,9 +317,10 @@ class Fetch:
         if node.links or not node.is_file:
             await work.store.put([(cid, block)])
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
-        work.progress.total = total
+        is_part = bool(self.request.include) and node.is_directory
+        work.progress.total = 0 if is_part else total
         there = await anyio.to_thread.run_sync(targets.bytes_there, target)
-        if not self.request.dry_run:
+        if not (self.request.dry_run or is_part):
             await anyio.to_thread.run_sync(targets.check_space, target, max(total - there, 0))
         await self._record()
         self._events.put(
@@ -327,14 +328,16 @@ class Fetch:
                 root=self.request.root,
                 name=target.name,
                 target=target,
-                size=total,
+                size=work.progress.total,
                 files=0 if node.is_directory else 1,
             )
         )
-        await self._fetch_node(work, node, block, target, there)
+        await self._fetch_node(work, node, block, target, there, total)
         work.progress.total = work.progress.done
 
-    async def _fetch_node(self, work: Work, node: UnixFSNode, block: bytes, target: Path, there: int) -> None:
+    async def _fetch_node(
+        self, work: Work, node: UnixFSNode, block: bytes, target: Path, there: int, total: int
+    ) -> None:
         if node.is_file:
             await fetch_file(work, node, block, target, targets.part_path(target), target.parent)
         elif node.is_directory:
@@ -342,7 +345,7 @@ class Fetch:
             if there and work.update is None:
                 work.resumed(there)
             told = all(link.size for link in node.links)
-            await TreeFetch(work, target, self.request.include, told=work.progress.total if told else None).run(node)
+            await TreeFetch(work, target, self.request.include, told=total if told else None).run(node)
         elif node.kind is NodeKind.SYMLINK:
             mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
             make: Callable[..., object] = targets.make_symlink if work.update is None else work.update.make_symlink

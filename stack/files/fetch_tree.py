@@ -6,7 +6,6 @@ directory nothing is remembered when all that is in it is there.
 """
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.names import collision_key, printable, safe_name
-from stack.dag.unixfs.reader import Shard, UnixFSNode, decode_node, list_node
+from stack.dag.unixfs.reader import LinkNotFound, Shard, UnixFSNode, decode_node, list_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
+from stack.files.chosen import Chosen
 from stack.files.directory import Directory, tree_part
 from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
@@ -65,7 +65,7 @@ class TreeFetch:
         """
         self._work = work
         self._base = path.parent
-        self._include = tuple(include)
+        self._chosen = Chosen(include)
         self._writes = work.update is None or not work.update.dry_run
         self._waiting: list[Directory] = []
         self._name = path.name
@@ -83,7 +83,7 @@ class TreeFetch:
         """Returns when the tree is there. Entries that cannot be kept are told and counted by `work.skip`.
 
         Raises Refused for anything that is in the way, NoSpace, DecodeError (also WrongSize: a tree or file larger than it
-        says), LimitExceeded, and what the session raises.
+        says), LimitExceeded, LinkNotFound where no file matches, and what the session raises.
         """
         self._folds = await anyio.to_thread.run_sync(target.folds_names, self._base)
         self._space = Space(self._work.progress, self._base, root.cid, self._told)
@@ -95,6 +95,8 @@ class TreeFetch:
                 else:
                     self._changed = anyio.Event()
                     await self._changed.wait()
+        if (nothing := self._chosen.nothing()) is not None:
+            raise LinkNotFound(self._name, root.cid, nothing)
         if self._work.update is not None:
             await self._work.update.sweep(self._base)
 
@@ -144,7 +146,7 @@ class TreeFetch:
                 raise LimitExceeded("depth of a tree", DEPTH_MAX)
             directory.mode = node.mode
             directory.mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-            if not self._include:
+            if not self._chosen:
                 await self._make_directory(directory)
         entries, more = list_node(node, shard)
         if not directory.position:
@@ -166,7 +168,8 @@ class TreeFetch:
         """Whether an entry can be kept, and may be part of what is wanted."""
         below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
-        if entry.cid.codec == RAW and not self._is_included(below):
+        if entry.cid.codec == RAW and not self._chosen.matches(below[1:]):
+            self._chosen.passed(1)
             return False
         try:
             safe_name(entry.name)
@@ -179,18 +182,6 @@ class TreeFetch:
                 self._work.skip(shown, f"on this file system it is the same name as {printable(other)}")
                 return False
         return True
-
-    def _is_included(self, below: Below) -> bool:
-        """Whether the path, or a directory above it, matches a pattern; one without a slash matches names at any depth."""
-        if not self._include:
-            return True
-        names = below[1:]
-        paths = ["/".join(names[: count + 1]) for count in range(len(names))]
-        return any(
-            fnmatchcase(path, pattern) or ("/" not in pattern and fnmatchcase(path.rpartition("/")[2], pattern))
-            for pattern in self._include
-            for path in paths
-        )
 
     async def _start(self, group: TaskGroup, directory: Directory, batch: list[Entry], cost: int) -> None:
         while self._entries_under_way and (
@@ -235,8 +226,14 @@ class TreeFetch:
                 if node.cid.multihash in sent and (node.links or not node.is_file)
             ]
         )
-        included = [(entry, node) for entry, node in nodes if self._is_included((*directory.below, entry.name))]
+        place = directory.below[1:]
+        included = [(entry, node) for entry, node in nodes if self._chosen.matches((*place, entry.name))]
         files = [(entry, node) for entry, node in included if node.is_file]
+        if self._chosen:
+            took = sum(not node.is_directory for _, node in included)
+            self._chosen.took(took)
+            self._chosen.passed(sum(not node.is_directory for _, node in nodes) - took)
+            self._work.progress.total += sum(node.file_size for _, node in files)
         for entry, node in files:
             if 0 < entry.dag_size < node.file_size:
                 raise WrongSize(entry.cid, entry.dag_size, node.file_size)
@@ -335,7 +332,7 @@ class TreeFetch:
             update.told(directory.below, change)
         directory.made = True
         self._work.directories += 1
-        if not self._include:
+        if not self._chosen:
             directory.there = frozenset(there or ())
             directory.strange.update(directory.there)
 

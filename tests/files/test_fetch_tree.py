@@ -1,6 +1,7 @@
 """Fetches of trees: what a stranger may put into one, and what may be in its way here."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stack.blocks.memory import MemoryStore
 from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
+from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused
 from stack.files import fetch_tree, space
 from stack.files import target as target_module
@@ -133,6 +135,21 @@ async def test_modes_and_times_of_files_and_directories_are_kept(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("include", [["absent"], ["a.txt/"], ["deep/nope*", "x"]])
+async def test_patterns_that_match_nothing_are_an_error_that_names_them(
+    tmp_path: Path, here: Path, exchange: FakeExchange, include: list[str]
+) -> None:
+    """Point 15: `already complete (0 B)`, exit 0, and a path that does not exist."""
+    plant(tmp_path / "source")
+    root = await share(tmp_path / "source", exchange)
+    with pytest.raises(
+        LinkNotFound, match=rf"no file matches {re.escape(repr(include[0]))}.* \(\d+ files; `stack ls` shows them\)"
+    ):
+        await get(MemoryStore(), exchange, root, here, *include)
+    assert not (here / "tree").exists()
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("include", "expected"),
     [
@@ -140,7 +157,8 @@ async def test_modes_and_times_of_files_and_directories_are_kept(
         (["deep/er"], ["deep", "deep/er", "deep/er/large"]),
         (["deep/*"], ["deep", "deep/b.txt", "deep/er", "deep/er/large", "deep/same"]),
         (["link", "none"], ["link", "none"]),
-        (["absent"], []),
+        (["deep/"], ["deep", "deep/b.txt", "deep/er", "deep/er/large", "deep/same"]),
+        (["./er/"], ["deep", "deep/er", "deep/er/large"]),
     ],
 )
 async def test_only_what_is_included_is_fetched(
