@@ -71,13 +71,16 @@ class LazyGroup(Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="stack", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Say what goes on, as STACK_LOG=debug.")
+def cli(verbose: bool) -> None:
     """Share files straight from computer to computer, and fetch from all who have them at once.
 
     \b
     stack share FILE  prints a ticket
     stack get TICKET  fetches it
     """
+    if verbose:
+        os.environ["STACK_LOG"] = "debug"
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -171,7 +174,13 @@ def _log_harmlessly() -> None:
         def format(self, record: logging.LogRecord) -> str:
             return "\n".join(map(harmless, super().format(record).splitlines()))
 
-    if logging.lastResort is not None:
+    level = os.environ.get("STACK_LOG", "").upper()
+    if level in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        handler = logging.StreamHandler()
+        handler.setFormatter(Harmless("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=level, handlers=[handler], force=True)
+        logging.getLogger("asyncio").setLevel(logging.WARNING)
+    elif logging.lastResort is not None:
         logging.lastResort.setFormatter(Harmless())
 
 

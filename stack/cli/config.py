@@ -40,7 +40,8 @@ def get(name: str) -> None:
     """One setting."""
     if name not in SETTINGS:
         raise ConfigError(f"{name} is no setting; there are: {', '.join(SETTINGS)}")
-    output.data(_shown(getattr(settings_of("command"), name)))
+    value = getattr(settings_of("command"), name)
+    output.data(value if isinstance(value, str) else _shown(value).strip('"'))
 
 
 @config.command("set")
@@ -65,9 +66,12 @@ def path() -> None:
 
 
 def _shown(value: object) -> str:
-    return (
-        " ".join(str(item) for item in value) if isinstance(value, tuple) else "none" if value is None else str(value)
-    )
+    """As TOML writes it; `"none"` is how no limit is written."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value) if isinstance(value, int) else f'"{_text("none" if value is None else value)}"'
 
 
 def _text(value: object) -> str:

@@ -28,7 +28,7 @@ OLDEST_CLOCK = 1_700_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: `ok`, `warning` or `problem`, and what to do."""
+    """One check: `ok`, `warning`, `problem`, or `unknown` for what was not looked at, and what to do."""
 
     check: str
     verdict: str
@@ -108,7 +108,7 @@ async def _node(settings: Config) -> list[Finding]:
                 findings.append(Finding("reach", "ok" if reach.scope != "computer" else "warning", reach.advice))
             else:
                 findings.append(
-                    Finding("reach", "ok", "start `stack daemon` or `stack share` to learn who can reach it")
+                    Finding("reach", "unknown", "start `stack daemon` or `stack share` to learn who can reach it")
                 )
             facts = await api.ask(GetDiscovery(seconds=DISCOVERY_SECONDS))
             findings += [_of_discovery(fact) for fact in facts]

@@ -8,9 +8,12 @@ from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.session import open_api
 from stack.cli.types import MULTIADDR, PEER, config, json_option
+from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Connect, Disconnect, ListPeers, Ping
 from stack.node.exits import NOT_FOUND
+
+NO_NODE = "no node runs that could stay connected: start `stack daemon`"
 
 
 @click.command()
@@ -21,6 +24,7 @@ def peers(as_json: bool) -> None:
     async def work() -> None:
         async with open_api(config("command")) as api:
             rows = await api.ask(ListPeers())
+            running = isinstance(api, ControlClient)
         if as_json:
             output.json_line(rows)
             return
@@ -29,7 +33,7 @@ def peers(as_json: bool) -> None:
             moved = f"sent {output.size(row.bytes_sent)}, received {output.size(row.bytes_received)}"
             output.data(f"{row.peer_id}  {row.address}  {row.direction}  {latency}  {moved}  {row.agent or '-'}")
         if not rows:
-            output.note("no peers")
+            output.note("no peers" if running else NO_NODE)
 
     run_async(work)
 
@@ -43,10 +47,13 @@ def connect(address: Multiaddr, as_json: bool) -> None:
     async def work() -> None:
         async with open_api(config("command")) as api:
             answer = await api.ask(Connect(address=address))
+            running = isinstance(api, ControlClient)
         if as_json:
             output.json_line(answer)
         else:
-            output.data(f"connected to {answer.peer_id}")
+            output.data(f"connected to {answer.peer_id}" if running else f"{answer.peer_id} can be reached")
+            if not running:
+                output.note(NO_NODE)
 
     run_async(work)
 

@@ -1,5 +1,6 @@
 """`stack pubsub pub|sub|ls|peers`: messages to everybody who is in a topic."""
 
+import sys
 from io import BytesIO
 
 import click
@@ -13,6 +14,7 @@ from stack.cli.types import MULTIADDR, config, json_option
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import ListTopicPeers, ListTopics, Publish, Subscribe, Subscribed, TopicMessage
+from stack.node.exits import NOT_FOUND, OK
 
 TOPIC_BYTES_MAX = 1024
 """Longer names are ignored by our nodes."""
@@ -48,11 +50,17 @@ def pubsub() -> None:
 @click.argument("data", required=False)
 @connect_option
 @json_option
-def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: bool) -> None:
-    """Send a message: DATA, or all of standard input without DATA or for `-`. At most 1020 KiB."""
+def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: bool) -> int:
+    """Send a message: DATA, or all of standard input without DATA or for `-`. At most 1020 KiB.
+
+    Waits some seconds while nobody is known who is in the topic.
+    """
     source = open_input("-") if data is None or data == "-" else BytesIO(data.encode(errors="surrogateescape"))
 
-    async def work() -> None:
+    if data is None and sys.stdin.isatty():
+        output.note("Type the message; Ctrl-D on a new line sends it, Ctrl-C does not.")
+
+    async def work() -> int:
         async with open_api(config("pubsub")) as api:
             published = await api.write(Publish(topic=topic, connect=connect), pieces_of(source))
         if as_json:
@@ -61,8 +69,9 @@ def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: b
             output.note(f"sent to {output.count(published.peers, 'peer')} of the topic, who pass it on")
         else:
             output.note("nobody is known who is in this topic: nobody heard it")
+        return OK if published.peers else NOT_FOUND
 
-    run_async(work)
+    return run_async(work)
 
 
 @pubsub.command("sub")

@@ -26,8 +26,8 @@ from stack.node.interfaces import Handled
 DATA_MAX = 1024 * 1024 - 4096
 """Bytes of a message: with topic, author, key and signature it fits into the 1 MiB that an RPC may have."""
 
-JOIN_SECONDS = 3.0
-"""After connecting, for the peer to say that it is in the topic: two round trips and its next heartbeat."""
+JOIN_SECONDS = 5.0
+"""While nobody is known who is in the topic: for mDNS to answer, and for peers to say what they are in with their next heartbeat."""
 
 POLL_SECONDS = 0.02
 
@@ -41,10 +41,9 @@ async def publish(node: Handled, request: Publish, data: AsyncIterator[bytes]) -
         if len(message) > DATA_MAX:
             raise LimitExceeded("bytes of a message", DATA_MAX)
     await _connect(node, request.connect)
-    if request.connect:
-        with anyio.move_on_after(JOIN_SECONDS):
-            while not pubsub.peers(request.topic):
-                await anyio.sleep(POLL_SECONDS)
+    with anyio.move_on_after(JOIN_SECONDS):
+        while not pubsub.peers(request.topic):
+            await anyio.sleep(POLL_SECONDS)
     message_id = await pubsub.publish(request.topic, bytes(message))
     return Published(id=message_id.hex(), peers=len(pubsub.peers(request.topic)))
 
