@@ -113,8 +113,11 @@ class _Watcher:
         figures = (self._work.progress.done, self._work.gatherer.received)
         came = sum(report.bytes + report.arriving for report in reports)
         made = self._work.files + self._work.directories  # a tree may consist of empty ones
-        if (figures, came, made) != (self._figures, self._came, self._made):
+        if (figures, made) != (self._figures, self._made):
             self._figures, self._came, self._made = figures, came, made
+            self._moved_at = now
+        elif came > self._came:  # who brings the beginning of a block again and again brings nothing
+            self._came = came
             self._moved_at = now
         lively = self.look_at_peers(reports)
         self._tell_progress(len(lively), now)

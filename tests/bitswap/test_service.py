@@ -1,6 +1,7 @@
 """Exchanges on real hosts over an in-memory transport."""
 
 import errno
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.multiformats.multicodec import DAG_PB
 from stack.streams.interfaces import Stream
+from stack.streams.seldom import Seldom
 from tests.bitswap.exchanges import nodes, some_blocks
 from tests.bitswap.simulation import cid_of, peer_named
 from tests.net.hosts import connect, hosts, settled
@@ -477,9 +479,11 @@ async def test_a_block_damaged_at_the_provider_is_told_and_fetched_elsewhere() -
 
 @pytest.mark.parametrize("for_ever", [False, True])
 async def test_finding_13_a_block_that_cannot_be_read_now_keeps_no_other_back_and_comes_when_it_can_be(
-    for_ever: bool, monkeypatch: pytest.MonkeyPatch
+    for_ever: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Whose disk it is is told, once in a while (use 9)."""
     monkeypatch.setattr("stack.bitswap.shell.link.READ_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("stack.bitswap.shell.link.FAULTS", Seldom(logging.getLogger("stack.test")))
     blocks = some_blocks(5)
     bad = blocks[2][0]
     async with nodes([], blocks) as [here, there]:
@@ -504,6 +508,12 @@ async def test_finding_13_a_block_that_cannot_be_read_now_keeps_no_other_back_an
         async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
             with anyio.fail_after(10):
                 await session.fetch([cid for cid, _ in blocks if cid != bad or not for_ever])
+                if for_ever:
+                    with pytest.raises(TimeoutError), anyio.fail_after(0.2):
+                        await session.fetch([bad])
+    told = [record.getMessage() for record in caplog.records if record.name == "stack.test"]
+    assert len(told) == for_ever
+    assert all("film" in message for message in told)
 
 
 async def test_what_comes_faster_than_it_can_be_kept_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

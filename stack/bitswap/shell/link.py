@@ -1,5 +1,6 @@
 """All that goes to one peer: what we want and whether we have, on one stream; blocks, on another."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
@@ -27,6 +28,7 @@ from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import Buffer
+from stack.streams.seldom import Seldom
 
 WANTS_PER_MESSAGE = 512
 PRESENCES_PER_MESSAGE = 1024
@@ -44,6 +46,9 @@ READ_SECONDS = 600.0
 
 READ_PAUSES = (0.1, 0.3, 1.0)
 """Seconds after each attempt to read that the disk refused."""
+
+FAULTS = Seldom(logging.getLogger(__name__))
+"""Of the store, while others are served."""
 
 BUFFERS = MessageBuffers()
 """For blocks on their way out, of this process. What is lent is bounded by the engine."""
@@ -129,8 +134,9 @@ class Link:
         again_at = now = anyio.current_time()
         try:
             sent = await (self._send_in_pieces(message) if message.in_pieces else self._send_whole(message))
-        except (LimitExceeded, StoreError):
+        except (LimitExceeded, StoreError) as error:
             ours = True
+            self._cannot_read(error)
         except SEND_ERRORS:
             pass
         finally:
@@ -246,9 +252,15 @@ class Link:
         for cid in cids:
             try:
                 blocks.append((cid, await self._owner.store.get(cid)))
-            except NOT_HERE:
+            except NOT_HERE as error:
                 missing.append(cid)
+                self._cannot_read(error)
         return blocks, missing
+
+    def _cannot_read(self, error: Exception) -> None:
+        """Whose disk it is wants to know why others get nothing."""
+        if isinstance(error, StoreError):
+            FAULTS.warning("cannot send what %s asks for: %s", self._peer, error)
 
     def _tell(self, blocks: Sequence[tuple[Cid, int]]) -> None:
         trace = self._owner.host.trace
@@ -264,7 +276,8 @@ async def look_up(store: BlockStore, cids: Sequence[Cid], awaited: Callable[[], 
     while awaited():
         try:
             return list(await store.sizes(cids))
-        except StoreError:
+        except StoreError as error:
+            FAULTS.warning("cannot look up what others ask for: %s", error)
             await anyio.sleep(pause)
             pause = min(2 * pause, LOOK_UP_PAUSE_MAX)
     return [None] * len(cids)
