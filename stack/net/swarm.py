@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 import anyio
@@ -235,12 +234,16 @@ class Swarm:
                 room.release()
                 scope.cancel()
 
+            def further() -> None:
+                arrival.progress += 1
+
             arrival = self._arrivals.add(incoming.remote_address, drop)
             try:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()
-                shown = partial(self._arrivals.shown, arrival)
-                connection = await self._upgrade(stream, Direction.INBOUND, None, room, incoming.remote_address, shown)
+                connection = await self._upgrade(
+                    stream, Direction.INBOUND, None, room, incoming.remote_address, further
+                )
             except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
                 _log.debug("connection from %s failed: %r", incoming.remote_address, error)
             finally:
@@ -257,12 +260,12 @@ class Swarm:
         expected: PeerId | None,
         room: Reservation,
         address: Multiaddr,
-        shown: Callable[[], object] = lambda: None,
+        further: Callable[[], object] = lambda: None,
     ) -> Connection:
-        """Make it a connection in the table; `shown` is called when it has gone a step further. `room` belongs to the connection
+        """Make it a connection in the table; `further` is called when it has gone a step further. `room` belongs to the connection
         when this returns, else to the caller, and the stream is closed."""
         try:
-            connection = await self._made(stream, direction, expected, room, address, shown)
+            connection = await self._made(stream, direction, expected, room, address, further)
         except BaseException:
             await stream.aclose()
             raise
@@ -277,11 +280,11 @@ class Swarm:
         expected: PeerId | None,
         room: Reservation,
         address: Multiaddr,
-        shown: Callable[[], object],
+        further: Callable[[], object],
     ) -> Connection:
         outbound = direction is Direction.OUTBOUND
-        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected, agreed=shown)
-        shown()
+        channel = await self._upgrader.secure(stream, outbound=outbound, expected=expected, agreed=further)
+        further()
         peer = channel.remote_peer
         if peer == self.peer_id:
             raise TransportError("that is this node itself")

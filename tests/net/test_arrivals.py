@@ -18,21 +18,19 @@ def test_attack_6_the_oldest_of_the_largest_neighbourhood_goes() -> None:
     assert dropped == ["2001:db8:1:1::1", "8.8.8.1", "2001:db8:1:2::1", "9.9.9.9", "8.8.8.2", "2001:db8:1:3::1"]
 
 
-def test_attack_6_who_has_said_nothing_yet_goes_first_wherever_it_comes_from() -> None:
+def test_attack_6_who_goes_on_stays_while_older_ones_say_nothing_and_who_has_just_come_has_its_time() -> None:
     arrivals = Arrivals()
     dropped: list[str] = []
-    first, second, third = (
+    names = ["proved", "silent", "agreed", "silent later", "agreed later", "just come"]
+    proved, _, agreed, _, later, _ = (
         arrivals.add(at("8.8.8.8"), lambda name=name: dropped.append(name))  # type: ignore[misc]
-        for name in ("proved", "agreed", "agreed later")
+        for name in names
     )
-    arrivals.shown(second)
-    for _ in range(2):
-        arrivals.shown(first)
-    arrivals.add(at("9.9.9.9"), lambda: dropped.append("silent"))
-    arrivals.shown(third)
+    proved.progress = 2
+    agreed.progress = later.progress = 1
     while arrivals.drop_one() is not None:
         pass
-    assert dropped == ["silent", "agreed", "agreed later", "proved"]
+    assert dropped == ["silent", "silent later", "agreed", "agreed later", "proved", "just come"]
 
 
 def test_who_is_a_connection_now_is_not_dropped() -> None:

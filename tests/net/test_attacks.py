@@ -6,7 +6,8 @@ them.
 
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -26,9 +27,10 @@ from stack.protocols.ping import PING, PingService, ping
 from stack.sansio.budget import Resource, Scope
 from stack.streams.interfaces import MuxedConnection, RawStream, Stream
 from stack.streams.memory import MemoryStream
+from stack.streams.socket import SocketStream
 from stack.trace import TraceEvent
 from stack.transports.memory import MemoryIncoming, MemoryListener, MemoryNetwork, MemoryTransport
-from stack.transports.tcp import TcpTransport
+from stack.transports.tcp import TcpIncoming, TcpListener, TcpTransport, multiaddr_of, socket_address
 from stack.transports.websocket import WebSocketTransport
 from tests.net.hosts import connect, hosts, settled, used
 from tests.net.identities import key, peer
@@ -52,9 +54,12 @@ async def attacker(target: Host, number: int) -> AsyncIterator[MuxedConnection]:
     muxed = await upgrader.multiplex(channel, outbound=True, scope=Scope("attacker", {}))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(muxed.run)
-        yield muxed
-        await muxed.aclose()
-        tasks.cancel_scope.cancel()
+        try:
+            yield muxed
+        finally:
+            with anyio.CancelScope(shield=True):
+                await muxed.aclose()
+            tasks.cancel_scope.cancel()
 
 
 async def still_serves(honest: Host, target: Host) -> None:
@@ -547,3 +552,124 @@ async def test_attack_4_streams_that_are_opened_at_once_are_begun_one_in_a_turn_
             await anyio.lowlevel.checkpoint()
             most = max(most, begun - before)
         assert most <= 2
+
+
+class FromAfar(TcpTransport):
+    """Who dials by it is taken for somebody of 8.8.8.0/24, by who listens by it."""
+
+    async def dial(self, address: Multiaddr) -> SocketStream:
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.bind(("127.0.0.2", 0))
+        here = multiaddr_of(connection.family, connection.getsockname())
+        stream = SocketStream(connection, local_address=here, remote_address=address)
+        connection.connect_ex(socket_address(address)[1])
+        try:
+            await stream.wait_writable()
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
+
+    async def listen(self, address: Multiaddr) -> TcpListener:
+        listener = await super().listen(address)
+        real = listener.accept
+
+        async def accept() -> TcpIncoming:
+            incoming = await real()
+            text = str(incoming.remote_address).replace("/127.0.0.2/", "/8.8.8.8/")
+            incoming.remote_address = Multiaddr.parse(text)
+            return incoming
+
+        listener.accept = accept  # type: ignore[method-assign]
+        return listener
+
+
+FEW = NetLimits(
+    connections_per_group=1000,
+    group_rate=1e6,
+    group_burst=1000,
+    transient={Resource.BYTES: 32 * MIB, Resource.CONNECTIONS_IN: 16, Resource.CONNECTIONS_OUT: 16},
+    system={**NetLimits().system, Resource.CONNECTIONS_IN: 48},
+    streams=64,
+    low_water=20,
+    high_water=24,
+)
+"""Of a node that may hold little: an attack that fills it is as small."""
+
+
+async def silent(target: Host, number: int) -> None:
+    """A socket on which nothing is ever said; `target` closes it."""
+    await half_said(target, number, b"")
+
+
+async def half_said(target: Host, number: int, said: bytes = b"\x13/multistream/1.0.0\n\x07/noise\n") -> None:
+    """The same, after it has been agreed how to prove who is there."""
+    stream = await target._transports[0].dial(target.addresses()[0])
+    try:
+        await stream.send_all(memoryview(said))
+        while True:
+            await stream.receive_into(memoryview(bytearray(100)))
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        pass
+    finally:
+        await stream.aclose()
+
+
+async def idle(target: Host, number: int, streams: int = 0) -> None:
+    """An identity that does nothing."""
+    async with attacker(target, 500 + number) as muxed:
+        with suppress(StackError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            for _ in range(streams):
+                await (await muxed.open_stream()).send(b"\x13/multi")
+            while True:
+                await muxed.accept_stream()
+
+
+async def holds_streams(target: Host, number: int) -> None:
+    """An identity that opens streams and says half of a word on each."""
+    await idle(target, number, streams=4)
+
+
+@pytest.mark.parametrize(
+    ("attack", "count", "pause"),
+    [(silent, 40, 0.02), (half_said, 40, 0.02), (idle, 26, 0.5), (holds_streams, 26, 0.5)],
+    ids=["silent", "half said", "idle", "holds streams"],
+)
+async def test_attacks_4_and_6_and_finding_33_over_tcp_an_honest_dial_succeeds_and_who_stood_stands(
+    attack: Callable[[Host, int], Awaitable[None]], count: int, pause: float
+) -> None:
+    """They go on all the time, from one neighbourhood: who is closed comes again."""
+    async with (
+        Host(key(1), transports=[FromAfar()], limits=FEW) as target,
+        Host(key(2), transports=[TcpTransport()]) as standing,
+        anyio.create_task_group() as tasks,
+    ):
+        PingService(target)
+        await target.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+        await standing.connect(target.peer_id, target.addresses())
+        await ping(standing, target.peer_id)
+        [stands] = standing._swarm.all()
+        begun = 0
+
+        async def again(number: int) -> None:
+            nonlocal begun
+            while True:
+                begun += 1
+                with suppress(StackError, anyio.BrokenResourceError, anyio.EndOfStream):
+                    await attack(target, number)
+                await anyio.sleep(pause)
+
+        for number in range(count):
+            tasks.start_soon(again, number)
+        await settled(lambda: begun > count)  # there is no place left: some have been closed
+        for number in range(3):
+            async with Host(key(10 + number), transports=[TcpTransport()]) as honest:
+                with anyio.fail_after(SOON):
+                    await honest.connect(target.peer_id, target.addresses())
+                    await ping(honest, target.peer_id)
+            await still_serves(standing, target)
+        assert standing._swarm.all() == [stands] and not stands.closed
+        assert target.budget.used(Resource.BYTES) < 8 * MIB
+        assert target._swarm._places.taken <= FEW.streams
+        tasks.cancel_scope.cancel()
