@@ -10,7 +10,7 @@ import anyio
 from stack.errors import LimitExceeded, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.arrivals import Arrivals
+from stack.net.arrivals import Arrival, Arrivals
 from stack.net.connection import Connection
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
@@ -21,6 +21,7 @@ from stack.net.upkeep import Standing, best, superfluous, to_trim
 from stack.sansio.budget import Reservation, Resource, Scope
 from stack.streams.interfaces import RawStream, StreamHandler
 from stack.streams.supervision import Supervisor
+from stack.streams.turns import Turn
 from stack.trace import Trace
 from stack.transports.interfaces import Incoming, Listener, ListenError, Transport
 from stack.transports.late import protectable
@@ -185,27 +186,36 @@ class Swarm:
                     await connection.wait_closed()
 
     async def _accept(self, listener: Listener) -> None:
-        """Take in connections until the listener is closed; nothing else ends this loop (A11)."""
+        """Take in connections until the listener is closed; nothing else ends this loop (A11). As many in a turn of the event
+        loop as it has time for: what waits in the kernel when too many come is not accepted for seconds (attack 6)."""
+        turn = Turn()
         while True:
             try:
                 incoming = await listener.accept()
-                room = self._admit(incoming.remote_address)
-                if room is None:
+                await turn.give_way()
+                admitted = self._admit(incoming.remote_address)
+                if admitted is None:
                     await incoming.aclose()
                 else:
-                    self._tasks.start(self._welcome, incoming, room, owner="an inbound connection")
+                    self._tasks.start(self._welcome, incoming, *admitted, owner="an inbound connection")
             except anyio.ClosedResourceError:
                 return
             except Exception:  # noqa: BLE001 - a transport of another package may raise anything; the others' callers go on
                 _log.exception("fault while accepting on %s", listener.address)
                 await anyio.sleep(ACCEPT_PAUSE_SECONDS)
 
-    def _admit(self, address: Multiaddr) -> Reservation | None:
+    def _admit(self, address: Multiaddr) -> tuple[Reservation, Arrival, anyio.CancelScope] | None:
         refusal = self._gate.admit(address, self._clock())
         if refusal is None:
             room = self._room()
             if room is not None:
-                return room
+                scope = anyio.CancelScope()
+
+                def drop() -> None:
+                    room.release()
+                    scope.cancel()
+
+                return room, self._arrivals.add(address, drop), scope
             self._gate.leave(address)
             refusal = Refusal.BUDGET
         self._refused(address, refusal)
@@ -226,18 +236,13 @@ class Swarm:
         if self._trace is not None:
             self._trace(InboundRefused(address=address, reason=reason))
 
-    async def _welcome(self, incoming: Incoming, room: Reservation) -> None:
+    async def _welcome(self, incoming: Incoming, room: Reservation, arrival: Arrival, scope: anyio.CancelScope) -> None:
         connection = None
-        with anyio.CancelScope() as scope:
 
-            def drop() -> None:
-                room.release()
-                scope.cancel()
+        def further() -> None:
+            arrival.progress += 1
 
-            def further() -> None:
-                arrival.progress += 1
-
-            arrival = self._arrivals.add(incoming.remote_address, drop)
+        with scope:
             try:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()

@@ -121,9 +121,9 @@ class TcpListener:
             if self._closed:
                 raise anyio.ClosedResourceError
             try:
-                await anyio.wait_readable(self._listening)
                 connection, remote = self._listening.accept()
             except BlockingIOError:
+                await anyio.wait_readable(self._listening)
                 continue
             except OSError as error:
                 if self._closed:

@@ -32,7 +32,7 @@ def a_watcher() -> tuple[_Watcher, SimpleNamespace]:
         directories=0,
         tell=lambda event: None,
     )
-    return _Watcher(work, Patience(stall=20.0), None, 0.0), work  # type: ignore[arg-type]
+    return _Watcher(work, Patience(stall=20.0), None, lambda peer: None, 0.0), work  # type: ignore[arg-type]
 
 
 def test_the_beginning_of_a_block_that_comes_again_and_again_is_no_progress() -> None:
