@@ -199,6 +199,8 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: 
                     return None
                 if not quiet:
                     screen.show(event)
+                if isinstance(event, FetchStarted) and event.name == event.root.text and not quiet:
+                    bar.say("nobody has said what it is called; -o NAME gives it a name")
                 if isinstance(event, WaitingForProvider) and not event.tried and no_way and not quiet:
                     bar.say(no_way)
                     no_way = ""

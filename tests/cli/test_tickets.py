@@ -128,6 +128,17 @@ def test_what_is_seeded_has_a_ticket_of_this_node_also_while_none_runs(sharer: M
     assert "stack daemon" in again.err
 
 
+def test_what_has_no_name_is_told_how_to_get_one(sharer: Machine, receiver: Machine) -> None:
+    source = sharer.folder / "note.txt"
+    source.write_bytes(b"note\n")
+    with sharer.sharing(source) as (_, shared):
+        there = decode_ticket(shared["ticket"])
+        address = there.addresses[0].with_peer(str(there.peer))
+        said = good(receiver.run("get", shared["cid"], "--from", str(address))).err
+        assert "-o NAME gives it a name" in said
+        assert "gives it a name" not in good(receiver.run("get", shared["ticket"])).err
+
+
 def test_a_cid_that_nobody_can_have_is_told_why_once(receiver: Machine) -> None:
     cid = "bafkreignezrbkttno2zlfojoodamvq6m6u2ptn2oww4jqgpmkciihuakka"
     said = complaint_with(receiver, cid)
