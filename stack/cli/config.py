@@ -14,6 +14,11 @@ from stack.node.config import SETTINGS, config_file, read_file, read_setting
 from stack.node.home import Home
 
 
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """What Tab offers."""
+    return [name for name in SETTINGS if name.startswith(incomplete)]
+
+
 @click.group(cls=Group)
 def config() -> None:
     """The settings of this home (config.toml)."""
@@ -35,7 +40,7 @@ def list_(as_json: bool) -> None:
 
 
 @config.command("get")
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 def get(name: str) -> None:
     """One setting."""
     if name not in SETTINGS:
@@ -45,7 +50,7 @@ def get(name: str) -> None:
 
 
 @config.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @click.argument("value", nargs=-1, required=True)
 def set_(name: str, value: tuple[str, ...]) -> None:
     """Set one setting; the running node takes it at its next start."""
