@@ -8,7 +8,19 @@ import click
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Every day": ("share", "get", "shares", "ticket", "jobs", "find", "announce"),
     "Files and blocks": ("ls", "cat", "add", "pin", "gc", "repo", "car", "block"),
-    "The node": ("daemon", "id", "peers", "connect", "disconnect", "ping", "providers", "pubsub", "key", "config"),
+    "The node": (
+        "daemon",
+        "stop",
+        "id",
+        "peers",
+        "connect",
+        "disconnect",
+        "ping",
+        "providers",
+        "pubsub",
+        "key",
+        "config",
+    ),
     "This machine": ("doctor", "bench", "demo", "completion"),
 }
 """Headings of `stack --help`; a command that none of them names, as one of a plug-in, comes last."""
