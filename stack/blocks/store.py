@@ -287,6 +287,14 @@ class DiskStore:
         for root in roots:
             await self.remove_pin(root, kind=PinKind.SHARE)
 
+    async def lacks_some(self, root: Cid) -> bool:
+        """Whether a block below a root is not here. Walks what is there, and reads its nodes."""
+        below = Below(dag_links, [root])
+        while (leaves := await self._run(self._reads, below.step, self._core.nodes)) is not None:
+            if None in await self._run(self._reads, self._core.locations.sizes, leaves):
+                return True
+        return None in await self._run(self._reads, self._core.locations.sizes, below.nodes)
+
     async def leave_parts(self) -> None:
         """Whatever unfinished files hold is not here for anybody until they are fetched on: an interrupted fetch serves nobody."""
         await self._run(self._reads, self._core.leave_parts)

@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "cat": "stack.cli.read:cat",
     "ls": "stack.cli.read:ls",
     "daemon": "stack.cli.daemon:daemon",
+    "stop": "stack.cli.stop:stop",
     "id": "stack.cli.identity:identity",
     "peers": "stack.cli.peers:peers",
     "connect": "stack.cli.peers:connect",

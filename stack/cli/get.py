@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 from stack.cli import output
 from stack.cli.app import complain, run_async
 from stack.cli.fetching import FetchScreen
-from stack.cli.session import note_kept, open_api, owning
+from stack.cli.session import note_kept, open_api, owning, with_api
 from stack.cli.share import serve
 from stack.cli.types import (
     DURATION,
@@ -137,28 +138,25 @@ def get(
 
     done: int | None = None
 
-    async def work(owner: str) -> int:
+    async def work(owner: str, api: Api) -> int:
         nonlocal done
-        async with open_api(settings, flags) as api:
-            await note_kept(api)
-            finished = await _fetch(
-                api, replace(request, owner=owner), quiet=as_json or as_lines, lines=as_lines, no_way=no_way
-            )
-            if finished is None:
-                return 0
-            done = PARTIAL if finished.skipped else 0
-            if as_json:
-                output.json_line(finished, root=str(finished.root))
-            if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
-                output.note("Complete; serving it to others. Ctrl-C ends it.")
-                await serve(api, finished.root, finished.target.name, finished.size, owner)
-            return done
+        await note_kept(api)
+        finished = await _fetch(
+            api, replace(request, owner=owner), quiet=as_json or as_lines, lines=as_lines, no_way=no_way
+        )
+        if finished is None:
+            return 0
+        if as_json and done is None:
+            output.json_line(finished, root=str(finished.root))
+        done = PARTIAL if finished.skipped else 0
+        if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
+            output.note("Complete; serving it to others. Ctrl-C ends it.")
+            await serve(api, finished.root, finished.target.name, finished.size, owner)
+        return done
 
     try:
-        if keep or detach or not seed:
-            return run_async(partial(work, ""))
-        with owning(settings) as owner:
-            return run_async(partial(work, owner))
+        with owning(settings) if seed and not (keep or detach) else nullcontext("") as owner:
+            return run_async(lambda: with_api(settings, flags, partial(work, owner)))
     except KeyboardInterrupt:
         if done is not None:
             return done

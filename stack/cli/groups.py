@@ -72,6 +72,8 @@ ELSEWHERE: dict[str, str] = {
     "run": "daemon",
     "start": "daemon",
     "up": "daemon",
+    "down": "stop",
+    "shutdown": "stop",
     "status": "doctor",
     "diag": "doctor",
     "check": "doctor",

@@ -8,12 +8,12 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api
+from stack.cli.session import open_api, with_api
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import MULTIADDR, config, json_option
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import ListTopicPeers, ListTopics, Publish, Subscribe, Subscribed, TopicMessage
+from stack.node.api import Api, ListTopicPeers, ListTopics, Publish, Subscribe, Subscribed, TopicMessage
 from stack.node.exits import NOT_FOUND, OK
 
 TOPIC_BYTES_MAX = 1024
@@ -81,9 +81,9 @@ def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: b
 def sub(topic: str, connect: tuple[Multiaddr, ...], as_lines: bool) -> None:
     """Print the messages of a topic, one a line, until Ctrl-C."""
 
-    async def work() -> None:
+    async def work(api: Api) -> None:
         dropped = 0
-        async with open_api(config("pubsub")) as api, api.watch(Subscribe(topic=topic, connect=connect)) as events:
+        async with api.watch(Subscribe(topic=topic, connect=connect)) as events:
             async for event in events:
                 if isinstance(event, Subscribed):
                     output.note(f"in topic {event.topic}; Ctrl-C ends it")
@@ -96,7 +96,7 @@ def sub(topic: str, connect: tuple[Multiaddr, ...], as_lines: bool) -> None:
                 else:
                     _print(event.payload)
 
-    run_async(work)
+    run_async(lambda: with_api(config("pubsub"), {}, work))
 
 
 def _print_json(message: TopicMessage) -> None:

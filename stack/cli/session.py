@@ -1,14 +1,15 @@
 """How a command gets at a node: it holds the home itself, or asks the process that does."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import click
 
 from stack.cli.home import take
 from stack.cli.output import count, note
-from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.client import ControlClient, NodeGone, NodeUnreachable
 from stack.files.sources import read_source
 from stack.multiformats.cid import Cid
 from stack.node.api import Api, CompareSettings, GetIdentity, ListShares, Resolve
@@ -16,8 +17,16 @@ from stack.node.config import Config
 from stack.node.home import Home
 from stack.node.owners import Owner
 
-WAIT_SECONDS = 10.0
-"""A process that has just taken the home opens its control socket within this time, or is stuck."""
+if TYPE_CHECKING:
+    from stack.node.node import Node
+
+T = TypeVar("T")
+
+WAIT_SECONDS = 20.0
+"""A process that has just taken the home opens its control socket within this time, and one that ends lets go of it, or is stuck."""
+
+PATIENCE_SECONDS = 1.0
+"""For short requests of others at the end, before something is said of them."""
 
 POLL_SECONDS = 0.05
 
@@ -51,9 +60,9 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
 
         async with Node.open(config, home=home) as node:
             yield node
-            if node.control is not None and node.control.active:
-                note("done; staying for other commands of this home that it serves")
-                await node.control.drain()
+            node.shares.handing_over = True
+            home.withdraw_address()
+            await _hand_over(node)
     finally:
         home.release()
 
@@ -62,6 +71,31 @@ async def cid_of(api: Api, source: str) -> Cid:
     """The CID that a ticket or a CID with a path leads to. Raises as `Resolve`."""
     named = read_source(source)
     return (await api.ask(Resolve(source=source))).cid if named.path else named.root
+
+
+async def with_api(config: Config, typed: Mapping[str, object], work: Callable[[Api], Awaitable[T]]) -> T:
+    """What `work` returns of the node of `open_api`. When that was another process and has ended meanwhile, `work` is begun again with
+    the next one, or with a node of this process. Raises as `open_api`."""
+    while True:
+        try:
+            async with open_api(config, typed) as api:
+                return await work(api)
+        except NodeGone:
+            note("The command that held this home has ended; going on.")
+            await anyio.sleep(POLL_SECONDS)
+
+
+async def _hand_over(node: "Node") -> None:
+    """Let other commands of this home go: those that last begin again, short ones are waited for."""
+    control = node.control
+    if control is None:
+        return
+    control.hand_over()
+    with anyio.move_on_after(PATIENCE_SECONDS):
+        await control.drain()
+    if control.active:
+        note("done; waiting for another command of this home that it serves (Ctrl-C ends that)")
+        await control.drain()
 
 
 @contextmanager
@@ -80,7 +114,7 @@ async def note_kept(api: Api, *but: Cid) -> None:
     """Say what else this process gives to others: what the home has kept of before."""
     if isinstance(api, ControlClient):
         return
-    kept = [row for row in await api.ask(ListShares()) if row.kept and row.cid not in but]
+    kept = [row for row in await api.ask(ListShares()) if row.kept and row.paths and row.cid not in but]
     if kept:
         note(f"also serving {count(len(kept), 'share')} of before (stack shares ls)")
 

@@ -1,6 +1,7 @@
 """`stack share`: index in place, print the ticket, serve."""
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 
 import click
@@ -8,7 +9,7 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.serving import ServingScreen, show_qr
-from stack.cli.session import note_kept, open_api, owning
+from stack.cli.session import note_kept, owning, with_api
 from stack.cli.types import (
     bootstrap_option,
     config,
@@ -113,29 +114,34 @@ def share(
     flags = {**places, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
     settings = config("share", **flags)
 
-    serving = False
+    ticket = ""
 
-    async def work(owner: str) -> None:
-        nonlocal serving
-        async with open_api(settings, flags) as api:
-            request = Share(
-                paths=sources,
-                name=name,
-                hidden=hidden,
-                exclude=exclude,
-                flags=kept,
-                rehash=rehash,
-                announce=announce,
-                public_name=public,
-                owner=owner,
-            )
-            shared = await _import(api, request, quiet=as_json)
-            serving = not once
-            if as_json:
-                output.json_line(shared, cid=str(shared.cid))
-            elif not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the last line has it
-                output.data(shared.ticket)
-            await note_kept(api, shared.cid)
+    async def work(owner: str, api: Api) -> None:
+        nonlocal ticket
+        request = Share(
+            paths=sources,
+            name=name,
+            hidden=hidden,
+            exclude=exclude,
+            flags=kept,
+            rehash=rehash,
+            announce=announce,
+            public_name=public,
+            owner=owner,
+        )
+        shared = await _import(api, request, quiet=as_json)
+        if ticket:
+            if shared.ticket != ticket:
+                output.note(
+                    f"Who has the ticket need not have another; with the addresses of now it is {shared.ticket}"
+                )
+        elif as_json:
+            output.json_line(shared, cid=str(shared.cid))
+        elif not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the last line has it
+            output.data(shared.ticket)
+        ticket, is_first = shared.ticket, not ticket
+        await note_kept(api, shared.cid)
+        if is_first:
             await _explain(api, shared)
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
@@ -146,16 +152,13 @@ def share(
             if not as_json:
                 output.note("On the other computer:")
                 output.command(f"stack get {shared.ticket}")
-            await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
+        await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
 
     try:
-        if keep:
-            run_async(partial(work, ""))
-        else:
-            with owning(settings) as owner:
-                run_async(partial(work, owner))
+        with nullcontext("") if keep else owning(settings) as owner:
+            run_async(lambda: with_api(settings, flags, partial(work, owner)))
     except KeyboardInterrupt:
-        if not serving:
+        if once or not ticket:
             raise
     return 0
 

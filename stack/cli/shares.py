@@ -1,4 +1,4 @@
-"""`stack shares ls|rm`: what I share, and to whom it went."""
+"""`stack shares ls|rm`: what this home gives to others, why, and to whom it went."""
 
 import time
 
@@ -10,7 +10,7 @@ from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
 from stack.dag.unixfs.names import printable
-from stack.node.api import ListShares, RemoveShare
+from stack.node.api import ListShares, RemoveShare, ShareInfo
 from stack.node.exits import NOT_FOUND
 
 
@@ -25,18 +25,24 @@ def list_shares(as_json: bool) -> None:
     """All shares of this home."""
 
     async def work() -> None:
-        async with open_api(config("command")) as api:
+        async with open_api(config("announce")) as api:
             rows = await api.ask(ListShares())
         if as_json:
             output.json_line(rows)
             return
         for row in rows:
-            age = output.duration(max(time.time() - row.since, 0.0))
-            output.data(f"{row.cid}  {output.size(row.size)}  {printable(row.name)}  {row.state}, since {age}")
-            output.data(
-                f"    sent {output.size(row.bytes_sent)} to {output.count(len(row.peers), 'peer')}, "
-                f"{output.count(row.copies, 'whole copy') if row.copies == 1 else f'{row.copies} whole copies'}"
-            )
+            age = f", since {output.duration(max(time.time() - row.since, 0.0))}" if row.since else ""
+            size = output.size(row.size) if row.size else "-"
+            why = ", ".join(row.why)
+            output.data(f"{row.cid}  {size}  {printable(row.name)}  {why}: {_state(row)}{age}")
+            if row.paths:
+                copies = output.count(row.copies, "whole copy") if row.copies == 1 else f"{row.copies} whole copies"
+                output.data(
+                    f"    sent {output.size(row.bytes_sent)} to {output.count(len(row.peers), 'peer')}, {copies}"
+                )
+            for each in row.receivers:
+                if each.part is not None:
+                    output.data(f"    {each.peer_id} has {'all' if each.complete else f'{100 * each.part:.0f} %'}")
             for path in row.paths:
                 output.data(f"    {printable(path)}")
         if not rows:
@@ -45,11 +51,20 @@ def list_shares(as_json: bool) -> None:
     run_async(work)
 
 
+def _state(row: ShareInfo) -> str:
+    if row.state == "serving":
+        ends = "" if row.kept else ", until its command ends"
+        return f"serving ({row.served_by}{ends})"
+    if row.state == "not served":
+        return "not served, no node runs (stack daemon)"
+    return f"{row.state}, not served as it was (stack share it again)"
+
+
 @shares.command("rm")
-@click.argument("target", metavar="CID|PATH")
+@click.argument("target", metavar="CID|NAME|PATH")
 @json_option
 def remove(target: str, as_json: bool) -> int:
-    """Stop sharing; your files stay as they are."""
+    """Stop sharing, and announcing; your files stay as they are."""
 
     async def work() -> int:
         async with open_api(config("announce")) as api:
@@ -57,7 +72,12 @@ def remove(target: str, as_json: bool) -> int:
         if as_json:
             output.json_line(done)
         elif done.count:
-            output.data(f"no longer shared: {printable(target)}")
+            for each in done.ended:
+                output.data(f"no longer {' and '.join(each.what)}: {printable(each.name)} {each.cid}")
+                for path in each.paths:
+                    output.data(f"    {printable(path)}")
+                if each.still_pinned:
+                    output.note(f"it is still pinned, and so given to whoever asks for it: stack pin rm {each.cid}")
         else:
             output.note(f"{target} is not shared")
         return 0 if done.count else NOT_FOUND

@@ -34,6 +34,10 @@ class NodeUnreachable(NodeError):
         super().__init__("NodeUnreachable", message, NO_DAEMON)
 
 
+class NodeGone(NodeUnreachable):
+    """The process that held the home ended before it had answered: another may hold it now, or this one take it."""
+
+
 class ControlClient:
     """Asks the node behind `address`; each request opens a connection of its own."""
 
@@ -59,7 +63,7 @@ class ControlClient:
             except TimeoutError as error:
                 raise NodeUnreachable("the node that holds this home does not answer") from error
             except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-                raise NodeUnreachable("the node that holds this home went away before it had answered") from error
+                raise NodeGone("the node that holds this home went away before it had answered") from error
 
     async def _connect(self) -> ByteStream:
         try:

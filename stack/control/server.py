@@ -28,6 +28,10 @@ REQUESTS: dict[str, type] = {
 }
 
 
+LASTING = (requests.Fetch, requests.Share, requests.WatchShare, requests.Subscribe)
+"""Requests of commands that go on with another node when theirs ends (`cli.session.with_api`)."""
+
+
 class ControlServer:
     """Serves requests of one connection after the other; each connection carries one request.
 
@@ -38,6 +42,14 @@ class ControlServer:
         self._api = api
         self._agent = agent
         self._token = token
+        self._taken_along: set[anyio.CancelScope] = set()
+        self._handed_over = False
+
+    def hand_over(self) -> None:
+        """The process is about to end: commands that last begin again with the next holder of the home, and need not be waited for."""
+        self._handed_over = True
+        for scope in tuple(self._taken_along):
+            scope.cancel()
 
     async def serve(self, stream: ByteStream) -> None:
         """Serve one connection; never raises but on cancellation."""
@@ -76,10 +88,17 @@ class ControlServer:
             return
         last: Frame | None = None
         async with anyio.create_task_group() as tasks:
-            if not isinstance(request, Write):
-                tasks.start_soon(_watch_client, frames, tasks.cancel_scope)
-            last = await self._outcome(request, frames)
-            tasks.cancel_scope.cancel()
+            if isinstance(request, LASTING):
+                self._taken_along.add(tasks.cancel_scope)
+                if self._handed_over:
+                    tasks.cancel_scope.cancel()
+            try:
+                if not isinstance(request, Write):
+                    tasks.start_soon(_watch_client, frames, tasks.cancel_scope)
+                last = await self._outcome(request, frames)
+                tasks.cancel_scope.cancel()
+            finally:
+                self._taken_along.discard(tasks.cancel_scope)
         if last is not None:
             await frames.send(last)
 

@@ -25,7 +25,7 @@ ControlListener = LocalListener | SocketListener
 
 
 class ControlSocket:
-    """Serves the requests of other commands. `drain` returns when none is running."""
+    """Serves the requests of other commands. `drain` returns when none is running; after `hand_over` only short ones are."""
 
     def __init__(self, server: ControlServer) -> None:
         self._server = server
@@ -37,6 +37,10 @@ class ControlSocket:
     def active(self) -> int:
         """Requests that are being served."""
         return self._active
+
+    def hand_over(self) -> None:
+        """See `ControlServer.hand_over`. Who comes now waits for the next holder."""
+        self._server.hand_over()
 
     async def drain(self) -> None:
         """Wait until no request is running: a command that ends must not take others down with it."""

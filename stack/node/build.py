@@ -30,6 +30,7 @@ from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
 from stack.node.keystore import load_or_create
 from stack.node.listen import listen
+from stack.node.roles import LISTENING_ROLES
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
 from stack.platform import raise_descriptor_limit
@@ -57,8 +58,6 @@ def entry_points(group: str, name: str | None = None) -> "EntryPoints":
     return found if name is None else found.select(name=name)
 
 
-LISTENING_ROLES = frozenset({"daemon", "share", "get", "library", "pubsub"})
-"""Other commands open the home for a moment and need no port."""
 ANNOUNCING_ROLES = frozenset({"daemon", "share", "get", "library", "find", "providers", "read", "announce"})
 """`announce` only looks at, or changes, what the home announces: it looks for nobody."""
 
@@ -73,6 +72,10 @@ class ControlSocket(Protocol):
     @property
     def active(self) -> int:
         """Requests of other commands that are being served."""
+        ...
+
+    def hand_over(self) -> None:
+        """Let those go that begin again with the next holder of the home."""
         ...
 
     async def drain(self) -> None:

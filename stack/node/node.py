@@ -116,8 +116,15 @@ class Node:
                 await node._forget_ended()
                 tasks.keep(node.shares.run, tasks, owner="counting what was sent")
                 try:
+                    if config.role == "daemon":
+                        from stack.node.handlers.files import resume_detached
+
+                        resume_detached(node, await node.jobs.jobs())
                     async with control_socket(node, home or taken) as node.control:
-                        yield node
+                        try:
+                            yield node
+                        finally:
+                            node.shares.handing_over = True
                 finally:
                     tasks.cancel()
                     with anyio.move_on_after(5, shield=True):
@@ -317,8 +324,8 @@ class Node:
 
     def ticket(self, root: Cid, name: str, size: int) -> str:
         """The ticket of something that is here, with the addresses of now; of a node that does not listen, those of when it does."""
-        from stack.node.build import LISTENING_ROLES
         from stack.node.listen import usual_addresses
+        from stack.node.roles import LISTENING_ROLES
 
         listens = self.config.role in LISTENING_ROLES
         addresses = self.host.addresses() if listens else usual_addresses(self.config)

@@ -58,6 +58,8 @@ class Shares(Counting):
         self._fetching: Counter[Cid] = Counter()
         self._fetched: set[Cid] = set()
         """What is served for the sake of fetches only."""
+        self.handing_over = False
+        """This node ends: what others of this home share through it goes on with the next."""
         self.ended: list[Cid] = []
         """Shares whose owners had gone before this node began."""
 
@@ -170,13 +172,10 @@ class Shares(Counting):
             self._owners[root] = self._owners.get(root, frozenset()) - {owner}
             return False
 
-    async def remove(self, target: str) -> list[Cid]:
-        """Stop sharing a root, or what lies at a path. Returns the roots that are no longer shared."""
-        path = Path(target).absolute()
+    async def remove(self, *roots: Cid) -> None:
+        """Share these no longer, whoever needs them."""
         async with self._changing:
-            gone = [row.root for row in await self.rows() if target == row.root.text or path in row.paths]
-            await self._end(gone)
-        return gone
+            await self._end(roots)
 
     async def _end(self, roots: Sequence[Cid]) -> None:
         for root in roots:

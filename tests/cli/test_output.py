@@ -121,7 +121,7 @@ LINES: list[tuple[str, ...]] = [
     ("block", "stat", str(CID)),
     ("doctor",),
 ]
-OTHERS = {"cat", "car export", "block get", "daemon", "id", "bench", "key", "config", "demo", "completion"}
+OTHERS = {"cat", "car export", "block get", "daemon", "stop", "id", "bench", "key", "config", "demo", "completion"}
 """Bytes that were asked for, or nothing that anybody else has written."""
 
 

@@ -12,9 +12,9 @@ from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.jobs import Jobs
-from stack.files.sources import read_source
+from stack.files.ticket import decode_ticket
 from stack.multiformats.cid import Cid
-from stack.node.api import Fetch, ListPins, ListShares, Share, Shared, ShareInfo, WatchShare
+from stack.node.api import Fetch, ListPins, ListShares, RemoveShare, Share, Shared, ShareInfo, WatchShare
 from stack.node.config import Config
 from stack.node.node import Node
 from stack.node.owners import Owner, living
@@ -131,11 +131,12 @@ async def test_a_running_node_ends_the_share_of_a_command_that_has_gone_without_
     source = write_people(tmp_path / "tree")
     async with Node.open(at(home, "daemon")) as node:
         owner = Owner(home)
-        await share(node, source, owner.name)
+        found = await share(node, source, owner.name)
         assert len(await node.ask(ListShares())) == 1
         owner.close()
+        assert await node.ask(ListShares()) == ()
         with anyio.fail_after(20):
-            while await node.ask(ListShares()):
+            while found.cid in node.shares._shared.roots:
                 await node.shares.wait(node.shares.revision)
             await settled_store(node)
 
@@ -157,7 +158,8 @@ async def test_what_two_commands_or_a_command_and_the_home_share_ends_with_the_l
             await share(node, source)
         (row,) = await node.ask(ListShares())
         assert row.kept and len(await all_blocks(node)) > 5
-        assert await node.shares.remove(str(source)) == [found.cid]
+        removed = await node.ask(RemoveShare(target=str(source)))
+        assert [each.cid for each in removed.ended] == [found.cid]
         assert await all_blocks(node) == []
         one.close(), other.close()
 
@@ -183,7 +185,7 @@ async def test_use_4_what_was_fetched_is_served_as_long_as_its_command_runs_and_
             await node.get(ticket, tmp_path / "out")
             blocks = await all_blocks(node)
             async with Node.open(at(None, "library")) as third:
-                await third.get(str(read_source(ticket).root), tmp_path / "third", providers=node.addresses())
+                await third.get(str(decode_ticket(ticket).root), tmp_path / "third", providers=node.addresses())
         async with Node.open(at(home, "get")) as node:
             assert await node.ask(ListPins()) == () and await all_blocks(node) == []
             async with node.fetch(ticket, tmp_path / "out") as events:
@@ -234,9 +236,9 @@ async def test_what_is_seeded_is_in_the_list_and_is_kept_if_that_was_asked_for(t
             assert isinstance(row, ShareInfo) and row.kept and row.paths == (str(tmp_path / "out" / "tree"),)
     async with Node.open(at(home, "daemon")) as node, Node.open(at(None, "library")) as third:
         address = [str(each) for each in node.addresses()]
-        await third.get(str(read_source(ticket).root), tmp_path / "third", providers=node.addresses())
+        await third.get(str(decode_ticket(ticket).root), tmp_path / "third", providers=node.addresses())
         assert address and (tmp_path / "third").exists()
-        assert await node.shares.remove(str(tmp_path / "out" / "tree"))
+        assert (await node.ask(RemoveShare(target=str(tmp_path / "out" / "tree")))).count
         assert await all_blocks(node) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped, FetchEvent
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api.interfaces import Ask, Done, Read, Watch
+from stack.node.api.interfaces import Ask, Read, Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,33 +89,75 @@ class Share(Watch[ShareEvent]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverInfo:
+    """Somebody to whom a share went."""
+
+    peer_id: str
+    bytes_sent: int
+    part: float | None
+    """What part of it he says he has, 0 to 1; None when he says nothing, or has gone."""
+    complete: bool
+    """He has all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShareInfo:
-    """One share, and to whom it went."""
+    """Something that this home gives to others: why, whether it does so now, and to whom it went."""
 
     cid: Cid
     name: str
     paths: tuple[str, ...]
     size: int
+    """0 where it is not known: of a pin that was fetched."""
     since: float
-    """Unix seconds."""
+    """Unix seconds; 0 for a pin."""
     bytes_sent: int
     copies: int
     """Peers that have all of it."""
     peers: tuple[str, ...]
     state: str
-    """`serving`, `changed`, `missing`."""
+    """`serving`; `not served` (no node runs that serves anybody), `changed`, `missing`."""
     kept: bool
     """The home keeps it until it is removed; otherwise it ends with the command that shares it."""
+    why: tuple[str, ...] = ()
+    """`shared`, `seeded`, `partly seeded`, `pinned`, `announced`."""
+    ticket: str = ""
+    """With the addresses that this node has now."""
+    served_by: str | None = None
+    """The process that serves it, as `stack daemon, process 123`."""
+    receivers: tuple[ReceiverInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListShares(Ask[tuple[ShareInfo, ...]]):
-    """`stack shares ls`."""
+    """`stack shares ls`: all that the home gives to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveShare(Ask[Done]):
-    """`stack shares rm CID|PATH`: stop sharing; the user's files stay as they are."""
+class ShareEnded:
+    """What was ended of one root."""
+
+    cid: Cid
+    name: str
+    paths: tuple[str, ...]
+    what: tuple[str, ...]
+    """As `ShareInfo.why`."""
+    still_pinned: bool
+    """It is still given to others, because the user has pinned it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharesRemoved:
+    """What was ended; `count` 0 when there was nothing of that name."""
+
+    count: int = 0
+    ended: tuple[ShareEnded, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveShare(Ask[SharesRemoved]):
+    """`stack shares rm CID|NAME|PATH`: stop sharing and announcing one thing; the user's files stay as they are. What is only pinned is
+    unpinned. Refused when several have that name or path."""
 
     target: str
 

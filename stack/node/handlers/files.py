@@ -12,10 +12,10 @@ from anyio import to_thread
 
 from stack.blocks.interfaces import PinKind
 from stack.dag.unixfs.options import ImportOptions, import_options
-from stack.errors import FetchError, Refused
+from stack.errors import FetchError, Refused, StackError
 from stack.files.events import FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch import FetchRequest
-from stack.files.jobs import Origin
+from stack.files.jobs import Job, JobState, Origin
 from stack.files.storage import hold
 from stack.files.tasks import task_group
 from stack.files.watch import Patience
@@ -35,6 +35,7 @@ from stack.node.api import (
 )
 from stack.node.handlers.naming import sought, whole_name
 from stack.node.interfaces import Handled
+from stack.node.schema import from_tagged, to_tagged
 
 EVENTS_MAX = 1024
 """Events of an import that wait for their reader; then the import waits too: a tree may have a million entries."""
@@ -227,6 +228,7 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
                 "source": str(named.source),
                 "from": [str(address) for address in request.providers],
                 "flags": ["--update"] * request.update + ["--delete"] * request.delete,
+                **({"detached": to_tagged(request)} if request.detach else {}),
             }
         ),
     )
@@ -281,6 +283,28 @@ async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, ow
             owner=owner,
             origin=Origin.SEEDED if whole else Origin.PART,
         )
+
+
+def resume_detached(node: Handled, jobs: Sequence[Job]) -> None:
+    """A daemon goes on with what was handed to it, and was cut off by its end."""
+    for job in jobs:
+        if job.state is JobState.INTERRUPTED and (request := _detached_request(job)) is not None:
+            node.tasks.start(_resume, node, request, owner="a fetch of its own")
+
+
+def _detached_request(job: Job) -> Fetch | None:
+    try:
+        form = json.loads(job.options).get("detached")
+        request = from_tagged(form, {"Fetch": Fetch}) if form is not None else None
+    except (ValueError, AttributeError, StackError):
+        return None
+    return request if isinstance(request, Fetch) else None
+
+
+async def _resume(node: Handled, request: Fetch) -> None:
+    async with fetch(node, request) as events:
+        async for _ in events:
+            return
 
 
 async def _detached(node: Handled, wanted: FetchRequest, *seeds: str) -> AsyncGenerator[FetchEvent, None]:

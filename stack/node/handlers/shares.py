@@ -1,6 +1,7 @@
 """Handlers of requests about what is shared."""
 
-from collections.abc import AsyncGenerator, Sequence
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -11,25 +12,30 @@ from stack.blocks.interfaces import PinKind, Segment, SegmentState
 from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.reader import decode_node
-from stack.errors import StackError
+from stack.errors import Refused, StackError
 from stack.files.jobs import Share as ShareRow
+from stack.files.share_rows import HOME
 from stack.files.storage import pins
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.node.api import (
-    Done,
     GetTicket,
     ListShares,
+    ReceiverInfo,
     RemoveShare,
     SendProgress,
+    ShareEnded,
     ShareInfo,
     ShareProgress,
+    SharesRemoved,
     SourceLost,
     TicketInfo,
     WatchShare,
 )
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
+from stack.node.owners import living
+from stack.node.roles import LISTENING_ROLES
 from stack.node.tally import Shared
 
 ENDING_SECONDS = 5.0
@@ -43,29 +49,43 @@ CHECK_SECONDS = 2.0
 
 
 async def list_shares(node: Handled, request: ListShares) -> tuple[ShareInfo, ...]:
-    """All shares, and whether their files are still as they were."""
-    rows = await node.shares.rows()
-    lost: dict[Cid, list[Path]] = {}
-    if isinstance(node.blocks, DiskStore):
-        with anyio.move_on_after(CHECK_SECONDS):
-            await node.shares.check_files(node.tasks)
-        lost = await anyio.to_thread.run_sync(lost_of, rows, await node.blocks.segments())
-    otherwise = dict.fromkeys(lost, "missing")
-    states = await node.aside.ask(_states, lost, otherwise=otherwise) if lost else otherwise
-    return tuple(
-        ShareInfo(
-            cid=row.root,
-            name=row.name,
-            paths=tuple(str(path) for path in row.paths),
-            size=row.size,
-            since=row.since,
-            bytes_sent=row.bytes_sent,
-            copies=row.copies,
-            peers=tuple(str(peer) for peer, _ in row.sent),
-            state=states.get(row.root, "serving"),
-            kept=row.kept,
+    """All that this home gives to others, why, and whether it does so now."""
+    rows = await _living_rows(node)
+    announced = {item.root: item for item in node.announcing.items()} if node.announces else {}
+    pinned = dict(await node.blocks.pins()) if isinstance(node.blocks, DiskStore) else {}
+    states = await _states(node, rows)
+    gives = node.config.serve and node.config.role in LISTENING_ROLES
+    server = f"stack {node.config.role}, process {os.getpid()}" if gives else None
+
+    def info(root: Cid, name: str, size: int, row: ShareRow | None) -> ShareInfo:
+        why = [row.origin.value] if row is not None else []
+        why += ["pinned"] * (root in pinned) + ["announced"] * (root in announced)
+        state = states.get(root, "serving" if gives else "not served")
+        here = node.receivers(root)
+        return ShareInfo(
+            cid=root,
+            name=name,
+            paths=tuple(str(path) for path in row.paths) if row is not None else (),
+            size=size,
+            since=row.since if row is not None else 0.0,
+            bytes_sent=row.bytes_sent if row is not None else 0,
+            copies=row.copies if row is not None else 0,
+            peers=tuple(str(peer) for peer, _ in row.sent) if row is not None else (),
+            state=state,
+            kept=row is None or row.kept,
+            why=tuple(why),
+            ticket=node.ticket(root, name, size),
+            served_by=server if state == "serving" else None,
+            receivers=_receivers(row, here) if row is not None else (),
         )
-        for row in rows
+
+    found = [info(row.root, row.name, row.size, row) for row in rows]
+    shared = {row.root for row in rows}
+    others = {root: name for root, name in pinned.items() if root not in shared}
+    others |= {root: item.name or "" for root, item in announced.items() if root not in shared | others.keys()}
+    return (
+        *found,
+        *(info(root, name, announced[root].size if root in announced else 0, None) for root, name in others.items()),
     )
 
 
@@ -98,6 +118,56 @@ async def _size_of(node: Handled, root: Cid) -> int:
     return below.file_size if below.is_file else sum(link.size or 0 for link in below.links)
 
 
+def _receivers(row: ShareRow, here: Mapping[PeerId, float]) -> tuple[ReceiverInfo, ...]:
+    sent = dict(row.sent)
+
+    def part(peer: PeerId) -> float | None:
+        if peer not in here or peer in row.complete:
+            return here.get(peer)
+        # Who has a tree, or pieces that have no numbers, tells nothing before the end: he has at least what went out to him.
+        return max(here[peer], min(sent.get(peer, 0) / row.size, 0.99) if row.size else 0.0)
+
+    return tuple(
+        ReceiverInfo(peer_id=str(peer), bytes_sent=sent.get(peer, 0), part=part(peer), complete=peer in row.complete)
+        for peer in dict.fromkeys((*sent, *here))
+    )
+
+
+async def _living_rows(node: Handled) -> list[ShareRow]:
+    """But for shares of commands that were killed, which nobody has taken back yet."""
+    home = node.config.home
+    alive = {HOME} if home is None else {HOME, *await anyio.to_thread.run_sync(living, home)}
+    return [row for row in await node.shares.rows() if row.owners & alive]
+
+
+async def _states(node: Handled, rows: Sequence[ShareRow]) -> dict[Cid, str]:
+    """What is not as it was shared: a file of it changed or went, or its place was shared again with other bytes."""
+    store = node.blocks
+    if not isinstance(store, DiskStore):
+        return {}
+    with anyio.move_on_after(CHECK_SECONDS):
+        await node.shares.check_files(node.tasks)
+    lost = await anyio.to_thread.run_sync(lost_of, rows, await store.segments())
+    suspects = dict.fromkeys(lost, "missing")
+    if lost:
+        suspects = await node.aside.ask(_looks, lost, otherwise=suspects)
+    suspects = {**suspects, **dict.fromkeys(shared_again(rows), "changed")}
+    # A file that went may have been part of an older share of the same folder: what is all here is served.
+    with anyio.move_on_after(CHECK_SECONDS):
+        for root in list(suspects):
+            if not await store.lacks_some(root):
+                del suspects[root]
+    return suspects
+
+
+def shared_again(shares: Sequence[ShareRow]) -> set[Cid]:
+    """Roots of whose places one has been shared again since, with another root."""
+    newest: dict[Path, ShareRow] = {}
+    for share in sorted(shares, key=lambda share: share.since):
+        newest |= dict.fromkeys(share.paths, share)
+    return {share.root for share in shares if any(newest[path].root != share.root for path in share.paths)}
+
+
 def lost_of(rows: Sequence[ShareRow], segments: Sequence[Segment]) -> dict[Cid, list[Path]]:
     """The missing files of each share that has any."""
     shared = Shared([(row.root, row.paths) for row in rows])
@@ -109,17 +179,34 @@ def lost_of(rows: Sequence[ShareRow], segments: Sequence[Segment]) -> dict[Cid, 
     return lost
 
 
-def _states(lost: dict[Cid, list[Path]]) -> dict[Cid, str]:
+def _looks(lost: dict[Cid, list[Path]]) -> dict[Cid, str]:
     return {root: "changed" if any(path.exists() for path in paths) else "missing" for root, paths in lost.items()}
 
 
-async def remove_share(node: Handled, request: RemoveShare) -> Done:
+async def remove_share(node: Handled, request: RemoveShare) -> SharesRemoved:
     """Stop sharing, and announcing."""
-    roots = await node.shares.remove(request.target)
+    place = str(Path(request.target).absolute())
+    known = await list_shares(node, ListShares())
+    found = [each for each in known if each.cid.text == request.target]
+    found = found or [each for each in known if place in each.paths or each.name == request.target]
+    if len(found) > 1:
+        listed = "; ".join(f"{each.cid} {each.name}" for each in found)
+        raise Refused(f"{len(found)} things that are shared have that name or place: {listed}. Say which by its CID.")
+    ended = [await _end(node, each) for each in found]
+    return SharesRemoved(count=len(ended), ended=tuple(ended))
+
+
+async def _end(node: Handled, share: ShareInfo) -> ShareEnded:
+    pinned = "pinned" in share.why
+    alone = share.why == ("pinned",)
+    if alone and isinstance(node.blocks, DiskStore):
+        await node.blocks.remove_pin(share.cid)
     if node.announces:
-        for root in roots:
-            await node.withdraw(root)
-    return Done(count=len(roots))
+        await node.withdraw(share.cid)
+    if {*share.why} - {"pinned", "announced"}:
+        await node.shares.remove(share.cid)
+    what = share.why if alone else tuple(each for each in share.why if each != "pinned")
+    return ShareEnded(cid=share.cid, name=share.name, paths=share.paths, what=what, still_pinned=pinned and not alone)
 
 
 @streaming
@@ -130,7 +217,7 @@ async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[Shar
             async for step in steps:
                 yield step
     finally:
-        if request.owner:
+        if request.owner and not node.shares.handing_over:
             with anyio.move_on_after(ENDING_SECONDS, shield=True):
                 await node.end_share(request.cid, request.owner)
 

@@ -1,7 +1,6 @@
 """Handlers of requests about blocks, pins, garbage and CARs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from stack.blocks.disk import free_bytes
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
@@ -11,7 +10,6 @@ from stack.dag import links
 from stack.errors import ConfigError, LimitExceeded, Refused
 from stack.files.car_io import export_car, import_car
 from stack.files.dag import fetch_dag
-from stack.files.jobs import Share
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import code_of
 from stack.node.api import (
@@ -35,6 +33,7 @@ from stack.node.api import (
     VerifyRepo,
 )
 from stack.node.handlers.naming import session_for
+from stack.node.handlers.shares import shared_again
 from stack.node.handlers.streaming import streaming
 from stack.node.home import HOME_VERSION
 from stack.node.interfaces import Handled
@@ -102,7 +101,7 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
     """Read and hash everything; see that all is here which is pinned or shared."""
     shares = await node.jobs.shares()
     report = await _disk(node).verify(roots=[share.root for share in shares])
-    given_up = _shared_again(shares)
+    given_up = shared_again(shares)
     for problem in report.problems:
         if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up:
             continue  # its file has become another by its owner's hand: the repository has lost nothing
@@ -111,14 +110,6 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
         text = f"{problem.kind.value}: {' '.join(facts)}"
         yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, problem=text)
     yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, done=True)
-
-
-def _shared_again(shares: Sequence[Share]) -> set[Cid]:
-    """Roots of whose places one has been shared again since, with another root."""
-    newest: dict[Path, Share] = {}
-    for share in sorted(shares, key=lambda share: share.since):
-        newest |= dict.fromkeys(share.paths, share)
-    return {share.root for share in shares if any(newest[path].root != share.root for path in share.paths)}
 
 
 async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:

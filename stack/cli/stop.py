@@ -1,0 +1,52 @@
+"""`stack stop`: end the daemon of this home."""
+
+import os
+import signal
+from contextlib import suppress
+
+import anyio
+import click
+
+from stack.cli import output
+from stack.cli.app import run_async
+from stack.cli.session import POLL_SECONDS, open_api
+from stack.cli.types import config
+from stack.errors import Refused
+from stack.node.api import GetIdentity
+
+STOP_SECONDS = 30.0
+"""A daemon that was told to stop has let go of everything within this time, or is stuck."""
+
+
+@click.command()
+def stop() -> None:
+    """End the daemon of this home, and wait until it has ended."""
+
+    async def work() -> None:
+        async with open_api(config("command")) as api:
+            info = await api.ask(GetIdentity())
+        if info.pid == os.getpid():
+            output.note("no node runs")
+            return
+        if info.role != "daemon":
+            raise Refused(f"the node of this home is `stack {info.role}`, process {info.pid}: Ctrl-C there ends it")
+        with suppress(ProcessLookupError):
+            os.kill(info.pid, signal.SIGTERM)
+        with anyio.move_on_after(STOP_SECONDS):
+            while _runs(info.pid):
+                await anyio.sleep(POLL_SECONDS)
+            output.note("stopped")
+            return
+        raise Refused(f"process {info.pid} was told to stop, and has not in {STOP_SECONDS:.0f} s")
+
+    run_async(work)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
