@@ -1,6 +1,7 @@
 """Messages on their way to a node whose peers announce much and send little: findings 4 and 5, and their kin."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -38,7 +39,8 @@ async def open_many(attacker: Node, victim: Node, count: int, data: bytes) -> li
     streams = []
     for _ in range(count):
         stream = await attacker.host.open_stream(victim.host.peer_id, PROTOCOL_1_2)
-        await stream.send(data)
+        with suppress(anyio.BrokenResourceError):  # more than a peer may have are refused, sooner or later
+            await stream.send(data)
         streams.append(stream)
     return streams
 
