@@ -36,12 +36,11 @@ async def ask_at_length(server: Node, client: Node) -> None:
 
 async def open_many(attacker: Node, victim: Node, count: int, data: bytes) -> list[Stream]:
     await connect(attacker.host, victim.host)
-    streams = []
+    streams: list[Stream] = []
     for _ in range(count):
-        stream = await attacker.host.open_stream(victim.host.peer_id, PROTOCOL_1_2)
         with suppress(anyio.BrokenResourceError):  # more than a peer may have are refused, sooner or later
-            await stream.send(data)
-        streams.append(stream)
+            streams.append(await attacker.host.open_stream(victim.host.peer_id, PROTOCOL_1_2))
+            await streams[-1].send(data)
     return streams
 
 
