@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.acceptance.kit import MIB, Machine, make_file, sha256, temporary_place
 from tests.acceptance.namespaces import Wire, missing
-from tests.acceptance.terminal import Terminal
+from tests.acceptance.terminal import COLUMNS, Terminal
 
 PAGE = Path(__file__).parents[2] / "docs" / "session.md"
 FILM_SIZE = 240 * MIB
@@ -53,10 +53,10 @@ class Person:
         self.machine = Machine(place / name, listen="/ip4/0.0.0.0/tcp/0", prefix=prefix)
         self._prefix = prefix
 
-    def type(self, *words: str) -> Terminal:
+    def type(self, *words: str, columns: int = COLUMNS) -> Terminal:
         """Run a command of theirs."""
         command = (*self._prefix, sys.executable, "-c", "from stack.cli import main; main()", *words)
-        return Terminal(command, cwd=self.machine.folder, environment=self.machine.environment)
+        return Terminal(command, cwd=self.machine.folder, environment=self.machine.environment, columns=columns)
 
 
 def short(ticket: str) -> str:
@@ -88,6 +88,7 @@ def record(place: Path) -> str:
             _typo(notes, ben, ticket)
             sharing.send(signal.SIGINT)
             sharing.end()
+        _gone(notes, cleo, ticket)
     return notes.page()
 
 
@@ -138,6 +139,19 @@ def _stalled(notes: Recorder, sharing: Terminal, cleo: Person, ticket: str) -> N
     assert code == 4, end
     notes.show(("cleo", typed, end), ("cleo", "echo $?", str(code)))
     sharing.send(signal.SIGCONT)
+
+
+def _gone(notes: Recorder, cleo: Person, ticket: str) -> None:
+    notes.say(
+        "## When nobody is there\n\nAnna has ended her command. A fetch says whom it waits for and why, in a terminal of any width; "
+        "here of 80 and of 40 columns:"
+    )
+    for columns in (80, 40):
+        with cleo.type("get", ticket, "-o", "later.mkv", columns=columns) as fetch:
+            seen = fetch.see(r"waiting [3-9]\.\d s")
+            fetch.send(signal.SIGINT)
+            fetch.end()
+        notes.show(("cleo", f"stack get {short(ticket)} -o later.mkv", seen))
 
 
 def _typo(notes: Recorder, ben: Person, ticket: str) -> None:
