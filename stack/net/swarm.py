@@ -79,7 +79,7 @@ class Swarm:
         self._gate = InboundGate(limits)
         self._arrivals = Arrivals()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
-        self._starting = anyio.Lock()
+        self._starting = anyio.Lock(fast_acquire=True)
         self._handlers = handlers
         self._listener = listener
         self._tasks = tasks
