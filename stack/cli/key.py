@@ -51,8 +51,9 @@ def show(as_json: bool) -> None:
 def new(kind: str, yes: bool, as_json: bool) -> None:
     """Make a new identity; tickets made with the old one no longer find this node."""
     home = _home(held=True)
-    if not yes:
-        click.confirm("Tickets made so far will no longer find this node. Go on?", abort=True, err=True)
+    if not yes and not click.confirm("Tickets made so far will no longer find this node. Go on?", err=True):
+        home.release()
+        raise Refused("the identity stays as it is")
     private = generate(kind)
     replace_key(home.path, private)
     _tell(private, as_json)

@@ -57,3 +57,11 @@ def test_the_log_is_shown_where_that_is_asked_for(
         logging.getLogger("asyncio").setLevel(logging.NOTSET)
         last.setFormatter(formatter)
     assert ("DEBUG stack.test: a \\x1b[31mline" in heard) == is_heard
+
+
+def test_an_identity_that_stays_is_told(sharer: Machine) -> None:
+    """Point 54: `key new` answered `n` said nothing."""
+    before = good(sharer.run("key", "show")).lines
+    outcome = sharer.run("key", "new", data=b"n\n")
+    assert outcome.code == 7 and "the identity stays as it is" in outcome.err
+    assert good(sharer.run("key", "show")).lines == before
