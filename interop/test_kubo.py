@@ -150,7 +150,7 @@ def test_we_get_a_tree_with_a_shard_from_kubo(
 def test_kubo_gets_a_file_over_websocket(place: Path, kubo: Kubo) -> None:
     machine = Machine(place / "ws", listen="/ip4/127.0.0.1/tcp/0/ws")
     source = make_file(machine.folder / "over ws.bin", 5 * MIB, 77)
-    with machine.sharing(source) as (_, shared):
+    with machine.sharing(source, "--open") as (_, shared):
         address = addresses(machine)["ws"]
         kubo.run("swarm", "connect", address)
         assert address.partition("/p2p/")[0] in kubo.run("swarm", "peers").decode()
@@ -161,7 +161,7 @@ def test_kubo_gets_a_file_over_websocket(place: Path, kubo: Kubo) -> None:
 def test_shared_in_place_is_fetched_by_kubo_with_the_cid_of_a_ticket(place: Path, kubo: Kubo) -> None:
     machine = Machine(place / "sharing")
     source = make_file(machine.folder / "shared.bin", 5 * MIB, 78)
-    with machine.sharing(source) as (_, shared):
+    with machine.sharing(source, "--open") as (_, shared):
         kubo.run("swarm", "connect", machine.address())
         kubo.run("get", "-o", str(place / "shared.bin"), shared["cid"], timeout=SECONDS)
         (share,) = machine.shares()

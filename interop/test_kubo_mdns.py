@@ -86,7 +86,7 @@ def test_a_cid_alone_is_enough_to_get_a_file_from_kubo(place: Path, wire: namesp
 def test_a_cid_alone_is_enough_for_kubo_to_get_a_file(place: Path, wire: namespaces.Wire, kubo: Kubo) -> None:
     machine = ours(place, wire, "sharer")
     source = make_file(machine.folder / "ours.bin", 2 * MIB, 6)
-    with machine.sharing(source) as (_, shared):
+    with machine.sharing(source, "--open") as (_, shared):
         kubo.run("get", "-o", str(place / "got.bin"), shared["cid"], timeout=60)
     assert sha256(place / "got.bin") == sha256(source)
 

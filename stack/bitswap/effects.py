@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stack.blocks.interfaces import RealmId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 
@@ -52,11 +53,13 @@ Effect = Ask | Withdraw | Connect | PeerDropped | PeerForgotten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookUp:
-    """Ask the store for the sizes of these blocks; answered by `looked_up`."""
+    """Ask the store for the sizes of these blocks, as far as they are for this peer; answered by `looked_up`."""
 
     id: int
     peer: PeerId
     cids: tuple[Cid, ...]
+    admitted: frozenset[RealmId] = frozenset()
+    """The realms that the peer may enter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

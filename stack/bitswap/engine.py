@@ -6,18 +6,16 @@ sent to the fewest (`copies.py`), then by age.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import islice
 
 from stack.bitswap.copies import Copies
 from stack.bitswap.effects import EngineEffect, LookUp, PresencesReady, SendBlocks
-from stack.bitswap.ledger import HeldWant, Ledger, held_want, is_answered_by_block
+from stack.bitswap.ledger import HeldWant, Ledger, held_want, is_answered_by_block, may_be_a_block
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want
-from stack.bitswap.served_peer import EngineParameters, ServedPeer
-from stack.blocks.interfaces import BLOCK_SIZE_MAX
-from stack.errors import DecodeError
+from stack.bitswap.served_peer import EngineParameters, Sending, ServedPeer
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, RealmId
 from stack.identity.peer_id import PeerId
-from stack.multiformats import multihash as multihashes
 from stack.multiformats.cid import Cid
 
 __all__ = ["Engine", "EngineParameters", "LookUp", "PresencesReady", "SendBlocks"]
@@ -26,20 +24,9 @@ CROWDED_OUT = 64
 """Wants that whoever has most of them loses at a time to one that has fewer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """A message on its way."""
-
-    message: SendBlocks
-    served: ServedPeer
-    wants: tuple[HeldWant, ...]
-    began: float
-    charged: int
-
-
 class Engine:
-    """Getters: `ledger`, `wants`, `awaits`. Facts: `peer_*`, `receive_wants`, `looked_up`, `blocks_added`, `message_*`, `presences_failed`,
-    `count_received`. Outputs: `next_effect`, `take_presences`.
+    """Getters: `ledger`, `wants`, `awaits`. Facts: `peer_*`, `realm_opened`, `receive_wants`, `looked_up`, `blocks_added`, `message_*`,
+    `presences_failed`, `count_received`. Outputs: `next_effect`, `take_presences`.
     """
 
     def __init__(self, parameters: EngineParameters | None = None) -> None:
@@ -47,7 +34,7 @@ class Engine:
         self._peers: dict[PeerId, ServedPeer] = {}
         self._absent: dict[bytes, dict[PeerId, None]] = {}
         """Who waits for a block that is not here."""
-        self._sending: dict[int, _Sending] = {}
+        self._sending: dict[int, Sending] = {}
         self._look_ups: dict[int, tuple[LookUp, ServedPeer]] = {}
         self._effects: deque[EngineEffect] = deque()
         self._next_id = 0
@@ -95,6 +82,18 @@ class Engine:
         self._total -= served.charged + served.charged_unproven
         self._total_unproven -= served.charged_unproven
 
+    def peer_admitted(self, peer: PeerId, realms: frozenset[RealmId]) -> None:
+        """It may enter these realms from now on: what it wanted before is looked for anew."""
+        served = self._peers.get(peer)
+        if served is not None and not realms <= served.admitted:
+            served.admitted |= realms
+            self._look_again(peer, served)
+
+    def realm_opened(self) -> None:
+        """What was for few is for everybody now: what all wanted before is looked for anew."""
+        for peer, served in self._peers.items():
+            self._look_again(peer, served)
+
     def receive_wants(self, peer: PeerId, wants: Sequence[Want], *, full: bool) -> None:
         """A wantlist. Identity CIDs and hashes that no block may have are passed over (A48)."""
         served = self._peers.get(peer)
@@ -117,7 +116,7 @@ class Engine:
                 served.active[multihash] = True
             elif multihash in served.incoming:
                 served.incoming[multihash] = want
-            elif room and _may_be_a_block(want.cid):
+            elif room and may_be_a_block(want.cid):
                 room = self._make_room(served)
                 if room:
                     served.incoming[multihash] = want
@@ -132,6 +131,12 @@ class Engine:
         if self._peers.get(peer) is not served or served.looking is None:
             return
         looking, served.looking = served.looking, None
+        if look_up.admitted != served.admitted:
+            # It has proved more meanwhile: the answer was for who it was before.
+            self._waiting -= len(looking.keys() & served.incoming.keys())
+            served.incoming = {**looking, **served.incoming}
+            self._look_up(peer, served)
+            return
         self._waiting -= len(looking)
         was_idle = not served.ledger.held
         held = []
@@ -150,11 +155,14 @@ class Engine:
         self._activate(served, was_idle=was_idle)
         self._look_up(peer, served)
 
-    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
-        """Blocks that are now in the store: whoever waits for one gets it."""
+    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int], realms: frozenset[RealmId] | None = None) -> None:
+        """Blocks that are now in the store: whoever waits for one, and may enter one of these realms (None: everybody), gets it."""
         for cid, size in zip(cids, sizes, strict=True):
-            for peer in self._absent.pop(cid.multihash, ()):
+            for peer in tuple(self._absent.get(cid.multihash, ())):
                 served = self._peers[peer]
+                if realms is not None and served.admitted.isdisjoint(realms):
+                    continue
+                self._unwait(peer, (cid.multihash,))
                 want = served.ledger.take_absent(cid.multihash)
                 if is_answered_by_block(want, size, self._parameters.have_replace):
                     was_idle = not served.ledger.held
@@ -283,10 +291,10 @@ class Engine:
             pending_bytes=served.ledger.held_bytes(),
             in_pieces=in_pieces,
         )
-        self._sending[message.id] = _Sending(message, served, tuple(wants), now, charged)
+        self._sending[message.id] = Sending(message, served, tuple(wants), now, charged)
         return message
 
-    def _end(self, sending: _Sending) -> bool:
+    def _end(self, sending: Sending) -> bool:
         """A message is no longer on its way; False when its peer has gone since, even if it has come back."""
         served, message = sending.served, sending.message
         if self._peers.get(message.peer) is not served:
@@ -334,9 +342,20 @@ class Engine:
             first = list(islice(served.incoming, self._parameters.lookup))
             served.looking = {multihash: served.incoming.pop(multihash) for multihash in first}
         self._next_id += 1
-        look_up = LookUp(id=self._next_id, peer=peer, cids=tuple(want.cid for want in served.looking.values()))
+        cids = tuple(want.cid for want in served.looking.values())
+        look_up = LookUp(id=self._next_id, peer=peer, cids=cids, admitted=served.admitted)
         self._look_ups[look_up.id] = look_up, served
         self._effects.append(look_up)
+
+    def _look_again(self, peer: PeerId, served: ServedPeer) -> None:
+        """What it waits for may be here for it now; that it is not has been said."""
+        wants = served.ledger.take_all_absent()
+        self._unwait(peer, [want.cid.multihash for want in wants])
+        for want in wants:
+            if want.cid.multihash not in served.incoming:
+                served.incoming[want.cid.multihash] = replace(want, send_dont_have=False)
+                self._waiting += 1
+        self._look_up(peer, served)
 
     def _miss(self, peer: PeerId, served: ServedPeer, want: Want) -> None:
         multihash = want.cid.multihash
@@ -371,12 +390,3 @@ class Engine:
                 waiting.pop(peer, None)
                 if not waiting:
                     del self._absent[multihash]
-
-
-def _may_be_a_block(cid: Cid) -> bool:
-    """Whether a store could have this block: identity CIDs carry their data themselves."""
-    try:
-        multihashes.check_allowed(cid.multihash)
-    except DecodeError:
-        return False
-    return cid.hash_code != multihashes.IDENTITY

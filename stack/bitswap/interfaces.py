@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+from stack.blocks.interfaces import RealmId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
@@ -60,6 +61,30 @@ class Swarm(Protocol):
 
     def ask(self, root: Cid, peer: PeerId) -> None:
         """This connected peer may know more; asked as long as `root` is joined."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """What is fetched is for those who know a secret, as its ticket says, and so is what is kept of it."""
+
+    realm: RealmId
+    secret: bytes = field(repr=False)
+
+
+class Access(Protocol):
+    """Knows which connected peers have proved to know which secrets (`stack/protocols/access`)."""
+
+    def listen(self, listener: Callable[[PeerId, frozenset[RealmId]], None]) -> None:
+        """Tell of each peer that may enter realms from now on, before it hears of it itself."""
+        ...
+
+    def admitted(self, peer: PeerId) -> frozenset[RealmId]:
+        """The realms a connected peer may enter."""
+        ...
+
+    async def prove(self, peer: PeerId, secret: bytes) -> bool:
+        """Prove to a connected peer that we know this, and have it prove the same; False when it does not."""
         ...
 
 
@@ -130,11 +155,15 @@ class Exchange(Protocol):
         broadcast: bool = False,
         head_start: float = 0.0,
         seek: float | None = None,
+        enclosure: Enclosure | None = None,
     ) -> AbstractAsyncContextManager[Session]:
         """A session for the DAG below `root`. When nothing has come for `seek` seconds, or no known provider gives hope any more,
         others are asked by a key that tells them nothing: the exchange's sources of providers, and connected peers who speak
         `/stack/providers`. With None, nobody is.
 
         With `broadcast`, these are asked at once, and connected peers are asked for the CID itself (WANT_HAVE) while no provider
-        is known; that tells strangers what we seek, so it is off unless asked for. They hear it only after `head_start` seconds."""
+        is known; that tells strangers what we seek, so it is off unless asked for. They hear it only after `head_start` seconds.
+
+        With an `enclosure` only peers are asked who have proved to know its secret, and those who are known to have the root from
+        elsewhere: the user named them, or they announced it."""
         ...

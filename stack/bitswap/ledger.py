@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from stack.bitswap.messages import Want, WantKind
+from stack.errors import DecodeError
+from stack.multiformats import multihash as multihashes
 from stack.multiformats.cid import Cid
 
 WANTS_MAX = 1024
@@ -25,7 +27,7 @@ class Ledger:
     """One peer's wants, those whose block is here (held) and those whose is not (absent), and the byte counts.
 
     Getters: `held`, `len`, `bytes_*`, `blocks_*`. Facts: `hold`, `miss`, `cancel`, `clear`, `count_*`. Outputs: `peek`,
-    `equals_of`, `take`, `take_absent`.
+    `equals_of`, `take`, `take_absent`, `take_all_absent`.
     """
 
     __slots__ = (
@@ -98,6 +100,12 @@ class Ledger:
         """A block has come: the want that waited for it, which is forgotten. Raises KeyError when none did."""
         return self._absent.pop(multihash)
 
+    def take_all_absent(self) -> list[Want]:
+        """All wants that wait for a block, which are forgotten."""
+        taken = list(self._absent.values())
+        self._absent.clear()
+        return taken
+
     def cancel(self, multihash: bytes) -> None:
         """The peer no longer wants it."""
         self._held.pop(multihash, None)
@@ -155,3 +163,12 @@ def held_want(want: Want, size: int) -> HeldWant:
 def is_answered_by_block(want: Want, size: int, have_replace: int) -> bool:
     """Whether to send the block: it was asked for, or is so small that HAVE would only cost a round trip."""
     return want.kind is WantKind.BLOCK or size <= have_replace
+
+
+def may_be_a_block(cid: Cid) -> bool:
+    """Whether a store could have this block: identity CIDs carry their data themselves."""
+    try:
+        multihashes.check_allowed(cid.multihash)
+    except DecodeError:
+        return False
+    return cid.hash_code != multihashes.IDENTITY

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from stack.bitswap.ledger import Ledger
+from stack.bitswap.effects import SendBlocks
+from stack.bitswap.ledger import HeldWant, Ledger
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want
+from stack.blocks.interfaces import RealmId
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -79,6 +81,7 @@ class ServedPeer:
     __slots__ = (
         "active",
         "active_bytes",
+        "admitted",
         "again_at",
         "allowance",
         "charged",
@@ -103,6 +106,8 @@ class ServedPeer:
         self.active: dict[bytes, bool] = {}
         """Blocks on their way, and whether the peer still wants them."""
         self.active_bytes = 0
+        self.admitted: frozenset[RealmId] = frozenset()
+        """The realms it has proved that it may enter."""
         self.charged = 0
         self.charged_unproven = 0
         """What is held for them: whole messages, and pieces."""
@@ -137,3 +142,14 @@ class ServedPeer:
         self.again_at = now + min(PAUSE_SECONDS * 2 ** (self.failures - 1), PAUSE_SECONDS_MAX)
         if not ours:
             self.taken = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A message on its way."""
+
+    message: SendBlocks
+    served: ServedPeer
+    wants: tuple[HeldWant, ...]
+    began: float
+    charged: int

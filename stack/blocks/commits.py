@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from stack.blocks.disk import store_error
 from stack.blocks.gc import Holds
 from stack.blocks.index import Index
-from stack.blocks.interfaces import Block, SegmentId
+from stack.blocks.interfaces import Block, RealmId, SegmentId
 from stack.blocks.locations import Locations
 from stack.blocks.packs import Entry, Packs
 from stack.blocks.requests import Line, Request
@@ -17,27 +17,28 @@ GROUP_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Put(Request):
-    """Blocks to be kept; its weight is their bytes."""
+    """Blocks to be kept, for a realm or for everybody; its weight is their bytes."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "realm")
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], realm: RealmId | None = None) -> None:
         super().__init__(sum(len(data) for _, data in entries))
         self.entries = entries
+        self.realm = realm
 
 
-def puts_of(blocks: Sequence[Block]) -> list[Put]:
+def puts_of(blocks: Sequence[Block], realm: RealmId | None = None) -> list[Put]:
     """Cut what is to be kept into puts of at most a group each (or one block, if that is larger)."""
     puts = []
     entries: list[Entry] = []
     size = 0
     for cid, data in blocks:
         if entries and size + len(data) > GROUP_BYTES_MAX:
-            puts.append(Put(entries))
+            puts.append(Put(entries, realm))
             entries, size = [], 0
         entries.append((cid.multihash, data))
         size += len(data)
-    return [*puts, Put(entries)] if entries else puts
+    return [*puts, Put(entries, realm)] if entries else puts
 
 
 class Commits:
@@ -59,7 +60,7 @@ class Commits:
         group = self._line.take()
         error: BaseException | None = None
         try:
-            self._commit([entry for put in group for entry in put.entries])
+            self._commit([(*entry, put.realm) for put in group for entry in put.entries])
         except (StoreError, OSError) as caught:
             error = caught if isinstance(caught, StoreError) else store_error("keeping blocks", caught)
         except BaseException as caught:
@@ -69,12 +70,13 @@ class Commits:
             for put in group:
                 put.settle(error)
 
-    def _commit(self, entries: Sequence[Entry]) -> None:
+    def _commit(self, entries: Sequence[tuple[bytes, Buffer, RealmId | None]]) -> None:
         try:
             with self._index.database.writing() as connection:
                 fresh: dict[bytes, Buffer] = {}
                 checked: list[tuple[bytes, SegmentId]] = []
-                for multihash, data in entries:
+                for multihash, data, realm in entries:
+                    self._index.realms.enclose(connection, multihash, realm, here=multihash in fresh)
                     where = self._index.packed(connection, multihash)
                     if where is None:
                         fresh[multihash] = data

@@ -18,6 +18,7 @@ from stack.blocks.packs import Packs
 from stack.blocks.partfile import PartFile
 from stack.blocks.partopen import open_part
 from stack.blocks.reads import Reader
+from stack.blocks.realms import BlockRow, RealmRow
 from stack.blocks.recovery import recover
 from stack.blocks.segments import Files
 from stack.blocks.sweeps import Sweeper, pack_uses
@@ -111,12 +112,13 @@ class StoreCore:
 
     @classmethod
     def rebuild(cls, directory: Path, tell: Trace) -> "StoreCore":
-        """Put the index aside and make a new one from the packs, with the pins that can still be read."""
+        """Put the index aside and make a new one from the packs, with the pins that can still be read. Where it cannot be read for
+        whom the blocks were, they are for nobody until they are added or shared again."""
         with disk.translated(f"rebuilding the index in {directory}"):
             lock = _lock(directory / "lock")
             try:
                 path = directory / INDEX_NAME
-                pins = _salvage_pins(path)
+                pins, realms = _salvage(path)
                 for suffix in ("", "-wal", "-shm"):
                     if (directory / (INDEX_NAME + suffix)).exists():
                         (directory / (INDEX_NAME + suffix)).replace(directory / (DAMAGED_NAME + suffix))
@@ -127,6 +129,7 @@ class StoreCore:
         with core.database.writing() as connection:
             for cid, kind, name in pins:
                 core.index.add_pin(connection, cid, kind, name)
+        core.index.realms.restore(realms)
         return core
 
     def open_part(self, part: Path, size: int, base: Path | None = None) -> tuple[PartFile, bool]:
@@ -237,17 +240,26 @@ def _lock(path: Path) -> int:
     return fd
 
 
-def _salvage_pins(path: Path) -> list[tuple[bytes, PinKind, str]]:
+def _salvage(
+    path: Path,
+) -> tuple[list[tuple[bytes, PinKind, str]], tuple[list[RealmRow], list[BlockRow]] | None]:
+    """Pins and realms of a damaged index; None for realms that cannot be read."""
     if not path.exists():
-        return []
+        return [], ([], [])
     try:
         database = Database(path)
     except StoreError:
-        return []
+        return [], None
+    try:
+        index = Index(database)
+        with database.reading() as connection:
+            realms = index.realms.rows(connection)
+    except StoreError:
+        realms = None
     try:
         with database.reading() as connection:
-            return Index(database).pins(connection)
+            return Index(database).pins(connection), realms
     except StoreError:
-        return []
+        return [], realms
     finally:
         database.close()

@@ -12,7 +12,8 @@ from pathlib import Path
 from stack.blocks.sqlite import Locks, connect
 from stack.errors import CorruptStore, NoSpace, RepoTooNew, StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: realms. A program that does not know them would give everything to everybody."""
 
 IDLE_READERS_MAX = 8
 """Reader connections kept open: as many as worker threads of a store (each is some 100 KiB of page cache)."""
@@ -65,6 +66,15 @@ CREATE TABLE pin (
     PRIMARY KEY (cid, kind)
 ) WITHOUT ROWID;
 """
+
+_REALMS = """
+CREATE TABLE realm (id INTEGER PRIMARY KEY AUTOINCREMENT, root BLOB, secret BLOB NOT NULL, state TEXT NOT NULL);
+CREATE TABLE block_realm (
+    multihash BLOB NOT NULL,
+    realm INTEGER NOT NULL,
+    PRIMARY KEY (multihash, realm)
+) WITHOUT ROWID;
+"""
 # AUTOINCREMENT: an id is never used again, so what a reader remembers cannot come to mean another segment or frame.
 
 
@@ -102,10 +112,15 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
-                for statement in _SCHEMA.split(";\n"):
+                for statement in (_SCHEMA + _REALMS).split(";\n"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO meta VALUES ('schema version', ?)", (SCHEMA_VERSION,))
             row = connection.execute("SELECT value FROM meta WHERE key = 'schema version'").fetchone()
+            if row == (1,):
+                for statement in _REALMS.split(";\n"):
+                    connection.execute(statement)
+                connection.execute("UPDATE meta SET value = 2 WHERE key = 'schema version'")
+                row = (2,)
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)

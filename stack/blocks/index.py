@@ -11,6 +11,7 @@ from sqlite3 import Connection
 
 from stack.blocks.database import Database
 from stack.blocks.interfaces import FileStamp, PinKind, Segment, SegmentId, SegmentState
+from stack.blocks.realms import Realms
 
 FILE = "file"
 PACK = "pack"
@@ -53,6 +54,7 @@ class Index:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.realms = Realms(database)
         self._frames: dict[int, tuple[bytes, bytes]] = {}
 
     # Blocks

@@ -239,6 +239,63 @@ class InPlaceStore(Protocol):
         ...
 
 
+RealmId = NewType("RealmId", int)
+
+EVERYBODY = RealmId(0)
+"""The realm that everybody may enter."""
+
+
+class RealmState(Enum):
+    """`CLOSED`: for who proves to know its secret. `OPEN`: for everybody, as long as it lasts. `ENDED`: for nobody."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """What is given to the same people: one share, or what was fetched with one ticket."""
+
+    id: RealmId
+    root: Cid | None
+    """What it is of; None while that is being made."""
+    secret: bytes
+    state: RealmState
+
+    def __repr__(self) -> str:
+        return f"<Realm {self.id} {self.state.value}>"
+
+
+class RealmStore(Protocol):
+    """A store that remembers for whom its blocks are. A block is for whoever may enter one of the realms that it was put for while it
+    was here; what was put for none is for everybody."""
+
+    def within(self, realm: RealmId) -> BlockStore:
+        """The same store; what is put, added or created through it is for this realm."""
+        ...
+
+    async def sizes_for(self, cids: Sequence[Cid], admitted: frozenset[RealmId]) -> list[int | None]:
+        """As `sizes`, for a peer that was admitted to these realms: None too for what is not for it."""
+        ...
+
+    async def realms_of(self, cid: Cid) -> list[RealmId]:
+        """The realms of a block; none when it is not here, or always was for everybody."""
+        ...
+
+    async def realms(self) -> list[Realm]:
+        """All realms, the oldest first."""
+        ...
+
+    async def add_realm(
+        self, secret: bytes, *, root: Cid | None = None, state: RealmState = RealmState.CLOSED
+    ) -> Realm: ...
+    async def change_realm(self, id: RealmId, *, root: Cid | None, state: RealmState) -> None: ...
+    async def merge_realms(self, source: RealmId, into: RealmId) -> None:
+        """All that is in one realm is in another instead; the one is no more."""
+        ...
+
+
 class PinKind(Enum):
     """Why a root is kept. The two kinds do not see each other: removing one leaves the other."""
 

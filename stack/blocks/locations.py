@@ -7,7 +7,7 @@ from sqlite3 import Connection
 
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, Index
-from stack.blocks.interfaces import Segment, SegmentId, SegmentState
+from stack.blocks.interfaces import RealmId, Segment, SegmentId, SegmentState
 
 TRIES_MAX = 64
 """Segments looked at for one block. A block of zeros may lie in any number of files; a read must not walk them all."""
@@ -23,6 +23,8 @@ class Location:
     length: int
     prefix: bytes = b""
     suffix: bytes = b""
+    realm: RealmId | None = None
+    """For whom it was fetched; read only until its row is on disk."""
 
     @property
     def plausible(self) -> bool:
@@ -97,6 +99,22 @@ class Locations:
         with self._index.database.reading() as connection:
             first = (next(self.candidates(connection, multihash), None) for multihash in multihashes)
             return [None if location is None else location.size for location in first]
+
+    def sizes_for(self, multihashes: Sequence[bytes], admitted: frozenset[RealmId]) -> list[int | None]:
+        """The same for a peer that was admitted to these realms: None too for what is not for it."""
+        realms = self._index.realms
+        if not realms.used:
+            return self.sizes(multihashes)
+        sizes: list[int | None] = []
+        with self._index.database.reading() as connection:
+            for multihash in multihashes:
+                first = next(self.candidates(connection, multihash), None)
+                unrecorded = first is not None and self._pending.get(multihash) is first
+                seen = first is not None and realms.is_for(
+                    connection, multihash, admitted, unrecorded=unrecorded, realm=first.realm
+                )
+                sizes.append(first.size if first is not None and seen else None)
+        return sizes
 
     def pending(self) -> list[bytes]:
         """Multihashes whose rows are not on disk yet."""

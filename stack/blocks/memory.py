@@ -1,19 +1,27 @@
 """A store that forgets everything at the end: the reference for all others."""
 
+import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stack.blocks.hashing import check_blocks
-from stack.blocks.interfaces import Block, BlockNotFound, PinKind
+from stack.blocks.interfaces import EVERYBODY, Block, BlockNotFound, PinKind, Realm, RealmId, RealmState
+from stack.blocks.realms import may_see
 from stack.errors import NoSpace
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.trace import Trace
 
 
+@dataclass(slots=True)
+class _Usage:
+    bytes: int = 0
+
+
 class MemoryStore:
-    """Blocks and pins in dictionaries. Implements BlockStore, DirectReads, PinStore.
+    """Blocks, pins and realms in dictionaries. Implements BlockStore, DirectReads, PinStore, RealmStore.
 
     Blocks are hashed when they come in and not again when they go out: `bytes` in memory cannot change.
     """
@@ -22,10 +30,13 @@ class MemoryStore:
         self._blocks: dict[bytes, bytes] = {}
         self._pins: dict[tuple[PinKind, Cid], str] = {}
         self._quota = quota
-        self._used = 0
+        self._usage = _Usage()
+        self._realms: dict[RealmId, Realm] = {}
+        self._in_realms: dict[bytes, set[RealmId]] = {}
+        self._realm: RealmId | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._blocks)} blocks, {self._used} bytes>"
+        return f"<MemoryStore {len(self._blocks)} blocks, {self._usage.bytes} bytes>"
 
     @classmethod
     @asynccontextmanager
@@ -75,15 +86,28 @@ class MemoryStore:
         check_blocks(blocks)
         fresh = {cid.multihash: data for cid, data in blocks if cid.multihash not in self._blocks}
         size = sum(map(len, fresh.values()))
-        if self._quota is not None and self._used + size > self._quota:
-            raise NoSpace(f"the store may hold {self._quota} bytes; {self._used} are used, {size} more were to be kept")
+        if self._quota is not None and self._usage.bytes + size > self._quota:
+            raise NoSpace(
+                f"the store may hold {self._quota} bytes; {self._usage.bytes} are used, {size} more were to be kept"
+            )
+        for cid, _ in blocks:
+            self._enclose(cid.multihash)
         self._blocks.update((multihash, bytes(data)) for multihash, data in fresh.items())
-        self._used += size
+        self._usage.bytes += size
+
+    def _enclose(self, multihash: bytes) -> None:
+        """As `Realms.enclose`."""
+        if multihash not in self._blocks:
+            self._in_realms.pop(multihash, None)
+        elif (self._realm is None) is (multihash in self._in_realms):
+            self._in_realms.setdefault(multihash, set()).add(EVERYBODY)
+        if self._realm is not None:
+            self._in_realms.setdefault(multihash, set()).add(self._realm)
 
     async def delete(self, cids: Sequence[Cid]) -> int:
         """Forget blocks; returns how many were here."""
         gone = [data for cid in cids if (data := self._blocks.pop(cid.multihash, None)) is not None]
-        self._used -= sum(map(len, gone))
+        self._usage.bytes -= sum(map(len, gone))
         return len(gone)
 
     async def cids(self) -> AsyncIterator[Cid]:
@@ -103,8 +127,51 @@ class MemoryStore:
         """All pins of a kind with their names, ordered by CID."""
         return sorted((cid, name) for (pinned, cid), name in self._pins.items() if pinned is kind)
 
+    def within(self, realm: RealmId) -> "MemoryStore":
+        """See RealmStore."""
+        view = copy.copy(self)
+        view._realm = realm
+        return view
+
+    async def sizes_for(self, cids: Sequence[Cid], admitted: frozenset[RealmId]) -> list[int | None]:
+        """See RealmStore."""
+        states = {realm.id: realm.state for realm in self._realms.values()}
+        sizes: list[int | None] = []
+        for cid, size in zip(cids, await self.sizes(cids), strict=True):
+            realms = self._in_realms.get(cid.multihash)
+            sizes.append(size if realms is None or may_see(realms, states, admitted) else None)
+        return sizes
+
+    async def realms_of(self, cid: Cid) -> list[RealmId]:
+        """See RealmStore."""
+        return sorted(self._in_realms.get(cid.multihash, ()))
+
+    async def realms(self) -> list[Realm]:
+        """See RealmStore."""
+        return list(self._realms.values())
+
+    async def add_realm(
+        self, secret: bytes, *, root: Cid | None = None, state: RealmState = RealmState.CLOSED
+    ) -> Realm:
+        """See RealmStore."""
+        number = RealmId(max(self._realms, default=EVERYBODY) + 1)
+        self._realms[number] = Realm(number, root, secret, state)
+        return self._realms[number]
+
+    async def change_realm(self, id: RealmId, *, root: Cid | None, state: RealmState) -> None:
+        """See RealmStore."""
+        self._realms[id] = replace(self._realms[id], root=root, state=state)
+
+    async def merge_realms(self, source: RealmId, into: RealmId) -> None:
+        """See RealmStore."""
+        for realms in self._in_realms.values():
+            if source in realms:
+                realms.discard(source)
+                realms.add(into)
+        del self._realms[source]
+
     async def aclose(self) -> None:
         """Forget everything."""
         self._blocks.clear()
         self._pins.clear()
-        self._used = 0
+        self._usage.bytes = 0

@@ -14,7 +14,7 @@ from sqlite3 import Connection
 
 from stack.blocks import disk
 from stack.blocks.index import ROWS_BATCH, Index
-from stack.blocks.interfaces import Leaf, ReadFailed, Segment, SegmentId, SegmentState
+from stack.blocks.interfaces import Leaf, ReadFailed, RealmId, Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
 from stack.blocks.reads import fill
 from stack.blocks.segments import row_of
@@ -51,6 +51,8 @@ class PartFile:
     ) -> None:
         self.segment = segment
         self.size = size
+        self.realm: RealmId | None = None
+        """For whom it is fetched; told before the first write."""
         self._index = index
         self._locations = locations
         self._fd = fd
@@ -88,7 +90,7 @@ class PartFile:
         try:
             with disk.translated(f"writing {self.segment.path}"):
                 disk.write_sparse(self._fd, payload, offset)
-            location = Location(multihash, self.segment, offset, length, prefix, suffix)
+            location = Location(multihash, self.segment, offset, length, prefix, suffix, self.realm)
             with self._lock:
                 if failed_syncs != self._failed_syncs:
                     raise StoreError(f"writing {self.segment.path}: a sync failed meanwhile, and may have taken this")
@@ -132,6 +134,8 @@ class PartFile:
             raise
         try:
             with self._index.database.writing() as connection:
+                for each in taken:
+                    self._index.realms.enclose(connection, each.multihash, self.realm)
                 self._index.add(
                     connection,
                     self.segment.id,

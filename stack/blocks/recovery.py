@@ -134,6 +134,7 @@ def _record(index: Index, number: SegmentId, records: list[Record], end: int) ->
 def _add(index: Index, connection: Connection, number: SegmentId, records: list[Record]) -> None:
     # A block that another pack has as well (compaction was cut short) needs no second row.
     fresh = [record for record in records if index.packed(connection, record.multihash) is None]
+    index.realms.enclose_found(connection, [record.multihash for record in fresh])
     index.add(connection, number, ((record.multihash, record.offset, record.length, b"", b"") for record in fresh))
 
 

@@ -9,7 +9,7 @@ from stack.blocks import disk
 from stack.blocks.gc import Holds
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, FRAME_BYTES_MAX, ROWS_BATCH, Index, Row
-from stack.blocks.interfaces import FileStamp, Leaf, Segment, SegmentId, SegmentState, SourceChanged
+from stack.blocks.interfaces import FileStamp, Leaf, RealmId, Segment, SegmentId, SegmentState, SourceChanged
 from stack.blocks.reads import Fault, SourceWithdrawn
 from stack.blocks.requests import Line, Request
 from stack.errors import LimitExceeded, Refused, StoreError
@@ -33,13 +33,14 @@ def row_of(leaf: Leaf, size: int) -> Row:
 class Addition(Request):
     """Leaves of a file to be recorded; its weight is their number. `number` is the file's segment when it is done."""
 
-    __slots__ = ("first", "number", "path", "rows", "stamp")
+    __slots__ = ("first", "number", "path", "realm", "rows", "stamp")
 
-    def __init__(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf]) -> None:
-        """Raises LimitExceeded, ValueError for leaves that no file has."""
+    def __init__(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf], realm: RealmId | None = None) -> None:
+        """For a realm, or for everybody. Raises LimitExceeded, ValueError for leaves that no file has."""
         super().__init__(len(leaves))
         self.path = Path(os.path.abspath(path))
         self.stamp = stamp
+        self.realm = realm
         self.rows = [row_of(leaf, stamp.size) for leaf in leaves]
         self.first = self.rows[0] if self.rows else None
         self.number = SegmentId(-1)
@@ -93,6 +94,8 @@ class Files:
             addition.number = self._index.add_segment(connection, FILE, path, SegmentState.SEALED, stamp=stamp)
         else:
             addition.number = known.id
+        for row in addition.rows:
+            self._index.realms.enclose(connection, row[0], addition.realm)
         self._index.add(connection, addition.number, addition.rows)
         self._holds.file_added(addition.number)
         if addition.first is not None:

@@ -4,6 +4,7 @@
 the files beside, and runs in worker threads of limiters of the store's own; nothing here touches the disk on the event loop.
 """
 
+import copy
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -17,7 +18,18 @@ from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistic
 from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
 from stack.blocks.hashing import check_blocks
 from stack.blocks.index import ROWS_BATCH
-from stack.blocks.interfaces import Block, FileStamp, Leaf, PinKind, ReadFailed, Segment, SegmentId, WholeFile
+from stack.blocks.interfaces import (
+    Block,
+    FileStamp,
+    Leaf,
+    PinKind,
+    ReadFailed,
+    RealmId,
+    Segment,
+    SegmentId,
+    WholeFile,
+)
+from stack.blocks.marks import StoredMarks
 from stack.blocks.names import NameSet
 from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
@@ -44,8 +56,8 @@ WRITE_WORKERS = 4
 """Writing calls at once. They take turns at the index; apart from the readers, so that a long compaction stops no server."""
 
 
-class DiskStore:
-    """Implements BlockStore, DirectReads, InPlaceStore, WholeFiles, PinStore. Opened with `open`, an async context.
+class DiskStore(StoredMarks):
+    """Implements BlockStore, DirectReads, InPlaceStore, WholeFiles, PinStore, RealmStore. Opened with `open`, an async context.
 
     Besides: `hold` (what runs must not be collected), `collect` (garbage), `withdraw` and
     `leave_parts` (what is not to be had here any more), `verify`, `statistics`, `rebuild_index`.
@@ -61,6 +73,7 @@ class DiskStore:
         self._adding = Lock()
         self._keeping = Lock()
         self._collecting = Lock()
+        self._realm: RealmId | None = None
 
     def __repr__(self) -> str:
         return f"<DiskStore {self._core.directory}>"
@@ -124,7 +137,7 @@ class DiskStore:
         Raises BlockMismatch, LimitExceeded (nothing is kept then), NoSpace (of more than 16 MiB some may be), StoreError.
         """
         await self._run(self._reads, check_blocks, blocks)
-        for put in puts_of(blocks):
+        for put in puts_of(blocks, self._realm):
             self._core.commits.submit(put)
             await self._settled(put, self._putting, self._core.commits.commit_next)
 
@@ -162,7 +175,7 @@ class DiskStore:
 
         Raises SourceChanged when the file does not look like `stamp` any more, Refused while it is being fetched, NoSpace.
         """
-        addition = Addition(path, stamp, leaves)
+        addition = Addition(path, stamp, leaves, self._realm)
         self._core.files.submit(addition)
         await self._settled(addition, self._adding, self._core.files.add_next)
         return addition.number
@@ -170,7 +183,7 @@ class DiskStore:
     async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> list[bool]:
         """The same for several files, together; whether each is recorded. One that is not may be added by itself, which tells
         why. Raises NoSpace, StoreError."""
-        additions = [Addition(*file) for file in files]
+        additions = [Addition(*file, self._realm) for file in files]
         for addition in additions:
             self._core.files.submit(addition)
         await self._served(additions, self._adding, self._core.files.add_next)
@@ -187,6 +200,7 @@ class DiskStore:
         Raises NoSpace, Refused, StoreError.
         """
         opened, recheck = await self._run(self._writes, self._core.open_part, part, size, base)
+        opened.realm = self._realm
         after: int | None = -1 if recheck else None
         try:
             while after is not None:
@@ -199,7 +213,7 @@ class DiskStore:
 
     async def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> list[WholeFile]:
         """Write small files in place together; see `WholeFiles`. Raises Refused, NoSpace, StoreError."""
-        keeping = Keeping(base, directory, files)
+        keeping = Keeping(base, directory, files, self._realm)
         self._core.small_files.submit(keeping)
         await self._settled(keeping, self._keeping, self._core.small_files.keep_next)
         return keeping.left
@@ -236,30 +250,13 @@ class DiskStore:
             withdrawn += found
         return withdrawn
 
-    # PinStore
+    # RealmStore
 
-    async def add_pin(self, cid: Cid, name: str = "", *, kind: PinKind = PinKind.USER) -> None:
-        """Keep this root, and what is below it, when garbage is collected."""
-
-        def write() -> None:
-            with self._core.database.writing() as connection:
-                self._core.index.add_pin(connection, bytes(cid), kind, name)
-
-        self._core.holds.changed()
-        await self._run(self._writes, write)
-
-    async def remove_pin(self, cid: Cid, *, kind: PinKind = PinKind.USER) -> bool:
-        """Whether there was such a pin; it is gone now."""
-
-        def write() -> bool:
-            with self._core.database.writing() as connection:
-                return self._core.index.remove_pin(connection, bytes(cid), kind)
-
-        return await self._run(self._writes, write)
-
-    async def pins(self, *, kind: PinKind = PinKind.USER) -> list[tuple[Cid, str]]:
-        """All pins of a kind with their names, ordered by CID."""
-        return [(cid, name) for cid, found, name in await self._run(self._reads, self._core.all_pins) if found is kind]
+    def within(self, realm: RealmId) -> "DiskStore":
+        """See RealmStore."""
+        view = copy.copy(self)
+        view._realm = realm
+        return view
 
     # Garbage, verification, figures
 
@@ -346,6 +343,12 @@ class DiskStore:
             return await to_thread.run_sync(function, *args, limiter=limiter)
         finally:
             self._tell()
+
+    async def _read(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        return await self._run(self._reads, function, *args)
+
+    async def _change(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        return await self._run(self._writes, function, *args)
 
     def _tell(self) -> None:
         while self._events:

@@ -109,6 +109,7 @@ class Sweeper:
         """Packs worth rewriting, those that free most first: on a full disk the empty ones make room for the others."""
         with self._index.database.writing() as connection:
             self._index.remove_unused_frames(connection)
+            self._index.realms.forget_unused(connection)
         worth = [
             use
             for use in pack_uses(self._index)

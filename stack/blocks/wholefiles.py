@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stack.blocks import disk
 from stack.blocks.index import FILE, Index
-from stack.blocks.interfaces import FileStamp, SegmentId, SegmentState, WholeFile
+from stack.blocks.interfaces import FileStamp, RealmId, SegmentId, SegmentState, WholeFile
 from stack.blocks.partfile import REFUSALS, seal_row
 from stack.blocks.requests import Line, Request
 from stack.blocks.segments import row_of
@@ -36,10 +36,12 @@ class _Begun:
 class Keeping(Request):
     """Files of one directory that are to be written. When it is done, `left` are those of which something was there before."""
 
-    __slots__ = ("base", "begun", "device", "directory", "left", "named")
+    __slots__ = ("base", "begun", "device", "directory", "left", "named", "realm")
 
-    def __init__(self, base: Path, directory: Path, files: Sequence[WholeFile]) -> None:
+    def __init__(self, base: Path, directory: Path, files: Sequence[WholeFile], realm: RealmId | None = None) -> None:
+        """For a realm, or for everybody."""
         super().__init__(len(files))
+        self.realm = realm
         self.base = base
         self.directory = directory
         self.device = 0
@@ -120,6 +122,7 @@ class SmallFiles:
             for keeping in group:
                 for each in keeping.begun if keeping.error is None else ():
                     leaf = each.file.leaf
+                    self._index.realms.enclose(connection, leaf.cid.multihash, keeping.realm)
                     self._index.add(connection, each.number, [row_of(leaf, leaf.length)])
                     self._index.set_stamp(connection, each.number, each.stamp)
                     self._index.set_target(connection, each.number, keeping.directory / each.file.name)

@@ -61,7 +61,13 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 )
 @click.option("--preserve-mtime", is_flag=True, help="Keep the times of modification.")
 @click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")
-@click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket.")
+@click.option(
+    "--open",
+    "open_",
+    is_flag=True,
+    help="Let whoever knows the CID fetch it, Kubo too; without, only who has the ticket.",
+)
+@click.option("--announce", is_flag=True, help="Let whoever knows the CID find it, without the ticket; implies --open.")
 @click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
 @listen_option
 @external_option
@@ -85,6 +91,7 @@ def share(
     preserve_mode: bool,
     preserve_mtime: bool,
     rehash: bool,
+    open_: bool,
     announce: bool,
     public: str | None,
     listen: tuple[Multiaddr, ...],
@@ -125,6 +132,7 @@ def share(
             exclude=exclude,
             flags=kept,
             rehash=rehash,
+            open=open_,
             announce=announce,
             public_name=public,
             owner=owner,
@@ -142,7 +150,7 @@ def share(
         ticket, is_first = shared.ticket, not ticket
         await note_kept(api, shared.cid)
         if is_first:
-            await _explain(api, shared)
+            await _explain(api, shared, asked_open=open_ or shared.announced)
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
@@ -200,9 +208,16 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
     return shared
 
 
-async def _explain(api: Api, shared: Shared) -> None:
+async def _explain(api: Api, shared: Shared, *, asked_open: bool) -> None:
     reach = await api.ask(GetReach())
     output.note(f"Sharing {shared.name or 'it'} ({output.size(shared.size)}, {shared.cid}).")
+    if shared.open and not asked_open:
+        output.note(
+            "Others too who know the CID get it, without the ticket: it was added, or shared with --open, before."
+            f" To end that: stack shares rm {shared.cid}, then share it again."
+        )
+    elif shared.open and not shared.announced:
+        output.note("Open: whoever knows the CID gets it from this computer, without the ticket.")
     if shared.announced:
         output.note(f"Announced: whoever knows the CID finds it by `stack get {shared.cid}`.")
         if shared.public_name is not None:

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.interfaces import Exchange, Provider
+from stack.bitswap.interfaces import Enclosure, Exchange, Provider
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
@@ -75,8 +76,17 @@ class FetchRequest:
     broadcast: bool = False
     """It is no secret what is sought: ask others at once, and connected peers for the CID itself while no provider is known. Else
     others are asked by a key, once those named bring nothing."""
+    secret: bytes = field(default=b"", repr=False)
+    """That of the ticket: only who proves to know it gives the blocks, and gets them from here."""
     options: str = "{}"
     """Kept with the job, for whoever starts it again."""
+
+
+class Enclosing(Protocol):
+    """Knows for whom what is fetched is (`node.access`)."""
+
+    async def for_fetch(self, root: Cid, secret: bytes) -> Enclosure | None: ...
+    def store(self, enclosure: Enclosure | None) -> BlockStore: ...
 
 
 class Fetcher:
@@ -90,12 +100,14 @@ class Fetcher:
         is_connected: Callable[[PeerId], bool] | None = None,
         book: RangeBook | None = None,
         jobs: Jobs | None = None,
-        meet: Callable[[Cid, Sequence[Provider]], Awaitable[None]] | None = None,
+        meet: Callable[[Cid, Sequence[Provider], bytes], Awaitable[None]] | None = None,
         over: RangeBook | None = None,
         dialled: Callable[[PeerId], Dialled | None] | None = None,
+        access: Enclosing | None = None,
     ) -> None:
         """`book` is told which leaves are here, `over` that all is here that was wanted; `jobs` lists fetches; `meet` connects to
-        providers whom nothing was asked of, so that they hear that; `dialled` tells what became of the last dial of a peer."""
+        providers whom nothing was asked of, so that they hear that; `dialled` tells what became of the last dial of a peer; `access`
+        knows for whom it is, without it all is for everybody."""
         self.store = store
         self.exchange = exchange
         self.is_connected = is_connected
@@ -104,6 +116,7 @@ class Fetcher:
         self.meet = meet
         self.over = over
         self.dialled = dialled
+        self.access = access
 
     @asynccontextmanager
     async def open(self, request: FetchRequest) -> AsyncIterator["Fetch"]:
@@ -137,6 +150,7 @@ class Fetch:
         self._fetcher = fetcher
         self._events = EventQueue()
         self._work: Work | None = None
+        self._store = fetcher.store
         self._pinned = False
 
     def __repr__(self) -> str:
@@ -201,7 +215,12 @@ class Fetch:
         for provider in request.providers[:1]:
             address = host_and_port(provider.addresses[0]) if provider.addresses else ""
             self._events.put(Connecting(peer=provider.peer, address=address))
-        session_context = fetcher.exchange.session(
+        start_session = fetcher.exchange.session
+        enclosure = await fetcher.access.for_fetch(request.root, request.secret) if fetcher.access is not None else None
+        if fetcher.access is not None and enclosure is not None:
+            self._store = fetcher.access.store(enclosure)
+            start_session = partial(start_session, enclosure=enclosure)
+        session_context = start_session(
             request.root,
             providers=request.providers,
             broadcast=request.broadcast,
@@ -212,14 +231,14 @@ class Fetch:
             fetcher.over.begin(request.root)
         complete = False
         try:
-            with hold(fetcher.store, request.root):
+            with hold(self._store, request.root):
                 async with session_context as session:
                     work = Work(
-                        store=fetcher.store,
-                        gatherer=Gatherer(session, fetcher.store),
+                        store=self._store,
+                        gatherer=Gatherer(session, self._store),
                         tell=self._events.put,
                         tracker=tracker,
-                        update=Update(fetcher.store, self._events.put, delete=request.delete, dry_run=request.dry_run)
+                        update=Update(self._store, self._events.put, delete=request.delete, dry_run=request.dry_run)
                         if request.update
                         else None,
                     )
@@ -237,7 +256,9 @@ class Fetch:
                         fetcher.over.finish(request.root)
                     if not request.dry_run and not work.gatherer.received and fetcher.meet is not None:
                         with anyio.move_on_after(MEET_SECONDS):
-                            await fetcher.meet(request.root, request.providers)
+                            await fetcher.meet(
+                                request.root, request.providers, enclosure.secret if enclosure is not None else b""
+                            )
         finally:
             if tracker is not None and not complete:
                 tracker.close()

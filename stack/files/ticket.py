@@ -7,7 +7,7 @@ claim of whoever made it: `name` and `size` are shown and used only after the ch
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from google.protobuf.message import DecodeError as ProtobufError
@@ -31,6 +31,8 @@ NAME_FLOOR = 24
 SUFFIX_MAX = 12
 """Bytes of a file name's suffix (`.tar.gz` has 7) that survive when the name is shortened."""
 CHECKSUM_SIZE = 4
+SECRET_SIZE = 16
+"""Bytes that only who was given the ticket knows: nobody guesses them, and they leave room for addresses."""
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _DIGITS = {letter: value for value, letter in enumerate(_ALPHABET)}
@@ -81,6 +83,8 @@ class Ticket:
     """Who made the ticket. Others may have the content as well."""
     addresses: tuple[Multiaddr, ...]
     """Where `peer` may be dialled, without `/p2p/`; at most `ADDRESSES_MAX`, best first."""
+    secret: bytes = field(default=b"", repr=False)
+    """What whoever fetches proves to know (docs/access.md); empty when the content is for everybody."""
 
 
 def encode_ticket(ticket: Ticket) -> str:
@@ -150,6 +154,7 @@ def _pack(ticket: Ticket, name: bytes, addresses: Sequence[Multiaddr]) -> bytes:
         size=ticket.size,
         peer=bytes(ticket.peer),
         addresses=[bytes(address) for address in addresses],
+        secret=ticket.secret,
     )
     rest = message.SerializeToString(deterministic=True)
     head = ticket_pb2.Ticket(length=len(rest)).SerializeToString()
@@ -165,6 +170,8 @@ def _unpack(data: bytes) -> Ticket:
         root = Cid.decode(message.root)
         multihash.check_allowed(root.multihash)
         peer = PeerId.decode(message.peer)
+        if len(message.secret) not in (0, SECRET_SIZE):
+            raise DecodeError(f"a secret of {len(message.secret)} bytes")
     except (ProtobufError, DecodeError) as error:
         raise NotATicket(f"this ticket was made by a faulty program: {error}") from error
     addresses = []
@@ -173,7 +180,7 @@ def _unpack(data: bytes) -> Ticket:
             addresses.append(Multiaddr.decode(raw))
         except DecodeError:
             continue  # an address of a kind that this version does not know; the others may do
-    return Ticket(root, message.name, message.size, peer, tuple(addresses))
+    return Ticket(root, message.name, message.size, peer, tuple(addresses), message.secret)
 
 
 def _preferred(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:

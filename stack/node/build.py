@@ -23,6 +23,7 @@ from stack.net.host import Host
 from stack.net.limits import NetLimits
 from stack.net.resolver import Resolver
 from stack.net.upgrader import Upgrader
+from stack.node.access import Access
 from stack.node.api import Api
 from stack.node.config import Config, read_address
 from stack.node.dials import Dials
@@ -35,6 +36,8 @@ from stack.node.shares import Shares
 from stack.node.traffic import Traffic
 from stack.platform import raise_descriptor_limit
 from stack.protocols import SERVICES
+from stack.protocols.access.keyring import Keyring
+from stack.protocols.access.service import AccessService
 from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
 from stack.trace import TraceFan
@@ -96,8 +99,9 @@ class Parts:
     jobs: Jobs
     fetcher: Fetcher
     shares: Shares
-    ask_name: Callable[[Cid, PeerId], Awaitable[str]]
+    ask_name: Callable[[Cid, PeerId, bytes], Awaitable[str]]
     receivers: Callable[[Cid], dict[PeerId, float]]
+    access: Access
     traffic: Traffic
     notices: tuple[str, ...]
     pubsub: "PubSub | None"
@@ -190,10 +194,13 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         store_class = resolve(STORES, "stack.stores", name)
         opened = store_class.open(config.home, quota=config.quota, trace=trace)  # type: ignore[attr-defined] # the table says so
         blocks = cast(BlockStore, await stack.enter_async_context(opened))
+        keyring = Keyring(PeerId.of(key.public))
+        access = Access(blocks, keyring)
+        await access.restore()
         jobs = await Jobs.open(config.home / "jobs.sqlite" if config.home else None)
         stack.push_async_callback(jobs.aclose)
         book = RangeBook()
-        shares = Shares(blocks, jobs, book, trace)
+        shares = Shares(blocks, jobs, book, trace, access=access)
         gives = config.serve and config.role in LISTENING_ROLES
         if gives:
             await shares.restore(config.home)
@@ -209,23 +216,30 @@ async def build(config: Config) -> AsyncIterator[Parts]:
                 external=[read_address(text) for text in config.external],
             )
         )
+        knows = AccessService(host, keyring)
         for service in await to_thread.run_sync(service_names, config):
             row = resolve(SERVICES, "stack.services", service)
-            if service != "providers":  # that one also takes the book, below
+            if service not in ("access", "providers"):  # those also take the keyring and the book
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
+
+        def may_know(root: Cid, peer: PeerId) -> bool:
+            return keyring.is_for(root.multihash, knows.admitted(peer))
+
         told = book if gives else RangeBook()  # who gives nothing says only that it is done
-        swarm = await stack.enter_async_context(ProvidersService.open(host, told))
+        swarm = await stack.enter_async_context(ProvidersService.open(host, told, may_know=may_know))
         shares.told = swarm.settled
         exchange = await stack.enter_async_context(
             Bitswap.open(
                 host,
                 blocks,
                 swarm=swarm,
+                access=knows,
                 serve=gives,
                 upload=config.upload_limit or 0,
                 download=config.download_limit or 0,
             )
         )
+        access.opened = exchange.realm_opened
         pubsub = await stack.enter_async_context(_pubsub(host, key, config))
         traffic = Traffic()
         trace.add(traffic)
@@ -240,11 +254,15 @@ async def build(config: Config) -> AsyncIterator[Parts]:
 
         shares.read_by = read_by
 
-        async def meet(root: Cid, providers: Sequence[Provider]) -> None:
+        async def ask_name(root: Cid, peer: PeerId, secret: bytes) -> str:
+            return await swarm.ask_name(root, peer) if not secret or await knows.prove(peer, secret) else ""
+
+        async def meet(root: Cid, providers: Sequence[Provider], secret: bytes) -> None:
             for provider in providers:
                 with suppress(StackError, anyio.BrokenResourceError):
                     await host.connect(provider.peer, provider.addresses)
-                    swarm.ask(root, provider.peer)
+                    if not secret or await knows.prove(provider.peer, secret):
+                        swarm.ask(root, provider.peer)
 
         yield Parts(
             key=key,
@@ -263,10 +281,12 @@ async def build(config: Config) -> AsyncIterator[Parts]:
                 meet=meet,
                 over=told,
                 dialled=dials.last,
+                access=access,
             ),
             shares=shares,
-            ask_name=swarm.ask_name,
+            ask_name=ask_name,
             receivers=swarm.receivers,
+            access=access,
             traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,

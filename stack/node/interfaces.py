@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from stack.bitswap.interfaces import Provider, Session
+from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import Block, BlockStore
 from stack.files.aside import Aside
 from stack.files.fetch import Fetcher
@@ -15,7 +15,9 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
+from stack.node.access import Access
 from stack.node.config import Config
+from stack.node.patience import PatientSession
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
 from stack.protocols.providers.interfaces import RangeBook
@@ -39,6 +41,7 @@ class Handled(Protocol):
     book: RangeBook
     shares: Shares
     receivers: Callable[[Cid], dict[PeerId, float]]
+    access: Access
     traffic: Traffic
     tasks: Supervisor
     aside: Aside
@@ -57,7 +60,7 @@ class Handled(Protocol):
     def announcing(self) -> "Announcing": ...
     def addresses(self) -> tuple[Multiaddr, ...]: ...
     @property
-    def ask_name(self) -> Callable[[Cid, PeerId], Awaitable[str]]: ...
+    def ask_name(self) -> Callable[[Cid, PeerId, bytes], Awaitable[str]]: ...
     def ticket(self, root: Cid, name: str, size: int) -> str: ...
     async def connect(self, address: Multiaddr | str) -> PeerId: ...
     async def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None: ...
@@ -65,5 +68,11 @@ class Handled(Protocol):
     async def end_share(self, root: Cid, owner: str) -> bool: ...
     async def put(self, blocks: Sequence[Block]) -> None: ...
     def patient_session(
-        self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None, *, public: bool = True
-    ) -> AbstractAsyncContextManager[Session]: ...
+        self,
+        root: Cid,
+        providers: Sequence[Provider] = (),
+        timeout: float | None = None,
+        *,
+        public: bool = True,
+        secret: bytes = b"",
+    ) -> AbstractAsyncContextManager[PatientSession]: ...

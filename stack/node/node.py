@@ -75,9 +75,11 @@ class Node:
         """How peers are found; None where nobody is looked for."""
         self.shares = parts.shares
         self.ask_name = parts.ask_name
-        """What a connected peer calls a root; empty when it does not say."""
+        """What a connected peer calls a root; empty when it does not say, or does not know the secret, where there is one."""
         self.receivers = parts.receivers
         """Who asks about a root, and what part of it each says it has, 0 to 1."""
+        self.access = parts.access
+        """For whom it is what is shared and fetched."""
         self.traffic = parts.traffic
         self.tasks = tasks
         self.aside = Aside()
@@ -225,11 +227,14 @@ class Node:
                     return event.cid
         raise AssertionError("an import ends with Added or an error")
 
-    async def share(self, *paths: Path | str, announce: bool = False, public_name: str | None = None) -> str:
-        """Share files where they lie; returns the ticket. With `announce` whoever knows the CID finds this node, with a public
-        name everybody finds the CID. Raises as `add`, and LocalProtocolError for a name without a word."""
+    async def share(
+        self, *paths: Path | str, open: bool = False, announce: bool = False, public_name: str | None = None
+    ) -> str:
+        """Share files where they lie; returns the ticket. Only who has it can fetch them, unless they are `open`. With `announce`
+        whoever knows the CID finds this node, with a public name everybody finds the CID; both imply `open`. Raises as `add`, and
+        LocalProtocolError for a name without a word."""
         places = tuple(Path(path).absolute() for path in paths)
-        async with self.watch(Share(paths=places, announce=announce, public_name=public_name)) as events:
+        async with self.watch(Share(paths=places, open=open, announce=announce, public_name=public_name)) as events:
             async for event in events:
                 if isinstance(event, Shared):
                     return event.ticket
@@ -275,7 +280,9 @@ class Node:
 
     async def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None:
         """Let whoever knows `root` find this node; with a public name, let everybody find `root` by its words. `size` is told
-        with the name, in bytes. Holds until it is withdrawn, over restarts. Raises LocalProtocolError, Refused, StoreErrors."""
+        with the name, in bytes. What is shared is for everybody then. Holds until it is withdrawn, over restarts. Raises
+        LocalProtocolError, Refused, StoreErrors."""
+        await self.access.open(root)
         await self.announcing.announce(root, public_name, size)
 
     async def withdraw(self, root: Cid) -> bool:
@@ -306,12 +313,19 @@ class Node:
 
     @asynccontextmanager
     async def patient_session(
-        self, root: Cid, providers: Sequence[Provider] = (), timeout: float | None = None, *, public: bool = True
-    ) -> AsyncIterator[Session]:
+        self,
+        root: Cid,
+        providers: Sequence[Provider] = (),
+        timeout: float | None = None,
+        *,
+        public: bool = True,
+        secret: bytes = b"",
+    ) -> AsyncIterator[PatientSession]:
         """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked for it at once,
-        else by its key when the providers bring nothing."""
+        else by its key when the providers bring nothing. `secret` is that of a ticket; what comes belongs into the session's `store`."""
         from stack.files.fetch import HEAD_START_SECONDS
 
+        enclosure = await self.access.for_fetch(root, secret)
         async with self.exchange.session(
             root,
             providers=providers,
@@ -319,8 +333,9 @@ class Node:
             broadcast=public,
             head_start=HEAD_START_SECONDS,
             seek=HEAD_START_SECONDS,
+            enclosure=enclosure,
         ) as session:
-            yield PatientSession(session, timeout)
+            yield PatientSession(session, timeout, self.access.store(enclosure))
 
     def ticket(self, root: Cid, name: str, size: int) -> str:
         """The ticket of something that is here, with the addresses of now; of a node that does not listen, those of when it does."""
@@ -329,4 +344,4 @@ class Node:
 
         listens = self.config.role in LISTENING_ROLES
         addresses = self.host.addresses() if listens else usual_addresses(self.config)
-        return encode_ticket(Ticket(root, name, size, self.peer_id, tuple(addresses)))
+        return encode_ticket(Ticket(root, name, size, self.peer_id, tuple(addresses), self.access.secret_of(root)))

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, Session
+from stack.blocks.interfaces import BlockStore
 from stack.errors import NoProvider, Stalled
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
@@ -20,14 +21,20 @@ POLL_SECONDS = 0.25
 class PatientSession:
     """Wraps a session: calls give up after `timeout` seconds without progress, or after 30 s when nobody has ever delivered."""
 
-    def __init__(self, session: Session, timeout: float | None) -> None:
+    def __init__(self, session: Session, timeout: float | None, store: BlockStore) -> None:
         self._session = session
+        self._store = store
         self._timeout = timeout
         self._delivered = 0
 
     def add_provider(self, provider: Provider) -> None:
         """See Session."""
         self._session.add_provider(provider)
+
+    @property
+    def store(self) -> BlockStore:
+        """Where what comes is kept, for those for whom it is."""
+        return self._store
 
     async def get(self, cid: Cid) -> bytes:
         """See Session. Raises NoProvider when nobody was found who has it, Stalled when they ceased to deliver."""

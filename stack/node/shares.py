@@ -17,6 +17,7 @@ from stack.files.jobs import Jobs, Origin
 from stack.files.ranges import whole_ranges
 from stack.files.share_rows import HOME
 from stack.multiformats.cid import Cid
+from stack.node.access import Access
 from stack.node.counting import Counting, ReadBy
 from stack.node.owners import living
 from stack.node.tally import Shared, is_below
@@ -43,12 +44,19 @@ class Shares(Counting):
     """
 
     def __init__(
-        self, blocks: object, jobs: Jobs, book: RangeBook, trace: TraceFan, read_by: ReadBy | None = None
+        self,
+        blocks: object,
+        jobs: Jobs,
+        book: RangeBook,
+        trace: TraceFan,
+        read_by: ReadBy | None = None,
+        access: Access | None = None,
     ) -> None:
         """Whoever makes it sets, before it runs, how it is to be known that others have heard of all that is complete (`told`), and
-        what an end of a share means to the rest of the node (`ending`)."""
+        what an end of a share means to the rest of the node (`ending`). `access` knows for whom it is what is shared."""
         super().__init__(blocks, jobs, trace, read_by)
         self._book = book
+        self._access = access
         self.told: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint
         self.ending: Callable[[Cid, str], Awaitable[object]] = self.end
         self._home: Path | None = None
@@ -74,6 +82,9 @@ class Shares(Counting):
                 if await self._jobs.disown_share(row.root, *(row.owners - alive)):
                     self.ended.append(row.root)
             rows = [row for row in rows if row.root not in self.ended]
+            if self._access is not None:
+                for root in self.ended:
+                    await self._access.ended(root)
         for row in rows:
             if row.origin is not Origin.PART:
                 self._book.add(row.root, whole_ranges(), row.name)
@@ -176,6 +187,13 @@ class Shares(Counting):
         """Share these no longer, whoever needs them."""
         async with self._changing:
             await self._end(roots)
+            if self._access is not None:
+                for root in roots:
+                    await self._access.removed(root)
+
+    def shares(self, root: Cid) -> bool:
+        """Whether a root is shared now, for whomever."""
+        return root in self._shared.roots
 
     async def _end(self, roots: Sequence[Cid]) -> None:
         for root in roots:
@@ -184,6 +202,8 @@ class Shares(Counting):
             self._needed.pop(root, None)
             self._receiving.pop(root, None)
             await self._jobs.abandon_share(root)
+            if self._access is not None:
+                await self._access.ended(root)
             if self._fetching[root]:
                 self._fetched.add(root)
             else:

@@ -65,9 +65,13 @@ class SyncNode:
         """See `Node.add`."""
         return self._portal.call(lambda: self._node.add(*paths, flags=flags, copy=copy))
 
-    def share(self, *paths: Path | str, announce: bool = False, public_name: str | None = None) -> str:
+    def share(
+        self, *paths: Path | str, open: bool = False, announce: bool = False, public_name: str | None = None
+    ) -> str:
         """See `Node.share`."""
-        return self._portal.call(lambda: self._node.share(*paths, announce=announce, public_name=public_name))
+        return self._portal.call(
+            lambda: self._node.share(*paths, open=open, announce=announce, public_name=public_name)
+        )
 
     def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None:
         """See `Node.announce`."""

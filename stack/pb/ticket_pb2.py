@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stack/pb/ticket.proto\x12\x0fstack.pb.ticket\"c\n\x06Ticket\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0c\n\x04peer\x18\x05 \x01(\x0c\x12\x11\n\taddresses\x18\x06 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stack/pb/ticket.proto\x12\x0fstack.pb.ticket\"s\n\x06Ticket\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0c\n\x04peer\x18\x05 \x01(\x0c\x12\x11\n\taddresses\x18\x06 \x03(\x0c\x12\x0e\n\x06secret\x18\x07 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -22,5 +22,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stack.pb.ticket_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TICKET']._serialized_start=42
-  _globals['_TICKET']._serialized_end=141
+  _globals['_TICKET']._serialized_end=157
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class Ticket(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     length: _builtins.int
     """bytes of this message behind this field, so that a cut is told from a typo"""
     root: _builtins.bytes
@@ -40,6 +41,8 @@ class Ticket(_message.Message):
     """content bytes; a claim"""
     peer: _builtins.bytes
     """peer id: a multihash"""
+    secret: _builtins.bytes
+    """16 bytes that who fetches proves to know; empty when the content is for everybody"""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """multiaddrs without /p2p, those most useful to a stranger first"""
@@ -53,10 +56,11 @@ class Ticket(_message.Message):
         size: _builtins.int = ...,
         peer: _builtins.bytes = ...,
         addresses: _abc.Iterable[_builtins.bytes] | None = ...,
+        secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "length", b"length", "name", b"name", "peer", b"peer", "root", b"root", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "length", b"length", "name", b"name", "peer", b"peer", "root", b"root", "secret", b"secret", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,5 +4,6 @@ SERVICES: dict[str, str] = {
     "identify": "stack.protocols.identify.service:IdentifyService",
     "ping": "stack.protocols.ping.service:PingService",
     "providers": "stack.protocols.providers.service:ProvidersService",
+    "access": "stack.protocols.access.service:AccessService",
     "perf": "stack.protocols.perf.service:PerfService",
 }

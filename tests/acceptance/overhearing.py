@@ -34,12 +34,13 @@ def heard(machine: Machine) -> Path:
     return machine.folder / "heard"
 
 
-def learned(machines: list[Machine], cid: Cid, name: str) -> set[str]:
-    """What of a share occurs in all that these machines were told: its `cid`, its `key`, its `name`."""
+def learned(machines: list[Machine], cid: Cid, name: str, secret: bytes = b"") -> set[str]:
+    """What of a share occurs in all that these machines were told: its `cid`, its `key`, its `name`, the `secret` of its ticket."""
     needles = {
         "cid": (cid.digest, str(cid).encode()),
         "key": (announce_key(cid.multihash),),
         "name": (name.encode(),),
+        "secret": (secret,) if secret else (),
     }
     told = [path.read_bytes() for machine in machines for path in sorted(heard(machine).iterdir())]
     assert told, "nobody was told anything: this shows nothing"

@@ -84,7 +84,7 @@ def killed_and_resumed(place: Path, *, size: int, kills: int, rate: float, seed:
     moments: list[float] = []
     sent: list[int] = []
     present: list[int] = []
-    with sharer.sharing(source) as (_, shared), Relay(port_of(shared), rate) as relay:
+    with sharer.sharing(source, "--open") as (_, shared), Relay(port_of(shared), rate) as relay:
         address = relay.address(shared["peer_id"])
         for number in range(kills + 1):
             moment = chance.uniform(0.0, 2.0 * size / rate / (kills + 1))
@@ -137,10 +137,10 @@ def sharer_restarted(place: Path, *, size: int, rate: float) -> Outcome:
     receiver = Machine(place / "b")
     source = make_file(sharer.folder / "file.bin", size)
     with Relay(port, rate) as relay:
-        with sharer.sharing(source) as (first, shared):
+        with sharer.sharing(source, "--open") as (first, shared):
             fetch = _started(receiver, shared, relay, size)
             first.kill()
-        with fetch, sharer.sharing(source) as (_, again):
+        with fetch, sharer.sharing(source, "--open") as (_, again):
             assert (again["peer_id"], again["cid"], port_of(again)) == (shared["peer_id"], shared["cid"], port)
             outcome = good(fetch.wait(120 + size / rate))
     assert sha256(receiver.folder / "got.bin") == sha256(source)
@@ -152,7 +152,7 @@ def one_stopped(place: Path, *, size: int, rate: float, seconds: float, who: str
     sharer, receiver = Machine(place / "a"), Machine(place / "b")
     source = make_file(sharer.folder / "file.bin", size)
     with (
-        sharer.sharing(source) as (serving, shared),
+        sharer.sharing(source, "--open") as (serving, shared),
         Relay(port_of(shared), rate) as relay,
         _started(receiver, shared, relay, size) as fetch,
     ):
@@ -172,7 +172,7 @@ def address_changed(place: Path, *, size: int, mbit: int) -> Outcome:
         receiver = Machine(place / "b", listen="/ip4/0.0.0.0/tcp/0", prefix=wire.prefix(wire.right))
         source = make_file(sharer.folder / "file.bin", size)
         with (
-            sharer.sharing(source) as (_, shared),
+            sharer.sharing(source, "--open") as (_, shared),
             receiver.start("get", shared["ticket"], "-o", "got.bin", "--jsonl") as fetch,
         ):
             fetch.next_progress(size // 4)

@@ -132,7 +132,9 @@ def providers(
     """So many computers that share one file, each limited to `rate`; and the receiver, which is computer 0."""
     receiver, *sharers = computers(star, place)
     with ExitStack() as stack:
-        started = [stack.enter_context(sharer.sharing(source, "--up", str(rate))) for sharer in sharers[:count]]
+        started = [
+            stack.enter_context(sharer.sharing(source, "--open", "--up", str(rate))) for sharer in sharers[:count]
+        ]
         yield [process for process, _ in started], [shared for _, shared in started], receiver
 
 

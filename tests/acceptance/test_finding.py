@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.files.ticket import decode_ticket
 from stack.multiformats.cid import Cid
 from tests.acceptance.kit import MIB, Machine, complaint, good, make_file, sha256
 from tests.acceptance.namespaces import Chain, Star, missing
@@ -129,7 +130,7 @@ def test_bystanders_learn_no_more_of_a_share_than_was_said(
         wanted = shared["cid"] if options else shared["ticket"]
         good(receiver.run("get", wanted, *known, "-o", "got.bin"))
     assert sha256(receiver.folder / "got.bin") == sha256(source)
-    assert learned(bystanders, Cid.parse(shared["cid"]), NAME) == lesson
+    assert learned(bystanders, Cid.parse(shared["cid"]), NAME, decode_ticket(shared["ticket"]).secret) == lesson
 
 
 @pytest.mark.timeout(120)

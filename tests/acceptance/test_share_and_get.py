@@ -32,7 +32,7 @@ def test_a_file_goes_from_one_home_to_another_in_little_memory_and_without_a_cop
 ) -> None:
     source = make_file(sharer.folder / "film.mkv", 64 * MIB)
     with sharer.sharing(source) as (process, shared):
-        fields = {"schema", "ticket", "cid", "name", "size", "peer_id", "addrs", "announced", "public_name"}
+        fields = {"schema", "ticket", "cid", "name", "size", "peer_id", "addrs", "announced", "open", "public_name"}
         assert set(shared) == fields
         assert (shared["name"], shared["size"]) == ("film.mkv", 64 * MIB)
         got = good(receiver.run("get", shared["ticket"], "--json"))
@@ -143,7 +143,7 @@ def test_who_has_a_copy_serves_it_when_the_first_sharer_is_gone(
     ):
         assert seed.next_json()["received"] >= 8 * MIB
         process.kill()
-        good(third.run("get", shared["cid"], "--from", receiver.address(), "-o", "third.bin"))
+        good(third.run("get", shared["ticket"], "--from", receiver.address(), "-o", "third.bin"))
         stopped = seed.stop(signal.SIGINT)
     assert stopped.code in (0, 130)
     assert sha256(third.folder / "third.bin") == sha256(source)
@@ -151,7 +151,7 @@ def test_who_has_a_copy_serves_it_when_the_first_sharer_is_gone(
 
 def test_cat_and_ls_read_from_a_peer_and_only_what_is_asked_for(sharer: Machine, receiver: Machine) -> None:
     tree = make_tree(sharer.folder / "tree")
-    with sharer.sharing(tree) as (_, shared):
+    with sharer.sharing(tree, "--open") as (_, shared):
         provider = f"{shared['addrs'][0]}"
         if "/p2p/" not in provider:
             provider = f"{provider}/p2p/{shared['peer_id']}"

@@ -4,7 +4,7 @@ import pytest
 
 from stack.bitswap.engine import Engine, EngineParameters, LookUp, PresencesReady, SendBlocks
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want, WantKind
-from stack.blocks.interfaces import BLOCK_SIZE_MAX
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, RealmId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from tests.bitswap.simulation import KIB, MIB, cid_of, peer_named
@@ -618,3 +618,58 @@ def test_a_limited_upload_has_short_messages_and_little_on_its_way() -> None:
     server.sizes = dict.fromkeys(CIDS, 256 * KIB)
     server.wants(ALICE, *(Want(cid) for cid in CIDS[:8]))
     assert [len(message.cids) for message in server.sends()] == [1]
+
+
+def test_a_look_up_says_what_its_peer_may_see_and_one_that_has_proved_more_meanwhile_is_made_again() -> None:
+    engine = Engine(trusting())
+    engine.peer_connected(ALICE)
+    engine.receive_wants(ALICE, [Want(CIDS[0], send_dont_have=True), Want(CIDS[1])], full=False)
+    first = engine.next_effect(0.0)
+    assert isinstance(first, LookUp) and first.admitted == frozenset()
+    engine.peer_admitted(ALICE, frozenset({RealmId(1)}))
+    engine.receive_wants(ALICE, [Want(CIDS[1]), Want(CIDS[2])], full=False)
+    engine.looked_up(first.id, [None, None])
+    second = engine.next_effect(0.0)
+    assert isinstance(second, LookUp) and second.admitted == {1}
+    assert set(second.cids) == set(CIDS[:3])
+    engine.looked_up(second.id, [1000] * 3)
+    sent = engine.next_effect(0.0)
+    assert isinstance(sent, SendBlocks) and len(sent.cids) == 3
+    assert engine.take_presences(ALICE, 10) == ()
+    assert engine.wants == 0
+
+
+def test_who_is_admitted_gets_what_it_wanted_before_and_is_not_told_again_what_it_lacks() -> None:
+    server = Server()
+    server.wants(ALICE, Want(CIDS[0], send_dont_have=True), Want(CIDS[1], send_dont_have=True))
+    assert server.presences(ALICE) == [(CIDS[0], False), (CIDS[1], False)]
+    server.sizes = {CIDS[0]: 1000}
+    server.engine.peer_admitted(ALICE, frozenset({RealmId(1)}))
+    assert [message.cids for message in server.sends()] == [(CIDS[0],)]
+    assert server.presences(ALICE) == []
+    server.engine.peer_admitted(ALICE, frozenset({RealmId(1)}))  # nothing new: nothing is looked for
+    assert server.engine.next_effect(0.0) is None
+    server.engine.peer_admitted(peer_named("a stranger"), frozenset({RealmId(1)}))
+
+
+def test_what_comes_for_a_realm_goes_to_those_who_may_enter_it_and_to_others_when_it_is_opened() -> None:
+    server = Server()
+    server.engine.peer_admitted(BOB, frozenset({RealmId(1), RealmId(2)}))
+    for peer in (ALICE, BOB, CAROL):
+        server.wants(peer, Want(CIDS[0]))
+        assert server.sends() == []
+    server.engine.blocks_added([CIDS[0]], [1000], frozenset({RealmId(2)}))
+    assert [message.peer for message in server.sends()] == [BOB]
+    server.sizes = {CIDS[0]: 1000}
+    server.engine.realm_opened()
+    assert {message.peer for message in server.sends()} == {ALICE, CAROL}
+
+
+def test_what_was_proved_ends_with_the_connection() -> None:
+    server = Server()
+    server.engine.peer_admitted(ALICE, frozenset({RealmId(1)}))
+    server.engine.peer_disconnected(ALICE)
+    server.engine.peer_connected(ALICE)
+    server.engine.receive_wants(ALICE, [Want(CIDS[0])], full=False)
+    effect = server.engine.next_effect(0.0)
+    assert isinstance(effect, LookUp) and effect.admitted == frozenset()

@@ -34,7 +34,7 @@ def test_B09_a_disk_that_fills_up_during_a_fetch_ends_it_and_it_resumes_when_the
     source = make_file(sharer.folder / "film.mkv", 24 * MIB)
     with small_disk(place / "disk", 40 * MIB) as disk:
         target = disk / "film.mkv"
-        with sharer.sharing(source) as (_, shared), Relay(port_of(shared), 8.0 * MIB) as relay:
+        with sharer.sharing(source, "--open") as (_, shared), Relay(port_of(shared), 8.0 * MIB) as relay:
             command = ("get", shared["cid"], "--from", relay.address(shared["peer_id"]), "-o", str(target), "--jsonl")
             with receiver.start(*command) as fetch:
                 fetch.next_progress(6 * MIB)

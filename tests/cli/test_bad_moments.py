@@ -120,7 +120,7 @@ def test_B17_ctrl_c_while_it_starts(sharer: Machine, command: str, moment: float
 
 def test_B17_ctrl_c_in_a_fetch_keeps_what_came_and_says_how_to_go_on(sharer: Machine, receiver: Machine) -> None:
     source = make_file(sharer.folder / "film.mkv", 24 * MIB)
-    with sharer.sharing(source) as (_, shared), Relay(port_of(shared), 8.0 * MIB) as relay:
+    with sharer.sharing(source, "--open") as (_, shared), Relay(port_of(shared), 8.0 * MIB) as relay:
         command = ("get", shared["cid"], "--from", relay.address(shared["peer_id"]), "-o", "got.mkv", "--jsonl")
         done = 0
         for twice in (False, True):
@@ -146,7 +146,7 @@ def test_B17_ctrl_c_cancels_the_job_of_an_attached_fetch_and_the_daemon_lives(
     sharer: Machine, receiver: Machine
 ) -> None:
     source = make_file(sharer.folder / "film.mkv", 24 * MIB)
-    with sharer.sharing(source) as (_, shared), Relay(port_of(shared), 8.0 * MIB) as relay, receiver.daemon():
+    with sharer.sharing(source, "--open") as (_, shared), Relay(port_of(shared), 8.0 * MIB) as relay, receiver.daemon():
         command = ("get", shared["cid"], "--from", relay.address(shared["peer_id"]), "-o", "got.mkv", "--jsonl")
         with receiver.start(*command) as process:
             process.next_progress(4 * MIB)

@@ -55,7 +55,7 @@ def test_B04_a_file_that_changed_is_not_served_and_can_be_shared_again(sharer: M
 
 def test_B04_a_file_that_changes_while_it_is_fetched_never_arrives_wrong(sharer: Machine, receiver: Machine) -> None:
     source = make_file(sharer.folder / "film.mkv", 4 * SIZE)
-    with sharer.sharing(source) as (process, shared), Relay(port_of(shared), 8.0 * MIB) as relay:
+    with sharer.sharing(source, "--open") as (process, shared), Relay(port_of(shared), 8.0 * MIB) as relay:
         address = relay.address(shared["peer_id"])
         with receiver.start(
             "get", shared["cid"], "--from", address, "-o", "got.mkv", "--timeout", "4", "--jsonl"

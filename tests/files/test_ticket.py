@@ -46,6 +46,7 @@ def ticket_of(values: dict) -> Ticket:
         values["size"],
         PeerId.parse(values["peer"]),
         tuple(Multiaddr.parse(text) for text in values["addresses"]),
+        bytes.fromhex(values.get("secret", "")),
     )
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stack import Config, Node
 from stack.bitswap.messages import Want
 from stack.files.events import FetchFinished, ProviderFound
 from stack.files.ranges import whole_ranges
-from stack.files.ticket import Ticket, decode_ticket, encode_ticket
+from stack.files.ticket import decode_ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.handlers.naming import is_cut_of
@@ -95,7 +96,7 @@ async def test_a_maker_that_does_not_answer_costs_two_seconds(tmp_path: Path) ->
             port = listener.extra(anyio.abc.SocketAttribute.local_port)
             silent = (Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{port}"),)
             there = decode_ticket(ticket)
-            asleep = encode_ticket(Ticket(there.root, there.name, there.size, there.peer, silent))
+            asleep = encode_ticket(replace(there, addresses=silent))
             assert (await fetched(dave, asleep, tmp_path / "dave"))[0] == data
 
 
@@ -103,7 +104,7 @@ async def test_a_maker_that_is_there_and_has_lost_it_is_not_waited_for(tmp_path:
     async with bob_has_it(tmp_path) as (bob, ticket, data), Node.open() as alice, Node.open() as dave:
         await dave.connect(bob.addresses()[0])
         there = decode_ticket(ticket)
-        lost = encode_ticket(Ticket(there.root, there.name, there.size, alice.peer_id, tuple(alice.host.addresses())))
+        lost = encode_ticket(replace(there, peer=alice.peer_id, addresses=tuple(alice.host.addresses())))
         assert (await fetched(dave, lost, tmp_path / "dave"))[0] == data
 
 

@@ -12,6 +12,7 @@ from stack.bitswap.shell.intake import Arrival
 from stack.bitswap.shell.session import FetchSession
 from stack.bitswap.verify import Verdict
 from stack.bitswap.wants import Answer, SessionId, Takers, WantedBlocks
+from stack.blocks.interfaces import RealmId
 from stack.identity.peer_id import PeerId
 from stack.trace import TraceEvent
 
@@ -92,7 +93,18 @@ class Delivery:
                 call.handed_over(cid)
                 kept |= not call.keeps
         if kept and self._owner.serving:
-            self._owner.engine.blocks_added([taken[0].cid], [verdict.size])
+            self._owner.engine.blocks_added([taken[0].cid], [verdict.size], self._realms_of(taken))
+
+    def _realms_of(self, taken: Takers) -> frozenset[RealmId] | None:
+        """For whom a block was fetched; None: for everybody."""
+        realms: frozenset[RealmId] = frozenset()
+        for call, _ in taken:
+            session = self._owner.sessions.get(call.session)
+            if session is not None:
+                if session.realms is None:
+                    return None
+                realms |= session.realms
+        return realms
 
     def _handle_unwanted(self, peer: PeerId, answer: Answer, size: int, now: float) -> None:
         """Nobody waits for it. Only what the peer was told, and has not sent yet, is welcome all the same."""

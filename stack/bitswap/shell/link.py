@@ -21,7 +21,7 @@ from stack.bitswap.shell.buffers import MessageBuffers
 from stack.bitswap.shell.lane import SEND_ERRORS, Lane, Throttle
 from stack.bitswap.shell.shelf import Shelf, Shelved
 from stack.bitswap.wants import PeerWants
-from stack.blocks.interfaces import NOT_HERE, BlockStore, DirectReads, ReadFailed
+from stack.blocks.interfaces import NOT_HERE, BlockStore, DirectReads, ReadFailed, RealmId, RealmStore
 from stack.errors import LimitExceeded, NegotiationError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -269,12 +269,16 @@ class Link:
                 trace(BlockSent(peer=self._peer, cid=cid, size=size))
 
 
-async def look_up(store: BlockStore, cids: Sequence[Cid], awaited: Callable[[], bool]) -> list[int | None]:
-    """The sizes of the blocks that are here. An index that is busy is asked again while the answer is awaited: busy is not
-    absent."""
+async def look_up(
+    store: BlockStore, cids: Sequence[Cid], awaited: Callable[[], bool], admitted: frozenset[RealmId] = frozenset()
+) -> list[int | None]:
+    """The sizes of the blocks that are here, and for a peer that was admitted to those realms. An index that is busy is asked again
+    while the answer is awaited: busy is not absent."""
     pause = LOOK_UP_PAUSE
     while awaited():
         try:
+            if hasattr(store, "sizes_for"):
+                return await cast(RealmStore, store).sizes_for(cids, admitted)
             return list(await store.sizes(cids))
         except StoreError as error:
             FAULTS.warning("cannot look up what others ask for: %s", error)

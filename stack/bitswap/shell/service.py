@@ -11,7 +11,7 @@ import anyio.to_thread
 from stack.bitswap.effects import Ask, Connect, LookUp, PeerDropped, PeerForgotten, SendBlocks, Withdraw
 from stack.bitswap.engine import Engine, EngineParameters
 from stack.bitswap.events import SessionPeerDropped
-from stack.bitswap.interfaces import Order, Provider, ProviderSource, Swarm
+from stack.bitswap.interfaces import Access, Enclosure, Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
 from stack.bitswap.messages import PROTOCOLS, Message, WantKind
 from stack.bitswap.seeking import Seeking
@@ -20,12 +20,13 @@ from stack.bitswap.session_peer import SessionParameters
 from stack.bitswap.shell.delivery import Delivery
 from stack.bitswap.shell.intake import Arrival, Intake
 from stack.bitswap.shell.link import Link, look_up
+from stack.bitswap.shell.meeting import Meeting
 from stack.bitswap.shell.session import FetchSession
 from stack.bitswap.shell.shelf import Shelf
 from stack.bitswap.shell.wire import Loan, Receiver, Throttle
 from stack.bitswap.wants import PeerWants, SessionId, WantedBlocks
-from stack.blocks.interfaces import BlockStore
-from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, TransportError
+from stack.blocks.interfaces import BlockStore, RealmId
+from stack.errors import RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
@@ -39,8 +40,6 @@ TICK_SECONDS = 0.1
 
 STREAMS_PER_PEER_MAX = 32
 """Of one version: ours open two; Kubo opens one for each message, and closes it when it has gone."""
-DIAL_SECONDS = 30.0
-"""For a connection to a provider."""
 
 HAND_OVER_THREADS = 2
 """Worker calls, of all sessions, that hand over what is here already."""
@@ -53,7 +52,15 @@ class Bitswap:
     """Implements `Exchange`. Made by `Bitswap.open`, a context that owns all its tasks."""
 
     def __init__(
-        self, host: Host, store: BlockStore, tasks: Supervisor, *, swarm: Swarm | None, upload: int, download: int
+        self,
+        host: Host,
+        store: BlockStore,
+        tasks: Supervisor,
+        *,
+        swarm: Swarm | None,
+        access: Access | None,
+        upload: int,
+        download: int,
     ) -> None:
         self.host = host
         self.store = store
@@ -64,6 +71,10 @@ class Bitswap:
         self.wanted = WantedBlocks()
         self._tasks = tasks
         self._swarm = swarm
+        self._access = access
+        self._meeting = Meeting(self, tasks, swarm, access)
+        if access is not None:
+            access.listen(self._admitted)
         self.sources: list[ProviderSource] = []
         self.serving = True
         self.sessions: dict[SessionId, FetchSession] = {}
@@ -94,15 +105,17 @@ class Bitswap:
         *,
         sources: Sequence[ProviderSource] = (),
         swarm: Swarm | None = None,
+        access: Access | None = None,
         serve: bool = True,
         upload: int = 0,
         download: int = 0,
     ) -> AsyncIterator["Bitswap"]:
         """Serve the store's blocks to every peer of `host` (without `serve`: say that nothing is here), and fetch what sessions
         want, until the context is left. `sources` (asked by sessions that seek; may be added to) and `swarm` find providers.
+        `access` knows which peers are given what is not for everybody.
         `upload` and `download` bound the blocks of all peers together, in bytes a second; 0 is no bound."""
         async with supervised(host.trace) as tasks:
-            exchange = cls(host, store, tasks, swarm=swarm, upload=upload, download=download)
+            exchange = cls(host, store, tasks, swarm=swarm, access=access, upload=upload, download=download)
             exchange.sources += sources
             exchange.serving = serve
             for protocol in PROTOCOLS:
@@ -130,6 +143,7 @@ class Bitswap:
         broadcast: bool = False,
         head_start: float = 0.0,
         seek: float | None = None,
+        enclosure: Enclosure | None = None,
     ) -> AsyncIterator[FetchSession]:
         """See Exchange."""
         self._session_id += 1
@@ -138,7 +152,10 @@ class Bitswap:
         now = anyio.current_time()
         ask_at = now + head_start if head_start and self.sources else 0.0
         machine = SessionMachine(
-            seeded, order=order, broadcast=ask_at if broadcast else None, parameters=self._parameters
+            seeded,
+            order=order,
+            broadcast=ask_at if broadcast and enclosure is None else None,
+            parameters=self._parameters,
         )
         session = FetchSession(
             self,
@@ -147,10 +164,12 @@ class Bitswap:
             machine,
             partial(self.host.protect, tag=f"bitswap {self._session_id}"),
             Seeking(0.0 if broadcast else seek, now),
+            enclosure,
         )
         self.sessions[session.id] = session
-        for peer in {connection.peer: None for connection in self.host.connections()}:
-            machine.peer_connected(peer)
+        if enclosure is None:
+            for peer in {connection.peer: None for connection in self.host.connections()}:
+                machine.peer_connected(peer)
         leave = self._swarm.join(root, session) if self._swarm is not None else lambda: None
         for provider in providers:
             session.add_provider(provider)
@@ -159,7 +178,7 @@ class Bitswap:
         self._tasks.start(session.run, self.sources, scope, ended, owner="a bitswap session")
         session.look(now)
         if session.seeking.active:
-            self._ask_connected(session)
+            self._meeting.ask_connected(session)
         self._tick_event.set()
         try:
             yield session
@@ -180,19 +199,30 @@ class Bitswap:
         """What has passed between us and a connected peer."""
         return self.engine.ledger(peer)
 
-    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
-        """Blocks have come into the store, from wherever: peers that wait for them get them."""
+    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int], realms: frozenset[RealmId] | None = None) -> None:
+        """Blocks have come into the store, from wherever, for these realms or for everybody: peers that wait for them get them."""
         if self.serving:
-            self.engine.blocks_added(cids, sizes)
+            self.engine.blocks_added(cids, sizes, realms)
             self.pump()
+
+    def realm_opened(self) -> None:
+        """What was for few is for everybody now."""
+        self.engine.realm_opened()
+        self.pump()
+
+    def _admitted(self, peer: PeerId, realms: frozenset[RealmId]) -> None:
+        self.engine.peer_admitted(peer, realms)
+        self.pump()
 
     # PeerListener
 
     def peer_connected(self, peer: PeerId) -> None:
         """See PeerListener."""
         self.engine.peer_connected(peer)
+        if self._access is not None:
+            self.engine.peer_admitted(peer, self._access.admitted(peer))
         for session in self.sessions.values():
-            self._connected(session, peer)
+            self._meeting.connected(session, peer)
             self.drain(session)
 
     def peer_identified(self, peer: PeerId, protocols: frozenset[str]) -> None:
@@ -227,7 +257,7 @@ class Bitswap:
                         self._links[peer].wake()
                 case Connect(peer=peer):
                     gone = partial(session.peer_unreachable, peer, now, None)
-                    self._tasks.start(self._connect, session, peer, owner="a dial of bitswap", failed=gone)
+                    self._tasks.start(self._meeting.dial, session, peer, owner="a dial of bitswap", failed=gone)
                 case PeerDropped(peer=peer, reason=reason):
                     if peer in self._links:
                         self._links[peer].wants.end_session(session.id)
@@ -240,7 +270,7 @@ class Bitswap:
     def provider_added(self, session: FetchSession, peer: PeerId) -> None:
         """See Hub."""
         if self.host.is_connected(peer):
-            self._connected(session, peer)
+            self._meeting.connected(session, peer)
         self.drain(session)
 
     # link
@@ -312,7 +342,7 @@ class Bitswap:
         sizes: Sequence[int | None] = [None] * len(effect.cids)
         try:
             if self.serving:
-                sizes = await look_up(self.store, effect.cids, awaited)
+                sizes = await look_up(self.store, effect.cids, awaited, effect.admitted)
         finally:
             self.engine.looked_up(effect.id, sizes)
             self.pump()
@@ -337,28 +367,6 @@ class Bitswap:
                 del self._departed[next(iter(self._departed))]
         return link
 
-    async def _connect(self, session: FetchSession, peer: PeerId) -> None:
-        try:
-            with anyio.fail_after(DIAL_SECONDS):
-                await self.host.connect(peer, session.addresses.get(peer, ()))
-        except (TransportError, SecurityError, LimitExceeded, TimeoutError, anyio.BrokenResourceError) as error:
-            permanent = str(error) if isinstance(error, SecurityError) else None
-            session.peer_unreachable(peer, anyio.current_time(), permanent)
-        else:
-            self._connected(session, peer)
-        self.drain(session)
-
-    def _connected(self, session: FetchSession, peer: PeerId) -> None:
-        session.machine.peer_connected(peer)
-        if self._swarm is not None and (session.seeking.active or peer in session.addresses):
-            self._swarm.ask(session.root, peer)
-
-    def _ask_connected(self, session: FetchSession) -> None:
-        """By a key, which tells nothing to who does not know the root; who has it becomes a provider."""
-        if self._swarm is not None:
-            for peer in {connection.peer: None for connection in self.host.connections()}:
-                self._swarm.ask(session.root, peer)
-
     async def _run_ticker(self) -> None:
         while True:
             now = anyio.current_time()
@@ -366,7 +374,7 @@ class Bitswap:
             for session in tuple(self.sessions.values()):
                 busy |= session.machine.wanted > 0
                 if session.look(now):
-                    self._ask_connected(session)
+                    self._meeting.ask_connected(session)
                 if (deadline := session.machine.next_timeout()) is not None and now >= deadline:
                     self._tasks.call(session.handle_timeout, now, owner="a bitswap session")
             if busy:

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 import anyio
 import anyio.to_thread
 
 from stack.bitswap.events import BlocksNotKept
-from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, ProviderJudge, ProviderSource
+from stack.bitswap.interfaces import BlockSink, Enclosure, PeerReport, Provider, ProviderJudge, ProviderSource
 from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell.call import FetchCall
 from stack.bitswap.wants import SessionId, WantedBlocks
-from stack.blocks.interfaces import NOT_HERE, BlockStore
+from stack.blocks.interfaces import NOT_HERE, BlockStore, RealmId, RealmStore
 from stack.errors import LocalProtocolError, StackError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -64,8 +64,8 @@ class Hub(Protocol):
         """The session knows one more peer, or more of one; then drain."""
         ...
 
-    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int]) -> None:
-        """These are in the store now."""
+    def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int], realms: frozenset[RealmId] | None = None) -> None:
+        """These are in the store now, for those realms or for everybody."""
         ...
 
     def trace(self, event: TraceEvent) -> None: ...
@@ -83,6 +83,7 @@ class FetchSession:
         machine: SessionMachine,
         protect: Callable[[PeerId], Callable[[], None]],
         seeking: Seeking,
+        enclosure: Enclosure | None = None,
     ) -> None:
         self.id = id
         self.root = root
@@ -90,6 +91,10 @@ class FetchSession:
         self.seeking = seeking
         self._seek = anyio.Event()
         self._received = 0
+        self.enclosure = enclosure
+        self._store = hub.store
+        if enclosure is not None:
+            self._store = cast(RealmStore, hub.store).within(enclosure.realm)
         self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
         self._named_by: dict[PeerId, str] = {}
         self._judges: dict[PeerId, ProviderJudge] = {}
@@ -108,6 +113,20 @@ class FetchSession:
 
     def __repr__(self) -> str:
         return f"<FetchSession {self.id} of {self.root}: {self.machine!r}>"
+
+    @property
+    def realms(self) -> frozenset[RealmId] | None:
+        """For whom what comes is kept; None: for everybody."""
+        return None if self.enclosure is None else frozenset((self.enclosure.realm,))
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more is wanted."""
+        return self._closed
+
+    def is_said_to_have(self, peer: PeerId) -> bool:
+        """Whether this peer may have the root for everybody, and need not know a secret: the user named it, or it announced the root."""
+        return self._named_by.get(peer) in ("user", "announced")
 
     # Session
 
@@ -128,7 +147,7 @@ class FetchSession:
         if known is not None:
             return known
         try:
-            return await self._hub.store.get(cid)
+            return await self._store.get(cid)
         except NOT_HERE:
             pass
         found: list[bytes] = []
@@ -147,7 +166,7 @@ class FetchSession:
         if known and sink is not None:
             await self._hand_over(sink, [(cid, memoryview(data)) for cid, data in known])
         elif known:
-            await self._hub.store.put([(cid, data) for cid, data in known if cid.hash_code != IDENTITY])
+            await self._store.put([(cid, data) for cid, data in known if cid.hash_code != IDENTITY])
         absent = await self._from_store(unique, sink) if unique else []
         if absent:
             await self._from_peers(absent, [numbers[cid] for cid in absent] if leaves is not None else None, sink)
@@ -253,11 +272,11 @@ class FetchSession:
             self._keep = anyio.Event()
             batch, self._to_keep = self._to_keep, []
             try:
-                await self._hub.store.put([(cid, data) for _, cid, data in batch])
+                await self._store.put([(cid, data) for _, cid, data in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, these blocks are not kept, and who waits is told
                 self.fail(error)
                 return
-            self._hub.blocks_added([cid for _, cid, _ in batch], [len(data) for _, _, data in batch])
+            self._hub.blocks_added([cid for _, cid, _ in batch], [len(data) for _, _, data in batch], self.realms)
             for call, cid, data in batch:
                 self._keep_bytes -= len(data)
                 if call is not None:
@@ -309,14 +328,14 @@ class FetchSession:
 
     async def _from_store(self, cids: list[Cid], sink: BlockSink | None) -> list[Cid]:
         """Serve from the store what is there; returns what is not."""
-        here = await self._hub.store.has(cids)
+        here = await self._store.has(cids)
         absent = [cid for cid, there in zip(cids, here, strict=True) if not there]
         if sink is None:
             return absent
         for cid, there in zip(cids, here, strict=True):
             if there:
                 try:
-                    data = await self._hub.store.get(cid)
+                    data = await self._store.get(cid)
                 except NOT_HERE:
                     absent.append(cid)
                 else:

@@ -60,6 +60,8 @@ class Shared:
     addrs: tuple[Multiaddr, ...]
     announced: bool = False
     """Whoever knows the CID can find it."""
+    open: bool = False
+    """Everybody who knows the CID and asks this node gets it: because that was asked for, or because it is so already."""
     public_name: str | None = None
     """Anybody can find it by this."""
 
@@ -78,8 +80,10 @@ class Share(Watch[ShareEvent]):
     """Patterns of what is left out of a tree (`files.paths.matches_any`)."""
     hidden: bool = False
     flags: ImportFlags = field(default_factory=ImportFlags)
+    open: bool = False
+    """Everybody who knows the CID may fetch it; without, only who has the ticket."""
     announce: bool = False
-    """Let whoever knows the CID find it; without, only who has the ticket does."""
+    """Let whoever knows the CID find it; without, only who has the ticket does. Implies `open`."""
     public_name: str | None = None
     """Let anybody find it by the words of this name; implies `announce`."""
     rehash: bool = False

@@ -146,6 +146,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
     flags = ImportFlags(**{**asdict(request.flags), "hidden": request.hidden or request.flags.hidden})
     options = replace(options_of(flags, node.config.profile), keep_executable=True)
     announce = request.announce or request.public_name is not None
+    is_open = request.open or announce
     if announce:
         node.announcing.check(request.public_name)  # before anything is read
 
@@ -154,10 +155,12 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
         from stack.files.known import known_files
 
         tell, room, home = told.tell, told.room, node.config.home
-        with hold(node.blocks):
+        begun = await node.access.begin(is_open=is_open)
+        store = node.access.store(begun)
+        with hold(store):
             async with known_files(home, options, rehash=request.rehash) as known:
                 adder = Adder(
-                    node.blocks,
+                    store,
                     options,
                     tell=tell,
                     room=room,
@@ -169,6 +172,8 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                 added = await adder.add(request.paths)
                 added = replace(added, name=request.name or added.name)
             paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
+            still_open = node.shares.shares(added.cid)
+            await node.access.finish(begun, added.cid, is_open=is_open, still_open=still_open)
             await node.shares.add(added.cid, added.name, paths, added.size, owner=request.owner)
         if announce:
             await node.announce(added.cid, public_name=request.public_name, size=added.size)
@@ -187,6 +192,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                     peer_id=str(node.peer_id),
                     addrs=node.addresses(),
                     announced=announce,
+                    open=is_open or await node.access.is_open(event.cid),
                     public_name=request.public_name,
                 )
 
@@ -213,6 +219,7 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
         root=named.source.root,
         path=named.source.path,
         name=await whole_name(node, named),
+        secret=named.secret,
         directory=request.directory,
         out=request.target,
         into_directory=request.into_directory,

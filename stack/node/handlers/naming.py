@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import anyio
 
-from stack.bitswap.interfaces import Provider, Session
+from stack.bitswap.interfaces import Provider
 from stack.errors import Refused, StackError
 from stack.files.sources import Source, read_source
 from stack.files.ticket import TEXT_MAX
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.interfaces import Handled
+from stack.node.patience import PatientSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Sought:
     def name(self) -> str:
         """What the ticket calls it; empty without one. Hostile text like any other."""
         return self.source.ticket.name if self.source.ticket is not None else ""
+
+    @property
+    def secret(self) -> bytes:
+        """What only the ticket tells; empty without one, and where the content is for everybody."""
+        return self.source.ticket.secret if self.source.ticket is not None else b""
 
 
 def sought(node: Handled, text: str, addresses: Sequence[Multiaddr] = ()) -> Sought:
@@ -61,10 +67,12 @@ def providers_of(addresses: Sequence[Multiaddr], source: str, default: PeerId | 
 @asynccontextmanager
 async def session_for(
     node: Handled, text: str, addresses: Sequence[Multiaddr] = (), timeout: float | None = None
-) -> AsyncIterator[tuple[Session, Source]]:
-    """A session for what was named, whose `get` gives up. Raises as `sought`."""
+) -> AsyncIterator[tuple[PatientSession, Source]]:
+    """A session for what was named, whose `get` gives up; what comes belongs into its `store`. Raises as `sought`."""
     wanted = sought(node, text, addresses)
-    async with node.patient_session(wanted.source.root, wanted.providers, timeout, public=wanted.public) as session:
+    async with node.patient_session(
+        wanted.source.root, wanted.providers, timeout, public=wanted.public, secret=wanted.secret
+    ) as session:
         yield session, wanted.source
 
 
@@ -88,11 +96,11 @@ async def whole_name(node: Handled, named: Sought) -> str:
         for provider in named.providers:
             with suppress(StackError, anyio.BrokenResourceError):
                 await node.host.connect(provider.peer, provider.addresses)
-                name = await node.ask_name(root, provider.peer)
+                name = await node.ask_name(root, provider.peer, named.secret)
                 if is_cut_of(hint, name):
                     return name
         for peer in {connection.peer: None for connection in node.host.connections()}:
-            name = await node.ask_name(root, peer)
+            name = await node.ask_name(root, peer, named.secret)
             if is_cut_of(hint, name):
                 return name
     return hint

@@ -19,7 +19,7 @@ async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]
     span = partial(open_content, offset=request.offset, length=request.length)
     async with (
         session_for(node, request.source, request.providers, request.timeout) as (session, source),
-        span(session, node.blocks, source.root, source.path) as pieces,
+        span(session, session.store, source.root, source.path) as pieces,
     ):
         yield pieces
 
@@ -28,19 +28,19 @@ async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]
 async def list_directory(node: Handled, request: ListDirectory) -> AsyncGenerator[DirectoryEntry, None]:
     """The entries of a directory; of anything else itself."""
     async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
-        itself = await look_at(session, node.blocks, source.root, source.path)
+        itself = await look_at(session, session.store, source.root, source.path)
         if itself.type != "directory":
             name = itself.name or (source.ticket.name if source.ticket is not None else "")
             yield DirectoryEntry(name=name, cid=itself.cid, size=itself.size, type=itself.type)
             return
-        async for entry in list_entries(session, node.blocks, source.root, source.path):
+        async for entry in list_entries(session, session.store, source.root, source.path):
             yield DirectoryEntry(name=entry.name, cid=entry.cid, size=entry.size, type=entry.type)
 
 
 async def get_totals(node: Handled, request: GetTotals) -> Totals:
     """How much there is below a root."""
     async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
-        counted = await count_below(session, node.blocks, source.root, source.path)
+        counted = await count_below(session, session.store, source.root, source.path)
     return Totals(files=counted.files, directories=counted.directories, bytes=counted.bytes)
 
 

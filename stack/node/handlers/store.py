@@ -61,7 +61,7 @@ async def add_pin(node: Handled, request: AddPin) -> Done:
     store = _disk(node)
     with store.hold(request.cid):
         async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
-            count = await fetch_dag(session, node.blocks, request.cid)
+            count = await fetch_dag(session, session.store, request.cid)
         await store.add_pin(request.cid, request.name)
     return Done(count=count)
 
@@ -159,5 +159,5 @@ async def car_import(node: Handled, request: CarImport, data: AsyncIterator[byte
 async def car_export(node: Handled, request: CarExport) -> AsyncGenerator[bytes, None]:
     """Write the DAG below a root."""
     async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
-        async for piece in export_car(session, node.blocks, request.cid):
+        async for piece in export_car(session, session.store, request.cid):
             yield piece

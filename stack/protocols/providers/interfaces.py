@@ -1,7 +1,7 @@
 """What the providers protocol asks of whoever knows what is shared and fetched here, and what it tells to whoever fetches."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stack.identity.peer_id import PeerId
@@ -16,6 +16,10 @@ KEY_DOMAIN = b"stack/announce/1"
 def announce_key(multihash: bytes) -> bytes:
     """What stands for a root on the wire: who does not know the root learns nothing from it."""
     return hashlib.sha256(KEY_DOMAIN + multihash).digest()[:KEY_BYTES]
+
+
+MayKnow = Callable[[Cid, PeerId], bool]
+"""Whether a peer may hear that a root is shared or fetched here."""
 
 
 class RangeSource(Protocol):

@@ -12,7 +12,7 @@ from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, S
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
-from stack.protocols.providers.interfaces import RangeBook, RangeSource, SwarmListener, announce_key
+from stack.protocols.providers.interfaces import MayKnow, RangeBook, RangeSource, SwarmListener, announce_key
 from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, Update, decode_update, encode_update
 from stack.protocols.providers.subscription import PeerFound, RangesChanged, SendUpdates, SubscriptionId
 from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, SwarmMachine
@@ -79,11 +79,13 @@ class _Outbox:
 class ProvidersService:
     """Row "providers" of `SERVICES`. Implements `Swarm` of bitswap. Made by `open`, a context that owns its tasks."""
 
-    def __init__(self, host: RecordHost, tasks: Supervisor, source: RangeSource) -> None:
+    def __init__(
+        self, host: RecordHost, tasks: Supervisor, source: RangeSource, may_know: MayKnow | None = None
+    ) -> None:
         self._host = host
         self._tasks = tasks
         self._source = source
-        self._machine = SwarmMachine(source)
+        self._machine = SwarmMachine(source, may_know=may_know)
         self._listeners: dict[Cid, list[SwarmListener]] = {}
         self._outboxes: dict[SubscriptionId, _Outbox] = {}
         self._asking: set[tuple[Cid, PeerId]] = set()
@@ -96,10 +98,12 @@ class ProvidersService:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, host: RecordHost, source: RangeSource | None = None) -> AsyncIterator["ProvidersService"]:
-        """Answer for what `source` knows, and ask others for what is joined, until the context is left."""
+    async def open(
+        cls, host: RecordHost, source: RangeSource | None = None, *, may_know: MayKnow | None = None
+    ) -> AsyncIterator["ProvidersService"]:
+        """Answer for what `source` knows, to those who `may_know`, and ask others for what is joined, until the context is left."""
         async with supervised(host.trace) as tasks:
-            service = cls(host, tasks, source if source is not None else RangeBook())
+            service = cls(host, tasks, source if source is not None else RangeBook(), may_know)
             host.handle(PROTOCOL, service._serve, streams=2 * STREAMS_PER_PEER_MAX)  # beyond the half it says BUSY
             tasks.keep(service._run_ticker, owner="the clock of providers")
             try:

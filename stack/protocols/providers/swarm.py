@@ -11,7 +11,7 @@ from stack.errors import DecodeError, RemoteProtocolError, SecurityError
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord, open_peer_record
 from stack.multiformats.cid import Cid
-from stack.protocols.providers.interfaces import RangeSource, announce_key
+from stack.protocols.providers.interfaces import MayKnow, RangeSource, announce_key
 from stack.protocols.providers.messages import Member, RangesUpdate, Status, Update, apply_ranges
 from stack.protocols.providers.ranges import LEAVES_MAX
 from stack.protocols.providers.subscription import (
@@ -48,8 +48,12 @@ class SwarmMachine:
     Getters: `knows`, `streams`, `leaving`, `told`, `finished`, `receivers`. Outputs: `next_effect`, `next_timeout`.
     """
 
-    def __init__(self, source: RangeSource, *, open_record: OpenRecord = open_peer_record) -> None:
+    def __init__(
+        self, source: RangeSource, *, open_record: OpenRecord = open_peer_record, may_know: MayKnow | None = None
+    ) -> None:
+        """Whom `may_know` does not name for a root hears what it would hear if we did not know the root."""
         self._source = source
+        self._may_know = may_know
         self._open_record = open_record
         self._roots: dict[bytes, Root] = {}
         self._streams: dict[SubscriptionId, Subscription] = {}
@@ -203,7 +207,7 @@ class SwarmMachine:
     ) -> Subscription | None:
         known = self._roots.get(update.key)
         root = known.cid if known is not None else self._source.root_of(update.key)
-        if root is None:
+        if root is None or (self._may_know is not None and not self._may_know(root, peer)):
             self._effects.append(SendUpdates(id=id, updates=(Update(status=Status.UNKNOWN),), close=True))
             return None
         known = self._root(root)

@@ -1,0 +1,147 @@
+"""`/stack/access/1.0.0` on a host: who has proved to know which secret."""
+
+import secrets
+from collections.abc import Callable
+
+import anyio
+
+from stack.blocks.interfaces import RealmId
+from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.identity.peer_id import PeerId
+from stack.net.interfaces import Host
+from stack.protocols.access.exchange import NONCE_BYTES, PROTOCOL, Asker, Teller
+from stack.protocols.access.keyring import Keyring
+from stack.sansio.pace import Pace
+from stack.streams.interfaces import Stream
+
+SECONDS = 15.0
+"""For a stream and everything on it: three round trips."""
+
+STREAMS_PER_PEER_MAX = 8
+"""At a time; one that fetches with several tickets proves one after the other or a few together."""
+
+PROOFS_PER_SECOND = 20
+PROOFS_BURST = 64
+"""Of one peer: nobody guesses a secret of 16 bytes, this only keeps a flood from costing anything."""
+
+ERRORS = (
+    anyio.EndOfStream,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    TimeoutError,
+    TransportError,
+    NegotiationError,
+    SecurityError,
+    LimitExceeded,
+    RemoteProtocolError,
+)
+"""What asking may end with because of the peer."""
+
+Admitted = Callable[[PeerId, frozenset[RealmId]], None]
+"""Told that a peer may enter realms, before it hears of it itself."""
+
+
+class AccessService:
+    """Row "access" of `SERVICES`; `Access` of bitswap. What a peer has proved holds until the last connection to it ends.
+
+    Commands: `prove`, `listen`. Getters: `admitted`.
+    """
+
+    def __init__(self, host: Host, keyring: Keyring | None = None) -> None:
+        self._host = host
+        self._keyring = keyring if keyring is not None else Keyring(host.peer_id)
+        self._admitted: dict[PeerId, frozenset[RealmId]] = {}
+        self._proved: dict[PeerId, set[bytes]] = {}
+        """Secrets that a peer and we have proved to each other."""
+        self._paces: dict[PeerId, Pace] = {}
+        self._listeners: list[Admitted] = []
+        host.handle(PROTOCOL, self._serve, streams=STREAMS_PER_PEER_MAX)
+        host.listen_to_peers(self)
+
+    def __repr__(self) -> str:
+        return f"<AccessService: {len(self._admitted)} peers, {self._keyring!r}>"
+
+    def listen(self, listener: Admitted) -> None:
+        """Tell of who is admitted from now on."""
+        self._listeners.append(listener)
+
+    def admitted(self, peer: PeerId) -> frozenset[RealmId]:
+        """The realms a connected peer may enter."""
+        return self._admitted.get(peer, frozenset())
+
+    async def prove(self, peer: PeerId, secret: bytes) -> bool:
+        """Prove to a connected peer that we know this, and have it prove the same. False when it does not know it, or does not answer."""
+        if secret in self._proved.get(peer, ()):
+            return True
+        try:
+            with anyio.fail_after(SECONDS):
+                proved = await self._ask(peer, secret)
+        except ERRORS:
+            return False
+        if proved and self._host.is_connected(peer):
+            self._proved.setdefault(peer, set()).add(secret)
+            self._admit(peer, secret)
+        return proved
+
+    async def _ask(self, peer: PeerId, secret: bytes) -> bool:
+        stream = await self._host.open_stream(peer, PROTOCOL)
+        machine = Asker(secret, asker=self._host.peer_id, teller=peer, nonce=secrets.token_bytes(NONCE_BYTES))
+        try:
+            while not machine.done:
+                machine.receive_data(await stream.receive())
+                if data := machine.data_to_send():
+                    await stream.send(data)
+        finally:
+            stream.reset()
+        return machine.proved
+
+    async def _serve(self, stream: Stream) -> None:
+        peer = stream.remote_peer
+        try:
+            now = anyio.current_time()
+            pace = self._paces.setdefault(peer, Pace(PROOFS_PER_SECOND, now, burst=PROOFS_BURST))
+            await anyio.sleep(pace.take(1, now))
+            with anyio.fail_after(SECONDS):
+                await self._tell(stream, peer)
+        except (TimeoutError, anyio.EndOfStream):
+            raise RemoteProtocolError("a proof of access was not finished") from None
+        finally:
+            if not self._host.is_connected(peer):
+                self._paces.pop(peer, None)
+
+    async def _tell(self, stream: Stream, peer: PeerId) -> None:
+        machine = Teller(
+            self._keyring.find,
+            asker=peer,
+            teller=self._host.peer_id,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            decoy=secrets.token_bytes(NONCE_BYTES),
+        )
+        await stream.send(machine.data_to_send())
+        while not machine.done:
+            machine.receive_data(await stream.receive())
+        if machine.proved is not None:
+            self._admit(peer, machine.proved)
+        await stream.send(machine.data_to_send())
+        await stream.send_eof()
+
+    def _admit(self, peer: PeerId, secret: bytes) -> None:
+        realms = self._keyring.realms(secret) - self.admitted(peer)
+        if realms and self._host.is_connected(peer):
+            self._admitted[peer] = self.admitted(peer) | realms
+            for listener in self._listeners:
+                listener(peer, realms)
+
+    # PeerListener
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """See PeerListener."""
+
+    def peer_identified(self, peer: PeerId, protocols: frozenset[str]) -> None:
+        """See PeerListener."""
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        """See PeerListener."""
+        self._admitted.pop(peer, None)
+        self._proved.pop(peer, None)
+        self._paces.pop(peer, None)
