@@ -126,7 +126,7 @@ def test_use_3_a_share_ends_with_its_command_also_when_a_daemon_serves_it(sharer
     with sharer.sharing(kept, "--keep") as (process, shared):
         good(process.stop(signal.SIGINT))
     with sharer.sharing(film) as (process, _):
-        good(receiver.run("get", shared["cid"], "--from", sharer.address(), "--timeout", "10"))
+        good(receiver.run("get", shared["ticket"], "--from", sharer.address(), "--timeout", "10"))
         stopped = good(process.stop(signal.SIGINT))
     assert "also serving 1 share of before (stack shares ls)" in stopped.err
     assert [share["name"] for share in sharer.shares()] == ["kept.bin"]

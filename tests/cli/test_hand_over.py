@@ -24,7 +24,7 @@ def test_use_26_a_share_lives_on_when_the_get_that_held_the_home_is_complete(
             assert "staying" not in finished.err
             sharing.next_said("going on")
             until(lambda: receiver.run("id", "--json").json["pid"] == sharing.pid, 20, "the home's new holder")
-            good(third.run("get", other["cid"], "--from", receiver.address(), "--timeout", "20", "-o", "mine.bin"))
+            good(third.run("get", other["ticket"], "--from", receiver.address(), "--timeout", "20", "-o", "mine.bin"))
             good(sharing.stop(signal.SIGINT))
         assert receiver.shares() == []
     assert sha256(third.folder / "mine.bin") == sha256(mine)
