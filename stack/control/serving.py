@@ -105,7 +105,7 @@ async def _listen(home: Home) -> tuple[ControlListener, ControlAddress]:
     try:
         if hasattr(socket, "AF_UNIX"):
             path = await to_thread.run_sync(_socket_path, home)
-            return LocalListener(path), ControlAddress(path)
+            return await to_thread.run_sync(LocalListener, path), ControlAddress(path)
         token = new_token()
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
