@@ -81,11 +81,11 @@ def test_after_a_restart_it_is_announced_again_until_it_is_withdrawn(
 def test_what_is_no_longer_shared_is_no_longer_announced(sharer: Machine) -> None:
     source = make_file(sharer.folder / "report.pdf", MIB)
     with sharer.daemon():
-        shared = good(sharer.run("share", str(source), "--announce", "--json")).json
+        shared = good(sharer.run("share", str(source), "--announce", "--keep", "--json")).json
         assert len(good(sharer.run("announce", "ls", "--json")).json["items"]) == 1
         good(sharer.run("shares", "rm", shared["cid"]))
         assert good(sharer.run("announce", "ls", "--json")).json["items"] == []
-        good(sharer.run("share", str(source), "--announce", "--json"))
+        good(sharer.run("share", str(source), "--announce", "--keep", "--json"))
     good(sharer.run("shares", "rm", str(source)))
     assert good(sharer.run("announce", "ls", "--json")).json["items"] == []
 

@@ -46,7 +46,7 @@ def test_B04_a_file_that_changed_is_not_served_and_can_be_shared_again(sharer: M
         refused_by(receiver, shared)
         process.next_said("film.mkv.*changed")
         assert state_of(sharer, shared["cid"]) == "changed"
-        again = good(sharer.run("share", source, "--json", "--no-qr")).json
+        again = good(sharer.run("share", source, "--keep", "--json", "--no-qr")).json
         assert again["cid"] != shared["cid"]
         good(receiver.run("get", again["ticket"], "-o", "new.mkv"))
     assert sha256(receiver.folder / "new.mkv") == sha256(source)
@@ -85,7 +85,7 @@ def test_B05_a_file_that_moved_is_found_again_and_the_old_ticket_stays_good(shar
     source = make_file(sharer.folder / "film.mkv", SIZE)
     with sharer.sharing(source) as (_, shared):
         moved = source.rename(sharer.folder / "elsewhere.mkv")
-        again = good(sharer.run("share", moved, "--json", "--no-qr")).json
+        again = good(sharer.run("share", moved, "--keep", "--json", "--no-qr")).json
         assert again["cid"] == shared["cid"]
         good(receiver.run("get", shared["ticket"], "-o", "got.mkv"))
         assert state_of(sharer, shared["cid"]) == "serving"
@@ -97,7 +97,7 @@ def test_B05_one_of_two_copies_is_enough(sharer: Machine, receiver: Machine) -> 
     copy = sharer.folder / "copy.mkv"
     shutil.copy(source, copy)
     with sharer.sharing(source) as (_, shared):
-        assert good(sharer.run("share", copy, "--json", "--no-qr")).json["cid"] == shared["cid"]
+        assert good(sharer.run("share", copy, "--keep", "--json", "--no-qr")).json["cid"] == shared["cid"]
         source.unlink()
         good(receiver.run("get", shared["ticket"], "-o", "got.mkv"))
     assert sha256(receiver.folder / "got.mkv") == sha256(copy)
