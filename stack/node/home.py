@@ -80,6 +80,7 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._marker = path / "version"
         self.notices: tuple[str, ...] = ()
         """What the user should know of this home, a sentence each; known after `prepare` or `acquire`."""
         self._lock: int | None = None
@@ -111,7 +112,7 @@ class Home:
             ) from error
         self._lock = lock
         try:
-            self._check_version()
+            self._mark()
         except BaseException:
             self.let_go()
             raise
@@ -120,7 +121,7 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folder, or see to it that it, and what a node has written into it, is this user's alone: a laxer mode of
-        ours is set right and told in `notices`."""
+        ours is set right and told in `notices`. One of a newer version is left as it is."""
         try:
             make_private(self.path)
             status = self.path.stat()
@@ -139,6 +140,7 @@ class Home:
                 self.notices = (f"{self.path} was open to other users of this computer; now it is yours alone",)
             for path in (path for pattern in OURS for path in self.path.glob(pattern)):
                 self._tighten(path)
+            self._refuse_newer()
         except OSError as error:
             raise _refused(self.path, error) from error
 
@@ -152,15 +154,19 @@ class Home:
         if status.st_mode & 0o077 and not stat.S_ISLNK(status.st_mode):
             path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
 
-    def _check_version(self) -> None:
-        marker = self.path / "version"
+    def _mark(self) -> None:
+        """A new home gets the number of its layout."""
+        try:
+            if not self._marker.exists():
+                write_whole(self._marker, f"{HOME_VERSION}\n".encode())
+        except OSError as error:
+            raise _refused(self.path, error) from error
+
+    def _refuse_newer(self) -> None:
+        marker = self._marker
         try:
             version = int(marker.read_text())
         except FileNotFoundError:
-            try:
-                write_whole(marker, f"{HOME_VERSION}\n".encode())
-            except OSError as error:
-                raise _refused(self.path, error) from error
             return
         except ValueError as error:
             raise ConfigError(f"{marker} is damaged: it should hold the number {HOME_VERSION}") from error

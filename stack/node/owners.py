@@ -48,7 +48,10 @@ def living(home: Path) -> frozenset[str]:
     for name in names:
         try:
             fd = os.open(home / FOLDER / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
         except OSError:
+            found.append(name)
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
