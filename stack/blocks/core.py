@@ -147,7 +147,9 @@ class StoreCore:
         self._parts[part] = opened
         return opened, recheck
 
-    def seal_part(self, part: PartFile, target: Path, mode: int | None, mtime_ns: int | None, over: bool = False) -> None:
+    def seal_part(
+        self, part: PartFile, target: Path, mode: int | None, mtime_ns: int | None, over: bool = False
+    ) -> None:
         """See `PartFile.seal`."""
         part.seal(target, mode, mtime_ns, over=over)
         self._parts.pop(part.segment.path, None)

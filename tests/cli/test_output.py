@@ -139,8 +139,8 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HostileApi]
         yield made
 
     monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
-    for row in COMMANDS.values():
-        module = import_module(row.partition(":")[0])
+    for place in {row.partition(":")[0] for row in COMMANDS.values()} | {"stack.cli.session"}:
+        module = import_module(place)
         if hasattr(module, "open_api"):
             monkeypatch.setattr(module, "open_api", open_api)
     yield made
