@@ -27,13 +27,13 @@ def test_a_cid_alone_is_enough_on_one_link_by_mdns(place: Path) -> None:
         sharer = Machine(place / "a", listen=ANYWHERE, prefix=wire.prefix(wire.left), settings=speaks)
         getter = Machine(place / "c", listen=ANYWHERE, prefix=wire.prefix(wire.right), settings=speaks)
         source = make_file(sharer.folder / "file.bin", MIB, 3)
-        with sharer.sharing(source) as (_, shared):
+        with sharer.sharing(source, "--open") as (_, shared):
             got = good(getter.run("get", shared["cid"], "-o", "got.bin"))
         assert sha256(getter.folder / "got.bin") == sha256(source)
         # It is not announced, so neighbours are asked when that is clear; and the start of the program.
         assert got.seconds < FIND_SECONDS + HEAD_START_SECONDS + 1.0
 
         # and again with mDNS off at either end: nothing is found now but by whom it is remembered
-        with sharer.sharing(source, "--no-mdns") as (_, shared):
+        with sharer.sharing(source, "--open", "--no-mdns") as (_, shared):
             again = good(getter.run("get", shared["cid"], "-o", "again.bin", "--no-mdns"))
         assert again.code == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from stack.files import add
 from stack.node.api import Add, Added, EntryAdded, EntrySkipped, Share, Shared
 from stack.node.config import Config
 from stack.node.handlers import files
@@ -35,6 +36,7 @@ async def test_finding_25_an_import_waits_for_a_slow_reader(
 ) -> None:
     """Finding 25: one event a file, without end, for a reader that may stand still."""
     monkeypatch.setattr(files, "EVENTS_MAX", 10)
+    monkeypatch.setattr(add, "TOGETHER", 8)
     most = 0
     tell = files.Import.tell
 
@@ -53,7 +55,9 @@ async def test_finding_25_an_import_waits_for_a_slow_reader(
         assert isinstance(told[-1], Added)
         entries = [event for event in told if isinstance(event, EntryAdded | EntrySkipped)]
         assert len(entries) == {"files": 61, "hidden files": 61, "directories": 121}[kind]
-        assert most <= 10 + 8 + 2  # and those that are in work when there is no more room
+        assert (
+            most <= 10 + 2 * 8 + 2
+        )  # and those that are in work when there is no more room, small files eight at a time
 
 
 async def test_an_import_that_waits_for_its_reader_ends_when_the_reader_goes(
