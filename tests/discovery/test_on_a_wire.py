@@ -24,7 +24,7 @@ def place() -> Iterator[Path]:
 def test_a_cid_alone_is_enough_on_one_link_by_mdns(place: Path) -> None:
     with namespaces.Wire(1000) as wire:
         speaks = {"STACK_MDNS": "1", "STACK_REMEMBER_PEERS": "1"}
-        sharer = Machine(place / "a", listen=ANYWHERE, prefix=wire.prefix(wire.left), settings=speaks)
+        sharer = Machine(place / "a", listen="/ip4/0.0.0.0/tcp/4101", prefix=wire.prefix(wire.left), settings=speaks)
         getter = Machine(place / "c", listen=ANYWHERE, prefix=wire.prefix(wire.right), settings=speaks)
         source = make_file(sharer.folder / "file.bin", MIB, 3)
         with sharer.sharing(source, "--open") as (_, shared):

@@ -49,7 +49,7 @@ def test_B14_a_home_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path)
     with pytest.raises(RepoTooNew, match="newer version"):
         home.acquire()
     assert not home.held
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "version"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["version"]
     (tmp_path / "version").write_text("one\n")
     with pytest.raises(ConfigError, match="damaged"):
         home.acquire()

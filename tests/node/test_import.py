@@ -46,7 +46,7 @@ async def test_finding_25_an_import_waits_for_a_slow_reader(
         most = max(most, len(told._events))
 
     monkeypatch.setattr(files.Import, "tell", watched)
-    tree = with_names(tmp_path / "tree", NAMES[kind], 60)
+    tree = with_names(tmp_path / "tree", NAMES[kind], 300)
     async with Node.open(Config()) as node:
         async with node.watch(Add(paths=(tree,))) as events:
             first = await anext(events)
@@ -54,7 +54,7 @@ async def test_finding_25_an_import_waits_for_a_slow_reader(
             told = [first] + [event async for event in events]
         assert isinstance(told[-1], Added)
         entries = [event for event in told if isinstance(event, EntryAdded | EntrySkipped)]
-        assert len(entries) == {"files": 61, "hidden files": 61, "directories": 121}[kind]
+        assert len(entries) == {"files": 301, "hidden files": 301, "directories": 601}[kind]
         assert (
             most <= 10 + 2 * 8 + 2
         )  # and those that are in work when there is no more room, small files eight at a time

@@ -180,7 +180,7 @@ async def test_use_4_what_was_fetched_is_served_as_long_as_its_command_runs_and_
     home = tmp_path / "b"
     source = write_people(tmp_path / "tree")
     async with Node.open(at(tmp_path / "a")) as maker:
-        ticket = await maker.share(source)
+        ticket = await maker.share(source, open=True)
         async with Node.open(at(home, "get")) as node:
             await node.get(ticket, tmp_path / "out")
             blocks = await all_blocks(node)
@@ -197,7 +197,7 @@ async def test_use_4_what_was_fetched_is_served_as_long_as_its_command_runs_and_
 async def test_use_4_a_node_that_lives_on_gives_up_what_a_command_fetched_through_it(tmp_path: Path) -> None:
     source = write_people(tmp_path / "tree")
     async with Node.open(at(tmp_path / "a")) as maker, Node.open(at(tmp_path / "b", "daemon")) as node:
-        await node.get(await maker.share(source), tmp_path / "out")
+        await node.get(await maker.share(source, open=True), tmp_path / "out")
         await settled(lambda: not node.shares._fetched)
         assert await all_blocks(node) == [] and await node.ask(ListPins()) == ()
         (row,) = await maker.ask(ListShares())
@@ -208,7 +208,7 @@ async def test_an_interrupted_fetch_serves_nobody_and_goes_on_from_where_it_was(
     (tmp_path / "film").write_bytes(os.urandom(4 * MIB))
     home = tmp_path / "b"
     async with Node.open(at(tmp_path / "a", upload_limit=MIB)) as maker:
-        ticket = await maker.share(tmp_path / "film")
+        ticket = await maker.share(tmp_path / "film", open=True)
         theirs = await all_blocks(maker)
         async with Node.open(at(home, "get")) as node, node.fetch(ticket, tmp_path / "out") as events:
             async for event in events:
@@ -216,7 +216,7 @@ async def test_an_interrupted_fetch_serves_nobody_and_goes_on_from_where_it_was(
                     break
     assert await served(home, theirs) == [False] * len(theirs)
     async with Node.open(at(tmp_path / "a")) as maker, Node.open(at(home, "get")) as node:
-        async with node.fetch(await maker.share(tmp_path / "film"), tmp_path / "out") as events:
+        async with node.fetch(await maker.share(tmp_path / "film", open=True), tmp_path / "out") as events:
             last = [event async for event in events][-1]
         assert isinstance(last, FetchFinished) and last.received < 4 * MIB
     assert (tmp_path / "out" / "film").read_bytes() == (tmp_path / "film").read_bytes()
@@ -226,7 +226,7 @@ async def test_what_is_seeded_is_in_the_list_and_is_kept_if_that_was_asked_for(t
     source = write_people(tmp_path / "tree")
     home = tmp_path / "b"
     async with Node.open(at(tmp_path / "a")) as maker:
-        ticket = await maker.share(source)
+        ticket = await maker.share(source, open=True)
         async with Node.open(at(home, "get")) as node:
             request = Fetch(source=ticket, directory=tmp_path / "out", seed=True)
             async with node.watch(request) as events:
