@@ -56,7 +56,7 @@ async def test_finding_25_an_import_waits_for_a_slow_reader(
         entries = [event for event in told if isinstance(event, EntryAdded | EntrySkipped)]
         assert len(entries) == {"files": 301, "hidden files": 301, "directories": 601}[kind]
         assert (
-            most <= 10 + 2 * 8 + 2
+            most <= 10 + 8 * 8 + 8 + 2
         )  # and those that are in work when there is no more room, small files eight at a time
 
 

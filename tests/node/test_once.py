@@ -82,7 +82,7 @@ async def test_use_5_a_part_what_was_there_before_and_a_silent_receiver_end_it_t
                     if isinstance(event, FetchProgress) and event.bytes_done:
                         break
         there = decode_ticket(ticket)
-        text = f"{there.root}/small" if what == "path" else ticket
+        text = f"{ticket}/small" if what == "path" else ticket
         addresses = tuple(address.with_peer(str(there.peer)) for address in there.addresses)
         request = Fetch(source=text, directory=tmp_path / "out", include=include, providers=addresses)
         async with Node.open(at(tmp_path / "b", "get", serve=serve)) as receiver, receiver.watch(request) as events:
