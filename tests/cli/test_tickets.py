@@ -2,9 +2,10 @@
 
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
-from stack.files.ticket import Ticket, decode_ticket, encode_ticket
+from stack.files.ticket import decode_ticket, encode_ticket
 from stack.multiformats.multiaddr import Multiaddr
 from tests.acceptance.kit import Machine, complaint, good, until
 
@@ -81,7 +82,7 @@ def test_an_address_without_a_peer_is_that_of_the_ticket(sharer: Machine, receiv
     with sharer.sharing(source) as (_, shared):
         there = decode_ticket(shared["ticket"])
         wrong = (Multiaddr.parse("/ip4/127.0.0.1/tcp/1"),)
-        ticket = encode_ticket(Ticket(there.root, there.name, there.size, there.peer, wrong))
+        ticket = encode_ticket(replace(there, addresses=wrong))
         port = there.addresses[0].get("tcp")
         good(receiver.run("get", ticket, "--from", f"127.0.0.1:{port}", "--timeout", "20s"))
         assert (receiver.folder / "note.txt").read_bytes() == b"note\n"
@@ -131,7 +132,7 @@ def test_what_is_seeded_has_a_ticket_of_this_node_also_while_none_runs(sharer: M
 def test_what_has_no_name_is_told_how_to_get_one(sharer: Machine, receiver: Machine) -> None:
     source = sharer.folder / "note.txt"
     source.write_bytes(b"note\n")
-    with sharer.sharing(source) as (_, shared):
+    with sharer.sharing(source, "--open") as (_, shared):
         there = decode_ticket(shared["ticket"])
         address = there.addresses[0].with_peer(str(there.peer))
         said = good(receiver.run("get", shared["cid"], "--from", str(address))).err
