@@ -143,7 +143,7 @@ def test_we_get_a_tree_with_a_shard_from_kubo(
     assert snapshot(receiver.folder / "got") == snapshot(tree)
     shard = Cid.parse(kubo.run("resolve", f"/ipfs/{root}/shard").decode().strip().removeprefix("/ipfs/"))
     assert decode_node(shard, kubo.run("block", "get", str(shard))).kind is NodeKind.HAMT_SHARD
-    entry = good(receiver.run("cat", f"{root}/shard/{SHARD_NAME}00777"))
+    entry = good(receiver.run("cat", f"{root}/shard/{SHARD_NAME}00777", "--from", kubo_addresses(kubo)["tcp"]))
     assert entry.stdout == b"777"
 
 
