@@ -195,7 +195,7 @@ def test_attack_11_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:
 def test_finding_20_a_socket_folder_that_others_may_write_is_refused(
     squatted: str, below: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finding 20: whoever made `/tmp/stack-UID/stack` first could answer in place of the node."""
+    """Finding 20: whoever made the folder for sockets among the temporary ones first could answer in place of the node."""
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     place = tmp_path.joinpath(f"stack-{os.getuid()}", *below)
