@@ -110,4 +110,5 @@ async def turns_measured(name: str, most: float) -> AsyncIterator[None]:
     finally:
         gc.enable()
     print(f"\n{name}: {1000 * longest:.1f} ms at most")
-    assert longest < most, f"{1000 * longest:.1f} ms"
+    # Where coverage looks at each line, a line takes two to four times as long.
+    assert longest < (most if sys.gettrace() is None else 3 * most), f"{1000 * longest:.1f} ms"

@@ -1,6 +1,7 @@
 """What is remembered of messages: that they were seen, by whom, and the latest of them whole, to be asked for."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -39,7 +40,7 @@ class Seen:
 class SeenCache:
     """Ids for `ttl` seconds from first sight, at most `limit` of them; the oldest go first.
 
-    Getters: `get`, `in`. Commands: `add`, `expire`.
+    Getters: `get`, `in`, `new`. Commands: `add`, `expire`.
     """
 
     __slots__ = ("_entries", "_limit", "_ttl")
@@ -54,6 +55,11 @@ class SeenCache:
 
     def __contains__(self, message_id: bytes) -> bool:
         return message_id in self._entries
+
+    def new(self, message_ids: Iterable[bytes]) -> list[bytes]:
+        """Those that are not known: thousands at once."""
+        entries = self._entries
+        return [message_id for message_id in message_ids if message_id not in entries]
 
     def get(self, message_id: bytes) -> Seen | None:
         """What is known of the id."""

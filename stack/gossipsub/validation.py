@@ -1,5 +1,7 @@
 """Messages that are being validated: each copy that differs by itself, identical ones once."""
 
+from collections.abc import Iterable
+
 from stack.gossipsub.messages import Message
 from stack.gossipsub.params import GossipsubParams
 from stack.gossipsub.peers import Peer
@@ -24,7 +26,7 @@ class Pending:
 class PendingMessages:
     """Bounded in number, bytes, and for each peer.
 
-    Getters: `in`, `has_room`, `find`. Commands: `add`, `take`.
+    Getters: `in`, `new`, `has_room`, `find`. Commands: `add`, `take`.
     """
 
     __slots__ = ("_by_id", "_by_token", "_bytes", "_next", "_params")
@@ -41,6 +43,11 @@ class PendingMessages:
 
     def __contains__(self, message_id: object) -> bool:
         return message_id in self._by_id
+
+    def new(self, message_ids: Iterable[bytes]) -> list[bytes]:
+        """Those that do not wait: thousands at once."""
+        waiting = self._by_id
+        return [message_id for message_id in message_ids if message_id not in waiting]
 
     def find(self, message_id: bytes, message: Message) -> Pending | None:
         """The same message, byte for byte: under one id there may be several until a signature tells which is true."""
