@@ -9,7 +9,7 @@ from stack.errors import DecodeError, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.pb import providers_pb2 as pb
 from stack.protocols.providers.interfaces import KEY_BYTES
-from stack.protocols.providers.ranges import LEAVES_MAX, LeafRanges
+from stack.protocols.providers.ranges import LEAVES_MAX, LeafRanges, merge_runs
 
 PROTOCOL = "/stack/providers/1.0.0"
 
@@ -22,8 +22,8 @@ NAME_BYTES_MAX = 255
 MESSAGE_BYTES_MAX = LEAVES_MAX // 8 + 2 * RECORD_BYTES_MAX + 1024
 """The largest bitmap, two records, and the rest. One message has one member, so that a parser makes no more of it than this."""
 
-RUNS_MAX = 4096
-"""Runs in one message; who has more to say sends the bitmap."""
+RUNS_MAX = 1024
+"""Runs in one message; who has more to say sends the bitmap. To read so many takes a turn of the event loop."""
 
 
 class Status(IntEnum):
@@ -140,7 +140,7 @@ def apply_ranges(update: RangesUpdate, known: LeafRanges | None) -> LeafRanges:
             known = LeafRanges(update.leaves)
         if update.complete:
             known.add(0, update.leaves)
-        for start, end in update.runs:
+        for start, end in merge_runs(update.runs):  # the same leaves again and again cost as much as once
             known.add(start, end)
     except (DecodeError, ValueError) as error:
         raise RemoteProtocolError(f"ranges: {error}") from error

@@ -81,15 +81,18 @@ class LeafRanges:
         """(start, end) of each unbroken run, in order."""
         return _runs(bytes(self._bits))
 
-    def runs_missing_in(self, other: "LeafRanges") -> list[tuple[int, int]]:
-        """The runs that are here and not in `other`, which has as many leaves."""
+    def runs_missing_in(self, other: "LeafRanges", most: int) -> list[tuple[int, int]]:
+        """The runs that are here and not in `other`, which has as many leaves; when they are more than `most`, only some more than
+        that: a bitmap may be made of as many runs as its sender likes."""
         fresh = int.from_bytes(self._bits, "little") & ~int.from_bytes(other._bits, "little")
-        return _runs(fresh.to_bytes(len(self._bits), "little"))
+        return _runs(fresh.to_bytes(len(self._bits), "little"), most)
 
 
-def _runs(bitmap: bytes) -> list[tuple[int, int]]:
+def _runs(bitmap: bytes, most: int | None = None) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
     for stretch in _STRETCH.finditer(bitmap):
+        if most is not None and len(runs) > most:
+            break
         start, byte = 8 * stretch.start(), bitmap[stretch.start()]
         if byte == 0xFF:
             _append(runs, start, 8 * stretch.end())

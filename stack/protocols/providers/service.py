@@ -14,12 +14,13 @@ from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
 from stack.protocols.providers.interfaces import MayKnow, RangeBook, RangeSource, SwarmListener, announce_key
 from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, Update, decode_update, encode_update
-from stack.protocols.providers.subscription import PeerFound, RangesChanged, SendUpdates, SubscriptionId
-from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, SwarmMachine
+from stack.protocols.providers.subscription import MEMBERS_MAX, PeerFound, RangesChanged, SendUpdates, SubscriptionId
+from stack.protocols.providers.swarm import STREAMS_PER_PEER_MAX, SwarmMachine
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor, supervised
+from stack.streams.turns import Turn
 from stack.trace import TraceEvent
 
 OPEN_SECONDS = 30.0
@@ -219,7 +220,7 @@ class ProvidersService:
     async def _receive_updates(self, id: SubscriptionId, stream: Stream) -> None:
         reader = DelimitedReader(MESSAGE_BYTES_MAX)
         buffer = memoryview(bytearray(4096))
-        first = True
+        first, turn = True, Turn()
         told: tuple[tuple[Cid, bool] | None, Cid | None] = None, None
         scope = self._host.peer_budget(stream.remote_peer)
         with scope.reserve(Resource.BYTES, 0) as charged, scope.reserve(Resource.BYTES, 0) as bitmaps:
@@ -229,6 +230,7 @@ class ProvidersService:
                         size = await stream.receive_into(buffer)
                 except anyio.EndOfStream:
                     return
+                turn.begin()
                 charged.grow(size)
                 reader.receive_data(buffer[:size])
                 while (message := reader.next_message()) is not None:
@@ -240,6 +242,7 @@ class ProvidersService:
                     if first:
                         bitmaps.grow(self._machine.bytes_kept(id))
                         first = False
+                    await turn.give_way()
                 self._drain()
                 now = self._machine.told(id), self._machine.finished(id)
                 if now != told and self._host.trace is not None:

@@ -1,21 +1,30 @@
 """One stream about one root, as the swarm sees it, and what a root's streams share. Pure."""
 
+from array import array
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import NewType
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.protocols.providers.interfaces import announce_key
-from stack.protocols.providers.messages import RUNS_MAX, RangesUpdate, Update
+from stack.protocols.providers.messages import RUNS_MAX, Member, RangesUpdate, Update
 from stack.protocols.providers.ranges import LeafRanges, merge_runs
 
 UPDATES_BURST = 200.0
 """Messages a stream may send us at once: 21 a tick, and slack."""
 
+MEMBERS_MAX = 20
+"""Other peers told on one stream."""
+
 LOG_MAX = 64
-"""Ticks of changes kept; whoever is further behind gets the bitmap."""
+"""Ticks of changes kept, of at most `RUNS_MAX` runs together; whoever is further behind gets the bitmap."""
+
+LOG_BYTES_MAX = 16 * RUNS_MAX + 256 * LOG_MAX
+"""What a log takes at most (measured)."""
 
 SubscriptionId = NewType("SubscriptionId", int)
 
@@ -56,23 +65,30 @@ SwarmEffect = SendUpdates | PeerFound | RangesChanged
 class RangeLog:
     """Somebody's ranges and what was added to them lately, for those who follow. Versions start at 1."""
 
-    __slots__ = ("_log", "ranges", "version")
+    __slots__ = ("_log", "_numbers", "ranges", "version")
 
     def __init__(self, ranges: LeafRanges) -> None:
         self.ranges = ranges
         self.version = 1
-        self._log: deque[tuple[int, tuple[tuple[int, int], ...]]] = deque(maxlen=LOG_MAX)
+        self._log: deque[tuple[int, array[int]]] = deque()
+        """Versions, and the runs that each has added: start, end, start, end and so on."""
+        self._numbers = 0
 
     def replace(self, ranges: LeafRanges) -> None:
         """Follow to `ranges`, which contain what was there before or are of another file."""
-        runs = ranges.runs_missing_in(self.ranges) if ranges.count == self.ranges.count else None
+        runs = ranges.runs_missing_in(self.ranges, RUNS_MAX) if ranges.count == self.ranges.count else None
         self.ranges = ranges
-        if runs is None:
+        if runs is not None and not runs:
+            return
+        self.version += 1
+        if runs is None or len(runs) > RUNS_MAX:
             self._log.clear()
-        if runs is None or runs:
-            self.version += 1
-        if runs:
-            self._log.append((self.version, tuple(runs)))
+            self._numbers = 0
+            return
+        self._log.append((self.version, array("L", chain.from_iterable(runs))))
+        self._numbers += 2 * len(runs)
+        while self._numbers > 2 * RUNS_MAX or len(self._log) > LOG_MAX:
+            self._numbers -= len(self._log.popleft()[1])
 
     def since(self, version: int) -> RangesUpdate | None:
         """What to tell somebody who knows `version` (0: nothing); None when that is the newest."""
@@ -82,9 +98,9 @@ class RangeLog:
         if self.ranges.complete:
             return RangesUpdate(leaves=leaves, complete=True)
         if version and self._log and self._log[0][0] <= version + 1:
-            runs = merge_runs(run for at, added in self._log if at > version for run in added)
-            if len(runs) <= RUNS_MAX:
-                return RangesUpdate(leaves=leaves, runs=tuple(runs))
+            added = [numbers for at, numbers in self._log if at > version]
+            runs = merge_runs(chain.from_iterable(zip(numbers[::2], numbers[1::2], strict=True) for numbers in added))
+            return RangesUpdate(leaves=leaves, runs=tuple(runs))
         return RangesUpdate(leaves=leaves, bitmap=bytes(self.ranges))
 
 
@@ -100,6 +116,7 @@ class Subscription:
         "inbound",
         "leaving",
         "log",
+        "looked",
         "others",
         "own_told",
         "peer",
@@ -140,6 +157,8 @@ class Subscription:
         self.own_told = 0
         self.told: dict[PeerId, tuple[bytes, int]] = {}
         """Record and version of ranges of each member it knows from us."""
+        self.looked: int | None = None
+        """How many changes of the root there were when it was last looked at for news; None for news of its own."""
 
     @property
     def part(self) -> float:
@@ -148,9 +167,50 @@ class Subscription:
             return 1.0
         return len(self.log.ranges) / self.log.ranges.count if self.log is not None else 0.0
 
+    def own_news(self) -> RangesUpdate | None:
+        """What we have that it has not been told; it counts as told from now on."""
+        own = self.root.own
+        if own is None:
+            return None
+        update = own.since(self.own_told)
+        self.own_told = own.version
+        return update
+
+    def news(self) -> Iterator[Update]:
+        """What has changed since it was told last."""
+        ranges = self.own_news()
+        own = self.root.own
+        resend = self.unusable_at is not None and own is not None and own.ranges.count != self.unusable_at
+        if resend:
+            self.unusable_at = None
+        if ranges is not None or resend:
+            yield Update(ranges=ranges, resend=resend)
+        if self.inbound:
+            yield from self.members()
+
+    def members(self) -> Iterator[Update]:
+        """What is new of others that we know at first hand."""
+        direct = {other.peer: other for other in self.root.streams.values() if other.record and other.peer != self.peer}
+        for peer in [peer for peer in self.told if peer not in direct]:
+            del self.told[peer]
+            yield Update(member=Member(peer=peer, gone=True))
+        for peer, other in direct.items():
+            if peer not in self.told and len(self.told) >= MEMBERS_MAX:
+                continue
+            record, version = self.told.get(peer, (b"", 0))
+            ranges = other.log.since(version) if other.log is not None else None
+            if ranges is None and record == other.record:
+                continue
+            self.told[peer] = (other.record, other.log.version if other.log is not None else 0)
+            yield Update(
+                member=Member(peer=peer, record=other.record if record != other.record else b"", ranges=ranges)
+            )
+
 
 class Root:
-    __slots__ = ("cid", "joined", "key", "own", "streams")
+    """What is shared or fetched, and the streams about it."""
+
+    __slots__ = ("changes", "cid", "joined", "key", "own", "streams")
 
     def __init__(self, cid: Cid) -> None:
         self.cid = cid
@@ -158,6 +218,8 @@ class Root:
         self.joined = 0
         self.own: RangeLog | None = None
         self.streams: dict[SubscriptionId, Subscription] = {}
+        self.changes = 0
+        """What could be news for one of the streams."""
 
     @property
     def complete(self) -> bool:

@@ -5,7 +5,7 @@ knows of others at first hand. What is heard of others is not told further: it w
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from stack.errors import DecodeError, RemoteProtocolError, SecurityError
 from stack.identity.peer_id import PeerId
@@ -15,6 +15,8 @@ from stack.protocols.providers.interfaces import MayKnow, RangeSource, announce_
 from stack.protocols.providers.messages import Member, RangesUpdate, Status, Update, apply_ranges
 from stack.protocols.providers.ranges import LEAVES_MAX
 from stack.protocols.providers.subscription import (
+    LOG_BYTES_MAX,
+    MEMBERS_MAX,
     UPDATES_BURST,
     PeerFound,
     RangeLog,
@@ -29,12 +31,15 @@ from stack.protocols.providers.subscription import (
 TICK_SECONDS = 0.1
 """How often changes are told: at 500 MiB/s, 50 blocks of 1 MiB a tick."""
 
-MEMBERS_MAX = 20
-"""Other peers told on one stream."""
-
 STREAMS_PER_ROOT_MAX = 64
 STREAMS_PER_PEER_MAX = 32
 """Streams of one root; of one peer, over all roots: those of a folder's files it fetches at a time."""
+
+STREAMS_LOOKED_AT = 64
+"""In one call of `handle_timeout`: each is told of some of the others, and all of them together would be many turns of the loop."""
+
+STREAMS_OF_A_TICK = 256
+"""Of more streams the changes are told less often: each may cause work for all others of its root."""
 
 UPDATES_PER_SECOND = 100.0
 """Messages a stream may send us in the long run: 21 a tick, and slack."""
@@ -59,6 +64,8 @@ class SwarmMachine:
         self._streams: dict[SubscriptionId, Subscription] = {}
         self._effects: deque[SwarmEffect] = deque()
         self._tick_at = 0.0
+        self._due: list[bytes] = []
+        """Roots that are still to be looked at in this tick."""
 
     def __repr__(self) -> str:
         return f"<SwarmMachine {len(self._roots)} roots, {len(self._streams)} streams>"
@@ -81,11 +88,12 @@ class SwarmMachine:
         return known is not None and any(stream.peer == peer for stream in known.streams.values())
 
     def bytes_kept(self, id: SubscriptionId) -> int:
-        """Bytes of bitmaps that this stream may make us keep: of its peer, and of the members it tells."""
+        """Bytes of bitmaps that this stream may make us keep, of its peer with their changes, and of the members it tells."""
         stream = self._streams.get(id)
         if stream is None or stream.root.own is None:
             return 0
-        return (stream.root.own.ranges.count + 7) // 8 * (1 if stream.inbound else 1 + MEMBERS_MAX)
+        bitmap = (stream.root.own.ranges.count + 7) // 8
+        return bitmap * (1 if stream.inbound else 1 + MEMBERS_MAX) + min(LOG_BYTES_MAX, 64 * bitmap)
 
     def told(self, id: SubscriptionId) -> tuple[Cid, bool] | None:
         """The root that the peer of a stream has told us of, and whether it has all of it; None when it has told nothing."""
@@ -136,7 +144,7 @@ class SwarmMachine:
         stream = Subscription(id, peer, known, now, inbound=False)
         self._streams[id] = known.streams[id] = stream
         self._follow_own(known)
-        self._send(stream, [Update(key=known.key, record=record, ranges=self._own(stream))])
+        self._send(stream, [Update(key=known.key, record=record, ranges=stream.own_news())])
         stream.record_told = record
         stream.leaving = not known.joined
 
@@ -165,12 +173,14 @@ class SwarmMachine:
         if update.resend:
             stream.own_told = 0
             stream.told = {member: (record, 0) for member, (record, _) in stream.told.items()}
+            stream.looked = None
 
     def stream_closed(self, id: SubscriptionId) -> None:
         """The stream is gone; what it told goes with it."""
         stream = self._streams.pop(id, None)
         if stream is not None:
             del stream.root.streams[id]
+            stream.root.changes += 1
             self._forget(stream.root)
 
     def sent(self, id: SubscriptionId) -> None:
@@ -182,13 +192,21 @@ class SwarmMachine:
                 self._take_leave(stream)
 
     def handle_timeout(self, now: float) -> None:
-        """Tell everybody what has changed since the last time."""
-        self._tick_at = now + TICK_SECONDS
-        for root in self._roots.values():
+        """Tell some of them what has changed since the last time; it is due again at once until everybody has been told."""
+        self._due = self._due or list(self._roots)
+        looked = 0
+        while self._due and looked < STREAMS_LOOKED_AT:
+            root = self._roots.get(self._due.pop())
+            if root is None:
+                continue
+            looked += 1
             self._follow_own(root)
             for stream in root.streams.values():
-                if stream.ready and not stream.leaving:
-                    self._send(stream, list(self._news(stream)))
+                if stream.ready and not stream.leaving and stream.looked != root.changes:
+                    looked += 1
+                    stream.looked = root.changes
+                    self._send(stream, list(stream.news()))
+        self._tick_at = now if self._due else now + TICK_SECONDS * (1 + len(self._streams) // STREAMS_OF_A_TICK)
 
     # outputs
 
@@ -221,7 +239,7 @@ class SwarmMachine:
         self._follow_own(known)
         self._send(
             stream,
-            [Update(record=record, ranges=self._own(stream), name=self._source.name(root)), *self._members(stream)],
+            [Update(record=record, ranges=stream.own_news(), name=self._source.name(root)), *stream.members()],
         )
         stream.record_told = record
         return stream
@@ -237,6 +255,7 @@ class SwarmMachine:
         if opened.peer_id != stream.peer:
             raise RemoteProtocolError(f"peer record of {opened.peer_id} from {stream.peer}")
         stream.record = record
+        stream.root.changes += 1
         stream.addresses = opened.addresses
         self._tell_joined(stream)
 
@@ -252,6 +271,7 @@ class SwarmMachine:
             stream.log = RangeLog(ranges)
         else:
             had.replace(ranges)
+        stream.root.changes += 1
         return self._tell_ranges(stream)
 
     def _take_member(self, stream: Subscription, member: Member) -> None:
@@ -314,53 +334,16 @@ class SwarmMachine:
             return
         if root.own is None:
             root.own = RangeLog(ranges.copy())
+            root.changes += 1
         elif len(ranges) != len(root.own.ranges) or ranges.count != root.own.ranges.count:
             root.own.replace(ranges.copy())
-
-    def _own(self, stream: Subscription) -> RangesUpdate | None:
-        own = stream.root.own
-        if own is None:
-            return None
-        update = own.since(stream.own_told)
-        stream.own_told = own.version
-        return update
-
-    def _news(self, stream: Subscription) -> Iterator[Update]:
-        ranges = self._own(stream)
-        own = stream.root.own
-        resend = stream.unusable_at is not None and own is not None and own.ranges.count != stream.unusable_at
-        if resend:
-            stream.unusable_at = None
-        if ranges is not None or resend:
-            yield Update(ranges=ranges, resend=resend)
-        if stream.inbound:
-            yield from self._members(stream)
-
-    def _members(self, stream: Subscription) -> Iterator[Update]:
-        """What is new of others that we know at first hand."""
-        direct = {
-            other.peer: other for other in stream.root.streams.values() if other.record and other.peer != stream.peer
-        }
-        for peer in [peer for peer in stream.told if peer not in direct]:
-            del stream.told[peer]
-            yield Update(member=Member(peer=peer, gone=True))
-        for peer, other in direct.items():
-            if peer not in stream.told and len(stream.told) >= MEMBERS_MAX:
-                continue
-            record, version = stream.told.get(peer, (b"", 0))
-            ranges = other.log.since(version) if other.log is not None else None
-            if ranges is None and record == other.record:
-                continue
-            stream.told[peer] = (other.record, other.log.version if other.log is not None else 0)
-            yield Update(
-                member=Member(peer=peer, record=other.record if record != other.record else b"", ranges=ranges)
-            )
+            root.changes += 1
 
     def _take_leave(self, stream: Subscription) -> None:
         stream.leaving = True
         if stream.ready:
             stream.ready = False
-            ranges = self._own(stream)
+            ranges = stream.own_news()
             finished = not stream.root.complete and self._source.is_finished(stream.root.cid)
             updates = (Update(ranges=ranges, finished=finished),) if ranges is not None or finished else ()
             self._effects.append(SendUpdates(id=stream.id, updates=updates, close=True, linger=True))

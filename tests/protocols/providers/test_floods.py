@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from itertools import count
+from itertools import count, cycle
 from time import process_time
 
 import pytest
@@ -11,11 +11,19 @@ from stack.errors import RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
 from stack.protocols.providers.interfaces import RangeBook, announce_key
-from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, Member, RangesUpdate, Update, decode_update
-from stack.protocols.providers.subscription import SubscriptionId
+from stack.protocols.providers.messages import (
+    MESSAGE_BYTES_MAX,
+    RUNS_MAX,
+    Member,
+    RangesUpdate,
+    Update,
+    decode_update,
+    encode_update,
+)
+from stack.protocols.providers.subscription import SendUpdates, SubscriptionId
 from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, STREAMS_PER_ROOT_MAX, SwarmMachine
 from tests.bitswap.simulation import cid_of
-from tests.flooding import KIB, MIB, flood
+from tests.flooding import KIB, MIB, flood, quickest
 from tests.protocols.providers.test_swarm import ADDRESS, KEY, OURS, PEERS, RECORDS, ROOT, Side, ranges, stream
 
 IDENTITIES = 500
@@ -202,3 +210,72 @@ def test_A34_a_hostile_message_takes_little_time_and_memory(data: bytes) -> None
     read()
     assert process_time() - began < 0.1
     flood("of hostile fields in providers", 1, 1, read, bound=NOTHING)
+
+
+LARGE = 300_000
+"""Leaves."""
+ALL = tuple((0, LARGE) for _ in range(RUNS_MAX))
+SCATTERED = tuple((97 * n, 97 * n + 1) for n in range(RUNS_MAX))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        [RangesUpdate(leaves=LARGE, runs=ALL)],
+        [RangesUpdate(leaves=LARGE, runs=SCATTERED)],
+        [RangesUpdate(leaves=LARGE, bitmap=bytes([half]) * (LARGE // 8)) for half in (0x55, 0xAA)],
+    ],
+    ids=["all again and again", "scattered", "every second, and every other second"],
+)
+def test_attack_5_what_a_peer_says_it_has_of_a_large_file_is_read_in_a_turn(claims: list[RangesUpdate]) -> None:
+    """The runs in each of two bitmaps took a second to find, and 10 MB to remember."""
+    side = Side(ranges(LARGE, (0, LARGE)))
+    side.ask(1, 0)
+    side.updates()
+    messages = cycle([encode_update(Update(ranges=claim)) for claim in claims])
+
+    def receive() -> None:
+        side.now += 0.1
+        side.receive(1, 0, decode_update(next(messages)))
+
+    assert quickest(receive) < 0.01
+    flood("of claims about a large file", 1, 20, lambda: [receive() for _ in range(20)], bound=MIB)
+
+
+def test_attack_5_many_who_say_nothing_cost_nothing_and_news_is_told_in_turns() -> None:
+    """2,000 streams on which nothing happened took 90 ms in every 100."""
+    machine = sharing(32)
+    for number in range(32 * STREAMS_PER_ROOT_MAX):
+        root, asker = divmod(number, STREAMS_PER_ROOT_MAX)
+        update = Update(key=announce_key(cid_of(root).multihash), record=bytes(STRANGERS[asker]))
+        machine.receive_update(SubscriptionId(number), STRANGERS[asker], update, OURS, 0.0)
+    now = 0.0
+
+    def tick() -> int:
+        """All that are due; how many updates one call gave at most."""
+        nonlocal now
+        now += 1.0
+        most = 0
+        due = True
+        while due:
+            machine.handle_timeout(now)
+            told = 0
+            while (effect := machine.next_effect()) is not None:
+                assert isinstance(effect, SendUpdates)
+                machine.sent(effect.id)
+                told += len(effect.updates)
+            most = max(most, told)
+            deadline = machine.next_timeout()
+            assert deadline is not None
+            due = deadline <= now
+        return most
+
+    while tick():
+        pass
+    assert quickest(tick) < 0.01
+    for root in range(32):  # each of all has something to tell to the others
+        machine.receive_update(
+            SubscriptionId(root * STREAMS_PER_ROOT_MAX), STRANGERS[0], Update(ranges=bitmap()), OURS, now
+        )
+    assert 0 < tick() <= 2 * STREAMS_PER_ROOT_MAX
+    assert tick() == 0

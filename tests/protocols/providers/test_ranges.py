@@ -29,8 +29,8 @@ def test_a_bitmap_is_a_set_of_numbers(count: int, runs: list[tuple[int, int]]) -
     copy = ranges.copy()
     assert copy == ranges
     copy.add(0, count)
-    assert copy.runs_missing_in(ranges) == merge_runs(runs_in(set(range(count)) - expected))
-    assert ranges.runs_missing_in(copy) == []
+    assert copy.runs_missing_in(ranges, count) == merge_runs(runs_in(set(range(count)) - expected))
+    assert ranges.runs_missing_in(copy, count) == []
 
 
 def runs_in(numbers: set[int]) -> list[tuple[int, int]]:
