@@ -47,8 +47,11 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         from stack import __version__
 
-        print(f"stack {__version__}")
-        return
+        try:
+            print(f"stack {__version__}", flush=True)
+            return
+        except OSError:
+            pass  # the long way has a sentence for that
     gc.set_threshold(GC_THRESHOLD)
     try:
         import signal  # here: loading it takes 3 ms in which a Ctrl-C would show a traceback

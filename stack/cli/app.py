@@ -5,11 +5,11 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -18,6 +18,9 @@ from stack.cli import COMMANDS
 from stack.cli.groups import SECTIONS, Group
 from stack.errors import StackError
 from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, what_the_system_says
+
+if TYPE_CHECKING:
+    from stack.streams.threads import CallSoon
 
 T = TypeVar("T")
 
@@ -32,6 +35,9 @@ READER_GONE = 141
 
 SHOW_CURSOR = b"\x1b[?25h\n"
 """A progress bar hides it."""
+
+AWAKE_SECONDS = 0.25
+"""At the most as long a thread waits whose word to the event loop was lost."""
 
 _endings: list[Callable[[], object]] = []
 """What is done even at a second Ctrl-C."""
@@ -113,8 +119,17 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         if not isinstance(error, BrokenPipeError):
             complain(f"output was lost; {what_the_system_says(error)}")
             code = exit_code(error)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
     sys.exit(code)
+
+
+def _give_up(stream: TextIO) -> None:
+    """What could not be written is not tried again by Python, which would make its own exit code of that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _help_width() -> int:
@@ -174,6 +189,7 @@ def _log_harmlessly() -> None:
         def format(self, record: logging.LogRecord) -> str:
             return "\n".join(map(harmless, super().format(record).splitlines()))
 
+    logging.raiseExceptions = False  # a log on a full disk is nothing to show a traceback for
     level = os.environ.get("STACK_LOG", "").upper()
     if level in ("DEBUG", "INFO", "WARNING", "ERROR"):
         handler = logging.StreamHandler()
@@ -191,6 +207,7 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
     from stack.streams.threads import loop_caller
 
     call_soon = loop_caller()
+    results: list[T] = []
     with anyio.CancelScope() as scope:
 
         def interrupt(number: int, frame: object) -> None:
@@ -199,11 +216,25 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
 
         signal.signal(signal.SIGINT, interrupt)
         try:
-            return [await function()]
+            async with anyio.create_task_group() as awake:
+                awake.start_soon(_stay_awake, call_soon)
+                results.append(await function())
+                awake.cancel_scope.cancel()
         finally:
             # What remains is to end: another Ctrl-C need not show how Python does that.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return []
+    return results
+
+
+async def _stay_awake(call_soon: "CallSoon") -> None:
+    """Look again at what threads have done: the event loop is woken by a byte to itself, and a system out of memory loses that
+    byte without anybody being told (ENOBUFS). Then a command would wait for a thread that ended long ago."""
+    import anyio
+
+    while True:
+        await anyio.sleep(AWAKE_SECONDS)
+        with suppress(OSError):
+            call_soon(int)
 
 
 def _end(number: int, frame: object) -> NoReturn:

@@ -7,7 +7,7 @@ terminal obeys; only `payload` passes bytes on as they are, because they are wha
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,8 @@ def command(line: str) -> None:
 def _above(text: str) -> None:
     if _live is not None:
         _live.above(text)
-    else:
+        return
+    with suppress(OSError):  # a log on a full disk, a terminal that has gone: what is done goes on without it
         click.echo(text, err=True)
 
 

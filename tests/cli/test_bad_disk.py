@@ -221,3 +221,28 @@ def test_output_that_cannot_be_written_is_told(sharer: Machine) -> None:
     assert outcome.returncode == 9
     assert "No space left" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("id", 9), ("id --json", 9), ("nosuch", 2), ("--version", 9)])
+def test_the_exit_code_says_what_happened_where_no_word_can_be_written(
+    sharer: Machine, arguments: str, code: int
+) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "stack", *arguments.split()]
+        outcome = subprocess.run(command, env=sharer.environment, stdout=full, stderr=full, check=False)
+    assert outcome.returncode == code
+
+
+def test_a_daemon_whose_log_is_on_a_full_disk_goes_on(sharer: Machine) -> None:
+    command = [sys.executable, "-m", "stack", "daemon"]
+    environment = {**sharer.environment, "STACK_LOG": "debug"}
+    with (
+        open("/dev/full", "w") as full,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=full, text=True) as daemon,
+    ):
+        assert daemon.stdout is not None
+        while "ready" not in (line := daemon.stdout.readline()):
+            assert line
+        good(sharer.run("id"))
+        daemon.terminate()
+        assert daemon.wait(20) == 0

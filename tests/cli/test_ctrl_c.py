@@ -1,4 +1,4 @@
-"""B17: what Ctrl-C does to a command, at moments that a real one passes too quickly to be hit."""
+"""B17: what Ctrl-C does to a command, at moments that a real one passes too quickly to be hit; and what wakes it at all."""
 
 import os
 import signal
@@ -81,6 +81,20 @@ async def work():
 main(work)
 """
 
+DEAF = """
+import socket
+
+send = socket.socket.send
+def lost(self, data, *flags):
+    return send(self, data, *flags) if threading.current_thread() is threading.main_thread() else len(data)
+
+async def work():
+    await anyio.to_thread.run_sync(threading.get_ident)
+    socket.socket.send = lost
+    return await anyio.to_thread.run_sync(str, "heard")
+main(work)
+"""
+
 
 def started(script: str, folder: Path, backend: str) -> Running:
     environment = {**os.environ, "STACK_BACKEND": backend}
@@ -114,6 +128,13 @@ def test_B17_no_ctrl_c_gets_lost_where_exceptions_do(tmp_path: Path, backend: st
 def test_B17_who_is_done_when_ctrl_c_comes_has_not_been_interrupted(tmp_path: Path, backend: str) -> None:
     with started(LATE, tmp_path, backend) as process:
         assert process.wait(10).lines == ["ended well"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_command_does_not_wait_for_ever_when_the_system_loses_what_wakes_it(tmp_path: Path, backend: str) -> None:
+    """ENOBUFS where a thread writes a byte to wake the event loop, which is told to nobody."""
+    with started(DEAF, tmp_path, backend) as process:
+        assert process.wait(10).lines == ["ended heard"]
 
 
 @pytest.mark.parametrize("command", [("demo", "--size", "50000000"), ("bench", "store", "--size", "4000000000")])
