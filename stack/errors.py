@@ -77,6 +77,10 @@ class FetchError(StackError):
     """A fetch did not finish."""
 
 
+class FetchStopped(FetchError):
+    """Somebody else has ended it: its job was paused or removed."""
+
+
 class NoProvider(FetchError):
     """Nobody was found who has what is sought."""
 

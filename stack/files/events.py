@@ -142,6 +142,8 @@ class FetchFinished:
     """Names that an update has deleted, or would delete, directories counted once."""
 
 
+Figures = FetchProgress | WaitingForProvider
+
 FetchEvent = (
     Connecting
     | FetchStarted
@@ -207,11 +209,15 @@ class EventQueue:
         self._changed = anyio.Event()
         self._ended = False
         self._error: BaseException | None = None
+        self.latest: Figures | None = None
+        """How it goes, as told last."""
 
     def put(self, event: FetchEvent) -> None:
         """Tell `event`; a progress that nobody has taken is replaced."""
         if isinstance(event, FetchProgress) and self._events and isinstance(self._events[-1], FetchProgress):
             self._events.pop()
+        if isinstance(event, FetchProgress | WaitingForProvider):
+            self.latest = event
         self._events.append(event)
         self._changed.set()
 

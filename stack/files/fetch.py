@@ -20,7 +20,7 @@ from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
 from stack.errors import DecodeError, FetchError, Refused, StackError, StoreError
 from stack.files import target as targets
-from stack.files.events import Connecting, EventQueue, FetchEvent, FetchFinished, FetchStarted
+from stack.files.events import Connecting, EventQueue, FetchEvent, FetchFinished, FetchStarted, Figures
 from stack.files.fetch_file import fetch_file
 from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
@@ -119,9 +119,10 @@ class Fetcher:
         self.access = access
 
     @asynccontextmanager
-    async def open(self, request: FetchRequest) -> AsyncIterator["Fetch"]:
-        """A fetch that runs while the context lasts. Leaving it early stops the fetch; the same request goes on later."""
-        fetch = Fetch(self, request)
+    async def open(self, request: FetchRequest, begun: "Begun | None" = None) -> AsyncIterator["Fetch"]:
+        """A fetch that runs while the context lasts. Leaving it early stops the fetch; the same request goes on later. `begun` is told
+        when it has become a job, before anything is asked of anybody."""
+        fetch = Fetch(self, request, begun)
         async with task_group() as group:
             group.start_soon(fetch._run)
             try:
@@ -135,6 +136,9 @@ class Fetcher:
             return await fetch.finish()
 
 
+Begun = Callable[["Fetch"], object]
+
+
 class Fetch:
     """A running fetch: iterate over its events, or `finish` it. Made by `Fetcher.open`.
 
@@ -142,11 +146,13 @@ class Fetch:
     DAG is not what it says), LimitExceeded, StoreError.
     """
 
-    def __init__(self, fetcher: Fetcher, request: FetchRequest) -> None:
+    def __init__(self, fetcher: Fetcher, request: FetchRequest, begun: "Begun | None" = None) -> None:
         self.request = request
         self.target: Path | None = None
         """The path that is made, once it is decided."""
         self.job: int | None = None
+        self._begun = begun
+        self._began = 0.0
         self._fetcher = fetcher
         self._events = EventQueue()
         self._work: Work | None = None
@@ -165,6 +171,16 @@ class Fetch:
     def bytes_total(self) -> int:
         """Content bytes in all, as claimed; 0 until that is known."""
         return self._work.progress.total if self._work is not None else 0
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that came from peers."""
+        return self._work.gatherer.received if self._work is not None else 0
+
+    @property
+    def latest(self) -> Figures | None:
+        """How it goes, as told last."""
+        return self._events.latest
 
     def __aiter__(self) -> AsyncIterator[FetchEvent]:
         return self._events
@@ -200,13 +216,14 @@ class Fetch:
                 await self._unpin()
             if jobs is not None and self.job is not None:
                 await jobs.progress(self.job, self.bytes_done, self.bytes_total)
-                await jobs.end_job(self.job, state, problem)
+                seconds = anyio.current_time() - self._began
+                await jobs.end_job(self.job, state, problem, received=self.bytes_received, seconds=seconds)
         except StackError:
             pass  # what the fetch itself has to say is more important than this
 
     async def _fetch_all(self) -> FetchFinished:
         request, fetcher = self.request, self._fetcher
-        began = anyio.current_time()
+        self._began = anyio.current_time()
         names = path_names(request.path)
         target = await self._choose_target(names[-1] if names else request.name)
         if not request.dry_run:
@@ -268,7 +285,7 @@ class Fetch:
             size=work.progress.done,
             files=work.files,
             received=work.gatherer.received,
-            seconds=anyio.current_time() - began,
+            seconds=anyio.current_time() - self._began,
             already_complete=not work.files_written,
             skipped=work.skipped,
             deleted=work.update.deleted if work.update is not None else 0,
@@ -310,6 +327,8 @@ class Fetch:
         if jobs is not None and not request.dry_run:
             job = await jobs.start_job(request.root, request.path, target, name=target.name, options=request.options)
             self.job = job.id
+            if self._begun is not None:
+                self._begun(self)
         return target
 
     async def _record(self) -> None:

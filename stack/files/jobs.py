@@ -31,7 +31,8 @@ SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
 """Wait for another process that looks into the file (an sqlite3 shell)."""
 ENDED_JOBS_MAX = 1000
-"""Jobs that are done or failed and still listed; older ones go, so that the file does not grow for ever."""
+"""Jobs that are done or failed and still known, so that a tree fetched again is known again; older ones go, so that the file does not
+grow for ever."""
 _SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT, root BLOB NOT NULL, path TEXT NOT NULL, target TEXT NOT NULL, name TEXT NOT NULL,
@@ -39,11 +40,15 @@ CREATE TABLE job (
     since REAL NOT NULL, UNIQUE (root, path, target));
 """
 
+_LATER = ("ended REAL", "received INTEGER NOT NULL DEFAULT 0", "seconds REAL NOT NULL DEFAULT 0")
+"""Columns that came later; a program that does not know them is not disturbed by them."""
+
 
 class JobState(Enum):
-    """`INTERRUPTED`: its process ended or it was stopped; the same command resumes it."""
+    """`INTERRUPTED`: its process ended or it was stopped; the same command resumes it. `PAUSED`: nobody goes on with it unasked."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     DONE = "done"
@@ -67,6 +72,12 @@ class Job:
     error: str | None
     since: float
     """Unix seconds."""
+    ended: float | None
+    """When it last stopped, in Unix seconds; None while it runs, or where that was not written down."""
+    received: int
+    """Bytes that came from peers in its last run."""
+    seconds: float
+    """That its last run took."""
 
 
 class Jobs:
@@ -117,7 +128,7 @@ class Jobs:
             connection.execute(
                 "INSERT INTO job (root, path, target, name, options, state, bytes_done, bytes_total, error, since)"
                 " VALUES (?, ?, ?, ?, ?, 'running', 0, 0, NULL, ?) ON CONFLICT (root, path, target) DO UPDATE SET"
-                " name = excluded.name, options = excluded.options, state = 'running', error = NULL",
+                " name = excluded.name, options = excluded.options, state = 'running', error = NULL, ended = NULL",
                 (bytes(root), path, _text(target), name, options, time.time()),
             )
             where = "WHERE root = ? AND path = ? AND target = ?"
@@ -132,11 +143,17 @@ class Jobs:
             (bytes_done, min(bytes_total, share_rows.INT_MAX), job),
         )
 
-    async def end_job(self, job: int, state: JobState, error: str | None = None) -> None:
-        """A job stopped. Old ended rows go when there are too many."""
+    async def end_job(
+        self, job: int, state: JobState, error: str | None = None, *, received: int = 0, seconds: float = 0.0
+    ) -> None:
+        """A job stopped; one that was paused meanwhile stays so, unless it came to its end. Old ended rows go when there are too many."""
 
         def end(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE job SET state = ?, error = ? WHERE id = ?", (state.value, error, job))
+            connection.execute(
+                "UPDATE job SET state = CASE WHEN state = 'paused' AND ?1 = 'interrupted' THEN state ELSE ?1 END,"
+                " error = ?2, ended = ?3, received = ?4, seconds = ?5 WHERE id = ?6",
+                (state.value, error, time.time(), received, seconds, job),
+            )
             connection.execute(
                 "DELETE FROM job WHERE state IN ('done', 'failed') AND id NOT IN"
                 " (SELECT id FROM job WHERE state IN ('done', 'failed') ORDER BY id DESC LIMIT ?)",
@@ -144,6 +161,23 @@ class Jobs:
             )
 
         await self._run(end)
+
+    async def pause_job(self, job: int) -> bool:
+        """Nobody goes on with a job until it is started or released; False if it is none, or has ended."""
+        return (
+            await self._execute(
+                "UPDATE job SET state = 'paused', error = NULL, ended = ?"
+                " WHERE id = ? AND state IN ('running', 'interrupted')",
+                (time.time(), job),
+            )
+            > 0
+        )
+
+    async def release_job(self, job: int, options: str) -> None:
+        """A job that does not run is no longer paused; `options` as in `start_job`."""
+        await self._execute(
+            "UPDATE job SET state = 'interrupted', error = NULL, options = ? WHERE id = ?", (options, job)
+        )
 
     async def remove_job(self, job: int) -> bool:
         """Forget a job; False if there is none of this id."""
@@ -249,6 +283,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
             f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     share_rows.prepare(connection)
+    if "ended" not in [row[1] for row in connection.execute("PRAGMA table_info(job)")]:
+        for column in _LATER:
+            connection.execute(f"ALTER TABLE job ADD COLUMN {column}")
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
 
 
@@ -259,8 +296,8 @@ def _text(path: Path) -> str:
 
 def _jobs(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Job]:
     rows = connection.execute(
-        "SELECT id, root, path, target, name, options, state, bytes_done, bytes_total, error, since"
-        f" FROM job {where} ORDER BY id",
+        "SELECT id, root, path, target, name, options, state, bytes_done, bytes_total, error, since,"
+        f" ended, received, seconds FROM job {where} ORDER BY id",
         values,
     )
     return [
@@ -276,6 +313,9 @@ def _jobs(connection: sqlite3.Connection, where: str, values: tuple[object, ...]
             bytes_total=row[8],
             error=row[9],
             since=row[10],
+            ended=row[11],
+            received=row[12],
+            seconds=row[13],
         )
         for row in rows
     ]

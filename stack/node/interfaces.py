@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -9,7 +10,7 @@ import anyio
 from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import Block, BlockStore
 from stack.files.aside import Aside
-from stack.files.fetch import Fetcher
+from stack.files.fetch import Fetch, Fetcher
 from stack.files.jobs import Jobs
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -30,6 +31,23 @@ if TYPE_CHECKING:  # what many nodes run without is not loaded for its name
     from stack.security.pnet.shell import PrivateNetwork
 
 
+@dataclass(slots=True)
+class RunningFetch:
+    """A fetch of this process that is a job."""
+
+    fetch: Fetch
+    scope: anyio.CancelScope
+    ended: anyio.Event
+    stopped: str = ""
+    """Why somebody else ended it, in words for who follows it."""
+
+    async def stop(self, why: str) -> None:
+        """End it, and return when it has ended."""
+        self.stopped = why
+        self.scope.cancel()
+        await self.ended.wait()
+
+
 class Handled(Protocol):
     """A node as its handlers see it; each part is described there, and at its own class."""
 
@@ -48,7 +66,7 @@ class Handled(Protocol):
     notices: tuple[str, ...]
     private: "PrivateNetwork | None"
     discovery: "Discovery | None"
-    running: dict[int, tuple[anyio.CancelScope, anyio.Event]]
+    running: dict[int, RunningFetch]
 
     @property
     def peer_id(self) -> PeerId: ...

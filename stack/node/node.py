@@ -38,6 +38,7 @@ from stack.node.api import (
 )
 from stack.node.config import Config
 from stack.node.home import Home
+from stack.node.interfaces import RunningFetch
 from stack.node.patience import PatientSession
 from stack.streams.supervision import Supervisor, supervised
 from stack.trace import TraceFan
@@ -83,8 +84,8 @@ class Node:
         self.traffic = parts.traffic
         self.tasks = tasks
         self.aside = Aside()
-        self.running: dict[int, tuple[anyio.CancelScope, anyio.Event]] = {}
-        """Fetches of this process, by the number of their job: what cancels each, and what tells that it has ended."""
+        self.running: dict[int, RunningFetch] = {}
+        """Fetches of this process, by the number of their job."""
         self.control: ControlSocket | None = None
         """Where other commands of this home are served; None without a home."""
 
@@ -119,7 +120,7 @@ class Node:
                 tasks.keep(node.shares.run, tasks, owner="counting what was sent")
                 try:
                     if config.role == "daemon":
-                        from stack.node.handlers.files import resume_detached
+                        from stack.node.handlers.jobs import resume_detached
 
                         resume_detached(node, await node.jobs.jobs())
                     async with control_socket(node, home or taken) as node.control:

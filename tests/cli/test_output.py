@@ -100,6 +100,8 @@ LINES: list[tuple[str, ...]] = [
     ("announce", "withdraw", str(CID)),
     ("jobs",),
     ("jobs", "rm", "1"),
+    ("jobs", "pause", "1"),
+    ("jobs", "resume", "1"),
     ("add", "FILE"),
     ("ls", str(CID)),
     ("peers",),

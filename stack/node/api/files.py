@@ -249,45 +249,6 @@ class Fetch(Watch[FetchEvent]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobInfo:
-    """A fetch, running or interrupted."""
-
-    id: int
-    cid: Cid
-    name: str
-    target: str
-    bytes_done: int
-    bytes_total: int
-    state: str
-    """`running`, `interrupted`, `failed`, `done`."""
-    error: str | None
-    command: str
-    """What resumes it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListJobs(Ask[tuple[JobInfo, ...]]):
-    """`stack jobs`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRemoved:
-    """A job is forgotten; `count` 0 when there was none."""
-
-    count: int = 0
-    kept: Path | None = None
-    """What an unfinished fetch leaves: the part file, or the folder that was being filled. The same fetch goes on from it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveJob(Ask[JobRemoved]):
-    """`stack jobs rm ID`: cancel it if it runs, forget it, and no longer keep its root from garbage collection unless it is
-    complete. Files stay."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Cat(Read):
     """`stack cat TICKET|CID[/path]`; verified before a byte comes out."""
 

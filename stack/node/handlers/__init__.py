@@ -34,6 +34,8 @@ ASKS: dict[type, AskHandler] = {
     api.GetTotals: reading.get_totals,
     api.Resolve: reading.resolve,
     api.ListJobs: jobs.list_jobs,
+    api.PauseJobs: jobs.pause_jobs,
+    api.ResumeJobs: jobs.resume_jobs,
     api.RemoveJob: jobs.remove_job,
     api.ListPins: store.list_pins,
     api.AddPin: store.add_pin,

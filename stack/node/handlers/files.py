@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 
@@ -12,10 +12,11 @@ from anyio import to_thread
 
 from stack.blocks.interfaces import PinKind
 from stack.dag.unixfs.options import ImportOptions, import_options
-from stack.errors import FetchError, Refused, StackError
+from stack.errors import FetchStopped, Refused, StackError
 from stack.files.events import FetchEvent, FetchFinished, FetchStarted
+from stack.files.fetch import Fetch as Running
 from stack.files.fetch import FetchRequest
-from stack.files.jobs import Job, JobState, Origin
+from stack.files.jobs import Origin
 from stack.files.storage import hold
 from stack.files.tasks import task_group
 from stack.files.watch import Patience
@@ -34,8 +35,8 @@ from stack.node.api import (
     ShareEvent,
 )
 from stack.node.handlers.naming import sought, whole_name
-from stack.node.interfaces import Handled
-from stack.node.schema import from_tagged, to_tagged
+from stack.node.interfaces import Handled, RunningFetch
+from stack.node.schema import to_tagged
 
 EVENTS_MAX = 1024
 """Events of an import that wait for their reader; then the import waits too: a tree may have a million entries."""
@@ -211,11 +212,22 @@ async def get_presence(node: Handled, request: GetPresence) -> Presence:
 @asynccontextmanager
 async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """Fetch a file or tree."""
+    if not request.detach:
+        async with _attached(node, request) as events:
+            yield events
+    elif node.config.role == "daemon":
+        async with aclosing(_detached(node, request)) as events:
+            yield events
+    else:
+        raise Refused("--detach hands the fetch to a running daemon, and none runs: start `stack daemon` first")
+
+
+async def _wanted(node: Handled, request: Fetch) -> FetchRequest:
     named = sought(node, request.source, request.providers)
     patience = Patience(stall=request.timeout, deadline=request.deadline)
     if request.timeout is not None:
         patience = Patience(provider=request.timeout, stall=request.timeout, deadline=request.deadline)
-    wanted = FetchRequest(
+    return FetchRequest(
         root=named.source.root,
         path=named.source.path,
         name=await whole_name(node, named),
@@ -230,91 +242,85 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
         providers=named.providers,
         patience=patience,
         broadcast=named.public,
-        options=json.dumps(
-            {
-                "source": str(named.source),
-                "from": [str(address) for address in request.providers],
-                "flags": ["--update"] * request.update + ["--delete"] * request.delete,
-                **({"detached": to_tagged(request)} if request.detach else {}),
-            }
-        ),
+        options=job_options(request, str(named.source)),
     )
-    seeds = (request.owner,) if request.seed else ()
-    if not request.detach:
-        async with _attached(node, wanted, *seeds) as events:
-            yield events
-    elif node.config.role == "daemon":
-        async with aclosing(_detached(node, wanted, *seeds)) as events:
-            yield events
-    else:
-        raise Refused("--detach hands the fetch to a running daemon, and none runs: start `stack daemon` first")
+
+
+def job_options(request: Fetch, source: str) -> str:
+    """What a job's row keeps: `source` as people write it, for the command that goes on with it, and the request itself."""
+    return json.dumps(
+        {
+            "source": source,
+            "from": [str(address) for address in request.providers],
+            "flags": ["--update"] * request.update + ["--delete"] * request.delete,
+            "request": to_tagged(request),
+        }
+    )
 
 
 @asynccontextmanager
-async def _attached(node: Handled, wanted: FetchRequest, *seeds: str) -> AsyncIterator[AsyncIterator[FetchEvent]]:
-    """A fetch that ends with its request; `stack jobs rm` may end it too. What is complete is then shared for `seeds`."""
+async def _attached(
+    node: Handled, request: Fetch, begun: Callable[[], object] | None = None
+) -> AsyncIterator[AsyncIterator[FetchEvent]]:
+    """A fetch that ends with its request; `stack jobs` may end it too. What is complete is then shared if that was asked for. `begun`
+    is told when it has become a job."""
+    wanted = await _wanted(node, request)
     ended = anyio.Event()
     supervisor = None if node.config.role in LASTS_AS_LONG else node.tasks
+    here: RunningFetch | None = None
+
+    def became_job(fetch: Running) -> None:
+        nonlocal here
+        assert fetch.job is not None
+        here = node.running[fetch.job] = RunningFetch(fetch, scope, ended)
+        if begun is not None:
+            begun()
+
     try:
         with anyio.CancelScope() as scope:
-            async with node.shares.fetching(wanted.root, supervisor), node.fetcher.open(wanted) as running:
+            async with node.shares.fetching(wanted.root, supervisor), node.fetcher.open(wanted, became_job) as running:
 
                 async def events() -> AsyncGenerator[FetchEvent, None]:
                     async for event in running:
-                        if running.job is not None:
-                            node.running[running.job] = scope, ended
-                        if isinstance(event, FetchFinished):
-                            await _seed(node, wanted, event, seeds)
+                        if isinstance(event, FetchFinished) and request.seed:
+                            await _seed(node, wanted, event, request.owner)
                         yield event
 
-                try:
-                    async with aclosing(events()) as told:
-                        yield told
-                finally:
-                    if running.job is not None:
-                        node.running.pop(running.job, None)
+                async with aclosing(events()) as told:
+                    yield told
     finally:
+        if here is not None and here.fetch.job is not None:
+            node.running.pop(here.fetch.job, None)
         ended.set()
     if scope.cancelled_caught:
-        raise FetchError("the job was removed")
+        raise FetchStopped(here.stopped if here is not None else "it was ended")
 
 
-async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, owners: Sequence[str]) -> None:
+async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, owner: str) -> None:
     whole = not (wanted.path or wanted.include or finished.skipped)
-    for owner in owners:
-        await node.shares.add(
-            wanted.root,
-            finished.target.name,
-            (finished.target,),
-            finished.size,
-            owner=owner,
-            origin=Origin.SEEDED if whole else Origin.PART,
-        )
+    await node.shares.add(
+        wanted.root,
+        finished.target.name,
+        (finished.target,),
+        finished.size,
+        owner=owner,
+        origin=Origin.SEEDED if whole else Origin.PART,
+    )
 
 
-def resume_detached(node: Handled, jobs: Sequence[Job]) -> None:
-    """A daemon goes on with what was handed to it, and was cut off by its end."""
-    for job in jobs:
-        if job.state is JobState.INTERRUPTED and (request := _detached_request(job)) is not None:
-            node.tasks.start(_resume, node, request, owner="a fetch of its own")
-
-
-def _detached_request(job: Job) -> Fetch | None:
+async def go_on(node: Handled, request: Fetch, begun: Callable[[], object]) -> None:
+    """A fetch that nobody follows; `begun` is told when it has become a job, or cannot."""
     try:
-        form = json.loads(job.options).get("detached")
-        request = from_tagged(form, {"Fetch": Fetch}) if form is not None else None
-    except (ValueError, AttributeError, StackError):
-        return None
-    return request if isinstance(request, Fetch) else None
+        async with _attached(node, request, begun) as events:
+            async for _ in events:
+                pass
+    except StackError:
+        pass  # the job's row keeps it
+    finally:
+        begun()
 
 
-async def _resume(node: Handled, request: Fetch) -> None:
-    async with fetch(node, request) as events:
-        async for _ in events:
-            return
-
-
-async def _detached(node: Handled, wanted: FetchRequest, *seeds: str) -> AsyncGenerator[FetchEvent, None]:
+async def _detached(node: Handled, request: Fetch) -> AsyncGenerator[FetchEvent, None]:
     """Start a fetch that outlives the request; what is told is that it has begun, or why it cannot."""
     send, receive = anyio.create_memory_object_stream[FetchEvent | Exception](1)
 
@@ -327,7 +333,7 @@ async def _detached(node: Handled, wanted: FetchRequest, *seeds: str) -> AsyncGe
     async def work() -> None:
         with send:
             try:
-                async with _attached(node, wanted, *seeds) as events:
+                async with _attached(node, request) as events:
                     async for event in events:
                         if isinstance(event, FetchStarted):
                             offer(event)
