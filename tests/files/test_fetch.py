@@ -771,7 +771,7 @@ async def test_a_fetch_is_finished_once_and_a_broken_list_of_jobs_does_not_hide_
             recorded.append(done)
             await real(job, done, total)
 
-        async def broken(*_: object) -> None:
+        async def broken(*_: object, **figures: object) -> None:
             raise NoSpace("full")
 
         monkeypatch.setattr(jobs, "progress", progress)
