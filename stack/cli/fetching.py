@@ -1,7 +1,7 @@
 """What a person sees of a fetch: whom it waits for and why, how far it is, what came of it."""
 
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
 
 from stack.cli import output
 from stack.files.events import (
@@ -17,6 +17,7 @@ from stack.files.events import (
     ProviderFound,
     WaitingForProvider,
 )
+from stack.identity.peer_id import PeerId
 
 FOUND_BY = {
     "ticket": "named by the ticket",
@@ -30,6 +31,18 @@ FOUND_BY = {
 NOBODY_KNOWN = "nobody is known who has it"
 
 REFUSED = "connection refused"
+HINTS: dict[str, str] = {
+    REFUSED: "is `stack share` still running there?",
+    "network is unreachable": "is this computer on a network that leads there?",
+    "no route to host": "is that computer awake, and on this network?",
+    "no answer within": "is that computer awake, and can it be reached from here?",
+    "no security handshake within": "it takes connections and says nothing: is that computer asleep?",
+    "connected, and silent": "is that computer asleep?",
+    "key of this private network": "its `swarm.key` is another one, or it has none",
+    "ended within the security handshake": "is it `stack` that runs there, and in no private network?",
+    "security handshake failed": "is it `stack` that runs there, and in no private network?",
+}
+"""What may be looked at, by a part of the reason."""
 PATIENCE_SECONDS = 3.0
 """Before an obstacle is told that may go away by itself; a refused connection does not."""
 
@@ -40,7 +53,8 @@ class FetchScreen:
     def __init__(self, bar: output.Progress, *, dry_run: bool = False) -> None:
         self._bar = bar
         self._obstacle = ""
-        self._resumed = ""
+        self._unsaid: list[str] = []
+        self._addresses: dict[PeerId | None, str] = {}
         self._started = False
         self._is_tree = False
         self._dry_run = dry_run
@@ -51,6 +65,7 @@ class FetchScreen:
         bar = self._bar
         match event:
             case Connecting():
+                self._addresses[event.peer] = event.address
                 bar.name(f"connecting to {event.address or output.short_peer(event.peer)}")
             case FetchStarted():
                 self._started = True
@@ -59,9 +74,10 @@ class FetchScreen:
                 bar.say(f"{event.name or event.root}{size} -> {event.target}")
                 bar.name(event.name or str(event.root))
             case FetchResumed():
-                self._resumed = f"resuming: {output.size(event.bytes_present)} are here already"
+                self._unsaid.insert(0, f"resuming: {output.size(event.bytes_present)} are here already")
             case FetchProgress():
-                self._say_resumed()
+                if event.received:
+                    self._say_unsaid()
                 peers = output.count(event.peers, "peer") if event.peers else ""
                 files = event.files if self._is_tree else None
                 bar.update(event.bytes_done, event.total, peers, files=files, moved=event.received)
@@ -69,28 +85,32 @@ class FetchScreen:
                 self._wait(event)
             case ProviderFound():
                 self._obstacle = ""
-                self._say_resumed()
                 who = event.address or output.short_peer(event.peer)
-                bar.say(f"fetching from {who} ({FOUND_BY.get(event.source, event.source)})")
+                self._unsaid.append(f"fetching from {who} ({FOUND_BY.get(event.source, event.source)})")
             case PeerDropped():
-                bar.say(f"no longer asking {output.short_peer(event.peer)}: {event.reason}")
+                self._unsaid.append(f"no longer asking {output.short_peer(event.peer)}: {event.reason}")
             case EntryUpdated():
                 self._changes[event.change] += 1
                 if self._dry_run or event.change == "deleted":
                     bar.say(f"{event.change} {event.path}")
             case EntrySkipped():
                 bar.say(f"skipped {event.path}: {event.reason}")
+            case FetchFinished() if event.received:
+                self._say_unsaid()
             case _:
                 pass
 
-    def _say_resumed(self) -> None:
-        """Not of what turns out to be complete."""
-        if self._resumed:
-            self._bar.say(self._resumed)
-            self._resumed = ""
+    def _say_unsaid(self) -> None:
+        """What is told once something comes: not of what turns out to be complete, not before it is said what is fetched, and not
+        what is said while it waits."""
+        for line in self._unsaid:
+            self._bar.say(line)
+        self._unsaid.clear()
 
     def _wait(self, event: WaitingForProvider) -> None:
         """Each obstacle is told once, above; the figures say for how long."""
+        if not event.address and event.peer in self._addresses:
+            event = replace(event, address=self._addresses[event.peer])  # its first dial has not ended yet
         obstacle = obstacle_of(event)
         if obstacle != self._obstacle and (event.reason == REFUSED or event.seconds >= PATIENCE_SECONDS):
             self._obstacle = obstacle
@@ -118,13 +138,13 @@ class FetchScreen:
         output.note(f"complete and checked: {whole}{files} ({output.size(event.received)} received {took})")
 
 
-def obstacle_of(event: WaitingForProvider, short: Callable[[object], str] = output.short_peer) -> str:
+def obstacle_of(event: WaitingForProvider) -> str:
     """Why nothing comes, in the words of the network, and what may be done."""
     if event.peer is None:
         return NOBODY_KNOWN
-    who = event.address or short(event.peer)
+    who = event.address or output.short_peer(event.peer)
     others = f"; {output.count(event.tried - 1, 'other')} tried" if event.tried > 1 else ""
     if not event.reason:
         return f"{who} does not answer yet{others}"
-    hint = "; is `stack share` still running there?" if event.reason == REFUSED else ""
+    hint = next((f"; {hint}" for part, hint in HINTS.items() if part in event.reason), "")
     return f"{who}: {event.reason}{hint}{others}"

@@ -189,14 +189,14 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: 
             async for event in events:
                 if lines:
                     output.json_line(event, event=type(event).__name__)
-                if isinstance(event, FetchFinished):
-                    finished = event
-                    break
                 if request.detach and isinstance(event, FetchStarted):
                     output.note("The running node fetches it; `stack jobs` shows how far it is.")
                     return None
                 if not quiet:
                     screen.show(event)
+                if isinstance(event, FetchFinished):
+                    finished = event
+                    break
                 if isinstance(event, FetchStarted) and event.name == event.root.text and not quiet:
                     bar.say("nobody has said what it is called; -o NAME gives it a name")
                 if isinstance(event, WaitingForProvider) and not event.tried and no_way and not quiet:

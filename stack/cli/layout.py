@@ -108,8 +108,8 @@ class Window:
 
     def add(self, now: float, done: int) -> None:
         """So much is done now."""
-        if self._samples and done < self._samples[-1][1]:
-            self._samples.clear()  # it began again
+        if self._samples and (done < self._samples[-1][1] or done == self._samples[0][1]):
+            self._samples.clear()  # it began again, or nothing has moved yet
         self._samples.append((now, done))
         while len(self._samples) > 2 and now - self._samples[1][0] > LEFT_SECONDS:
             self._samples.popleft()

@@ -85,6 +85,7 @@ class Live:
         remaining = 0 if figures.total is None else max(figures.total - figures.done, 0)
         left = self._window.left(now, remaining) if remaining else None
         lines = figures.lines(columns_of(sys.stderr.fileno()), self._window.rate(now), left, _drawable)
+        del lines[max(rows_of(sys.stderr.fileno()) - 1, 1) :]  # what has scrolled away cannot be drawn again
         self._write(self._back() + "\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
         self._drawn = lines
 

@@ -51,6 +51,7 @@ class ServingScreen:
         self._bar = bar
         self._size = size
         self._names: dict[str, str] = {}
+        self._hosts: dict[str, str] = {}
         self._sent: dict[str, int] = {}
         self._complete: set[str] = set()
         bar.wait("nobody has asked yet")
@@ -62,7 +63,8 @@ class ServingScreen:
     def met(self, peer_id: str, address: Multiaddr | None) -> None:
         """Where a receiver is."""
         host = None if address is None else address.get("ip4") or address.get("ip6")
-        self._names[peer_id] = output.short_peer(peer_id) if host is None else f"{host} ({output.short_peer(peer_id)})"
+        self._hosts[peer_id] = host or ""
+        self._names[peer_id] = f"{host} ({output.short_peer(peer_id)})" if host else output.short_peer(peer_id)
 
     def show(self, step: ShareProgress) -> None:
         """Something has changed."""
@@ -87,7 +89,9 @@ class ServingScreen:
 
     def _row(self, peer: str) -> str:
         part = min(99, 100 * self._sent[peer] // self._size) if self._size else 0
-        return f"  {part} % sent to {self._names.get(peer, peer)}"
+        host = self._hosts.get(peer, "")
+        is_alone = list(self._hosts.values()).count(host) == 1
+        return f"  {part} % sent to {host if host and is_alone else self._names.get(peer, peer)}"
 
 
 def _lost(step: SourceLost) -> str:

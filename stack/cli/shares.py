@@ -34,7 +34,8 @@ def list_shares(as_json: bool) -> None:
             age = f", since {output.duration(max(time.time() - row.since, 0.0))}" if row.since else ""
             size = output.size(row.size) if row.size else "-"
             why = ", ".join(row.why)
-            output.data(f"{row.cid}  {size}  {printable(row.name)}  {why}: {_state(row)}{age}")
+            output.data(f"{row.cid}  {size}  {printable(row.name)}")
+            output.data(f"    {why}: {_state(row)}{age}")
             if row.paths:
                 copies = output.count(row.copies, "whole copy") if row.copies == 1 else f"{row.copies} whole copies"
                 output.data(

@@ -41,6 +41,11 @@ class Upgrader:
         """Only members of a private network get through."""
         return self._protector is not None
 
+    @property
+    def first_phase(self) -> str:
+        """What it is called where it fails: a stranger to a private network may end it, or leave it hanging."""
+        return "security handshake" if self._protector is None else "handshake with the key of this private network"
+
     @staticmethod
     def of(key: PrivateKey, protector: Protector | None = None) -> "Upgrader":
         """With every row of `SECURITY` and `MUXERS`."""
@@ -56,7 +61,7 @@ class Upgrader:
         """
         if self._protector is not None:
             stream = self._protector.protect(stream, outbound=outbound)
-        async with _phase("security handshake", stream):
+        async with _phase(self.first_phase, stream):
             if outbound:
                 name = await select_one(stream, list(self._security))
             else:

@@ -76,6 +76,16 @@ class Namespaces:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
+class Alone(Namespaces):
+    """One computer without a cable."""
+
+    def __init__(self) -> None:
+        super().__init__("alone")
+
+    def _build(self) -> None:
+        pass
+
+
 class Wire(Namespaces):
     """Namespaces `left` and `right`, joined by one cable that carries `mbit` a second."""
 

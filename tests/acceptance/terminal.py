@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -79,8 +79,12 @@ class Terminal:
         environment: Mapping[str, str],
         columns: int = COLUMNS,
         rows: int = ROWS,
+        shown: Callable[[str], str] = str,
     ) -> None:
+        """`shown` is applied to what the command writes, as to folders of a test that should look like a person's."""
+        self._shown = shown
         self.screen = Screen(columns)
+        self._rows = rows
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         colourless = {"TERM": "xterm", "NO_COLOR": "1", "LANG": "C.UTF-8"}
@@ -101,6 +105,11 @@ class Terminal:
             self._process.kill()
         self._process.wait()
         os.close(self._master)
+
+    @property
+    def window(self) -> str:
+        """What a person sees now: what has not scrolled away."""
+        return "\n".join(self.screen.text.splitlines()[-self._rows :])
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal; Ctrl-C shows as a terminal shows it."""
@@ -136,5 +145,5 @@ class Terminal:
         cut = text.rfind("\x1b")
         if cut >= 0 and not _PIECES.match(text, cut):
             text, self._rest = text[:cut], text[cut:]  # the command's end comes with the next bytes
-        self.screen.feed(text)
+        self.screen.feed(self._shown(text))
         return bool(data)

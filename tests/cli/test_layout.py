@@ -66,6 +66,14 @@ def test_the_rate_is_of_the_last_seconds_and_zero_when_nothing_moves() -> None:
     assert window.rate(15) == 0 and window.rate(300) == 0 and window.left(300, 50) is None
 
 
+def test_what_was_waited_before_anything_came_does_not_slow_the_rate() -> None:
+    window = Window()
+    for at in (0.0, 1.0, 3.0):
+        window.add(at, 0)
+    window.add(4.0, 10 * MIB)
+    assert window.rate(4.0) == 10 * MIB and window.left(4.0, 20 * MIB) == 2.0
+
+
 def test_a_rate_is_not_the_mean_since_the_start() -> None:
     """Point 17: 53.8 MB/s stood there while small files came at a hundredth of it."""
     window = Window()

@@ -1,0 +1,103 @@
+"""Why a fetch waits, in the words of the network and with what may be looked at; in which order things are said."""
+
+from pathlib import Path
+
+import pytest
+
+from stack.cli.fetching import HINTS, FetchScreen
+from stack.cli.output import Progress
+from stack.files.events import (
+    Connecting,
+    FetchEvent,
+    FetchFinished,
+    FetchProgress,
+    FetchResumed,
+    FetchStarted,
+    PeerDropped,
+    ProviderFound,
+    WaitingForProvider,
+)
+from stack.identity.peer_id import PeerId
+from stack.multiformats.cid import Cid
+from stack.net.upgrader import Upgrader
+from stack.security.pnet.shell import NotInNetwork, PrivateNetwork
+
+ROOT = Cid.parse("bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am")
+PEER = PeerId.parse("12D3KooWPz7DF2UiGNgYuBnW2zZueCTxwsJNzu6shENkrJ9ZVXgX")
+WHERE = "10.77.0.10:33510"
+
+
+def waiting(reason: str = "", address: str = WHERE, seconds: float = 4.0) -> WaitingForProvider:
+    """Nobody delivers."""
+    return WaitingForProvider(seconds=seconds, tried=1, peer=PEER, address=address, reason=reason)
+
+
+def finished(received: int) -> FetchFinished:
+    """The end."""
+    return FetchFinished(
+        root=ROOT,
+        target=Path("f"),
+        size=9,
+        files=1,
+        received=received,
+        seconds=1.0,
+        already_complete=not received,
+        skipped=0,
+    )
+
+
+STARTED = FetchStarted(root=ROOT, name="f.mkv", target=Path("f.mkv"), size=9, files=1)
+FOUND = ProviderFound(peer=PEER, source="ticket", address=WHERE)
+PROGRESS = FetchProgress(bytes_done=3, total=9, rate=1.0, peers=1, received=3)
+
+
+def said(capsys: pytest.CaptureFixture[str], *events: FetchEvent) -> list[str]:
+    """The lines that these events leave."""
+    screen = FetchScreen(Progress())
+    for event in events:
+        screen.show(event)
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("part", HINTS)
+def test_each_reason_has_its_hint(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, waiting(f"{part} 10 s")) == [f"waiting: {WHERE}: {part} 10 s; {HINTS[part]} (Ctrl-C ends it)"]
+
+
+def test_whoever_is_in_another_network_is_known_by_every_end_of_the_handshake() -> None:
+    """Which of them it is depends on what the other end reads out of our nonce."""
+    private = Upgrader({}, {}, PrivateNetwork(b"k" * 32))
+    assert all("key of this private network" in text for text in (str(private.first_phase), str(NotInNetwork.__doc__)))
+    assert Upgrader({}, {}).first_phase == "security handshake"
+
+
+def test_an_address_is_told_while_its_first_dial_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, Connecting(peer=PEER, address=WHERE), waiting(address=""))
+    assert lines == [f"waiting: {WHERE} does not answer yet (Ctrl-C ends it)"]
+
+
+def test_what_is_fetched_is_said_before_from_whom(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, FOUND, STARTED, FetchResumed(bytes_present=2), PROGRESS, finished(9))
+    assert lines == [
+        "f.mkv: 9 B -> f.mkv",
+        "resuming: 2 B are here already",
+        f"fetching from {WHERE} (named by the ticket)",
+    ]
+
+
+def test_what_is_complete_is_fetched_from_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever has the content was connected to, and asked for its name."""
+    assert said(capsys, STARTED, FetchResumed(bytes_present=9), FOUND, finished(0)) == ["f.mkv: 9 B -> f.mkv"]
+
+
+def test_what_comes_at_once_is_told_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, STARTED, FOUND, finished(9))[1:] == [f"fetching from {WHERE} (named by the ticket)"]
+
+
+def test_why_somebody_is_dropped_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """While nobody else delivers it is why the fetch waits."""
+    dropped = PeerDropped(peer=PEER, reason="it lies")
+    assert said(capsys, dropped, waiting("it lies")) == [f"waiting: {WHERE}: it lies (Ctrl-C ends it)"]
+    assert said(capsys, STARTED, dropped, PROGRESS)[1:] == [
+        f"no longer asking {str(PEER)[:8]}…{str(PEER)[-4:]}: it lies"
+    ]
