@@ -21,14 +21,19 @@ from stack.platform import can_sync_file_system, sync_file_system
 GROUP_FILES_MAX = 1024
 """Files of one group: some 300 ms of work, at a sync and a half for each hundred."""
 
+GROUP_HELD_MAX = 128
+"""The same without an index: each may be in a directory of its own, which is held open."""
+
 
 class _Begun:
     """A file on its way to its name."""
 
-    __slots__ = ("file", "number", "stamp")
+    __slots__ = ("file", "made", "number", "stamp")
 
     def __init__(self, file: WholeFile) -> None:
         self.file = file
+        self.made = False
+        """Its part file is there, and ours."""
         self.number = SegmentId(-1)
         self.stamp: FileStamp | None = None
 
@@ -36,7 +41,7 @@ class _Begun:
 class Keeping(Request):
     """Files of one directory that are to be written. When it is done, `left` are those of which something was there before."""
 
-    __slots__ = ("base", "begun", "device", "directory", "left", "named", "realm")
+    __slots__ = ("base", "begun", "device", "directory", "held", "left", "named", "realm")
 
     def __init__(self, base: Path, directory: Path, files: Sequence[WholeFile], realm: RealmId | None = None) -> None:
         """For a realm, or for everybody."""
@@ -45,6 +50,7 @@ class Keeping(Request):
         self.base = base
         self.directory = directory
         self.device = 0
+        self.held: int | None = None
         self.begun = [_Begun(file) for file in files]
         self.left: list[WholeFile] = []
         self.named: list[_Begun] = []
@@ -52,19 +58,37 @@ class Keeping(Request):
     @contextmanager
     def opened(self) -> Iterator[int]:
         """Its directory. No link is followed on the way down from `base`. Raises OSError."""
+        if self.held is not None:
+            yield self.held
+            return
         fd = disk.open_below(self.base, self.directory.relative_to(self.base).parts)
         try:
             yield fd
         finally:
             disk.let_go(fd)
 
+    def hold(self, within: int) -> None:
+        """Keep the directory open, to take things away again whatever happens."""
+        self.held = os.dup(within)
+
+    def let_go(self) -> None:
+        """Take away what has not got its name, and close the directory."""
+        if self.held is None:
+            return
+        for each in self.begun:
+            if each.made and each not in self.named:
+                with suppress(OSError):
+                    os.unlink(each.file.part, dir_fd=self.held)
+        disk.let_go(self.held)
+
 
 class SmallFiles:
     """Commands: `submit`, then `keep_next` until the request is done, one thread at a time."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index | None) -> None:
+        """Without an index nothing is on record: what does not get its name is removed, and what a crash leaves is nobody's."""
         self._index = index
-        self._line: Line[Keeping] = Line(GROUP_FILES_MAX)
+        self._line: Line[Keeping] = Line(GROUP_FILES_MAX if index is not None else GROUP_HELD_MAX)
 
     def submit(self, keeping: Keeping) -> None:
         """Wait in line."""
@@ -83,10 +107,13 @@ class SmallFiles:
             raise
         finally:
             for keeping in group:
+                keeping.let_go()
                 keeping.settle(error)
 
     def _keep(self, group: Sequence[Keeping]) -> None:
         with _FileSystems() as systems:
+            if self._index is None:
+                _each(group, Keeping.hold)
             _each(group, systems.look)
             self._begin(group)
             _each(group, systems.write)
@@ -101,23 +128,26 @@ class SmallFiles:
                 self._seal(group)
 
     def _begin(self, group: Sequence[Keeping]) -> None:
-        parts: set[Path] = set()
-        with self._index.database.writing() as connection:
-            for keeping in group:
-                fresh, keeping.begun = keeping.begun if keeping.error is None else [], []
-                for each in fresh:
-                    part = keeping.directory / each.file.part
-                    if part in parts:  # two fetches of the same, to the same place
-                        keeping.left.append(each.file)
-                        continue
-                    parts.add(part)
+        parts: dict[Path, _Begun] = {}
+        for keeping in group:
+            fresh, keeping.begun = keeping.begun if keeping.error is None else [], []
+            for each in fresh:
+                if parts.setdefault(keeping.directory / each.file.part, each) is each:
                     keeping.begun.append(each)
-                    known = self._index.segment_at(connection, part)
-                    if known is not None:
-                        self._index.remove_segment(connection, known.id)
-                    each.number = self._index.add_segment(connection, FILE, part, SegmentState.FETCHING)
+                else:  # two fetches of the same, to the same place
+                    keeping.left.append(each.file)
+        if self._index is None:
+            return
+        with self._index.database.writing() as connection:
+            for part, each in parts.items():
+                known = self._index.segment_at(connection, part)
+                if known is not None:
+                    self._index.remove_segment(connection, known.id)
+                each.number = self._index.add_segment(connection, FILE, part, SegmentState.FETCHING)
 
     def _record(self, group: Sequence[Keeping]) -> None:
+        if self._index is None:
+            return
         with self._index.database.writing() as connection:
             for keeping in group:
                 for each in keeping.begun if keeping.error is None else ():
@@ -128,6 +158,8 @@ class SmallFiles:
                     self._index.set_target(connection, each.number, keeping.directory / each.file.name)
 
     def _seal(self, group: Sequence[Keeping]) -> None:
+        if self._index is None:
+            return
         with self._index.database.writing() as connection:
             for keeping in group:
                 for each in keeping.named:
@@ -177,7 +209,7 @@ class _FileSystems:
     def write(self, keeping: Keeping, within: int) -> None:
         for each in keeping.begun:
             with disk.translated(f"writing {keeping.directory / each.file.part}"):
-                each.stamp = _write(each.file, within, begin_sync=self._open[keeping.device] is None)
+                each.stamp = _write(each, within, begin_sync=self._open[keeping.device] is None)
 
     def sync(self) -> None:
         """Bring all that was written to the disks, where a whole file system can be synced. Raises NoSpace, StoreError."""
@@ -204,10 +236,12 @@ class _FileSystems:
                 disk.sync_names(within)
 
 
-def _write(file: WholeFile, within: int, *, begin_sync: bool) -> FileStamp:
+def _write(begun: _Begun, within: int, *, begin_sync: bool) -> FileStamp:
     """Make a part file, all but synced. Raises OSError."""
+    file = begun.file
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(file.part, flags, 0o666, dir_fd=within)
+    begun.made = True
     try:
         # Its size first: of an interrupted file only that, or nothing, is expected.
         os.ftruncate(fd, file.leaf.length)

@@ -1,4 +1,4 @@
-"""Files of one block in a tree: written together where the store can, because each alone would wait for the disk nine times."""
+"""Files of one block in a tree: written together, because each alone would wait for the disk many times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from stack.blocks.interfaces import Leaf, WholeFile
 from stack.dag.unixfs.reader import FilePart, UnixFSNode
 from stack.files.events import FileFinished
 from stack.files.parts import place_leaf
-from stack.files.storage import grouping
 from stack.files.work import Work
 from stack.sansio.interfaces import Buffer
 
@@ -28,13 +27,12 @@ class TreeFile:
 async def keep_small(work: Work, files: Sequence[TreeFile], base: Path) -> list[TreeFile]:
     """Write small files of one directory below `base`; returns those that must be looked at one by one.
 
-    Something was there before, or the store keeps no files. Raises DecodeError, and what `WholeFiles.keep_files` raises.
+    Something was there before. Raises DecodeError, and what `WholeFiles.keep_files` raises.
     """
-    store = grouping(work.store)
-    if store is None or not files:
-        return list(files)
+    if not files:
+        return []
     whole = await anyio.to_thread.run_sync(lambda: [_whole(file) for file in files])
-    left = {file.name for file in await store.keep_files(files[0].path.parent, whole, base=base)}
+    left = {file.name for file in await work.small_files.keep_files(files[0].path.parent, whole, base=base)}
     for file in files:
         if file.path.name not in left:
             work.progress.add(file.node.file_size)

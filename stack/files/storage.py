@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
+import anyio
 import anyio.to_thread
 
 from stack.blocks import disk
@@ -23,6 +24,7 @@ from stack.blocks.interfaces import (
     WholeFile,
     WholeFiles,
 )
+from stack.blocks.wholefiles import Keeping, SmallFiles
 from stack.errors import Refused, StackError, StoreError
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
@@ -79,9 +81,9 @@ class _Grouping(Protocol):
     def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> object: ...
 
 
-def grouping(store: BlockStore) -> WholeFiles | None:
-    """The store, if it writes many small files at once."""
-    return cast(WholeFiles, store) if isinstance(store, _Grouping) else None
+def grouping(store: BlockStore) -> WholeFiles:
+    """The store, if it writes many small files at once; else what does so for one fetch, and records none of them."""
+    return cast(WholeFiles, store) if isinstance(store, _Grouping) else PlainFiles()
 
 
 def direct(store: BlockStore) -> DirectReads | None:
@@ -201,6 +203,28 @@ class PlainWriter:
                     os.unlink(self._part.name, dir_fd=self._directory)
         finally:
             disk.let_go(self._directory)
+
+
+class PlainFiles:
+    """`WholeFiles` that nobody remembers."""
+
+    def __init__(self) -> None:
+        self._files = SmallFiles(None)
+        self._turn = anyio.Lock()
+
+    async def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> list[WholeFile]:
+        """See `WholeFiles`. Raises Refused, NoSpace, StoreError."""
+        keeping = Keeping(base, directory, files)
+        self._files.submit(keeping)
+        try:
+            async with self._turn:
+                while not keeping.done:
+                    await anyio.to_thread.run_sync(self._files.keep_next)
+        finally:
+            keeping.given_up = True
+        if keeping.error is not None:
+            raise keeping.error
+        return keeping.left
 
 
 _REFUSALS = {

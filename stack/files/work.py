@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from stack.blocks.interfaces import BlockStore
+from stack.blocks.interfaces import BlockStore, WholeFiles
 from stack.files.events import EntrySkipped, FetchEvent, FetchResumed
 from stack.files.gather import Gatherer
 from stack.files.ranges import LeafTracker
+from stack.files.storage import grouping
 from stack.files.update import Update
 
 LEAF_BATCH = 512
@@ -71,6 +72,11 @@ class Work:
     """Made, or found to be there."""
     skipped: int = 0
     told_resumed: bool = False
+    small_files: WholeFiles = field(init=False)
+    """What writes many of them at once."""
+
+    def __post_init__(self) -> None:
+        self.small_files = grouping(self.store)
 
     def resumed(self, bytes_present: int) -> None:
         """An earlier fetch is continued; told once."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -13,7 +13,7 @@ from stack.blocks.core import StoreCore
 from stack.blocks.database import Database
 from stack.blocks.interfaces import Leaf, SegmentId, SegmentState, WholeFile
 from stack.blocks.verify import Verifier
-from stack.blocks.wholefiles import Keeping
+from stack.blocks.wholefiles import Keeping, SmallFiles
 from stack.dag import links
 from stack.errors import Refused, StoreError
 from stack.multiformats.cid import Cid
@@ -201,10 +201,10 @@ def test_a_name_that_is_taken_meanwhile_keeps_no_other_file_from_its_own(
     core = opened(tmp_path)
     write = wholefiles._write
 
-    def taken(file: WholeFile, within: int, *, begin_sync: bool) -> object:
+    def taken(begun: object, within: int, *, begin_sync: bool) -> object:
         if not (tree / "f1").exists():
             (tree / "f1").write_bytes(b"mine")
-        return write(file, within, begin_sync=begin_sync)
+        return write(begun, within, begin_sync=begin_sync)  # type: ignore[arg-type]
 
     monkeypatch.setattr(wholefiles, "_write", taken)
     with pytest.raises(Refused):
@@ -213,3 +213,46 @@ def test_a_name_that_is_taken_meanwhile_keeps_no_other_file_from_its_own(
     assert core.reader.get(FILES[0].leaf.cid) == b"one"
     assert {path.name for path in tree.iterdir()} == {"f0", "f1", "f1.part", "f2"}
     core.close()
+
+
+def keep_plain(base: Path, directory: Path, files: Sequence[WholeFile]) -> list[WholeFile]:
+    """What a node without a home does: nothing is on record."""
+    keeping, plain = Keeping(base, directory, files), SmallFiles(None)
+    plain.submit(keeping)
+    plain.keep_next()
+    if keeping.error is not None:
+        raise keeping.error
+    return keeping.left
+
+
+def test_finding_22_without_a_home_small_files_share_their_syncs_too(
+    tmp_path: Path, tree: Path, synced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each had two syncs and a task of its own: 12,000 files took 40 s of the processor."""
+    (tree / "f0").write_bytes(b"mine")
+    with cut_at(monkeypatch, tree, None) as counted:
+        assert keep_plain(tmp_path, tree, [*FILES, FILES[1]]) == [FILES[0], FILES[1]]
+    syncs = counted.calls.count("fsync") + counted.calls.count("fdatasync") + counted.calls.count("syncfs")
+    assert syncs == (2 if synced == "the whole file system" else len(FILES))
+    expected = {file.name: file.payload for file in FILES[1:]} | {"f0": b"mine"}
+    assert {path.name: path.read_bytes() for path in tree.iterdir()} == expected
+
+
+def test_without_a_home_what_fails_leaves_nothing_half(
+    tmp_path: Path, synced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_file_system = wholefiles.sync_file_system
+    step, calls = 0, 1
+    while step < calls:
+        place = tmp_path / str(step)
+        place.mkdir()
+        faulty = FaultyOs(fail_at=step)
+        with monkeypatch.context() as patch, suppress(StoreError, Refused):
+            for module in (disk, wholefiles):
+                patch.setattr(module, "os", faulty)
+            patch.setattr(wholefiles, "sync_file_system", faulty.counted("syncfs", sync_file_system))
+            keep_plain(tmp_path, place, FILES)
+        payloads = {file.name: file.payload for file in FILES}
+        for path in place.iterdir():
+            assert path.read_bytes() == payloads[path.name]
+        step, calls = step + 1, max(calls, len(faulty.calls))
