@@ -168,7 +168,9 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    _log_harmlessly()
+    from stack.cli.logs import log_to_stderr
+
+    log_to_stderr()
     backend = os.environ.get("STACK_BACKEND", "asyncio")
     try:
         results = anyio.run(_interruptible, function, backend, backend=backend)
@@ -177,27 +179,6 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     if not results:
         raise KeyboardInterrupt
     return results[0]
-
-
-def _log_harmlessly() -> None:
-    """What is logged may have a stranger's words in it, and comes on stderr where nobody has set up anything else."""
-    import logging
-
-    from stack.cli.output import harmless
-
-    class Harmless(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return "\n".join(map(harmless, super().format(record).splitlines()))
-
-    logging.raiseExceptions = False  # a log on a full disk is nothing to show a traceback for
-    level = os.environ.get("STACK_LOG", "").upper()
-    if level in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        handler = logging.StreamHandler()
-        handler.setFormatter(Harmless("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.basicConfig(level=level, handlers=[handler], force=True)
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
-    elif logging.lastResort is not None:
-        logging.lastResort.setFormatter(Harmless())
 
 
 async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> list[T]:

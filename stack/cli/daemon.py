@@ -1,14 +1,19 @@
 """`stack daemon`: a node that runs until it is told to stop."""
 
+import logging
+import os
 import signal
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
 import click
 
-from stack.cli import output
-from stack.cli.app import run_async
+from stack.cli import output, systemd
+from stack.cli.app import flatten, run_async
 from stack.cli.home import take
+from stack.cli.logs import log_file, logged_to
 from stack.cli.types import (
     bootstrap_option,
     config,
@@ -23,7 +28,12 @@ from stack.cli.types import (
 from stack.errors import Refused
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import GetIdentity
+from stack.node.config import Config
 from stack.node.home import Home
+
+_log = logging.getLogger(__name__)
+
+READY = b"1"
 
 
 @click.command()
@@ -34,7 +44,11 @@ from stack.node.home import Home
 @up_option
 @down_option
 @click.option("--perf", is_flag=True, help="Serve measurements (`stack bench perf`) to whoever asks.")
+@click.option("--detach", is_flag=True, help="Return when it answers; it runs on until `stack stop`.")
+@click.option("--systemd", "as_unit", is_flag=True, help="Only print a unit with which systemd runs it for this user.")
+@click.pass_context
 def daemon(
+    context: click.Context,
     listen: tuple[Multiaddr, ...],
     external: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
@@ -42,13 +56,46 @@ def daemon(
     up: int | None,
     down: int | None,
     perf: bool,
+    detach: bool,
+    as_unit: bool,
 ) -> None:
-    """Run a node: serve what is shared, and do what other commands of this home ask."""
+    """Run a node: serve what is shared, and do what other commands of this home ask.
+
+    It writes a log into the home (daemon.log; STACK_LOG=debug: more).
+    """
     flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down), "perf": perf or None}
     settings = config(
         "daemon", listen=tuple(map(str, listen)) or None, external=tuple(map(str, external)) or None, **flags
     )
+    assert settings.home is not None
+    if as_unit:
+        for line in systemd.unit(typed(context)):
+            output.data(line)
+        unit = "~/.config/systemd/user/stack.service"
+        output.note(
+            f"To start it with each login: `stack daemon --systemd > {unit}`, then `systemctl --user enable --now stack`;"
+        )
+        output.note("`loginctl enable-linger` starts it with the computer.")
+        return
+    if detach:
+        _detached(settings)
+        return
+    _serve(settings, lambda: None)
 
+
+def typed(context: click.Context) -> list[str]:
+    """The flags of a node as they were typed, but for those that say how it is started."""
+    words: list[str] = []
+    for option in context.command.params:
+        value = context.params.get(option.name or "")
+        if option.name in ("detach", "as_unit") or not value:
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[0]] if each is True else [option.opts[0], str(each)]
+    return words
+
+
+def _serve(settings: Config, ready: Callable[[], object]) -> None:
     async def work() -> None:
         from stack.node.node import Node
 
@@ -57,17 +104,25 @@ def daemon(
         if not take(home):
             raise Refused(f"a node of {home.path} runs already; `stack id` shows it")
         try:
-            with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            with logged_to(log_file(home.path)), anyio.open_signal_receiver(signal.SIGTERM) as signals:
                 async with Node.open(settings, home=home) as node:
                     info = await node.ask(GetIdentity())
                     output.data(f"Peer ID: {info.peer_id}")
                     for address in info.addresses:
                         output.data(f"Listening on {address}")
                     output.data("Daemon is ready")
+                    _log.info("ready: process %d, %s at %s", info.pid, info.peer_id, " ".join(map(str, info.addresses)))
+                    systemd.tell("READY=1")
+                    ready()
                     try:
                         async for _ in signals:
                             return
+                    except Exception as error:
+                        _log.error("it ends: %s", flatten(error))  # nobody may read its stderr any more
+                        raise
                     finally:
+                        systemd.tell("STOPPING=1")
+                        _log.info("stopping")
                         output.note("stopping")
         finally:
             home.release()
@@ -75,3 +130,33 @@ def daemon(
     # To end by Ctrl-C is what it was started for.
     with suppress(KeyboardInterrupt):
         run_async(work)
+
+
+def _detached(settings: Config) -> None:
+    """Run the daemon in a process of its own, and return when it answers. If it cannot start, it says why, and its exit code is ours."""
+    assert settings.home is not None
+    sys.stdout.flush()
+    sys.stderr.flush()
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(told)
+        _serve(settings, lambda: _let_go(tell))
+        return
+    os.close(tell)
+    if os.read(told, 1) == READY:
+        output.note(f"It runs on as process {child}; `stack stop` ends it. Its log: {log_file(settings.home)}")
+        return
+    _, status = os.waitpid(child, 0)
+    raise click.exceptions.Exit(abs(os.waitstatus_to_exitcode(status)))
+
+
+def _let_go(tell: int) -> None:
+    """From here on the terminal may close, and whoever reads what this process prints is let go."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.close(nothing)
+    os.write(tell, READY)
+    os.close(tell)

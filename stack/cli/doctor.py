@@ -108,7 +108,9 @@ async def _node(settings: Config) -> list[Finding]:
                 findings.append(Finding("reach", "ok" if reach.scope != "computer" else "warning", reach.advice))
             else:
                 findings.append(
-                    Finding("reach", "unknown", "start `stack daemon` or `stack share` to learn who can reach it")
+                    Finding(
+                        "reach", "unknown", "start `stack daemon --detach` or `stack share` to learn who can reach it"
+                    )
                 )
             facts = await api.ask(GetDiscovery(seconds=DISCOVERY_SECONDS))
             findings += [_of_discovery(fact) for fact in facts]

@@ -113,7 +113,7 @@ def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 @json_option
 def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
     """Let the daemon go on with jobs that were paused or interrupted, or have failed."""
-    later = "goes on when a daemon runs (`stack daemon`)"
+    later = "goes on when a daemon runs (`stack daemon --detach`)"
     say = {"running": "goes on", "interrupted": later, "paused": "is paused still"}
     _change(ResumeJobs(ids=_chosen(ids, every)), as_json, say, "nothing is paused")
 

@@ -13,7 +13,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Connect, Disconnect, ListPeers, Ping
 from stack.node.exits import NOT_FOUND
 
-NO_NODE = "no node runs that could stay connected: start `stack daemon`"
+NO_NODE = "no node runs that could stay connected: start `stack daemon --detach`"
 
 
 @click.command()

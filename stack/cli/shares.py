@@ -57,7 +57,7 @@ def _state(row: ShareInfo) -> str:
         ends = "" if row.kept else ", until its command ends"
         return f"serving ({row.served_by}{ends})"
     if row.state == "not served":
-        return "not served, no node runs (stack daemon)"
+        return "not served, no node runs (stack daemon --detach)"
     return f"{row.state}, not served as it was (stack share it again)"
 
 

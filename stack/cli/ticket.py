@@ -40,7 +40,7 @@ def ticket(target: str, as_json: bool) -> int:
         else:
             output.data(found[0].ticket)
             if not served:
-                output.note("Nothing serves it now: `stack daemon` does.")
+                output.note("Nothing serves it now: `stack daemon --detach` does.")
         return 0 if len(found) == 1 else NOT_FOUND
 
     return run_async(work)

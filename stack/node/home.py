@@ -28,8 +28,8 @@ SOCKET_PATH_MAX = 100
 
 
 OURS = (
-    "lock", "version", "control", "port", "config.toml", "peers.json", "announcements", "jobs.sqlite*", "known.sqlite*", "swarm.key",
-    "incoming", "blocks", "blocks/*", "blocks/packs/*", "owners", "owners/*",
+    "lock", "version", "control", "port", "config.toml", "peers.json", "announcements", "daemon.log*", "jobs.sqlite*", "known.sqlite*",
+    "swarm.key", "incoming", "blocks", "blocks/*", "blocks/packs/*", "owners", "owners/*",
 )  # fmt: skip
 """What a node writes into its home. The folder may be one that holds other things too: those are left as they are. The key of the
 identity is not here: one that others could read is refused (`keystore`)."""

@@ -108,7 +108,7 @@ def test_pause_and_resume_say_what_became_of_each(asked: dict[object, Any], caps
     asked[ResumeJobs()] = (JOB, replace(JOB, id=4, state="interrupted", bytes_total=0))
     assert said(capsys, "resume", "--all")[1] == [
         "job 3 goes on: film.mkv, 40 % of 100.0 MiB",
-        "job 4 goes on when a daemon runs (`stack daemon`): film.mkv",
+        "job 4 goes on when a daemon runs (`stack daemon --detach`): film.mkv",
     ]
     asked[PauseJobs()] = ()
     assert said(capsys, "pause", "--all") == (0, [], "nothing runs\n")

@@ -18,7 +18,8 @@ import pytest
 from click.testing import CliRunner
 
 from stack.cli import COMMANDS, output
-from stack.cli.app import _log_harmlessly, complain, run
+from stack.cli.app import complain, run
+from stack.cli.logs import log_to_stderr
 from stack.files.sources import read_source
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -191,7 +192,7 @@ def test_what_is_logged_is_harmless(capsys: pytest.CaptureFixture[str], monkeypa
     handler = logging.lastResort
     assert handler is not None
     before = handler.formatter
-    _log_harmlessly()
+    log_to_stderr()
     try:
         raise ValueError(EVIL)
     except ValueError:

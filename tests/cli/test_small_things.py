@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from stack.cli.app import _log_harmlessly
+from stack.cli.logs import log_to_stderr
 from stack.node.config import SETTINGS
 from tests.acceptance.kit import Machine, good
 
@@ -48,7 +48,7 @@ def test_the_log_is_shown_where_that_is_asked_for(
     formatter = last.formatter
     monkeypatch.setenv("STACK_LOG", level)
     try:
-        _log_harmlessly()
+        log_to_stderr()
         logging.getLogger("stack.test").debug("a \x1b[31mline")
         heard = capsys.readouterr().err
     finally:

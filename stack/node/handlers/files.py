@@ -219,7 +219,9 @@ async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[Fe
         async with aclosing(_detached(node, request)) as events:
             yield events
     else:
-        raise Refused("--detach hands the fetch to a running daemon, and none runs: start `stack daemon` first")
+        raise Refused(
+            "--detach hands the fetch to a running daemon, and none runs: start `stack daemon --detach` first"
+        )
 
 
 async def _wanted(node: Handled, request: Fetch) -> FetchRequest:
