@@ -5,6 +5,7 @@ the whole. So its parent is `shard >> 1` and its halves are `shard << 1` and `sh
 """
 
 import hashlib
+import hmac
 from typing import Final, NewType
 from unicodedata import category, normalize
 
@@ -24,6 +25,7 @@ SHARD_MAX: Final = (2 << LEVEL_MAX) - 1
 TOPIC_PREFIX: Final = "/stack/announce/1/"
 WORD_DOMAIN: Final = b"stack/announce-word/1"
 HOME_DOMAIN: Final = b"stack/announce-home/1"
+TICKET_DOMAIN: Final = b"stack/announce-ticket/1"
 
 WORDS_MAX: Final = 16
 """Words of one name that it is found by."""
@@ -41,6 +43,12 @@ _ASCII: Final = "".join(chr(code).lower() if chr(code).isalnum() else " " for co
 def word_key(word: str) -> bytes:
     """The key of a word as `words_of` gives it."""
     return hashlib.sha256(WORD_DOMAIN + word.encode()).digest()[:KEY_BYTES]
+
+
+def ticket_key(secret: bytes, multihash: bytes) -> bytes:
+    """The key of what only tickets with this secret give: who does not know the secret learns nothing from it, though it knows the
+    root."""
+    return hmac.digest(secret, TICKET_DOMAIN + multihash, "sha256")[:KEY_BYTES]
 
 
 def words_of(text: str) -> tuple[str, ...]:

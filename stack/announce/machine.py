@@ -1,6 +1,7 @@
 """The announcement layer as one pure machine. Source: docs/announce.md."""
 
 import math
+from collections.abc import Iterable
 
 from stack.announce.clocks import WRONG_SECONDS, ClockOpinion, Clocks
 from stack.announce.events import (
@@ -45,8 +46,8 @@ class AnnounceMachine:
 
     Getters: `table`, `reputation`, `shard`, `loaded`, `items`, `directory`, `saved`, `clock`, `waiting`. Facts: `peer_connected`,
     `peer_disconnected`, `dial_failed`, `receive_gossip`, `receive_request`, `interest_dropped`, `prepare`, `page_record`, `answered`,
-    `pushed`, `keys_fetched`, `addresses_changed`. Commands: `load`, `announce`, `withdraw`, `set_directory`, `find`, `search`, `stop`.
-    Outputs: `next_effect`, `next_timeout`, `handle_timeout`.
+    `pushed`, `keys_fetched`, `addresses_changed`. Commands: `load`, `announce`, `withdraw`, `set_directory`, `set_kept`, `find`, `search`,
+    `stop`. Outputs: `next_effect`, `next_timeout`, `handle_timeout`.
     """
 
     def __init__(
@@ -255,6 +256,11 @@ class AnnounceMachine:
         """The UnixFS directory of all our public names."""
         self._own.set_directory(root, now)
         self._changed(now)
+
+    def set_kept(self, keys: Iterable[bytes], now: float) -> None:
+        """Keys to be told besides those of what is announced, as long as this machine lives."""
+        self._own.set_kept(keys, now)
+        self._own_at = now
 
     def find(self, key: bytes, now: float, wall: float) -> LookupId:
         """Who has the root with this key: `Found` effects until `stop`."""

@@ -109,7 +109,7 @@ class NewRecord:
 
 
 class OwnAnnouncements:
-    """Commands: `announce`, `withdraw`, `set_directory`, `load`. Facts: `addresses_changed`. Getters: `items`, `directory`,
+    """Commands: `announce`, `withdraw`, `set_directory`, `set_kept`, `load`. Facts: `addresses_changed`. Getters: `items`, `directory`,
     `lists`, `is_pending`, `saved`, `next_timeout`. Outputs: `due`. `now` is monotonic, `wall` wall-clock seconds."""
 
     def __init__(
@@ -130,8 +130,11 @@ class OwnAnnouncements:
         self._home = home_of_peer(PeerId.of(key.public))
         self._items: dict[Cid, Announcement] = {}
         self._directory: Cid | None = None
+        self._kept: tuple[bytes, ...] = ()
         self._issued: dict[Shard, _Issued] = {}
         self._sequence = 0
+        self._loaded = 0
+        """The sequence before a restart: the second in which the last record of then was written, or a later one."""
         self._addresses: tuple[Multiaddr, ...] = ()
         self._changed_at: float | None = None
         """Since when something is not out yet."""
@@ -182,6 +185,13 @@ class OwnAnnouncements:
         """The UnixFS directory of all our public names."""
         if root != self._directory:
             self._directory = root
+            self._change(now)
+
+    def set_kept(self, keys: Iterable[bytes], now: float) -> None:
+        """Keys that are told besides those of the items, and are not saved: whoever shares and seeds tells them again."""
+        kept = tuple(sorted(set(keys)))
+        if kept != self._kept:
+            self._kept = kept
             self._change(now)
 
     def addresses_changed(self, addresses: Sequence[Multiaddr], now: float) -> None:
@@ -240,7 +250,7 @@ class OwnAnnouncements:
             message.ParseFromString(data)
         except ProtobufDecodeError as error:
             raise DecodeError("these are no announcements") from error
-        self._sequence = max(self._sequence, message.sequence)
+        self._sequence = self._loaded = max(self._sequence, message.sequence)
         for item in message.announcements:
             root = Cid.decode(item.root)
             self.announce(Announcement(root=root, name=item.name or None, size=item.size), now)
@@ -267,6 +277,8 @@ class OwnAnnouncements:
                 places = (home_of_key(word_key(word)) for word in words_of(item.name))
                 for shard in dict.fromkeys(shard_at(place, level) for place in places):
                     plan.setdefault(shard, _Content()).names.append(name)
+        for key in self._kept:
+            plan.setdefault(shard_at(home_of_key(key), level), _Content()).keys[key] = None
         if self._is_member:
             # That we keep our shard is a record of its own, of the deepest shard: it has nothing to do with the others.
             plan[shard_at(self._home, LEVEL_MAX)] = _Content()
@@ -292,12 +304,10 @@ class OwnAnnouncements:
         ttl = params.ttl_first if before is None else min(params.ttl, max(before.ttl, params.ttl_first))
         if before is not None and anew and not self._moved:
             ttl = min(params.ttl, 2 * before.ttl)
-        # Who has the last one takes no other that is not dated ten seconds later, also when our clock was set back since.
-        dated = (
-            int(wall)
-            if before is None
-            else max(int(wall), min(int(before.issued) + UPDATE_SECONDS_MIN, int(wall) + AHEAD_SECONDS))
-        )
+        # Who has the last one, perhaps of before a restart, takes no other that is not dated ten seconds later, also when our clock was
+        # set back since.
+        last = self._loaded if before is None else int(before.issued)
+        dated = max(int(wall), min(last + UPDATE_SECONDS_MIN, int(wall) + AHEAD_SECONDS))
         expires = max(wall, dated) + ttl
         refresh_at = wall + ttl / 2 * (1 - params.refresh_jitter * self._random.random())
         if empty:

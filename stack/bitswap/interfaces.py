@@ -24,7 +24,7 @@ class Order(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A peer that is said to have something, where it can be dialled, and who said so (`ticket`, `user`, `table`, ...)."""
+    """A peer that is said to have something, where it can be dialled, and who said so (`ticket`, `user`, `announced`, ...)."""
 
     peer: PeerId
     addresses: tuple[Multiaddr, ...]
@@ -34,8 +34,9 @@ class Provider:
 class ProviderSource(Protocol):
     """Knows, or finds out, who has a root."""
 
-    def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
-        """Providers as they become known; goes on until the caller stops asking."""
+    def find_providers(self, root: Cid, secret: bytes = b"") -> AsyncIterator[Provider]:
+        """Providers as they become known; goes on until the caller stops asking. With the `secret` of a ticket also those who have it
+        for who knows that."""
         ...
 
 

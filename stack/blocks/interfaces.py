@@ -246,11 +246,18 @@ EVERYBODY = RealmId(0)
 
 
 class RealmState(Enum):
-    """`CLOSED`: for who proves to know its secret. `OPEN`: for everybody, as long as it lasts. `ENDED`: for nobody."""
+    """`CLOSED`: for who proves to know its secret. `OPEN`: for everybody, as long as it lasts. `ANNOUNCED`: for everybody as long as it
+    is announced, and closed again then. `ENDED`: for nobody."""
 
     CLOSED = "closed"
     OPEN = "open"
+    ANNOUNCED = "announced"
     ENDED = "ended"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may enter."""
+        return self in (RealmState.OPEN, RealmState.ANNOUNCED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ def may_see(realms: Iterable[int], states: dict[RealmId, RealmState], admitted: 
     for number in realms:
         realm = RealmId(number)
         state = states.get(realm)
-        if realm == EVERYBODY or state is RealmState.OPEN or (state is RealmState.CLOSED and realm in admitted):
+        if realm == EVERYBODY or (state is not None and state.is_open):
+            return True
+        if state is RealmState.CLOSED and realm in admitted:
             return True
     return False
 

@@ -23,6 +23,7 @@ FOUND_BY = {
     "ticket": "named by the ticket",
     "user": "named by --from",
     "announced": "found by its announcement",
+    "ticket holder": "found as one who has the same ticket",
     "swarm": "one of those who have it",
     "connected": "was connected already",
 }

@@ -14,7 +14,8 @@ from stack.protocols.access.keyring import Keyring
 
 
 class Access:
-    """Getters: `is_open`, `secret_of`, `store`. Commands: `restore`, `begin`, `finish`, `for_fetch`, `open`, `ended`, `removed`.
+    """Getters: `is_open`, `secret_of`, `secrets_of`, `announced`, `store`. Commands: `restore`, `begin`, `finish`, `for_fetch`,
+    `open`, `close`, `ended`, `removed`.
 
     A root keeps its secret: who shares the same again gives out the same ticket, and whoever was interrupted goes on with it.
     Only `stack shares rm` ends it.
@@ -42,9 +43,19 @@ class Access:
                     self._know(realm)
 
     def secret_of(self, root: Cid) -> bytes:
-        """What a ticket of this root needs; empty when it was last shared for everybody, or is not known."""
-        living = self._living(root, RealmState.OPEN, RealmState.CLOSED)
-        return living[-1].secret if living and living[-1].state is RealmState.CLOSED else b""
+        """What a ticket of this root needs; empty when it was last shared for everybody, or is not known. While it is announced
+        that ticket is good too, and it stays so."""
+        living = self._living(root, RealmState.OPEN, RealmState.CLOSED, RealmState.ANNOUNCED)
+        return living[-1].secret if living and living[-1].state is not RealmState.OPEN else b""
+
+    def secrets_of(self, root: Cid) -> list[bytes]:
+        """Those of all tickets that are good for this root."""
+        return [realm.secret for realm in self._living(root, RealmState.CLOSED, RealmState.ANNOUNCED)]
+
+    def announced(self) -> list[Cid]:
+        """What is open only as long as it is announced."""
+        realms = self._realms.values()
+        return [realm.root for realm in realms if realm.root is not None and realm.state is RealmState.ANNOUNCED]
 
     def _living(self, root: Cid, *states: RealmState) -> list[Realm]:
         """The realms of a root that are in one of these states, the oldest first."""
@@ -68,18 +79,24 @@ class Access:
             raise Refused("the store of this node cannot keep what is for few from others: share it with --open")
         return None
 
-    async def finish(self, begun: Enclosure | None, root: Cid, *, is_open: bool, still_open: bool) -> None:
-        """The root of a share is known: from now on it can be fetched. `still_open`: it is shared for everybody by others of this home."""
+    async def finish(
+        self, begun: Enclosure | None, root: Cid, *, is_open: bool, still_open: bool, announced: bool = False
+    ) -> None:
+        """The root of a share is known: from now on it can be fetched. `still_open`: it is shared for everybody by others of this home.
+        `announced`: it is open only as long as it will be announced, if there are tickets that stay good then."""
         if begun is None or self._store is None:
             return
+        closed = self._living(root, RealmState.CLOSED, RealmState.ANNOUNCED)
+        if announced and closed:
+            is_open, still_open = False, True  # it is the announcement that opens it
+        same = self._living(root, RealmState.OPEN) if is_open else closed
         state = RealmState.OPEN if is_open else RealmState.CLOSED
-        same = self._living(root, state)
         if same:
             await self._store.merge_realms(begun.realm, same[-1].id)
         else:
             await self._set(Realm(begun.realm, root, begun.secret, state))
         if not is_open and not still_open:
-            await self.ended(root)
+            await self._end(root, RealmState.OPEN)
 
     async def for_fetch(self, root: Cid, secret: bytes) -> Enclosure | None:
         """For whom what is fetched is to be: for those who know the secret of its ticket; without one for everybody, unless it is
@@ -104,15 +121,15 @@ class Access:
         numbers = await self._store.realms_of(root)
         known = [self._realms[number] for number in numbers if number in self._realms]
         living = [realm for realm in known if realm.state is not RealmState.ENDED]
-        if EVERYBODY in numbers or not living or any(realm.state is RealmState.OPEN for realm in living):
+        if EVERYBODY in numbers or not living or any(realm.state.is_open for realm in living):
             return None
         return Enclosure(living[-1].id, living[-1].secret)
 
     async def open(self, root: Cid) -> None:
-        """It is for everybody from now on. Raises Refused for a part of something that is for few, StoreErrors."""
+        """It is for everybody until `close`. Raises Refused for a part of something that is for few, StoreErrors."""
         closed = self._living(root, RealmState.CLOSED)
         for realm in closed:
-            await self._set(replace(realm, state=RealmState.OPEN))
+            await self._set(replace(realm, state=RealmState.ANNOUNCED))
         if (
             not closed
             and self._store is not None
@@ -121,12 +138,19 @@ class Access:
         ):
             raise Refused(f"{root} is a part of what only tickets give: share it with --open first")
 
+    async def close(self, root: Cid) -> None:
+        """It is not announced any more: what was for few before is so again. Raises StoreErrors."""
+        for realm in self._living(root, RealmState.ANNOUNCED):
+            await self._set(replace(realm, state=RealmState.CLOSED))
+
     async def ended(self, root: Cid) -> None:
         """It is not shared any more: should it be shared with a ticket later, it is not for everybody. Raises StoreErrors."""
+        await self.close(root)
         await self._end(root, RealmState.OPEN)
 
     async def removed(self, root: Cid) -> None:
         """The same, and no ticket that was given out for it opens it again."""
+        await self.close(root)
         await self._end(root, RealmState.OPEN, RealmState.CLOSED)
 
     async def _end(self, root: Cid, *states: RealmState) -> None:
@@ -137,7 +161,7 @@ class Access:
         assert self._store is not None
         await self._store.change_realm(realm.id, root=realm.root, state=realm.state)
         self._know(realm)
-        if realm.state is RealmState.OPEN:
+        if realm.state.is_open:
             self.opened()
 
     def _know(self, realm: Realm) -> None:
@@ -145,7 +169,7 @@ class Access:
         name = realm.root.multihash
         self._realms[realm.id] = self._of.setdefault(name, {})[realm.id] = realm
         self._keyring.remove(realm.id, name)
-        if realm.state is RealmState.CLOSED:
+        if realm.state in (RealmState.CLOSED, RealmState.ANNOUNCED):
             self._keyring.add(realm.secret, realm.id, name)
-        elif realm.state is RealmState.OPEN:
+        if realm.state.is_open:
             self._keyring.open(realm.id, name)

@@ -1,13 +1,13 @@
 """The announcement layer as part of a node: what it keeps in the home and in the store, and the directory of public names."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from stack.announce.keyspace import KEY_BYTES
+from stack.announce.keyspace import KEY_BYTES, announce_key, ticket_key
 from stack.announce.own import LIST_KEYS_MAX, Announcement, check_name
 from stack.announce.params import AnnounceParams
 from stack.announce.shell.service import Announcements
@@ -95,7 +95,7 @@ class BlockLists:
 
 
 class Announcing:
-    """What a node announces. Getters: `items`. Commands: `announce`, `withdraw`."""
+    """What a node announces. Getters: `items`. Commands: `announce`, `withdraw`, `tell_keys`."""
 
     def __init__(self, layer: Announcements, blocks: BlockStore, exchange: Bitswap) -> None:
         self.layer = layer
@@ -132,6 +132,14 @@ class Announcing:
             self.layer.withdraw(root)
             await self._set_directory(directory)
             return True
+
+    def tell_keys(self, shared: Mapping[Cid, Sequence[bytes]], seeded: Collection[Cid]) -> None:
+        """What is shared now, with the secrets of its tickets: who has one of them finds this node. What is `seeded` and has none is
+        found by who knows its CID. In place of what was told before."""
+        self.layer.keep(
+            [ticket_key(secret, root.multihash) for root, secrets in shared.items() for secret in secrets]
+            + [announce_key(root.multihash) for root in seeded if not shared[root]]
+        )
 
     async def _set_directory(self, directory: Cid | None) -> None:
         """It is announced like a file, so that its CID is enough for browsing it."""

@@ -40,6 +40,7 @@ from stack.node.config import Config
 from stack.node.home import Home
 from stack.node.interfaces import RunningFetch
 from stack.node.patience import PatientSession
+from stack.node.roles import LISTENING_ROLES
 from stack.streams.supervision import Supervisor, supervised
 from stack.trace import TraceFan
 
@@ -117,6 +118,8 @@ class Node:
                     node.notices = (*taken.notices, *node.notices)
                 node.shares.ending = node.end_share
                 await node._forget_ended()
+                node.shares.changed = node.tell_keys
+                node.tell_keys()
                 tasks.keep(node.shares.run, tasks, owner="counting what was sent")
                 try:
                     if config.role == "daemon":
@@ -151,6 +154,20 @@ class Node:
                 if self.announces:
                     await self.withdraw(root)
                 await self.jobs.remove_share(root)
+
+        if self.announces and self.config.role in LISTENING_ROLES:
+            announced = {item.root for item in self.announcing.items()}
+            for root in self.access.announced():  # of a process that was killed between the two
+                if root not in announced:
+                    await self.access.close(root)
+
+    def tell_keys(self) -> None:
+        """Let those find this node who have a ticket of what it shares and seeds: others learn nothing from the keys. Of what was
+        fetched and is for everybody, who knows its CID finds it: whoever it came from may be gone."""
+        if self.announces and self.config.serve and self.config.role in LISTENING_ROLES:
+            whole = self.shares.whole()
+            secrets = {root: self.access.secrets_of(root) for root in whole}
+            self.announcing.tell_keys(secrets, [root for root, is_seeded in whole.items() if is_seeded])
 
     @property
     def peer_id(self) -> PeerId:
@@ -287,7 +304,9 @@ class Node:
         await self.announcing.announce(root, public_name, size)
 
     async def withdraw(self, root: Cid) -> bool:
-        """Take an announcement back; False when there was none. Raises Refused, StoreErrors."""
+        """Take an announcement back; False when there was none. What only tickets gave before is closed again. Raises Refused,
+        StoreErrors."""
+        await self.access.close(root)
         return await self.announcing.withdraw(root)
 
     def find(self, words: str, *, timeout: float = 10.0) -> AbstractAsyncContextManager[AsyncIterator[FoundName]]:
@@ -341,7 +360,6 @@ class Node:
     def ticket(self, root: Cid, name: str, size: int) -> str:
         """The ticket of something that is here, with the addresses of now; of a node that does not listen, those of when it does."""
         from stack.node.listen import usual_addresses
-        from stack.node.roles import LISTENING_ROLES
 
         listens = self.config.role in LISTENING_ROLES
         addresses = self.host.addresses() if listens else usual_addresses(self.config)

@@ -52,17 +52,20 @@ class Shares(Counting):
         read_by: ReadBy | None = None,
         access: Access | None = None,
     ) -> None:
-        """Whoever makes it sets, before it runs, how it is to be known that others have heard of all that is complete (`told`), and
-        what an end of a share means to the rest of the node (`ending`). `access` knows for whom it is what is shared."""
+        """Whoever makes it sets, before it runs, how it is to be known that others have heard of all that is complete (`told`),
+        what an end of a share means to the rest of the node (`ending`), and who hears of each change of what is shared (`changed`).
+        `access` knows for whom it is what is shared."""
         super().__init__(blocks, jobs, trace, read_by)
         self._book = book
         self._access = access
         self.told: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint
         self.ending: Callable[[Cid, str], Awaitable[object]] = self.end
+        self.changed: Callable[[], object] = lambda: None
         self._home: Path | None = None
         self._looked: anyio.Event | None = None
         self._changing = anyio.Lock()
         self._owners: dict[Cid, frozenset[str]] = {}
+        self._origins: dict[Cid, Origin] = {}
         self._fetching: Counter[Cid] = Counter()
         self._fetched: set[Cid] = set()
         """What is served for the sake of fetches only."""
@@ -90,6 +93,7 @@ class Shares(Counting):
                 self._book.add(row.root, whole_ranges(), row.name)
         self._shared = Shared([(row.root, row.paths) for row in rows])
         self._owners = {row.root: row.owners for row in rows}
+        self._origins = {row.root: row.origin for row in rows}
         if self._store is not None:
             orphans = [
                 cid
@@ -169,10 +173,12 @@ class Shares(Counting):
                 self._receiving.pop(root, None)
             self._shared = self._shared.changed({root: paths})
             self._owners[root] = self._owners.get(root, frozenset()) | {owner}
+            self._origins[root] = origin
             self._fetched.discard(root)
             known = self._book.ranges(root)
             if origin is Origin.SHARED or (origin is Origin.SEEDED and (known is None or not known.complete)):
                 self._book.add(root, whole_ranges(), name)
+        self.changed()
 
     async def end(self, root: Cid, owner: str) -> bool:
         """An owner needs a share no longer; whether it has ended with that, because nobody else does."""
@@ -195,10 +201,15 @@ class Shares(Counting):
         """Whether a root is shared now, for whomever."""
         return root in self._shared.roots
 
+    def whole(self) -> dict[Cid, bool]:
+        """What is shared now and all of it is here, and whether it was fetched."""
+        return {root: origin is Origin.SEEDED for root, origin in self._origins.items() if origin is not Origin.PART}
+
     async def _end(self, roots: Sequence[Cid]) -> None:
         for root in roots:
             self._shared = self._shared.changed({root: None})
             self._owners.pop(root, None)
+            self._origins.pop(root, None)
             self._needed.pop(root, None)
             self._receiving.pop(root, None)
             await self._jobs.abandon_share(root)
@@ -209,6 +220,7 @@ class Shares(Counting):
             else:
                 self._book.remove(root)
         self._tell()
+        self.changed()
         if await self._take_back([root for root in roots if not self._fetching[root]]):
             for root in roots:
                 await self._jobs.remove_share(root)

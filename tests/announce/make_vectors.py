@@ -13,6 +13,7 @@ from stack.announce.keyspace import (
     home_of_key,
     home_of_peer,
     shard_at,
+    ticket_key,
     topic_of,
     word_key,
     words_of,
@@ -38,6 +39,7 @@ from stack.pb import announce_pb2 as pb
 
 FILE = Path(__file__).parent.parent / "vectors" / "announce" / "announce.json"
 
+SECRET = bytes(range(16))
 ISSUED = 1_800_000_000
 NAMES = (
     "Holiday_Film (2026).MKV",
@@ -185,6 +187,10 @@ def vectors() -> dict[str, object]:
                 "key": announce_key(root.multihash).hex(),
                 "home": home_of_key(announce_key(root.multihash)),
             }
+            for root in roots(3)
+        ],
+        "ticket_keys": [
+            {"cid": str(root), "secret": SECRET.hex(), "key": ticket_key(SECRET, root.multihash).hex()}
             for root in roots(3)
         ],
         "words": [

@@ -1,6 +1,7 @@
 """The vectors of docs/announce.md: read, checked, and made again."""
 
 import hashlib
+import hmac
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from stack.announce.keyspace import (
     home_of_key,
     home_of_peer,
     shard_of_topic,
+    ticket_key,
     topic_of,
     word_key,
     words_of,
@@ -36,6 +38,11 @@ def test_keys_homes_and_topics() -> None:
         key = hashlib.sha256(b"stack/announce/1" + bytes.fromhex(row["multihash"])).digest()[:16]
         assert multihash.hex() == row["multihash"] and announce_key(multihash) == key
         assert key.hex() == row["key"] and home_of_key(key) == row["home"] == 0x10000 + int(row["key"][:4], 16)
+    for row in VECTORS["ticket_keys"]:
+        said = b"stack/announce-ticket/1" + Cid.parse(row["cid"]).multihash
+        secret = bytes.fromhex(row["secret"])
+        assert hmac.new(secret, said, hashlib.sha256).digest()[:16].hex() == row["key"]
+        assert ticket_key(secret, Cid.parse(row["cid"]).multihash).hex() == row["key"]
     for row in VECTORS["peers"]:
         assert home_of_peer(PeerId.parse(row["peer"])) == row["home"]
     for row in VECTORS["topics"]:

@@ -274,7 +274,7 @@ async def test_providers_are_found_by_sources() -> None:
             async def _providers(self) -> AsyncIterator[Provider]:
                 yield there.provider
 
-            def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+            def find_providers(self, root: Cid, secret: bytes = b"") -> AsyncIterator[Provider]:
                 assert root == blocks[0][0]
                 return self._providers()
 
@@ -297,7 +297,7 @@ class Judge:
         self.asked = 0
         self.heard: list[tuple[str, PeerId]] = []
 
-    async def find_providers(self, root: Cid) -> AsyncIterator[Provider]:
+    async def find_providers(self, root: Cid, secret: bytes = b"") -> AsyncIterator[Provider]:
         self.asked += 1
         for provider in self.named:
             yield provider

@@ -112,9 +112,9 @@ async def test_a_ticket_is_fetched_without_asking_anybody_else(tmp_path: Path, m
     asked: list[Cid] = []
     find_providers = Layer.find_providers
 
-    def listening(self: Layer, root: Cid) -> AsyncIterator[object]:
+    def listening(self: Layer, root: Cid, secret: bytes = b"") -> AsyncIterator[object]:
         asked.append(root)
-        return find_providers(self, root)
+        return find_providers(self, root, secret)
 
     monkeypatch.setattr(Layer, "find_providers", listening)
     async with three() as [one, _, two]:

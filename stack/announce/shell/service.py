@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar, cast
 
@@ -12,7 +12,7 @@ import anyio.to_thread
 from stack.announce.clocks import ClockOpinion
 from stack.announce.events import Found, LookupId
 from stack.announce.interfaces import AnnouncementStore, FoundName, KeyLists, KnownProvider
-from stack.announce.keyspace import announce_key, word_keys_of
+from stack.announce.keyspace import announce_key, ticket_key, word_keys_of
 from stack.announce.machine import AnnounceMachine
 from stack.announce.messages import PROTOCOL
 from stack.announce.own import Announcement
@@ -125,6 +125,12 @@ class Announcements:
         self._machine.set_directory(root, anyio.current_time())
         self._driver.pump()
 
+    def keep(self, keys: Iterable[bytes]) -> None:
+        """Tell these keys too, in place of those of the last call, until the context is left: of what is here for who has its ticket."""
+        self._driver.look_at_addresses()
+        self._machine.set_kept(keys, anyio.current_time())
+        self._driver.pump()
+
     def mine(self) -> tuple[Announcement, ...]:
         """What we announce."""
         return self._machine.items
@@ -146,13 +152,16 @@ class Announcements:
 
     # What others have
 
-    def find_providers(self, root: Cid) -> Finding[Provider]:
+    def find_providers(self, root: Cid, secret: bytes = b"") -> Finding[Provider]:
         """See ProviderSource: goes on until it is closed or dropped."""
+        open = self._machine.find(announce_key(root.multihash), *self._driver.now())
+        closed = self._machine.find(ticket_key(secret, root.multihash), *self._driver.now()) if secret else None
 
         def provider(found: Found) -> list[Provider]:
-            return [Provider(found.record.author, found.record.addresses, "announced")]
+            source = "announced" if found.lookup == open else "ticket holder"
+            return [Provider(found.record.author, found.record.addresses, source)]
 
-        return self._look(self._machine.find(announce_key(root.multihash), *self._driver.now()), provider, goes_on=True)
+        return self._look([open] if closed is None else [closed, open], provider, goes_on=True)
 
     def known_providers(self, root: Cid) -> Finding[KnownProvider]:
         """Who says that it has it, by whom we know that, and since when; ends when those have answered who keep the key. As
@@ -163,7 +172,7 @@ class Announcements:
             age = max(self._wall() - record.issued, 0.0)
             return [KnownProvider(peer=record.author, addresses=record.addresses, told_by=found.source, age=age)]
 
-        return self._look(self._machine.find(announce_key(root.multihash), *self._driver.now()), known, goes_on=False)
+        return self._look([self._machine.find(announce_key(root.multihash), *self._driver.now())], known, goes_on=False)
 
     def search(self, words: str) -> Finding[FoundName]:
         """What has all these words in its public name; ends as `known_providers` does. Raises LocalProtocolError on no word."""
@@ -186,7 +195,7 @@ class Announcements:
                 if wanted <= keys
             ]
 
-        return self._look(self._machine.search(words, *self._driver.now()), names, goes_on=False)
+        return self._look([self._machine.search(words, *self._driver.now())], names, goes_on=False)
 
     def delivered(self, peer: PeerId) -> None:
         """A provider had what it announced: it is named before strangers from now on."""
@@ -201,12 +210,14 @@ class Announcements:
         """We know what there is to know of our part of the keys."""
         return self._machine.loaded
 
-    def _look(self, id: LookupId, convert: Callable[[Found], list[T]], *, goes_on: bool) -> Finding[T]:
+    def _look(self, ids: Sequence[LookupId], convert: Callable[[Found], list[T]], *, goes_on: bool) -> Finding[T]:
         def close() -> None:
-            self._machine.stop(id)
+            for id in ids:
+                self._machine.stop(id)
             self._driver.pump()
 
         finding = Finding(convert, close, goes_on=goes_on)
-        self._driver.follow(id, cast(Finding[object], finding))
+        for id in ids:
+            self._driver.follow(id, cast(Finding[object], finding))
         self._driver.pump()
         return finding

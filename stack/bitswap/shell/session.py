@@ -97,6 +97,7 @@ class FetchSession:
             self._store = cast(RealmStore, hub.store).within(enclosure.realm)
         self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
         self._named_by: dict[PeerId, str] = {}
+        self._said_open: set[PeerId] = set()
         self._judges: dict[PeerId, ProviderJudge] = {}
         """Who wants to know what comes of a peer, until it is known."""
         self._hub = hub
@@ -126,7 +127,7 @@ class FetchSession:
 
     def is_said_to_have(self, peer: PeerId) -> bool:
         """Whether this peer may have the root for everybody, and need not know a secret: the user named it, or it announced the root."""
-        return self._named_by.get(peer) in ("user", "announced")
+        return peer in self._said_open
 
     # Session
 
@@ -137,6 +138,8 @@ class FetchSession:
             fresh = tuple(address for address in provider.addresses if address not in known)
             self.addresses[provider.peer] = (known + fresh)[:ADDRESSES_MAX]
             self._named_by.setdefault(provider.peer, provider.source)
+            if provider.source in ("user", "announced"):
+                self._said_open.add(provider.peer)
             if provider.peer not in self._protected:
                 self._protected[provider.peer] = self._protect(provider.peer)
         self._hub.provider_added(self, provider.peer)
@@ -229,6 +232,7 @@ class FetchSession:
             self._protected.pop(peer)()
         if forgotten:
             self._named_by.pop(peer, None)
+            self._said_open.discard(peer)
             if peer in self._judges:
                 self._judges.pop(peer).failed(peer)
 
@@ -257,7 +261,7 @@ class FetchSession:
     async def find_providers(self, source: ProviderSource) -> None:
         """Take all that this source finds. Runs as long as the session, or until the source ends."""
         try:
-            async for provider in source.find_providers(self.root):
+            async for provider in source.find_providers(self.root, self.enclosure.secret if self.enclosure else b""):
                 is_new = provider.peer not in self.addresses
                 self.add_provider(provider)
                 if is_new and provider.peer in self.addresses and isinstance(source, ProviderJudge):

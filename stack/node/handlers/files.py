@@ -174,7 +174,9 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                 added = replace(added, name=request.name or added.name)
             paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
             still_open = node.shares.shares(added.cid)
-            await node.access.finish(begun, added.cid, is_open=is_open, still_open=still_open)
+            await node.access.finish(
+                begun, added.cid, is_open=is_open, still_open=still_open, announced=announce and not request.open
+            )
             await node.shares.add(added.cid, added.name, paths, added.size, owner=request.owner)
         if announce:
             await node.announce(added.cid, public_name=request.public_name, size=added.size)

@@ -1,0 +1,155 @@
+"""A ticket outlives its maker: who re-seeds is found by everybody who has it, and by nobody else (issue 9, must show 2)."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack import Config, Node
+from stack.announce.keyspace import ticket_key
+from stack.errors import FetchError
+from stack.files.ticket import decode_ticket, encode_ticket
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import Fetch, RemoveShare, Withdraw
+from tests.net.hosts import settled
+
+pytestmark = pytest.mark.anyio
+
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+SECONDS = 5.0
+"""From the start of a fetch, with whoever has it in sight, to its end."""
+
+
+def at(home: Path, role: str, *known: Node) -> Config:
+    """A node that has these as its bootstrap peers."""
+    bootstrap = tuple(str(node.addresses()[0]) for node in known)
+    return Config(home=home, listen=LOOPBACK, role=role, mdns=False, bootstrap=bootstrap)
+
+
+def film(tmp_path: Path) -> Path:
+    """Repeated blocks, zeros, and something of its own."""
+    path = tmp_path / "film.bin"
+    path.write_bytes(bytes(700_000) + os.urandom(300_000) * 3)
+    return path
+
+
+async def told(node: Node) -> None:
+    """Wait until somebody keeps what this node tells."""
+    await settled(lambda: node.announcing.layer.waiting == 0)
+
+
+async def seed(node: Node, ticket: str, place: Path) -> None:
+    """`stack get --seed`."""
+    async with node.watch(Fetch(source=ticket, directory=place, seed=True)) as events:
+        async for _ in events:
+            pass
+
+
+@asynccontextmanager
+async def seeded(tmp_path: Path, *, announce: bool = False) -> AsyncIterator[tuple[str, Node, Node]]:
+    """Alice has shared, Bob has fetched and seeds, Alice has gone: the ticket, Bob, and a node that both knew and has nothing."""
+    async with (
+        Node.open(at(tmp_path / "common", "daemon")) as common,
+        Node.open(at(tmp_path / "bob", "get", common)) as bob,
+    ):
+        async with Node.open(at(tmp_path / "alice", "share", common)) as alice:
+            ticket = await alice.share(film(tmp_path), announce=announce)
+            await seed(bob, ticket, tmp_path / "bob's")
+        await told(bob)
+        yield ticket, bob, common
+
+
+async def test_who_re_seeds_a_closed_share_is_found_by_who_has_the_ticket_and_by_nobody_else(tmp_path: Path) -> None:
+    """Through a peer that both know, which has nothing itself and learns nothing, although it knows the CID and keeps all records."""
+    async with seeded(tmp_path) as (ticket, bob, common):
+        async with Node.open(at(tmp_path / "dave", "get", common)) as dave:
+            with anyio.fail_after(SECONDS):
+                got = await dave.get(ticket, tmp_path / "dave's")
+        assert got.read_bytes() == (tmp_path / "film.bin").read_bytes()
+        read = decode_ticket(ticket)
+        of_bob = common.announcing.layer._machine.table.records_of(bytes(bob.peer_id))
+        assert [record.keys for record in of_bob] == [ticket_key(read.secret, read.root.multihash)]
+        async with common.fetch(read.root, tmp_path / "common's", timeout=0.5) as events:
+            with pytest.raises(FetchError):
+                async for _ in events:
+                    pass
+        await bob.ask(RemoveShare(target=str(read.root)))
+        assert not bob.announcing.layer._machine._own._kept
+
+
+async def test_who_re_seeds_what_is_for_everybody_is_found_too(tmp_path: Path) -> None:
+    async with seeded(tmp_path, announce=True) as (ticket, _, common):
+        async with Node.open(at(tmp_path / "dave", "get", common)) as dave:
+            with anyio.fail_after(SECONDS):
+                got = await dave.get(ticket, tmp_path / "dave's")
+        assert got.read_bytes() == (tmp_path / "film.bin").read_bytes()
+
+
+async def test_who_shares_is_found_by_an_old_ticket_when_it_is_elsewhere(tmp_path: Path) -> None:
+    async with Node.open(at(tmp_path / "common", "daemon")) as common:
+        async with Node.open(at(tmp_path / "alice", "daemon", common)) as alice:
+            ticket = await alice.share(film(tmp_path))
+        stale = encode_ticket(replace(decode_ticket(ticket), addresses=(Multiaddr.parse("/ip4/127.0.0.1/tcp/9"),)))
+        async with (
+            Node.open(at(tmp_path / "alice", "daemon", common)) as alice,
+            Node.open(at(tmp_path / "dave", "get", common)) as dave,
+        ):
+            await told(alice)
+            with anyio.fail_after(SECONDS):
+                got = await dave.get(stale, tmp_path / "dave's")
+        assert got.read_bytes() == (tmp_path / "film.bin").read_bytes()
+
+
+async def refused(node: Node, source: str, place: Path, provider: Node) -> None:
+    request = Fetch(source=source, directory=place, providers=provider.addresses(), timeout=0.3)
+    with pytest.raises(FetchError):
+        async with node.watch(request) as events:
+            async for _ in events:
+                pass
+
+
+@pytest.mark.parametrize("how", ["announce", "share --announce"])
+async def test_an_announcement_opens_a_share_and_its_withdrawal_closes_it_again(tmp_path: Path, how: str) -> None:
+    path = film(tmp_path)
+    async with (
+        Node.open(at(tmp_path / "alice", "daemon")) as alice,
+        Node.open(Config(listen=LOOPBACK, mdns=False)) as mallory,
+        Node.open(Config(listen=LOOPBACK, mdns=False)) as bob,
+    ):
+        ticket = await alice.share(path)
+        root = decode_ticket(ticket).root
+        await refused(mallory, str(root), tmp_path / "mallory's", alice)
+        if how == "announce":
+            await alice.announce(root)
+        else:
+            assert decode_ticket(await alice.share(path, announce=True)).secret == decode_ticket(ticket).secret
+        assert await alice.access.is_open(root)
+        await mallory.get(root, tmp_path / "mallory's", providers=alice.addresses())
+        assert await bob.cat(ticket) == path.read_bytes()  # the ticket was good all the time
+        assert (await alice.ask(Withdraw(cid=root))).count == 1
+        assert not await alice.access.is_open(root)
+        async with Node.open(Config(listen=LOOPBACK, mdns=False)) as eve:
+            await refused(eve, str(root), tmp_path / "eve's", alice)
+            assert await eve.cat(ticket) == path.read_bytes()
+
+
+async def test_what_was_shared_for_everybody_stays_so_when_its_announcement_is_withdrawn(tmp_path: Path) -> None:
+    """Its ticket has no secret: closed, it would be good for nothing."""
+    path = film(tmp_path)
+    async with Node.open(at(tmp_path / "alice", "daemon")) as alice:
+        root = decode_ticket(await alice.share(path, announce=True)).root
+        await alice.withdraw(root)
+        assert await alice.access.is_open(root)
+
+
+async def test_a_share_that_a_killed_process_left_open_is_closed_by_the_next(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with Node.open(at(tmp_path / "alice", "daemon")) as alice:
+        root = decode_ticket(await alice.share(path)).root
+        await alice.access.open(root)  # and nothing came after it
+    async with Node.open(at(tmp_path / "alice", "daemon")) as alice:
+        assert not await alice.access.is_open(root)
