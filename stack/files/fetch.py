@@ -72,6 +72,8 @@ class FetchRequest:
     dry_run: bool = False
     """An update only tells what it would do: nothing is written, and of files only what is needed to tell them apart is fetched."""
     providers: tuple[Provider, ...] = ()
+    waited: float = 0.0
+    """Seconds that those who are named have had to answer already, before others are asked."""
     patience: Patience = field(default_factory=Patience)
     broadcast: bool = False
     """It is no secret what is sought: ask others at once, and connected peers for the CID itself while no provider is known. Else
@@ -242,7 +244,7 @@ class Fetch:
             providers=request.providers,
             broadcast=request.broadcast,
             head_start=HEAD_START_SECONDS,
-            seek=HEAD_START_SECONDS,
+            seek=max(HEAD_START_SECONDS - request.waited, 0.0),
         )
         if fetcher.over is not None:
             fetcher.over.begin(request.root)

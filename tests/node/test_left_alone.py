@@ -20,8 +20,8 @@ from tests.net.hosts import settled
 pytestmark = pytest.mark.anyio
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
-SECONDS = 5.0
-"""From the start of a fetch, with whoever has it in sight, to its end."""
+SECONDS = 30.0
+"""From the start of a fetch, with whoever has it in sight, to its end: half a second where nothing else runs."""
 
 
 def at(home: Path, role: str, *known: Node) -> Config:

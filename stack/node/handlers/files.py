@@ -231,10 +231,13 @@ async def _wanted(node: Handled, request: Fetch) -> FetchRequest:
     patience = Patience(stall=request.timeout, deadline=request.deadline)
     if request.timeout is not None:
         patience = Patience(provider=request.timeout, stall=request.timeout, deadline=request.deadline)
+    began = anyio.current_time()
+    name = await whole_name(node, named)
     return FetchRequest(
+        waited=anyio.current_time() - began,
         root=named.source.root,
         path=named.source.path,
-        name=await whole_name(node, named),
+        name=name,
         secret=named.secret,
         directory=request.directory,
         out=request.target,

@@ -76,8 +76,9 @@ async def session_for(
         yield session, wanted.source
 
 
-NAME_SECONDS = 5.0
-"""For asking what something is called, when a ticket had no room for its name."""
+NAME_SECONDS = 2.0
+"""For asking what something is called, when a ticket had no room for its name; others than its maker have a quarter of it. A maker that
+has gone must not hold up the fetch."""
 
 CUT_SLACK = 8
 """A ticket whose name was cut lacks at most so many characters of the longest: no name is cut further than to its last whole letter."""
@@ -99,6 +100,7 @@ async def whole_name(node: Handled, named: Sought) -> str:
                 name = await node.ask_name(root, provider.peer, named.secret)
                 if is_cut_of(hint, name):
                     return name
+    with anyio.move_on_after(NAME_SECONDS / 4):
         for peer in {connection.peer: None for connection in node.host.connections()}:
             name = await node.ask_name(root, peer, named.secret)
             if is_cut_of(hint, name):
