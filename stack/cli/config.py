@@ -1,22 +1,63 @@
 """`stack config`: the settings of this home."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import click
 
 from stack.blocks.disk import write_whole
 from stack.cli import output
+from stack.cli.app import run_async
 from stack.cli.groups import Group
+from stack.cli.session import running_node
 from stack.cli.types import config as settings_of
 from stack.cli.types import json_option
-from stack.errors import ConfigError
-from stack.node.config import SETTINGS, config_file, read_file, read_setting
+from stack.errors import StackError
+from stack.node.api import CompareSettings, GetIdentity
+from stack.node.config import Config
 from stack.node.home import Home
+from stack.node.settings import (
+    SETTINGS,
+    changed,
+    config_file,
+    line_of,
+    no_setting,
+    read_file,
+    read_setting,
+    read_text,
+    shown,
+    toml,
+    variable,
+)
 
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """What Tab offers."""
     return [name for name in SETTINGS if name.startswith(incomplete)]
+
+
+name_argument = click.argument("name", metavar="KEY", shell_complete=_names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingInfo:
+    """A setting, explained."""
+
+    name: str
+    value: str
+    """As TOML writes it, like `default`."""
+    origin: str
+    """`default`, `file`, `environment`."""
+    place: str
+    """The file with its line, or the variable; empty for a default."""
+    default: str
+    kind: str
+    meaning: str
+    flag: str
+    variable: str
+    running: str
+    """What the node that runs has in its place, where that is known to differ; else empty."""
 
 
 @click.group(cls=Group)
@@ -29,37 +70,59 @@ def config() -> None:
 def list_(as_json: bool) -> None:
     """All settings that hold, and where each comes from."""
     settings = settings_of("command")
-    assert settings.home is not None
-    written = read_file(settings.home)
     if as_json:
         output.json_line({name: getattr(settings, name) for name in SETTINGS})
         return
-    for name in SETTINGS:
-        origin = "environment" if f"STACK_{name.upper()}" in os.environ else "file" if name in written else "default"
-        output.data(f"{name} = {_shown(getattr(settings, name))}  ({origin})")
+    for name, (origin, _) in _origins(settings).items():
+        output.data(f"{name} = {shown(name, getattr(settings, name))}  ({origin})")
 
 
 @config.command("get")
-@click.argument("name", shell_complete=_names)
+@name_argument
 def get(name: str) -> None:
     """One setting."""
-    if name not in SETTINGS:
-        raise ConfigError(f"{name} is no setting; there are: {', '.join(SETTINGS)}")
+    _check(name)
     value = getattr(settings_of("command"), name)
-    output.data(value if isinstance(value, str) else _shown(value).strip('"'))
+    output.data(value if isinstance(value, str) else shown(name, value).strip('"'))
+
+
+@config.command("explain")
+@click.argument("names", metavar="[KEY]...", nargs=-1, shell_complete=_names)
+@json_option
+def explain(names: tuple[str, ...], as_json: bool) -> None:
+    """What settings mean, in which unit, what they are now, and where that comes from. Without KEY all of them."""
+    for name in names:
+        _check(name)
+    settings = settings_of("command")
+    running = run_async(lambda: _running(settings))
+    origins = _origins(settings)
+    rows = [_explained(name, settings, *origins[name], running.get(name, "")) for name in names or SETTINGS]
+    if as_json:
+        output.json_line(rows)
+        return
+    for row in rows:
+        output.data(f"{row.name} = {row.value}  ({row.place or row.origin})")
+        output.data(f"    {row.meaning}")
+        flag = f" Flag: {row.flag}." if row.flag else ""
+        output.data(f"    Form: {row.kind}. Default: {row.default}. Environment: {row.variable}.{flag}")
+        if row.running:
+            output.data(f"    {row.running}")
 
 
 @config.command("set")
-@click.argument("name", shell_complete=_names)
+@name_argument
 @click.argument("value", nargs=-1, required=True)
 def set_(name: str, value: tuple[str, ...]) -> None:
     """Set one setting; the running node takes it at its next start."""
-    read_setting(name, " ".join(value))
-    home = settings_of("command", **{name: read_setting(name, " ".join(value))}).home
-    assert home is not None
-    Home(home).prepare()
-    lines = [f'{key} = "{_text(item)}"' for key, item in {**read_file(home), name: " ".join(value)}.items()]
-    write_whole(config_file(home), ("\n".join(lines) + "\n").encode())
+    text = " ".join(value)
+    read = read_setting(name, text)
+    settings = settings_of("command", **{name: read})
+    assert settings.home is not None
+    Home(settings.home).prepare()
+    written = toml(read) if isinstance(read, bool | tuple) else toml(text)
+    write_whole(config_file(settings.home), changed(read_text(settings.home), name, written).encode())
+    if variable(name) in os.environ:
+        output.note(f"{variable(name)} is set, and counts more")
 
 
 @config.command("path")
@@ -70,15 +133,59 @@ def path() -> None:
     output.data(str(config_file(home)))
 
 
-def _shown(value: object) -> str:
-    """As TOML writes it; `"none"` is how no limit is written."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    return str(value) if isinstance(value, int) else f'"{_text("none" if value is None else value)}"'
+def _check(name: str) -> None:
+    if name not in SETTINGS:
+        raise no_setting(name)
 
 
-def _text(value: object) -> str:
-    text = " ".join(str(item) for item in value) if isinstance(value, list) else str(value)
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+def _origins(settings: Config, environment: Mapping[str, str] = os.environ) -> dict[str, tuple[str, str]]:
+    """Of each setting, what kind of place it comes from, and which."""
+    assert settings.home is not None
+    written, text = read_file(settings.home), read_text(settings.home)
+    found = {}
+    for name in SETTINGS:
+        if variable(name) in environment:
+            found[name] = "environment", variable(name)
+        elif name in written:
+            found[name] = "file", f"{config_file(settings.home)}, line {line_of(text, name)}"
+        else:
+            found[name] = "default", ""
+    return found
+
+
+def _explained(name: str, settings: Config, origin: str, place: str, running: str) -> SettingInfo:
+    setting = SETTINGS[name]
+    usual = Config(home=settings.home, mdns=True, remember_peers=True)
+    return SettingInfo(
+        name=name,
+        value=shown(name, getattr(settings, name)),
+        origin=origin,
+        place=place,
+        default=shown(name, getattr(usual, name)),
+        kind=f"one of {', '.join(setting.choices)}" if setting.choices else setting.kind,
+        meaning=setting.meaning,
+        flag=setting.flag,
+        variable=variable(name),
+        running=running,
+    )
+
+
+async def _running(settings: Config) -> dict[str, str]:
+    """What is said of settings that the node which runs has otherwise; nothing where none runs."""
+    node = running_node(settings)
+    if node is None:
+        return {}
+    try:
+        asked = CompareSettings(
+            listen=settings.listen,
+            external=settings.external,
+            bootstrap=settings.bootstrap,
+            mdns=settings.mdns,
+            upload_limit=settings.upload_limit or 0,
+            download_limit=settings.download_limit or 0,
+        )
+        differing, info = await node.ask(asked), await node.ask(GetIdentity())
+    except StackError:
+        return {}
+    text = f"The node that runs (stack {info.role}, process {info.pid}) has another value: from a flag, or from before a change."
+    return dict.fromkeys(differing, text)

@@ -1,7 +1,7 @@
 """How a command gets at a node: it holds the home itself, or asks the process that does."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -10,6 +10,7 @@ import click
 from stack.cli.home import take
 from stack.cli.output import count, note
 from stack.control.client import ControlClient, NodeGone, NodeUnreachable
+from stack.errors import ConfigError
 from stack.files.sources import read_source
 from stack.multiformats.cid import Cid
 from stack.node.api import Api, CompareSettings, GetIdentity, ListShares, Resolve
@@ -65,6 +66,16 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
             await _hand_over(node)
     finally:
         home.release()
+
+
+def running_node(config: Config) -> ControlClient | None:
+    """The node that holds this home now, without taking the home; None where nobody says that he does. Whoever was killed may have
+    said so too: then a request raises NodeUnreachable."""
+    assert config.home is not None
+    with suppress(ConfigError):
+        if (address := Home(config.home).address()) is not None:
+            return ControlClient(address)
+    return None
 
 
 async def cid_of(api: Api, source: str) -> Cid:
