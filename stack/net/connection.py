@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
-from stack.errors import LimitExceeded, NegotiationError, ProtocolError, StackError
+from stack.errors import LimitExceeded, NegotiationError, ProtocolError, RemoteProtocolError, SecurityError, StackError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import neighbourhood_of
 from stack.net.events import CloseReason, StreamOpened
@@ -148,6 +148,14 @@ class Connection:
         """It has ended, or is about to."""
         return self.close_reason is not None or self._muxed.closed
 
+    @property
+    def offended(self) -> bool:
+        """It was cut off for what came on it."""
+        reason = getattr(self._muxed, "reason", None)  # a muxer of another package need not tell
+        return (
+            self.close_reason is CloseReason.FLOODING or _is_offence(reason) or _is_offence(reason and reason.__cause__)
+        )
+
     def standing(self, protected: bool) -> Standing:
         """What decisions need to know."""
         return Standing(
@@ -285,3 +293,8 @@ class Connection:
             self._places.agree(place, protocol)
             await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND, place))
             await stream.aclose()
+
+
+def _is_offence(reason: BaseException | None) -> bool:
+    """Who was only silent for too long, which has no code, may have been asleep."""
+    return isinstance(reason, SecurityError) or (isinstance(reason, RemoteProtocolError) and reason.code is not None)

@@ -58,10 +58,11 @@ class NetLimits:
     """One connection (design: windows within 32 MiB a connection)."""
     connections_per_group: int = 8
     """Inbound connections from one IPv4 /32 or IPv6 /56 at a time; loopback has no limit."""
-    group_rate: float = 10.0
-    """New inbound connections a second from one group, in the long run (A04)."""
-    group_burst: int = 40
-    """And how many at once: a home network behind one address that comes back after an outage."""
+    group_rate: float = 1.0
+    """New inbound connections a second from one group, in the long run (A04). A handshake costs some 5 ms of the event loop: ten
+    a second of ten addresses were half of it (attack 5)."""
+    group_burst: int = 24
+    """And how many at once: a home network behind one address that comes back after an outage, some trying two ways at a time."""
     dial_attempts: int = 256
     """Attempts to dial under way at a time."""
     low_water: int = 160
@@ -107,6 +108,10 @@ class NetLimits:
             raise ValueError("0 < low_water <= high_water")
 
 
+DEBT_SECONDS_MAX = 60.0
+"""Who owes waits no longer than this: others may have come to share its address."""
+
+
 class TokenBucket:
     """`rate` things a second in the long run, `burst` at once. Facts carry `now` in monotonic seconds."""
 
@@ -127,6 +132,17 @@ class TokenBucket:
         self._tokens -= count
         return True
 
+    def charge(self, count: int) -> None:
+        """Something that was allowed has cost `count` more: it is owed, for DEBT_SECONDS_MAX at most."""
+        self._tokens = max(self._tokens - count, -self._rate * DEBT_SECONDS_MAX)
+
+
+OFFENCE_CONNECTIONS = 20
+"""A connection that was cut off for what came on it counts like so many: a flood that is cut off and dials again at once costs
+as much as one that is let be (attack 5)."""
+SILENT_CONNECTIONS = 4
+"""And one that had to go for others, and had not said a word (attack 3)."""
+
 
 class Refusal(Enum):
     """Why an inbound connection was not let in."""
@@ -139,7 +155,7 @@ class Refusal(Enum):
 class InboundGate:
     """Counts inbound connections per address group, and how fast new ones come.
 
-    Facts: `admit` (None = let in; then `leave` must follow when it has ended). Loopback and memory are never refused.
+    Facts: `admit` (None = let in; then `leave` must follow when it has ended), `charge`. Loopback and memory are never refused.
     """
 
     BUCKETS_MAX = 4096
@@ -167,6 +183,12 @@ class InboundGate:
             return Refusal.GROUP
         self._open[group] = self._open.get(group, 0) + 1
         return None
+
+    def charge(self, address: Multiaddr, connections: int) -> None:
+        """One from `address` was as dear as so many: the next one from there comes later."""
+        bucket = self._buckets.get(group_of(address) or "")
+        if bucket is not None:
+            bucket.charge(connections)
 
     def leave(self, address: Multiaddr) -> None:
         """An admitted connection from `address` has ended."""

@@ -67,6 +67,9 @@ def encode_token(token: str) -> bytes:
     return encode_delimited(data)
 
 
+_HEADER = encode_token(HEADER)
+
+
 class TokenReader:
     """Cuts bytes into messages. Facts: `append`. Outputs: `wanted`, `next_token`, `take_rest`."""
 
@@ -118,11 +121,10 @@ class _Negotiation(ABC):
     Raises RemoteProtocolError when the peer breaks the rules, NegotiationError when nothing is agreed; both are final.
     """
 
-    def __init__(self, first: str = "") -> None:
+    def __init__(self, first: bytes = b"") -> None:
         self._reader = TokenReader()
-        self._to_send = bytearray(encode_token(HEADER))
-        if first:
-            self._to_send += encode_token(first)
+        self._to_send = bytearray(first)
+        self._header_left = len(_HEADER)
         self._event: Agreed | None = None
         self.state = State.HEADER
 
@@ -131,7 +133,7 @@ class _Negotiation(ABC):
 
     def wanted(self) -> int:
         """How many bytes may be given next without reading beyond the negotiation; at least 1."""
-        return self._reader.wanted
+        return max(self._reader.wanted, self._header_left)  # nothing else may come first, and nothing is shorter
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the peer; `b""` means it sends no more."""
@@ -167,6 +169,7 @@ class _Negotiation(ABC):
         if not data and self.state is not State.AGREED:
             raise NegotiationError("the peer closed during the negotiation of a protocol")
         self._reader.append(data)
+        self._header_left = max(self._header_left - len(data), 0)
         while self.state is not State.AGREED and (text := self._reader.next_token()) is not None:
             token = Token.HEADER if self.state is State.HEADER and text == HEADER else self._meaning(text)
             following = TRANSITIONS.get((self.state, token))
@@ -175,12 +178,11 @@ class _Negotiation(ABC):
             self.state = following
             if token is Token.MATCH:
                 self._event = Agreed(protocol=text)
-            if token is not Token.HEADER:
-                self._answer(token, text)
+            self._answer(token, text)
 
     @abstractmethod
     def _meaning(self, text: str) -> Token:
-        """What a message behind the header means to this end."""
+        """What a message that is not the header, or comes behind it, means to this end."""
 
     @abstractmethod
     def _answer(self, token: Token, text: str) -> None:
@@ -199,13 +201,13 @@ class Proposer(_Negotiation):
             raise NegotiationError("no protocol to propose")
         self._protocols = tuple(protocols)
         self._round = 0
-        super().__init__(self._protocols[0])
+        super().__init__(_HEADER + encode_token(self._protocols[0]))
 
     def _meaning(self, text: str) -> Token:
         return Token.MATCH if text == self._protocols[self._round] else Token.OTHER
 
     def _answer(self, token: Token, text: str) -> None:
-        if token is Token.MATCH:
+        if token is not Token.OTHER:
             return
         if text != NOT_AVAILABLE:
             raise RemoteProtocolError(f"{text[:64]!r} is no answer to {self._protocols[self._round]!r}")
@@ -216,7 +218,8 @@ class Proposer(_Negotiation):
 
 
 class Responder(_Negotiation):
-    """The end that accepted the stream: answers proposals with an echo or with `na`."""
+    """The end that accepted the stream: answers the header with its own, proposals with an echo or with `na`. Who says nothing is
+    told nothing (attack 3), and who proposes at once gets one answer to both."""
 
     def __init__(self, supported: Container[str]) -> None:
         self._supported = supported
@@ -228,7 +231,7 @@ class Responder(_Negotiation):
         return Token.MATCH if text != NOT_AVAILABLE and text in self._supported else Token.OTHER
 
     def _answer(self, token: Token, text: str) -> None:
-        if token is Token.MATCH:
+        if token is not Token.OTHER:
             self._to_send += encode_token(text)
             return
         self._round += 1

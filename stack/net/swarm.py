@@ -14,7 +14,7 @@ from stack.net.arrivals import Arrival, Arrivals
 from stack.net.connection import Connection
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
-from stack.net.limits import InboundGate, NetLimits, Refusal
+from stack.net.limits import OFFENCE_CONNECTIONS, SILENT_CONNECTIONS, InboundGate, NetLimits, Refusal
 from stack.net.stream_places import StreamPlaces
 from stack.net.upgrader import PHASE_SECONDS, Upgrader
 from stack.net.upkeep import Standing, best, superfluous, to_trim
@@ -230,6 +230,8 @@ class Swarm:
                 dropped = self._arrivals.drop_one()
                 if dropped is None:
                     return None
+                if not dropped.progress:
+                    self._gate.charge(dropped.address, SILENT_CONNECTIONS)
                 self._refused(dropped.address, Refusal.BUDGET)
 
     def _refused(self, address: Multiaddr, reason: Refusal) -> None:
@@ -319,6 +321,8 @@ class Swarm:
             self._left(connection)
             room.release()
             if connection.direction is Direction.INBOUND:
+                if connection.offended:
+                    self._gate.charge(connection.address, OFFENCE_CONNECTIONS)
                 self._gate.leave(connection.address)
 
     def _joined(self, connection: Connection) -> None:

@@ -183,6 +183,11 @@ class MachineStream:
         self.wake()
 
     @property
+    def waiting(self) -> int:
+        """Bytes that have come and can be read at once."""
+        return self._machine.waiting(self.id)
+
+    @property
     def waking(self) -> bool:
         """A receiver was woken and has not run yet."""
         return self._readable is not None and self._readable.is_set()

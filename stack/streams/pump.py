@@ -27,9 +27,11 @@ async def drive(
     send = sender(stream)
     buffer = memoryview(bytearray(READ_BYTES))
     while True:
-        if data := machine.data_to_send():
+        event = machine.next_event()
+        # While there is more to read, what is to be said about it goes out together.
+        if (event is not None or not getattr(stream, "waiting", 0)) and (data := machine.data_to_send()):
             await send(memoryview(data))
-        if (event := machine.next_event()) is not None:
+        if event is not None:
             return event
         room = buffer if at_most is None else buffer[: at_most()]
         received = 0

@@ -69,11 +69,12 @@ async def test_finding_4_one_stranger_with_a_hundred_half_sent_messages_keeps_no
 async def test_finding_4_many_identities_with_half_sent_messages_keep_nobody_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stack.bitswap.lending.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("stack.bitswap.lending.IDLE_SECONDS", 60.0)  # nothing is taken back before all is taken
     async with nodes(*[[]] * 22) as [here, honest, *attackers]:
         for attacker in attackers:
             await open_many(attacker, here, 10, varint.encode(60_000) + bytes(1000))
         await settled(lambda: here.exchange._receiver.used >= wire.RECEIVE_UNASKED_MAX - 64 * 1024)
+        monkeypatch.setattr("stack.bitswap.lending.IDLE_SECONDS", 0.2)
         with anyio.fail_after(8):
             await ask_at_length(here, honest)
         for node in (honest, *attackers):
@@ -194,6 +195,7 @@ async def test_attack_5_who_floods_with_wants_is_read_no_faster_than_it_may_work
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(wire, "ENTRIES_PER_SECOND", 100)
+    monkeypatch.setattr(wire, "MISS_ENTRIES", 0)
     async with nodes([], [], []) as [here, attacker, honest]:
         message = b"".join(encode_message(OutgoingMessage(wants=[Want(cid_of(index)) for index in range(4000)])))
         handed: list[int] = []
@@ -210,3 +212,28 @@ async def test_attack_5_who_floods_with_wants_is_read_no_faster_than_it_may_work
         await open_many(attacker, here, 6, message)
         await ask_at_length(here, honest)
         assert sum(handed) == 12_000
+
+
+@pytest.mark.anyio
+async def test_attack_5_wants_for_what_nobody_has_cost_what_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look one up, keep it and answer it is five times the work of reading it; who asks for what is here pays for reading."""
+    charged: list[int] = []
+    blocks = some_blocks(20)
+    async with nodes([], blocks) as [asker, keeper]:
+        await connect(asker.host, keeper.host)
+        receiver = keeper.exchange._receiver
+        missed = receiver.missed
+
+        def count(peer: PeerId, wants: int) -> None:
+            charged.append(wants)
+            missed(peer, wants)
+
+        monkeypatch.setattr(receiver, "missed", count)
+        wants = [Want(cid) for cid, _ in blocks] + [Want(cid_of(index)) for index in range(30)]
+        (stream,) = await open_many(asker, keeper, 1, b"".join(encode_message(OutgoingMessage(wants=wants))))
+        await settled(lambda: sum(charged) == 30)
+        work = receiver._work_of(asker.host.peer_id)
+        assert work.delay(0) == 0.0
+        receiver.missed(asker.host.peer_id, wire.ENTRIES_PER_SECOND)
+        assert work.delay(0) > wire.MISS_ENTRIES / 2
+        stream.reset()

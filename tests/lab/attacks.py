@@ -112,7 +112,7 @@ def api(machine: Machine) -> ControlClient:
 
 async def share(machine: Machine, file: Path) -> str:
     """The root of what is shared now."""
-    async with api(machine).watch(Share(paths=(file,))) as events:
+    async with api(machine).watch(Share(paths=(file,), open=True)) as events:
         async for event in events:
             if isinstance(event, Shared):
                 return str(event.cid)
@@ -242,7 +242,7 @@ class Measuring:
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")  # the peak of memory begins anew
         command = ["nice", sys.executable, "-m", "tests.lab.attackers", self.seen.name, str(self._at), str(file)]
         with running(command) as attackers:
-            line = await anyio.to_thread.run_sync(attackers.next_line)
+            line = await anyio.to_thread.run_sync(attackers.next_line, PATIENCE)
             self._attacked = True
             yield [Multiaddr.parse(each) for each in json.loads(line)]
             self._attacked = False

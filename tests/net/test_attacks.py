@@ -13,13 +13,20 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import pytest
 
-from stack.errors import LimitExceeded, NegotiationError, StackError, TransportError
+from stack.errors import (
+    LimitExceeded,
+    NegotiationError,
+    RemoteProtocolError,
+    SecurityError,
+    StackError,
+    TransportError,
+)
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net import connection as connection_module
 from stack.net.events import CloseReason, ConnectionClosed, InboundRefused
 from stack.net.host import Host
-from stack.net.limits import MIB, NetLimits, Refusal
+from stack.net.limits import MIB, OFFENCE_CONNECTIONS, NetLimits, Refusal
 from stack.net.stream_places import Place
 from stack.net.upgrader import Upgrader
 from stack.protocols.identify.service import IDENTIFY, PUSH
@@ -32,6 +39,9 @@ from stack.trace import TraceEvent
 from stack.transports.memory import MemoryIncoming, MemoryListener, MemoryNetwork, MemoryTransport
 from stack.transports.tcp import TcpIncoming, TcpListener, TcpTransport, multiaddr_of, socket_address
 from stack.transports.websocket import WebSocketTransport
+from tests.muxers.yamux.support import PING as PING_FRAME
+from tests.muxers.yamux.support import SYN, frame
+from tests.muxers.yamux.test_floods import sealed
 from tests.net.hosts import connect, hosts, settled, used
 from tests.net.identities import key, peer
 
@@ -425,6 +435,60 @@ async def test_attack_5_who_opens_streams_without_end_that_nobody_takes_is_cut_o
             await settled(lambda: not target.is_connected(peer(100)))
             assert ends == [CloseReason.FLOODING]
         await still_serves(honest, target)
+
+
+@pytest.mark.parametrize("offence", ["a flood of frames", "a broken seal"])
+async def test_attack_5_who_was_cut_off_comes_back_late(offence: str) -> None:
+    """It dialled again at once: handshakes, and what a flood costs until it is cut off, took most of a core."""
+    events: list[TraceEvent] = []
+    transport = FromAfar()
+
+    async def offend() -> None:
+        stream = await transport.dial(address)
+        channel = await Upgrader.of(key(100)).secure(stream, outbound=True, expected=None)
+        piece = bytes([0, 32]) + bytes(32)
+        if offence == "a flood of frames":
+            [piece] = sealed(channel, frame(PING_FRAME, SYN, 0, 1) * 1000)
+        with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+            await stream.send_all(memoryview(piece))
+            while True:
+                await stream.receive_into(memoryview(bytearray(1000)))
+        await stream.aclose()
+
+    async with Host(key(1), transports=[transport], trace=events.append) as target:
+        address = await target.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+        with anyio.fail_after(SOON):
+            await offend()
+            await settled(lambda: any(isinstance(event, ConnectionClosed) for event in events))
+            with pytest.raises(StackError):
+                for _ in range(NetLimits().group_burst - OFFENCE_CONNECTIONS):
+                    stream = await transport.dial(address)
+                    await Upgrader.of(key(100)).secure(stream, outbound=True, expected=None)
+                    await stream.aclose()
+        assert [event.reason for event in events if isinstance(event, InboundRefused)] == [Refusal.RATE]
+
+
+@pytest.mark.parametrize(
+    ("reason", "offended"),
+    [
+        (RemoteProtocolError("a flood", code=1), True),
+        (SecurityError("a forged frame"), True),
+        (RemoteProtocolError("silent for 10 s"), False),
+        (anyio.BrokenResourceError("reset"), False),
+        (None, False),
+    ],
+)
+async def test_attack_5_an_offence_is_what_a_peer_did_and_not_what_its_line_did(
+    reason: Exception | None, offended: bool
+) -> None:
+    below = anyio.BrokenResourceError("of a transport")
+    below.__cause__ = reason
+    async with hosts(2) as [one, other]:
+        await connect(one, other)
+        [connection] = other._swarm.of(one.peer_id)
+        for told in (reason, below):
+            connection._muxed.reason = told  # type: ignore[attr-defined] # of yamux
+            assert connection.offended is offended
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.limits import InboundGate, NetLimits, Refusal, TokenBucket
+from stack.net.limits import DEBT_SECONDS_MAX, InboundGate, NetLimits, Refusal, TokenBucket
 
 LIMITS = NetLimits(connections_per_group=3, group_rate=2.0, group_burst=5)
 
@@ -40,6 +40,27 @@ def test_A04_new_connections_of_one_group_come_at_a_bounded_rate_and_others_do_n
     assert admitted == 5 + 2 * 5 - 1
     assert gate.admit(at(1), 5.0) is Refusal.RATE
     assert gate.admit(at(2), 5.0) is None
+
+
+def test_attack_5_who_was_cut_off_comes_back_late_and_not_later_than_a_minute() -> None:
+    gate = InboundGate(LIMITS)
+    assert gate.admit(at(1), 0.0) is None
+    gate.charge(at(1), 20)
+    gate.leave(at(1))
+    assert gate.admit(at(1), 8.0) is Refusal.RATE
+    assert gate.admit(at(2), 8.0) is None
+    assert gate.admit(at(1), 8.6) is None
+    gate.charge(at(1), 1_000_000)
+    gate.leave(at(1))
+    assert gate.admit(at(1), 8.6 + DEBT_SECONDS_MAX) is Refusal.RATE
+    assert gate.admit(at(1), 8.6 + DEBT_SECONDS_MAX + 0.6) is None
+
+
+def test_loopback_and_who_was_forgotten_owe_nothing() -> None:
+    gate = InboundGate(LIMITS)
+    gate.charge(Multiaddr.parse("/ip4/127.0.0.1/tcp/1"), 20)
+    gate.charge(at(7), 20)
+    assert gate.admit(at(7), 0.0) is None
 
 
 def test_an_ipv6_site_is_one_group() -> None:

@@ -41,7 +41,21 @@ def test_the_first_proposal_that_is_supported_is_agreed(proposed: list[str], ste
 
 def test_header_and_first_proposal_go_out_together() -> None:
     assert Proposer(["/noise"]).data_to_send() == encode_token(HEADER) + encode_token("/noise")
-    assert Responder(SUPPORTED).data_to_send() == encode_token(HEADER)
+
+
+def test_attack_3_who_says_nothing_is_told_nothing_and_header_and_proposal_get_one_answer() -> None:
+    machine = Responder(SUPPORTED)
+    assert machine.data_to_send() == b""
+    assert machine.wanted() == len(encode_token(HEADER))
+    machine.receive_data(encode_token(HEADER), 0.0)
+    machine.receive_data(encode_token(SUPPORTED[0]), 0.0)
+    assert machine.data_to_send() == encode_token(HEADER) + encode_token(SUPPORTED[0])
+
+
+def test_a_proposer_that_waits_for_the_header_gets_it() -> None:
+    machine = Responder(SUPPORTED)
+    machine.receive_data(encode_token(HEADER), 0.0)
+    assert machine.data_to_send() == encode_token(HEADER)
 
 
 def test_nothing_in_common_is_an_error_that_names_the_proposals() -> None:

@@ -37,6 +37,7 @@ from stack.announce.machine import AnnounceMachine
 from stack.announce.messages import PROTOCOL, Kind, Response
 from stack.announce.records import addresses_to_tell
 from stack.announce.rules import TOPIC_RULES
+from stack.announce.shell.line import Line
 from stack.announce.shell.questions import ERRORS, Finding, Served, ask, receive_request, send
 from stack.errors import StackError
 from stack.gossipsub.events import Verdict
@@ -100,6 +101,7 @@ class Driver:
         self._topics: dict[str, anyio.CancelScope] = {}
         self._served: dict[InterestId, Served] = {}
         self._streams: dict[PeerId, int] = {}
+        self._line = Line(anyio.current_time())
         self._findings: WeakValueDictionary[LookupId, Finding[object]] = WeakValueDictionary()
         self._members: set[PeerId] = set()
         self._publishing: deque[Publish] = deque()
@@ -208,11 +210,13 @@ class Driver:
         interest: InterestId | None = None
         try:
             request = await receive_request(stream, self._host.peer_budget(peer))
-            response, interest = self._machine.receive_request(peer, request, *self.now())
-            served = Served()
-            if interest is not None:
-                self._served[interest] = served
-            self.pump()
+            async with self._line.turn(peer) as work:
+                response, interest = self._machine.receive_request(peer, request, *self.now())
+                work.answer_bytes = sum(map(len, response.records))
+                served = Served()
+                if interest is not None:
+                    self._served[interest] = served
+                self.pump()
             await send(stream, response)
             if interest is not None:
                 await served.run(stream)

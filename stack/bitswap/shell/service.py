@@ -345,6 +345,7 @@ class Bitswap:
                 sizes = await look_up(self.store, effect.cids, awaited, effect.admitted)
         finally:
             self.engine.looked_up(effect.id, sizes)
+            self._receiver.missed(effect.peer, sum(size is None for size in sizes))
             self.pump()
 
     # tasks

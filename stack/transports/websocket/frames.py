@@ -93,7 +93,7 @@ class Upgrade:
 class Frames:
     """Frames as a stream of bytes.
 
-    Facts: `receive_data`, `go_on`, `cut`. Outputs: `read_into`, `data_to_send` (answers to control frames), `ended`, `error`.
+    Facts: `receive_data`, `go_on`, `cut`. Outputs: `read_into`, `data_to_send` (answers to control frames), `ended`, `error`, `offence`.
     Commands: `frame`, `close`.
     """
 
@@ -109,6 +109,8 @@ class Frames:
         """The peer sends no more; what waits can still be read."""
         self.error: str | None = None
         """Why it ended, when that was not polite."""
+        self.offence: RemoteProtocolError | None = None
+        """The same, when the peer broke a rule."""
         self.go_on(0.0)
 
     @property
@@ -216,4 +218,5 @@ class Frames:
     def _fail(self, reason: str, code: CloseReason) -> None:
         self.ended = True
         self.error = reason
+        self.offence = RemoteProtocolError(reason, code=code)
         self.close(code)

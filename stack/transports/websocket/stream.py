@@ -162,7 +162,7 @@ class WebSocketStream:
     def _raise_end(self) -> None:
         if self._frames.error is None:
             raise anyio.EndOfStream
-        raise anyio.BrokenResourceError(self._frames.error)
+        raise anyio.BrokenResourceError(self._frames.error) from self._frames.offence
 
     def _check(self) -> None:
         if self._closed:

@@ -7,6 +7,7 @@ from stack.muxers.yamux.connection import YamuxMachine
 from stack.muxers.yamux.events import StreamOpened, StreamReset
 from stack.muxers.yamux.frames import GO_AWAY, GoAwayCode
 from stack.muxers.yamux.parameters import YamuxParameters
+from stack.muxers.yamux.receiver import CRUMBS_MAX
 from stack.muxers.yamux.windows import LITTLE_BYTES
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.interfaces import StreamId
@@ -113,7 +114,8 @@ def test_A02_unread_bytes_of_all_streams_stay_within_the_budget_of_the_connectio
 
 def test_A02_a_window_of_single_bytes_takes_no_more_than_its_size() -> None:
     end, stream = raw_listener()
-    feed(end, data(1, b"x") * 50000)
+    for minute in range(5):
+        feed(end, data(1, b"x") * 10_000, 60.0 * minute)
     record = end._table.get(stream)
     assert record is not None and record.inbox._segments is not None
     assert len(record.inbox._segments) == 4
@@ -147,6 +149,24 @@ def test_attack_5_more_than_a_hundred_frames_in_a_row_that_say_nothing_end_the_c
     with pytest.raises(RemoteProtocolError, match="say nothing"):
         feed(end, EMPTY[kind] * 2, 11.0)
     assert GOODBYE[0] in headers(drain(end))
+
+
+@pytest.mark.parametrize("id", [1, 9], ids=["for a stream", "for nobody"])
+def test_attack_5_frames_of_a_byte_without_end_end_the_connection(id: int) -> None:
+    """They say something, each of them, at 2 us a byte: a core was busy with two such peers for as long as they liked."""
+    end, stream = raw_listener()
+
+    def crumbs(count: int, now: float) -> None:
+        for _ in range(count // 1000):
+            feed(end, data(id, b"x") * 1000, now)
+            read(end, stream)
+            drain(end)
+
+    crumbs(CRUMBS_MAX, 0.0)
+    crumbs(CRUMBS_MAX, 11.0)
+    feed(end, data(1, b"eight by") * 1000, 11.0)
+    with pytest.raises(RemoteProtocolError, match="less than 8 bytes"):
+        crumbs(1000, 11.0)
 
 
 def test_attack_5_credit_for_what_was_sent_may_be_as_small_as_the_peer_likes() -> None:

@@ -9,6 +9,7 @@ import pytest
 from wsproto.connection import CLIENT, Connection
 from wsproto.events import BytesMessage, Ping, Pong
 
+from stack.errors import RemoteProtocolError
 from stack.identity.keys import generate
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
@@ -136,5 +137,6 @@ async def test_attack_5_under_a_flood_of_websocket_frames_no_turn_is_long(kind: 
                     received += await accepted.receive_into(room)
         except anyio.BrokenResourceError as error:
             assert "bring nothing" in str(error)
+            assert isinstance(error.__cause__, RemoteProtocolError)  # an offence, which is counted by address
     for end in (accepted, raw, listener):
         await end.aclose()
