@@ -111,6 +111,13 @@ async def test_a_peer_that_leaves_is_a_transport_error() -> None:
     ours, theirs = memory_stream_pair(A, B)
     await theirs.aclose()
     with pytest.raises(TransportError, match="ended within the security handshake"):
+        await Upgrader.of(key(1)).secure(ours, outbound=True, expected=None)
+
+
+async def test_a_peer_that_leaves_before_it_says_anything_is_an_error_of_negotiation() -> None:
+    ours, theirs = memory_stream_pair(A, B)
+    await theirs.aclose()
+    with pytest.raises(NegotiationError, match="closed during the negotiation"):
         await Upgrader.of(key(1)).secure(ours, outbound=False, expected=None)
 
 
