@@ -1,11 +1,13 @@
 """`stack add`: from files to CIDs, with the flags of Kubo and the same results."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.choosing import LeftOut, selecting
 from stack.cli.session import open_api
 from stack.cli.sources import at_a_place, sources_of
 from stack.cli.types import config, json_option
@@ -51,7 +53,7 @@ class OctalType(click.ParamType[int]):
 @click.option("--mtime-nsecs", type=click.IntRange(0, 999_999_999))
 @click.option("--preserve-mode", is_flag=True, help="Record the permissions of the files.")
 @click.option("--preserve-mtime", is_flag=True, help="Record the modification times of the files.")
-@click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
+@selecting
 @click.option("-r", "--recursive", is_flag=True, help="Accepted for Kubo's users; directories are always recursive.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the root CID and nothing else.")
 @json_option
@@ -61,6 +63,10 @@ def add(
     copy: bool,
     rehash: bool,
     hash_: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    ignore_files: tuple[Path, ...],
+    gitignore: bool,
     recursive: bool,
     quiet: bool,
     as_json: bool,
@@ -70,20 +76,29 @@ def add(
 
     async def work() -> int:
         options = ImportFlags(hash=hash_, **{**flags, "profile": flags["profile"] or settings.profile})
-        skipped = 0
+        left_out = LeftOut()
         async with open_api(settings) as api:
             assert settings.home is not None
             for source in sources:
                 async with at_a_place(source, settings.home) as place:
                     copied = copy or source.stream is not None
-                    skipped += await _add(
-                        api, Add(paths=(place,), flags=options, only_hash=only_hash, copy=copied, rehash=rehash)
+                    request = Add(
+                        paths=(place,),
+                        flags=options,
+                        include=include,
+                        exclude=exclude,
+                        ignore_files=ignore_files,
+                        gitignore=gitignore,
+                        only_hash=only_hash,
+                        copy=copied,
+                        rehash=rehash,
                     )
-        return PARTIAL if skipped else 0
+                    await _add(api, request, left_out)
+        if not (quiet or as_json):
+            left_out.conclude()
+        return PARTIAL if left_out.lost else 0
 
-    async def _add(api: Api, request: Add) -> int:
-        """Returns how many were left out that should not have been."""
-        skipped = 0
+    async def _add(api: Api, request: Add, left_out: LeftOut) -> None:
         root: Added | None = None
         async with api.watch(request) as events:
             with output.progress(request.paths[0].name, wanted=not (quiet or as_json)) as bar:
@@ -92,8 +107,7 @@ def add(
                         case AddProgress():
                             bar.update(event.bytes_done, event.bytes_total, event.path)
                         case EntrySkipped():
-                            skipped += event.reason != "hidden"
-                            bar.say(f"skipped {event.path}: {event.reason}")
+                            left_out.skipped(event, bar)
                         case EntryAdded() if not (quiet or as_json):
                             output.data(f"added {event.cid.text} {event.path}")
                         case Added():
@@ -103,7 +117,6 @@ def add(
             output.json_line(root)
         else:
             output.data(str(root.cid))
-        return skipped
 
     sources = sources_of(paths)
     settings = config("command")

@@ -129,6 +129,8 @@ class FetchScreen:
             if not self._changes:
                 output.note("nothing would be written: it is this version already")
             return
+        if event.skipped:
+            output.note(f"{event.skipped:,} skipped, as said above")
         whole = output.size(event.size)
         if event.already_complete or not event.received:
             output.note(f"already complete: {whole}, checked")

@@ -59,6 +59,8 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
 @timeout_option
 @click.option("--deadline", type=DURATION, help="Give up after so long in all.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only these files of a directory; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="None of these files; may be repeated.")
+@click.option("--unsafe-links", is_flag=True, help="Make symbolic links too that lead out of the directory.")
 @click.option(
     "--update", is_flag=True, help="Bring a tree that is there to this version, file by file (-o is the tree itself)."
 )
@@ -83,6 +85,8 @@ def get(
     timeout: float | None,
     deadline: float | None,
     include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    unsafe_links: bool,
     update: bool,
     delete: bool,
     dry_run: bool,
@@ -100,8 +104,8 @@ def get(
     """
     if (delete or dry_run) and not update:
         raise click.UsageError("--delete and --dry-run go with --update")
-    if delete and include:
-        raise click.UsageError("--delete would delete what --include leaves out")
+    if delete and (include or exclude):
+        raise click.UsageError("--delete would delete what --include and --exclude leave out")
     if no_serve and (seed or keep):
         raise click.UsageError("--no-serve gives nothing to others, --seed and --keep do: one of them")
     here = Path.cwd()
@@ -125,6 +129,8 @@ def get(
         timeout=timeout,
         deadline=deadline,
         include=include,
+        exclude=exclude,
+        unsafe_links=unsafe_links,
         update=update,
         delete=delete,
         dry_run=dry_run,

@@ -3,11 +3,13 @@
 import sys
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.choosing import LeftOut, selecting
 from stack.cli.serving import ServingScreen, show_qr
 from stack.cli.session import note_kept, owning, with_api
 from stack.cli.types import (
@@ -53,9 +55,9 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
     help="End when a receiver has all that it wanted (one that is not stack: when it was sent every block), and others who"
     " have begun are done or gone.",
 )
-@click.option("-H", "--hidden", is_flag=True, help="Take hidden files of a directory too.")
 @click.option("--name", metavar="NAME", default="", help="What receivers call it, in place of its own name.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these out of a directory; may be repeated.")
+@selecting
+@click.option("--unsafe-links", is_flag=True, help="Take symbolic links too that lead out of the directory.")
 @click.option(
     "--preserve-mode", is_flag=True, help="Keep all permissions; without, scripts and programs stay executable."
 )
@@ -85,9 +87,13 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 def share(
     paths: tuple[str, ...],
     once: bool,
-    hidden: bool,
     name: str,
+    hidden: bool,
+    include: tuple[str, ...],
     exclude: tuple[str, ...],
+    ignore_files: tuple[Path, ...],
+    gitignore: bool,
+    unsafe_links: bool,
     preserve_mode: bool,
     preserve_mtime: bool,
     rehash: bool,
@@ -129,7 +135,11 @@ def share(
             paths=sources,
             name=name,
             hidden=hidden,
+            include=include,
             exclude=exclude,
+            ignore_files=ignore_files,
+            gitignore=gitignore,
+            unsafe_links=unsafe_links,
             flags=kept,
             rehash=rehash,
             open=open_,
@@ -190,7 +200,7 @@ def _check_name(name: str) -> None:
 
 
 async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
-    skipped: dict[str, int] = {}
+    left_out = LeftOut()
     async with api.watch(request) as events:
         with output.progress(f"indexing {request.paths[0].name}", wanted=not quiet) as bar:
             async for event in events:
@@ -198,13 +208,10 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
                     case AddProgress():
                         bar.update(event.bytes_done, event.bytes_total)
                     case EntrySkipped():
-                        skipped[event.reason] = skipped.get(event.reason, 0) + 1
-                        if event.reason != "hidden":
-                            bar.say(f"skipped {event.path}: {event.reason}")
+                        left_out.skipped(event, bar)
                     case Shared():
                         shared = event
-    if hidden_count := skipped.get("hidden"):
-        output.note(f"{output.count(hidden_count, 'hidden file')} left out; --hidden takes them too")
+    left_out.conclude()
     return shared
 
 

@@ -21,14 +21,18 @@ from stack.dag.unixfs.builder import FileRoot
 from stack.dag.unixfs.chunkers import parse_chunker
 from stack.dag.unixfs.data import UnixTime
 from stack.dag.unixfs.directory import Entry, build_directory, symlink_block
-from stack.dag.unixfs.names import printable, safe_name
+from stack.dag.unixfs.names import printable
 from stack.dag.unixfs.options import ImportOptions
-from stack.errors import DecodeError, Refused
+from stack.errors import Refused
 from stack.files.add_file import FileAdder, Keeper
 from stack.files.add_small import TOGETHER, add_small
-from stack.files.events import Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.chosen import Selection
+from stack.files.events import HIDDEN, NOT_WANTED, Added, AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.ignored import Ignored
 from stack.files.known import KnownFiles
-from stack.files.paths import DEPTH_MAX, INCOMING, matches_any
+from stack.files.paths import DEPTH_MAX
+from stack.files.private import A_HOME, A_KEY, IsPrivate, Private
+from stack.files.scan import Scanned, Scanner, is_text
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
 
@@ -36,17 +40,11 @@ FILES_AT_ONCE = 8
 """Files in work at a time: while one waits for the index, others are read."""
 
 PROGRESS_SECONDS = 0.1
-HIDDEN = "hidden"
 DENIED = "permission denied"
 VANISHED = "it vanished while it was added"
 NOT_A_FILE = "not a file"
 CHANGED = "it changed while it was added"
-NO_TEXT = "its name is not UTF-8, so others could not use it"
-A_HOME = "the home of a node; its key is for nobody else"
 TOO_DEEP = f"more than {DEPTH_MAX} directories deep"
-
-HOME_FILES = {"identity.key", "version"}
-"""What every home of a node has in it."""
 
 Place = tuple[Path, str]
 """Where something lies that a user named, and what it was called."""
@@ -59,10 +57,7 @@ class _Listing:
     path: Path
     shown: str
     status: os.stat_result
-    files: list[tuple[str, int]]
-    directories: list[str]
-    had_names: bool
-    is_home: bool
+    scanned: Scanned
     entries: list[Entry] = field(default_factory=list)
 
 
@@ -79,22 +74,21 @@ class Adder:
         room: Callable[[], Awaitable[None]] | None = None,
         home: Path | None = None,
         known: KnownFiles | None = None,
-        for_others: bool = False,
-        exclude: Sequence[str] = (),
+        selection: Selection | None = None,
     ) -> None:
         """Without a store nothing is kept: only the CIDs are computed. With `copy` the leaves go into the store too. `room` is awaited
         before each entry: it returns when whoever is told can take more. Nothing of `home` is added; what is `known` of files
-        that have not changed is not read again. `for_others` leaves out what
-        `get` could not write down, and `exclude` what matches a pattern (`matches_any`) below what was named."""
+        that have not changed is not read again. `selection` says what is taken of the trees that are named."""
         self._store = store
         self._options = options
         self._tell = tell if tell is not None else lambda event: None
         self._room = room if room is not None else anyio.lowlevel.checkpoint
         self._keeper = Keeper(store, copy=copy)
-        self._file_adder = FileAdder(options, self._keeper, self._progressed, known)
-        self._home = home
-        self._for_others = for_others
-        self._exclude = tuple(exclude)
+        self._private = Private(home)
+        self._file_adder = FileAdder(options, self._keeper, self._progressed, known, self._private)
+        self._selection = selection or Selection()
+        self._scanner = Scanner(options, self._selection)
+        self._ignored = Ignored()
         self._at_once = anyio.Semaphore(FILES_AT_ONCE)
         self._done = self._total = 0
         self._told_at = 0.0
@@ -104,11 +98,13 @@ class Adder:
         """Import these; several become entries of one directory made for them. With `pin` the root is pinned in the end.
 
         A link that is named is followed; inside of a tree links stay links. Raises Refused for what cannot be read at all, for a
-        home, for names that are no text and for equal ones; SourceChanged when a file does not hold still; NoSpace, StoreError,
-        LimitExceeded. Below a directory that was named all these are left out and told.
+        home, for names that are no text and for equal ones, and where no file is among those included; SourceChanged when a file does
+        not hold still; NoSpace, StoreError, LimitExceeded. Below a directory that was named all these are left out and told.
         """
         places = await anyio.to_thread.run_sync(_places, paths)
-        self._total = await anyio.to_thread.run_sync(_total_size, [path for path, _ in places], self._options.hidden)
+        await anyio.to_thread.run_sync(self._private.look)
+        self._ignored = await anyio.to_thread.run_sync(self._scanner.ignored)
+        self._total = await anyio.to_thread.run_sync(self._total_size, [path for path, _ in places])
         if self._store is None:
             return await self._add_all(places)
         with hold(self._store):
@@ -121,6 +117,9 @@ class Adder:
     async def _add_all(self, places: Sequence[Place]) -> Added:
         names = [name for _, name in places]
         entries = [await self._add_top(*place) for place in places]
+        self._scanner.chosen.took(self._files)
+        if (nothing := self._scanner.chosen.nothing()) is not None:
+            raise Refused(nothing)
         leaf_size = 0
         if len(entries) > 1 or self._options.wrap:
             cid = (await self._build("", entries, None, None)).cid
@@ -141,12 +140,12 @@ class Adder:
 
     async def _add_top(self, path: Path, name: str) -> Entry:
         """Something that was named by the user: what cannot be read of it is an error."""
-        if not _is_text(name):
+        if not is_text(name):
             where = printable(str(path.parent))
             raise Refused(f"the name {printable(name)} in {where} is not UTF-8, so others could not use it: rename it")
         try:
             status = await anyio.to_thread.run_sync(os.lstat, path)
-            if self._home is not None and await anyio.to_thread.run_sync(_is_private, path, self._home):
+            if await anyio.to_thread.run_sync(self._private.has_place, path):
                 raise Refused(f"{printable(str(path))} belongs to {A_HOME}")
             if stat.S_ISDIR(status.st_mode):
                 return await self._add_tree(path, name, status)
@@ -158,81 +157,66 @@ class Adder:
 
     async def _add_tree(self, path: Path, name: str, status: os.stat_result) -> Entry:
         """A directory with everything below it; goes down one branch at a time, with the listings above it in memory."""
-        above = [await self._list(path, name, status)]
-        if above[0].is_home:
+        above = [await self._list(path, name, status, self._ignored)]
+        if self._is_home(above[0]):
             raise Refused(f"{printable(str(path))} is {A_HOME}")
+        await self._tell_left_out(above[0])
         while True:
             listing = above[-1]
-            if listing.files:
+            if listing.scanned.files:
                 await self._add_files(listing)
-            if listing.directories:
+            if listing.scanned.directories:
                 await self._room()
-                name = listing.directories.pop()
+                name = listing.scanned.directories.pop()
                 shown = f"{listing.shown}/{name}"
                 try:
                     status = await anyio.to_thread.run_sync(os.lstat, listing.path / name)
-                    below = await self._list(listing.path / name, shown, status)
+                    below = await self._list(listing.path / name, shown, status, listing.scanned.ignored)
                 except OSError as error:
                     self._skip(shown, error)
                     continue
-                if below.is_home:
+                if self._is_home(below):
                     self._left_out(shown, A_HOME)
-                elif len(above) > DEPTH_MAX and self._for_others:
+                elif len(above) > DEPTH_MAX and self._selection.for_others:
                     self._left_out(shown, TOO_DEEP)
                 else:
+                    await self._tell_left_out(below)
                     above.append(below)
                 continue
             above.pop()
+            if above and self._scanner.chosen.includes and not listing.entries:
+                continue
             mtime = UnixTime.of_nanoseconds(listing.status.st_mtime_ns)
             attributes = self._options.attributes(stat.S_IMODE(listing.status.st_mode), mtime)
             entry = await self._build(listing.shown, listing.entries, *attributes)
             if not above:
                 return entry
             # As Kubo: a directory that holds nothing but directories which are left out is kept, empty.
-            if listing.had_names or self._options.empty_directories:
+            if listing.scanned.had_names or self._options.empty_directories:
                 above[-1].entries.append(entry)
 
-    async def _list(self, path: Path, shown: str, status: os.stat_result) -> _Listing:
-        entries = await anyio.to_thread.run_sync(_scan, path)
-        had_names = bool(entries)
-        is_home = {name for name, _ in entries} >= HOME_FILES
-        if not self._options.hidden:
-            for name, _ in entries:
-                if name.startswith("."):
-                    self._hidden += 1
-                    await self._room()
-                    self._tell(EntrySkipped(path=f"{shown}/{name}", reason=HIDDEN))
-            entries = [entry for entry in entries if not entry[0].startswith(".")]
-        if self._exclude:
-            inside = shown.partition("/")[2]
-            entries = [entry for entry in entries if not matches_any(f"{inside}/{entry[0]}".lstrip("/"), self._exclude)]
-        wrong = {name: reason for name, _ in entries if (reason := self._wrong_name(name)) is not None}
-        for name, reason in wrong.items():
-            await self._room()
-            self._left_out(f"{shown}/{name}", reason)
-        entries = [entry for entry in entries if entry[0] not in wrong]
-        files = [entry for entry in entries if entry[1] != stat.S_IFDIR]
-        directories = [name for name, kind in entries if kind == stat.S_IFDIR]
-        return _Listing(path, shown, status, files, directories, had_names, is_home)
+    async def _list(self, path: Path, shown: str, status: os.stat_result, ignored: Ignored) -> _Listing:
+        inside = shown.split("/")[1:]
+        return _Listing(path, shown, status, await anyio.to_thread.run_sync(self._scanner.scan, path, inside, ignored))
 
-    def _wrong_name(self, name: str) -> str | None:
-        """Why nobody could use this name."""
-        if not _is_text(name):
-            return NO_TEXT
-        try:
-            if self._for_others:
-                safe_name(name)
-        except DecodeError as error:
-            return f"receivers cannot keep its name: {error}"
-        return None
+    def _is_home(self, listing: _Listing) -> bool:
+        return listing.scanned.is_home or self._private.is_home(listing.status)
+
+    async def _tell_left_out(self, listing: _Listing) -> None:
+        """Of what is not taken of a directory."""
+        self._scanner.chosen.passed(listing.scanned.passed)
+        for name, reason in listing.scanned.left_out:
+            await self._room()
+            self._left_out(f"{listing.shown}/{name}", reason)
 
     async def _add_files(self, listing: _Listing) -> None:
         async with task_group() as group:
-            while listing.files:
+            files = listing.scanned.files
+            while files:
                 await self._room()
                 await self._at_once.acquire()
-                some = listing.files[: -TOGETHER - 1 : -1]
-                del listing.files[-TOGETHER:]
+                some = files[: -TOGETHER - 1 : -1]
+                del files[-TOGETHER:]
                 group.start_soon(self._add_some, group, listing, some)
 
     async def _add_some(self, group: TaskGroup, listing: _Listing, some: Sequence[tuple[str, int]]) -> None:
@@ -263,6 +247,8 @@ class Adder:
             self._skip(shown, error)
         except SourceChanged:
             self._left_out(shown, CHANGED)
+        except IsPrivate:
+            self._left_out(shown, A_KEY)
         finally:
             self._at_once.release()
 
@@ -300,8 +286,30 @@ class Adder:
         self._left_out(shown, reason)
 
     def _left_out(self, shown: str, reason: str) -> None:
-        self._skipped += 1
+        self._skipped += reason not in NOT_WANTED
+        self._hidden += reason == HIDDEN
         self._tell(EntrySkipped(path=shown, reason=reason))
+
+    def _total_size(self, paths: Sequence[Path]) -> int:
+        """Bytes of all files, for the progress bar; what cannot be read counts nothing. For a worker thread."""
+        total = 0
+        waiting: list[tuple[Path, tuple[str, ...], Ignored]] = [(path, (), self._ignored) for path in paths]
+        while waiting:
+            path, inside, ignored = waiting.pop()
+            try:
+                scanned = self._scanner.scan(path, inside, ignored)
+            except NotADirectoryError:
+                with suppress(OSError):
+                    total += os.lstat(path).st_size
+                continue
+            except OSError:
+                continue  # it will be told when it is its turn
+            waiting += [(path / name, (*inside, name), scanned.ignored) for name in scanned.directories]
+            for name, kind in scanned.files:
+                if kind == stat.S_IFREG:
+                    with suppress(OSError):
+                        total += os.lstat(f"{path}/{name}").st_size
+        return total
 
     def _progressed(self, shown: str, length: int) -> None:
         self._done += length
@@ -311,30 +319,8 @@ class Adder:
             self._tell(AddProgress(path=shown, bytes_done=self._done, bytes_total=max(self._total, self._done)))
 
 
-def _scan(path: Path) -> list[tuple[str, int]]:
-    """Names in a directory, sorted downwards, and what they are: S_IFDIR, S_IFREG, S_IFLNK or 0. Raises OSError."""
-    with os.scandir(path) as entries:
-        return sorted(((entry.name, _kind(entry)) for entry in entries), reverse=True)
-
-
-def _kind(entry: os.DirEntry[str]) -> int:
-    if entry.is_symlink():
-        return stat.S_IFLNK
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
-
-
 def _read_link(path: Path) -> tuple[str, int]:
     return os.readlink(path), os.lstat(path).st_mtime_ns
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def place_of(path: Path) -> Path:
@@ -357,31 +343,3 @@ def _places(paths: Sequence[Path]) -> list[Place]:
             raise Refused(f"{both} are both called {printable(name)}: give them other names, or share them one by one")
         named[name] = path
     return [(place_of(path), name) for name, path in named.items()]
-
-
-def _is_private(path: Path, home: Path) -> bool:
-    """Whether something lies in a home, by whatever way it was named; what was piped in and waits there does not count."""
-    place, real_home = Path(os.path.realpath(path)), Path(os.path.realpath(home))
-    return place.is_relative_to(real_home) and not place.is_relative_to(real_home / INCOMING)
-
-
-def _total_size(paths: Sequence[Path], hidden: bool) -> int:
-    """Bytes of all files, for the progress bar; what cannot be read counts nothing."""
-    total = 0
-    waiting: list[str | Path] = list(paths)
-    while waiting:
-        path = waiting.pop()
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if hidden or not entry.name.startswith("."):
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(entry.path)
-                        elif entry.is_file(follow_symlinks=False):
-                            total += entry.stat(follow_symlinks=False).st_size
-        except NotADirectoryError:
-            with suppress(OSError):
-                total += os.lstat(path).st_size
-        except OSError:
-            continue  # it will be told when it is its turn
-    return total

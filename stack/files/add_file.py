@@ -16,6 +16,7 @@ from stack.dag.unixfs.data import UnixTime
 from stack.dag.unixfs.options import ImportOptions
 from stack.files.cutting import HASHERS, PIECE_BYTES, CutLeaf, OpenFile, Shortened, cut_file, cut_small_file
 from stack.files.known import KnownFiles
+from stack.files.private import IsPrivate, Private
 from stack.files.storage import in_place
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
@@ -103,9 +104,11 @@ class FileAdder:
         keeper: Keeper,
         progress: Callable[[str, int], None],
         known: KnownFiles | None = None,
+        private: Private | None = None,
     ) -> None:
         """`progress` is told of the bytes that were read of a path; of less than none when it must be read again. What is known of
-        a file that has not changed is not read."""
+        a file that has not changed is not read. What is `private` is not added."""
+        self._private = private or Private(None)
         self.known = None if keeper.copies else known
         self._options = options
         self.keeper = keeper
@@ -113,7 +116,7 @@ class FileAdder:
         self._hashers = anyio.CapacityLimiter(HASHERS)
 
     async def add(self, path: Path, shown: str) -> FileRoot:
-        """The root of a regular file. Raises SourceChanged when it does not hold still, OSError, NoSpace, StoreError."""
+        """The root of a regular file. Raises SourceChanged when it does not hold still, IsPrivate, OSError, NoSpace, StoreError."""
         try:
             return await self._add_once(path, shown)
         except SourceChanged:
@@ -154,7 +157,7 @@ class FileAdder:
     def open(self, path: Path, small: int) -> tuple[OpenFile, os.stat_result, list[CutLeaf] | None]:
         """A file and how it looks; its leaves too where it has at most `small` bytes, so that it costs one worker call.
 
-        Raises SourceChanged, OSError.
+        Raises SourceChanged, IsPrivate, OSError.
         """
         fd = os.open(path, _READ)
         try:
@@ -163,6 +166,8 @@ class FileAdder:
                 raise SourceChanged(path)
             if status.st_size == 0 and os.pread(fd, 1, 0):
                 raise SourceChanged(path)  # as files of procfs, which say 0 and have more
+            if self._private.has_file(fd, status):
+                raise IsPrivate(path)
             mtime = UnixTime.of_nanoseconds(status.st_mtime_ns)
             mode = stat.S_IMODE(status.st_mode)
             options = self._options.of_file(mode, status.st_size)

@@ -13,6 +13,7 @@ from stack.dag.unixfs.builder import FileBuilder, FileRoot
 from stack.dag.unixfs.options import ImportOptions
 from stack.files.add_file import FileAdder
 from stack.files.cutting import CutLeaf
+from stack.files.private import IsPrivate
 
 TOGETHER = 64
 """Names of one worker call, of which the event loop makes what it must in 1 ms."""
@@ -56,7 +57,7 @@ def _read(adder: FileAdder, directory: Path, names: Sequence[str]) -> list[_Smal
                     continue
             finally:
                 os.close(file.fd)
-        except (OSError, SourceChanged):
+        except (OSError, SourceChanged, IsPrivate):
             continue
         builder = FileBuilder(file.options)
         for leaf in leaves:

@@ -16,6 +16,13 @@ WAITING_EVENTS_MAX = 1024
 """Events kept for a consumer that does not come; beyond it the oldest go. Progress is kept once only, the latest."""
 
 
+HIDDEN = "hidden"
+EXCLUDED = "excluded"
+IGNORED = "ignored"
+NOT_WANTED = frozenset({HIDDEN, EXCLUDED, IGNORED})
+"""Reasons of what an import leaves out because it was told to: they count as no loss."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchStarted:
     """What is sought is known well enough to begin."""
@@ -108,7 +115,7 @@ class FileFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntrySkipped:
-    """An entry of the tree could not be kept under its name, and why."""
+    """An entry of the tree is left out, and why: it could not be kept under its name, or not be read, or it was not wanted."""
 
     path: str
     reason: str

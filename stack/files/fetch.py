@@ -20,6 +20,7 @@ from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
 from stack.errors import DecodeError, FetchError, Refused, StackError, StoreError
 from stack.files import target as targets
+from stack.files.chosen import Chosen
 from stack.files.events import Connecting, EventQueue, FetchEvent, FetchFinished, FetchStarted, Figures
 from stack.files.fetch_file import fetch_file
 from stack.files.fetch_tree import TreeFetch
@@ -65,6 +66,10 @@ class FetchRequest:
     """`out` is a directory, made if need be."""
     include: tuple[str, ...] = ()
     """Patterns of paths in a tree; everything is fetched without any."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of paths in a tree that are not fetched."""
+    unsafe_links: bool = False
+    """Make symbolic links of a tree that lead out of it too."""
     update: bool = False
     """What is at the target with other content is brought to this version: `out` is the tree itself, also where it exists."""
     delete: bool = False
@@ -82,6 +87,11 @@ class FetchRequest:
     """That of the ticket: only who proves to know it gives the blocks, and gets them from here."""
     options: str = "{}"
     """Kept with the job, for whoever starts it again."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether not all of a tree is wanted."""
+        return bool(self.include or self.exclude)
 
 
 class Enclosing(Protocol):
@@ -268,7 +278,7 @@ class Fetch:
                         )
                         await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
-                    complete = not (request.include or request.dry_run or work.skipped)
+                    complete = not (request.is_partial or request.dry_run or work.skipped)
                     if complete and tracker is not None:
                         tracker.complete()  # those who follow hear of it before the session leaves them
                     if fetcher.over is not None and not request.dry_run and (not complete or tracker is None):
@@ -359,7 +369,7 @@ class Fetch:
         if node.links or not node.is_file:
             await work.store.put([(cid, block)])
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
-        is_part = bool(self.request.include) and node.is_directory
+        is_part = self.request.is_partial and node.is_directory
         work.progress.total = 0 if is_part else total
         there = await anyio.to_thread.run_sync(targets.bytes_there, target)
         if not (self.request.dry_run or is_part):
@@ -387,7 +397,9 @@ class Fetch:
             if there and work.update is None:
                 work.resumed(there)
             told = all(link.size for link in node.links)
-            await TreeFetch(work, target, self.request.include, told=total if told else None).run(node)
+            chosen = Chosen(self.request.include, self.request.exclude)
+            links = self.request.unsafe_links
+            await TreeFetch(work, target, chosen, told=total if told else None, unsafe_links=links).run(node)
         elif node.kind is NodeKind.SYMLINK:
             mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
             make: Callable[..., object] = targets.make_symlink if work.update is None else work.update.make_symlink

@@ -5,7 +5,6 @@ a time as fit a few MiB. What has one block is written from it; what has more be
 directory nothing is remembered when all that is in it is there.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from anyio.abc import TaskGroup
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.directory import Entry
-from stack.dag.unixfs.names import collision_key, printable, safe_name
+from stack.dag.unixfs.names import LEADS_OUT, collision_key, leads_out, printable, safe_name
 from stack.dag.unixfs.reader import LinkNotFound, Shard, UnixFSNode, decode_node, list_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
@@ -58,14 +57,15 @@ BYTES_UNDER_WAY = 4 * BATCH_BYTES
 class TreeFetch:
     """Fetches one directory. Used once: `run`."""
 
-    def __init__(self, work: Work, path: Path, include: Sequence[str] = (), *, told: int | None = None) -> None:
-        """`path` is what the directory becomes. `include` are patterns of paths below it; all is fetched without any.
-
-        `told` is how large the tree says to be, where it does.
-        """
+    def __init__(
+        self, work: Work, path: Path, chosen: Chosen, *, told: int | None = None, unsafe_links: bool = False
+    ) -> None:
+        """`path` is what the directory becomes, `chosen` what is wanted below it, `told` how large the tree says to be, where it does.
+        Symbolic links that lead out of the tree are made with `unsafe_links` only: who writes through one writes elsewhere."""
         self._work = work
         self._base = path.parent
-        self._chosen = Chosen(include)
+        self._chosen = chosen
+        self._unsafe_links = unsafe_links
         self._writes = work.update is None or not work.update.dry_run
         self._waiting: list[Directory] = []
         self._name = path.name
@@ -95,7 +95,7 @@ class TreeFetch:
                 else:
                     self._changed = anyio.Event()
                     await self._changed.wait()
-        if (nothing := self._chosen.nothing()) is not None:
+        if (nothing := self._chosen.nothing("; `stack ls` shows them")) is not None:
             raise LinkNotFound(self._name, root.cid, nothing)
         if self._work.update is not None:
             await self._work.update.sweep(self._base)
@@ -168,7 +168,7 @@ class TreeFetch:
         """Whether an entry can be kept, and may be part of what is wanted."""
         below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
-        if entry.cid.codec == RAW and not self._chosen.matches(below[1:]):
+        if self._chosen.excludes(below[1:]) or (entry.cid.codec == RAW and not self._chosen.matches(below[1:])):
             self._chosen.passed(1)
             return False
         try:
@@ -256,11 +256,13 @@ class TreeFetch:
                 if file.node.links:
                     await self._start_file(group, directory, file)
         for entry, node in nodes:
-            if node.is_directory:
+            if node.is_directory and not self._chosen.excludes((*place, entry.name), is_directory=True):
                 directory.unfinished += 1
                 self._waiting.append(Directory(entry.cid, (*directory.below, entry.name), directory))
         for entry, node in included:
-            if node.kind is NodeKind.SYMLINK:
+            if node.kind is NodeKind.SYMLINK and not self._unsafe_links and leads_out(node.target, len(place)):
+                self._work.skip("/".join((*place, entry.name)), f"{LEADS_OUT}, to {printable(node.target)}")
+            elif node.kind is NodeKind.SYMLINK:
                 await self._make_link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")

@@ -1,7 +1,6 @@
 """From `CID/path` to what it names."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from fnmatch import fnmatchcase
 
 from stack.dag.unixfs.reader import BlockReader, resolve
 from stack.errors import DecodeError
@@ -15,18 +14,6 @@ INCOMING = "incoming"
 """The folder of a home in which input from pipes lies until it is read."""
 
 GetBlock = Callable[[Cid], Awaitable[bytes]]
-
-
-def matches_any(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path, or a directory above it, matches a pattern as a shell has them. One without a slash matches names at any
-    depth; one that ends with a slash means the directory."""
-    names = path.split("/")
-    above = ["/".join(names[: count + 1]) for count in range(len(names))]
-    return any(
-        fnmatchcase(each, pattern) or ("/" not in pattern and fnmatchcase(each.rpartition("/")[2], pattern))
-        for pattern in (pattern.strip("/") for pattern in patterns)
-        for each in above
-    )
 
 
 async def resolve_path(get: GetBlock, root: Cid, names: Sequence[str]) -> Cid:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,13 @@ from stack.errors import ConfigError, Refused
 from stack.files import add as add_module
 from stack.files import add_file as add_file_module
 from stack.files.add import Adder
+from stack.files.chosen import Selection
 from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
 from stack.files.events import AddEvent, AddProgress, EntryAdded, EntrySkipped
+from stack.files.ignored import Ignored
 from stack.files.known import known_files
 from stack.files.paths import DEPTH_MAX
+from stack.files.scan import Scanned, Scanner
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 from tests.files.conftest import blocks_of, content, open_store
@@ -243,20 +247,20 @@ async def test_B19_what_may_not_be_read_below_a_directory_is_told_and_the_rest_i
     (tree / "secret").chmod(0)
     (tree / "closed").chmod(0)
     if IS_ROOT:  # for whom nothing is forbidden
-        real_open, real_scan = os.open, add_module._scan
+        real_open, real_scan = os.open, Scanner.scan
 
         def deny_open(path: object, *rest: object, **more: object) -> int:
             if str(path).endswith("secret"):
                 raise PermissionError(13, "Permission denied")
             return real_open(path, *rest, **more)  # type: ignore[arg-type]
 
-        def deny_scan(path: Path) -> list[tuple[str, int]]:
+        def deny_scan(scanner: Scanner, path: Path, inside: Sequence[str], ignored: Ignored) -> Scanned:
             if path.name == "closed":
                 raise PermissionError(13, "Permission denied")
-            return real_scan(path)
+            return real_scan(scanner, path, inside, ignored)
 
         monkeypatch.setattr(add_file_module.os, "open", deny_open)
-        monkeypatch.setattr(add_module, "_scan", deny_scan)
+        monkeypatch.setattr(Scanner, "scan", deny_scan)
     events: list[AddEvent] = []
     try:
         added = await Adder(None, profile(), tell=events.append).add([tree])
@@ -339,7 +343,7 @@ async def test_what_a_receiver_could_not_write_down_is_left_out_of_what_is_for_o
     os.makedirs(deep)
     assert (await Adder(None, profile()).add([tree])).skipped == 0
     events: list[AddEvent] = []
-    added = await Adder(None, profile(), tell=events.append, for_others=True).add([tree])
+    added = await Adder(None, profile(), tell=events.append, selection=Selection(for_others=True)).add([tree])
     skipped = {event.path: event.reason for event in events if isinstance(event, EntrySkipped)}
     assert set(skipped) == {"tree/a\\b.service", "tree" + "/d" * (DEPTH_MAX + 1)}
     assert (added.files, added.skipped) == (1, 2)
@@ -464,18 +468,20 @@ async def test_what_vanishes_or_changes_its_kind_while_a_tree_is_added_is_left_o
     (tree / "gone directory").mkdir(parents=True)
     for name in ("gone", "link", "kept"):
         (tree / name).write_bytes(b"x")
-    real = add_module._scan
+    real = Scanner.scan
+    looked: list[Path] = []
 
-    def scan(path: Path) -> list[tuple[str, int]]:
-        found = real(path)
-        if path == tree:
+    def scan(scanner: Scanner, path: Path, inside: Sequence[str], ignored: Ignored) -> Scanned:
+        found = real(scanner, path, inside, ignored)
+        looked.append(path)
+        if looked.count(tree) == 2 and path == tree:  # the first look is for the bar
             (tree / "gone").unlink()
             (tree / "gone directory").rmdir()
             (tree / "link").unlink()
             (tree / "link").symlink_to("kept")
         return found
 
-    monkeypatch.setattr(add_module, "_scan", scan)
+    monkeypatch.setattr(Scanner, "scan", scan)
     events: list[AddEvent] = []
     added = await Adder(None, profile(), tell=events.append).add([tree])
     assert (added.files, added.skipped) == (1, 3)
@@ -572,6 +578,8 @@ async def test_what_is_excluded_is_left_out_wherever_it_lies(tmp_path: Path) -> 
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"x")
     events: list[AddEvent] = []
-    await Adder(None, profile(), tell=events.append, exclude=("*.tmp", "build/", "sub/deep")).add([tree])
+    await Adder(None, profile(), tell=events.append, selection=Selection(exclude=("*.tmp", "build/", "sub/deep"))).add(
+        [tree]
+    )
     added = {event.path for event in events if isinstance(event, EntryAdded)}
     assert added == {"tree", "tree/a.py", "tree/sub", "tree/other", "tree/other/deep", "tree/other/deep/c"}

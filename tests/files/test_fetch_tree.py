@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -65,10 +66,23 @@ async def share(path: Path, exchange: FakeExchange, options: ImportOptions | Non
 
 
 async def get(
-    store: object, exchange: FakeExchange, root: Cid, directory: Path, *include: str
+    store: object,
+    exchange: FakeExchange,
+    root: Cid,
+    directory: Path,
+    *include: str,
+    exclude: Sequence[str] = (),
+    unsafe_links: bool = True,
 ) -> tuple[FetchFinished, list[FetchEvent]]:
     fetcher = Fetcher(store, exchange)  # type: ignore[arg-type]
-    request = FetchRequest(root=root, name="tree", directory=directory, include=include)
+    request = FetchRequest(
+        root=root,
+        name="tree",
+        directory=directory,
+        include=include,
+        exclude=tuple(exclude),
+        unsafe_links=unsafe_links,
+    )
     async with fetcher.open(request) as fetch:
         events = [event async for event in fetch]
     finished = events[-1]

@@ -41,7 +41,16 @@ async def get(
     out: Path | None = None,
 ) -> tuple[FetchFinished, dict[str, str]]:
     """An update, and what it told of names."""
-    request = FetchRequest(root=root, name="tree", directory=here, out=out, update=True, delete=delete, dry_run=dry_run)
+    request = FetchRequest(
+        root=root,
+        name="tree",
+        directory=here,
+        out=out,
+        update=True,
+        delete=delete,
+        dry_run=dry_run,
+        unsafe_links=True,
+    )
     changes: dict[str, str] = {}
     async with Fetcher(store, exchange).open(request) as fetch:  # type: ignore[arg-type]
         async for event in fetch:

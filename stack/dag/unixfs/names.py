@@ -59,3 +59,17 @@ def _printable(character: str) -> str:
         return f"\\x{ord(character) - 0xDC00:02x}"
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+LEADS_OUT: Final = "a link that leads out of the tree"
+
+
+def leads_out(target: str, depth: int) -> bool:
+    """Whether a symbolic link may lead out of the tree that it lies in, so many directories deep.
+
+    Only what goes up first and then down stays inside whatever other links of the tree its names are: `a/../..` may be anywhere, when
+    `a` is a link itself.
+    """
+    names = [name for name in target.split("/") if name not in ("", ".")]
+    ups = next((count for count, name in enumerate(names) if name != ".."), len(names))
+    return target.startswith("/") or ups > depth or ".." in names[ups:]

@@ -42,6 +42,14 @@ class Add(Watch[AddEvent]):
 
     paths: tuple[Path, ...]
     flags: ImportFlags = field(default_factory=ImportFlags)
+    include: tuple[str, ...] = ()
+    """Patterns of what alone is taken of a tree (`files.chosen`)."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is left out of a tree."""
+    ignore_files: tuple[Path, ...] = ()
+    """Files with lines as in `.gitignore`, of what is left out of a tree; files called `.stackignore` in it are always heeded."""
+    gitignore: bool = False
+    """Heed the files called `.gitignore` in it too."""
     only_hash: bool = False
     copy: bool = False
     rehash: bool = False
@@ -76,8 +84,13 @@ class Share(Watch[ShareEvent]):
     paths: tuple[Path, ...]
     name: str = ""
     """What receivers call it, in place of its own name."""
+    include: tuple[str, ...] = ()
+    """As in `Add`, and so are the three that follow."""
     exclude: tuple[str, ...] = ()
-    """Patterns of what is left out of a tree (`files.paths.matches_any`)."""
+    ignore_files: tuple[Path, ...] = ()
+    gitignore: bool = False
+    unsafe_links: bool = False
+    """Take symbolic links too that lead out of the tree."""
     hidden: bool = False
     flags: ImportFlags = field(default_factory=ImportFlags)
     open: bool = False
@@ -233,6 +246,11 @@ class Fetch(Watch[FetchEvent]):
     timeout: float | None = None
     deadline: float | None = None
     include: tuple[str, ...] = ()
+    """Patterns of what alone is fetched of a tree (`files.chosen`)."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is not fetched of a tree."""
+    unsafe_links: bool = False
+    """Make symbolic links of a tree too that lead out of it."""
     update: bool = False
     """Bring what is there to this version; `target` is the tree itself then, also where it exists."""
     delete: bool = False

@@ -13,6 +13,7 @@ from anyio import to_thread
 from stack.blocks.interfaces import PinKind
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchStopped, Refused, StackError
+from stack.files.chosen import Selection
 from stack.files.events import FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch import Fetch as Running
 from stack.files.fetch import FetchRequest
@@ -134,11 +135,31 @@ async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEve
 
         tell, room, home = told.tell, told.room, node.config.home
         async with known_files(home, options, rehash=request.rehash) as known:
-            adder = Adder(store, options, copy=request.copy, tell=tell, room=room, home=home, known=known)
+            adder = Adder(
+                store,
+                options,
+                copy=request.copy,
+                tell=tell,
+                room=room,
+                home=home,
+                known=known,
+                selection=_selection(request),
+            )
             return await adder.add(request.paths, pin=PinKind.USER)
 
     async with run_import(work) as events:
         yield events
+
+
+def _selection(request: Add | Share) -> Selection:
+    return Selection(
+        include=request.include,
+        exclude=request.exclude,
+        ignore_files=request.ignore_files,
+        gitignore=request.gitignore,
+        for_others=isinstance(request, Share),
+        unsafe_links=isinstance(request, Share) and request.unsafe_links,
+    )
 
 
 @asynccontextmanager
@@ -167,8 +188,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                     room=room,
                     home=home,
                     known=known,
-                    for_others=True,
-                    exclude=request.exclude,
+                    selection=_selection(request),
                 )
                 added = await adder.add(request.paths)
                 added = replace(added, name=request.name or added.name)
@@ -243,6 +263,8 @@ async def _wanted(node: Handled, request: Fetch) -> FetchRequest:
         out=request.target,
         into_directory=request.into_directory,
         include=request.include,
+        exclude=request.exclude,
+        unsafe_links=request.unsafe_links,
         update=request.update,
         delete=request.delete,
         dry_run=request.dry_run,
@@ -304,7 +326,7 @@ async def _attached(
 
 
 async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, owner: str) -> None:
-    whole = not (wanted.path or wanted.include or finished.skipped)
+    whole = not (wanted.path or wanted.is_partial or finished.skipped)
     await node.shares.add(
         wanted.root,
         finished.target.name,

@@ -1,0 +1,72 @@
+"""What is never added: the home of the node, by whatever way one comes to it, and copies of its keys."""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from stack.dag.unixfs.names import printable
+from stack.errors import Refused
+from stack.files.paths import INCOMING
+from stack.files.scan import HOME_FILES
+
+A_HOME = "the home of a node; its key is for nobody else"
+A_KEY = "a key of this node, or another file of its home; it is for nobody else"
+
+KEYS = ("identity.key", "identity.key.old", "swarm.key")
+KEY_BYTES_MAX = 64 * 1024
+
+
+class IsPrivate(Refused):
+    """A file is one of the node's own."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{printable(str(path))} is {A_KEY}")
+
+
+class Private:
+    """A home and what is in it. For worker threads. Command: `look`, once. Getters: `has_place`, `is_home`, `has_file`."""
+
+    def __init__(self, home: Path | None) -> None:
+        self._place = Path(os.path.realpath(home)) if home is not None else None
+        self._home: os.stat_result | None = None
+        self._inodes: set[tuple[int, int]] = set()
+        self._keys: set[bytes] = set()
+        self._sizes: set[int] = set()
+
+    def look(self) -> None:
+        """See what the home has; a home that is not there has nothing to hide."""
+        if self._place is None:
+            return
+        with suppress(OSError):
+            self._home = os.stat(self._place)
+            with os.scandir(self._place) as entries:
+                statuses = [entry.stat(follow_symlinks=False) for entry in entries]
+            self._inodes = {(each.st_dev, each.st_ino) for each in statuses if stat.S_ISREG(each.st_mode)}
+        for name in KEYS:
+            with suppress(OSError), (self._place / name).open("rb") as file:
+                self._keys.add(file.read(KEY_BYTES_MAX))
+        self._keys.discard(b"")
+        self._sizes = {len(key) for key in self._keys}
+
+    def has_place(self, path: Path) -> bool:
+        """Whether something lies in a home, whatever it is called there: also where the home is mounted at another place, or the
+        file system ignores case. What was piped in, and waits in the home, does not count."""
+        place = Path(os.path.realpath(path))
+        if self._place is not None and place.is_relative_to(self._place / INCOMING):
+            return False
+        for parent in place.parents:
+            with suppress(OSError):
+                if self.is_home(os.stat(parent)) or all((parent / name).exists() for name in HOME_FILES):
+                    return True
+        return False
+
+    def is_home(self, status: os.stat_result) -> bool:
+        """Whether a directory is this node's home, under whatever name."""
+        return self._home is not None and os.path.samestat(status, self._home)
+
+    def has_file(self, fd: int, status: os.stat_result) -> bool:
+        """Whether an open file is one of the home's (a hard link), or a copy of a key."""
+        if (status.st_dev, status.st_ino) in self._inodes:
+            return True
+        return status.st_size in self._sizes and os.pread(fd, KEY_BYTES_MAX, 0) in self._keys
