@@ -6,7 +6,6 @@ What is fetched is served as soon as it is written, by whoever reads the store; 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -28,10 +27,11 @@ from stack.files.gather import Gatherer
 from stack.files.jobs import Jobs, JobState
 from stack.files.paths import resolve_path
 from stack.files.ranges import LeafTracker
+from stack.files.request import FetchRequest
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
 from stack.files.update import Update
-from stack.files.watch import Dialled, Patience, watch
+from stack.files.watch import Dialled, watch
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -47,51 +47,6 @@ MEET_SECONDS = 2.0
 
 ENDING_SECONDS = 5.0
 """How long a cancelled fetch may take to write down that it was interrupted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchRequest:
-    """What to fetch, and where it goes."""
-
-    root: Cid
-    path: str = ""
-    """Below the root; the entry that it leads to is fetched."""
-    name: str = ""
-    """What a ticket calls it; hostile text like any other. The path's last name counts more."""
-    directory: Path
-    """Where relative names end up."""
-    out: Path | None = None
-    """The name to write to, or a directory to write into."""
-    into_directory: bool = False
-    """`out` is a directory, made if need be."""
-    include: tuple[str, ...] = ()
-    """Patterns of paths in a tree; everything is fetched without any."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of paths in a tree that are not fetched."""
-    unsafe_links: bool = False
-    """Make symbolic links of a tree that lead out of it too."""
-    update: bool = False
-    """What is at the target with other content is brought to this version: `out` is the tree itself, also where it exists."""
-    delete: bool = False
-    """An update deletes what is not part of this version."""
-    dry_run: bool = False
-    """An update only tells what it would do: nothing is written, and of files only what is needed to tell them apart is fetched."""
-    providers: tuple[Provider, ...] = ()
-    waited: float = 0.0
-    """Seconds that those who are named have had to answer already, before others are asked."""
-    patience: Patience = field(default_factory=Patience)
-    broadcast: bool = False
-    """It is no secret what is sought: ask others at once, and connected peers for the CID itself while no provider is known. Else
-    others are asked by a key, once those named bring nothing."""
-    secret: bytes = field(default=b"", repr=False)
-    """That of the ticket: only who proves to know it gives the blocks, and gets them from here."""
-    options: str = "{}"
-    """Kept with the job, for whoever starts it again."""
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether not all of a tree is wanted."""
-        return bool(self.include or self.exclude)
 
 
 class Enclosing(Protocol):

@@ -16,8 +16,8 @@ from stack.errors import FetchStopped, Refused, StackError
 from stack.files.chosen import Selection
 from stack.files.events import FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch import Fetch as Running
-from stack.files.fetch import FetchRequest
 from stack.files.jobs import Origin
+from stack.files.request import FetchRequest
 from stack.files.storage import hold
 from stack.files.tasks import task_group
 from stack.files.watch import Patience
