@@ -100,7 +100,11 @@ def test_B16_the_same_name_twice_and_a_link_that_leads_out(place: Path, sharer: 
         entries = ((b"door", link), (b"door", inner), (b"same", leaf), (b"same", leaf))
         sizes = (len(symlink), len(folder) + len(LEAF), len(LEAF), len(LEAF))
         root = put(sharer, directory(*entries, sizes=sizes), "dag-pb")
-        outcome = receiver.run("get", str(root), "--from", sharer.address(), "-o", "tree", "--deadline", "20")
+        asked = ("get", str(root), "--from", sharer.address(), "--deadline", "20")
+        without = receiver.run(*asked, "-o", "without")
+        outcome = receiver.run(*asked, "-o", "tree", "--unsafe-links")
+    assert without.code == 8 and "skipped door: a link that leads out of the tree" in without.err
+    assert {path.name for path in (receiver.folder / "without").iterdir()} == {"same"}
     # unixfs.md, "Directory Path Resolution": of entries with the same name the first counts.
     assert outcome.code == 0, str(outcome)
     assert "Traceback" not in outcome.err
