@@ -15,6 +15,7 @@ from stack.dag.car import SECTION_MAX_IMPORT, BlockRead, CarReader, HeaderRead, 
 from stack.errors import DecodeError, LimitExceeded
 from stack.files.dag import missing_below
 from stack.files.gather import Gatherer, Want
+from stack.files.nodes import LINK_BYTES, take_apart
 from stack.files.storage import hold, pins
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
@@ -149,7 +150,7 @@ async def export_car(session: Session, store: BlockStore, root: Cid) -> AsyncIte
     yield header([root])
     walk = Walk(links)
     walk.add(root)
-    while batch := walk.next_batch(1):
+    while batch := await take_apart(LINK_BYTES * walk.waiting, walk.next_batch, 1):
         [(cid, first, opens)] = batch
         if len(walk.met) + walk.waiting > BLOCKS_MAX:
             raise LimitExceeded("blocks of an archive", BLOCKS_MAX)

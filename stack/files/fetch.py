@@ -16,7 +16,7 @@ import anyio.to_thread
 from stack.bitswap.interfaces import Enclosure, Exchange, Provider
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
-from stack.dag.unixfs.reader import UnixFSNode, decode_node, path_names
+from stack.dag.unixfs.reader import UnixFSNode, path_names
 from stack.errors import DecodeError, FetchError, Refused, StackError, StoreError
 from stack.files import target as targets
 from stack.files.chosen import Chosen
@@ -25,6 +25,7 @@ from stack.files.fetch_file import fetch_file
 from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
 from stack.files.jobs import Jobs, JobState
+from stack.files.nodes import read_node
 from stack.files.paths import resolve_path
 from stack.files.ranges import LeafTracker
 from stack.files.request import FetchRequest
@@ -320,7 +321,7 @@ class Fetch:
             await self._pin(target.name)
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
-        node = decode_node(cid, block)
+        node = await read_node(cid, block)
         if node.links or not node.is_file:
             await work.store.put([(cid, block)])
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)

@@ -23,6 +23,7 @@ from stack.files.chosen import Chosen
 from stack.files.directory import Directory, tree_part
 from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
+from stack.files.nodes import read_node, take_apart
 from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
 from stack.files.small import TreeFile, keep_small
@@ -34,6 +35,7 @@ from stack.files.work import Work
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.sansio.interfaces import Buffer
+from stack.streams.turns import Turn
 
 REPEATED_MAX = 1_000_000
 """Entries listed by nodes that were listed before, beyond as many as are new: ten directories that each list the next one ten
@@ -104,11 +106,12 @@ class TreeFetch:
         """Start to fetch all entries of a directory, or so many that others should be finished first."""
         floor = len(self._waiting)
         batch: list[Entry] = []
-        cost = 0
+        cost, turn = 0, Turn()
         while directory.unread:
             shard = directory.unread.pop()
             entries, more = await self._list(directory, shard)
             for position in range(directory.position, len(entries)):
+                await turn.give_way()
                 entry = entries[position]
                 if directory.strange:
                     directory.strange -= {entry.name, tree_part(Path(entry.name), entry.cid).name}
@@ -140,7 +143,8 @@ class TreeFetch:
     async def _list(self, directory: Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]]:
         """The entries in a node of a directory, and the nodes below it. Its first node says what the directory is like."""
         cid = directory.cid if shard is None else shard.cid
-        node = decode_node(cid, await self._work.gatherer.node(cid))
+        block = await self._work.gatherer.node(cid)
+        node = await read_node(cid, block)
         if shard is None and not directory.position:
             if len(directory.below) > DEPTH_MAX:
                 raise LimitExceeded("depth of a tree", DEPTH_MAX)
@@ -148,7 +152,7 @@ class TreeFetch:
             directory.mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
             if not self._chosen:
                 await self._make_directory(directory)
-        entries, more = list_node(node, shard)
+        entries, more = await take_apart(len(block), list_node, node, shard)
         if not directory.position:
             self._count(cid, len(entries))
         return entries, more
@@ -216,7 +220,10 @@ class TreeFetch:
 
         wanted = {entry.cid.multihash: entry for entry in batch}
         sent = await self._work.gatherer.fetch([Want(entry.cid, partial(receive, entry)) for entry in wanted.values()])
-        nodes = [(entry, decode_node(entry.cid, blocks[entry.cid.multihash])) for entry in batch]
+        size = sum(len(blocks[entry.cid.multihash]) for entry in batch if entry.cid.codec != RAW)
+        nodes = await take_apart(
+            size, lambda: [(entry, decode_node(entry.cid, blocks[entry.cid.multihash])) for entry in batch]
+        )
         # Files of one block first: they are in memory already.
         nodes.sort(key=lambda item: bool(item[1].links))
         await self._work.store.put(

@@ -15,6 +15,7 @@ from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.dag.unixfs.reader import FilePart, UnixFSNode, children, decode_part
 from stack.errors import DecodeError, LimitExceeded
 from stack.files.gather import Want
+from stack.files.nodes import LINK_BYTES, take_apart
 from stack.files.parts import LeafSink, is_certainly_node, place_leaf
 from stack.files.tasks import task_group
 from stack.files.work import LEAF_BATCH, Work
@@ -117,7 +118,8 @@ class LeafWalk:
                         await item.done.wait()
                         self._start_group(group)
                         for part in reversed(item.parts):
-                            node = decode_part(part, item.blocks[part.cid.multihash])
+                            block = item.blocks[part.cid.multihash]
+                            node = await take_apart(len(block), decode_part, part, block)
                             await self._open(node, part.offset, part.depth)
 
     async def _open(self, node: UnixFSNode, offset: int, depth: int) -> None:
@@ -126,10 +128,10 @@ class LeafWalk:
             # Nobody writes such files, but the format allows bytes beside the links.
             leaf = FilePart(Cid.of(node.payload), offset, len(node.payload), depth + 1)
             await anyio.to_thread.run_sync(self._receive, _Batch([leaf]), leaf, node.payload)
-        parts = children(node, offset, depth=depth)
-        if len(self._stack) + len(parts) > PARTS_MAX:
+        below = await take_apart(LINK_BYTES * len(node.links), _below, node, offset, depth)
+        if len(self._stack) + len(below) > PARTS_MAX:
             raise LimitExceeded("parts of a file that wait to be fetched", PARTS_MAX)
-        self._stack += [_Node(part) if is_certainly_node(part) else part for part in reversed(parts)]
+        self._stack += below
 
     def _start_group(self, group: TaskGroup) -> None:
         """Ask for the nodes on top of the stack; what is above them by now is asked for later and read earlier."""
@@ -216,3 +218,9 @@ class LeafWalk:
     def _tell_ranges(self, part: FilePart) -> None:
         if self._tracker is not None:
             self._tracker.written(part.offset, part.size)
+
+
+def _below(node: UnixFSNode, offset: int, depth: int) -> list[FilePart | _Node | _Group]:
+    """The parts below a node, the last one first. Raises DecodeError."""
+    parts = children(node, offset, depth=depth)
+    return [_Node(part) if is_certainly_node(part) else part for part in reversed(parts)]

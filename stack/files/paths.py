@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stack.dag.unixfs.reader import BlockReader, resolve
 from stack.errors import DecodeError
+from stack.files.nodes import take_apart
 from stack.multiformats.cid import Cid
 
 DEPTH_MAX = 512
@@ -23,13 +24,19 @@ async def resolve_path(get: GetBlock, root: Cid, names: Sequence[str]) -> Cid:
 
 async def drive(reader: BlockReader[Cid], get: GetBlock) -> Cid:
     """Run a reader, giving it each block it asks for."""
+    cid, found = _go_on(reader, None)
+    while not found:
+        block = await get(cid)
+        cid, found = await take_apart(len(block), _go_on, reader, block)
+    return cid
+
+
+def _go_on(reader: BlockReader[Cid], block: bytes | None) -> tuple[Cid, bool]:
+    """The block that is asked for next, or what was looked for and True."""
     try:
-        cid = next(reader)
-        while True:
-            cid = reader.send(await get(cid))
+        return (next(reader) if block is None else reader.send(block)), False
     except StopIteration as stop:
-        found: Cid = stop.value
-        return found
+        return stop.value, True
 
 
 def split_source(text: str) -> tuple[Cid, str]:

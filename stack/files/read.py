@@ -27,12 +27,14 @@ from stack.dag.unixfs.reader import (
 from stack.errors import DecodeError, LimitExceeded
 from stack.files.gather import Gatherer, Want
 from stack.files.leaves import PARTS_MAX
+from stack.files.nodes import LINK_BYTES, list_shard, read_node, take_apart
 from stack.files.parts import is_certainly_node
 from stack.files.paths import resolve_path
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.sansio.interfaces import Buffer
+from stack.streams.turns import Turn
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Asked for, or read from the disk, at once."""
@@ -59,7 +61,7 @@ async def open_content(
     """
     gatherer = Gatherer(session, store)
     cid = await resolve_path(gatherer.node, root, path_names(path))
-    node = decode_node(cid, await gatherer.get(cid))
+    node = await read_node(cid, await gatherer.get(cid))
     if not node.is_file:
         raise DecodeError(f"{cid} is {node.kind.noun}, not a file")
     stop = FILE_SIZE_MAX if length is None else min(offset + length, FILE_SIZE_MAX)
@@ -96,7 +98,8 @@ class _Reading:
     async def run(self, group: TaskGroup) -> None:
         """Walk the nodes and ask for the leaves; waits when enough is on its way."""
         async with self._sender:
-            stack = self._below(self._root, FilePart(self._root.cid, 0, self._root.file_size))
+            whole = FilePart(self._root.cid, 0, self._root.file_size)
+            stack = await take_apart(LINK_BYTES * len(self._root.links), self._below, self._root, whole)
             parts: list[FilePart] = []
             while stack or parts:
                 if parts and (
@@ -109,8 +112,8 @@ class _Reading:
                     continue
                 part = stack.pop()
                 if is_certainly_node(part):
-                    node = decode_part(part, await self._gatherer.node(part.cid))
-                    stack += self._below(node, part)
+                    block = await self._gatherer.node(part.cid)
+                    stack += (await take_apart(len(block), self._open, part, block))[1]
                     if len(stack) > PARTS_MAX:
                         raise LimitExceeded("parts of a file that wait to be read", PARTS_MAX)
                 else:
@@ -145,12 +148,17 @@ class _Reading:
         await self._gatherer.fetch([Want(cid, partial(receive, key)) for key, cid in different.items()])
         pieces = []
         for part in parts:
-            node = decode_part(part, blocks[part.cid.multihash])
-            pieces.append(self._cut(node.payload, part.offset))
-            below = self._below(node, part)
+            block = blocks[part.cid.multihash]
+            piece, below = await take_apart(0 if part.cid.codec == RAW else len(block), self._open, part, block)
+            pieces.append(piece)
             if below:
                 pieces += await self._read(below[::-1])
         return [piece for piece in pieces if piece]
+
+    def _open(self, part: FilePart, block: bytes) -> tuple[bytes, list[FilePart]]:
+        """What of a part's own payload is asked for, and the parts below it. Raises DecodeError."""
+        node = decode_part(part, block)
+        return self._cut(node.payload, part.offset), self._below(node, part)
 
     def _below(self, node: UnixFSNode, part: FilePart) -> list[FilePart]:
         """The parts below a node, the last one first."""
@@ -194,20 +202,23 @@ async def list_entries(
     gatherer = Gatherer(session, store)
     cid = await resolve_path(gatherer.node, root, path_names(path))
     block = await gatherer.get(cid)
-    node = decode_node(cid, block)
+    node = await read_node(cid, block)
     if not node.is_directory:
         raise NotADirectory("", cid, node.kind)
     await store.put([(cid, block)])
-    entries, shards = list_node(node)
+    entries, shards = await take_apart(len(block), list_node, node)
     shards.reverse()
+    turn = Turn()
     while True:
         for start in range(0, len(entries), LIST_ENTRIES):
+            await turn.give_way()
             for listed in await _look(gatherer, entries[start : start + LIST_ENTRIES], look):
                 yield listed
         if not shards:
             return
         shard: Shard = shards.pop()
-        entries, more = list_node(decode_node(shard.cid, await gatherer.node(shard.cid)), shard)
+        block = await gatherer.node(shard.cid)
+        entries, more = await take_apart(len(block), list_shard, shard, block)
         shards += reversed(more)
 
 
@@ -217,7 +228,7 @@ async def look_at(session: Session, store: BlockStore, root: Cid, path: str = ""
     names = path_names(path)
     cid = await resolve_path(gatherer.node, root, names)
     block = await gatherer.get(cid)
-    node = decode_node(cid, block)
+    node = await read_node(cid, block)
     await store.put([(cid, block)])
     size = node.file_size if node.is_file else None
     return ListedEntry(name=names[-1] if names else "", cid=cid, size=size, type=_TYPES.get(node.kind, "unknown"))

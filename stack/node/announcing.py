@@ -19,6 +19,7 @@ from stack.dag import dag_pb
 from stack.dag.unixfs.directory import Entry, build_directory
 from stack.dag.unixfs.options import profile
 from stack.errors import CorruptStore, DecodeError, Refused, StackError
+from stack.files.nodes import take_apart
 from stack.files.storage import hold, pins
 from stack.gossipsub.shell.service import PubSub
 from stack.identity.keys import PrivateKey
@@ -188,9 +189,13 @@ class Announcing:
             return item.size
         try:
             block = await self._blocks.get(item.root)
-            return len(block) + sum(link.size or 0 for link in dag_pb.decode(block).links)
+            return len(block) + await take_apart(len(block), _sizes_below, block)
         except StackError:
             return item.size  # it is not here, or no directory or file: somebody announces what others keep
+
+
+def _sizes_below(block: bytes) -> int:
+    return sum(link.size or 0 for link in dag_pb.decode(block).links)
 
 
 @asynccontextmanager

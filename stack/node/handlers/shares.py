@@ -11,9 +11,9 @@ import anyio.to_thread
 from stack.blocks.interfaces import PinKind, Segment, SegmentState
 from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
-from stack.dag.unixfs.reader import decode_node
 from stack.errors import Refused, StackError
 from stack.files.jobs import Share as ShareRow
+from stack.files.nodes import read_node
 from stack.files.share_rows import HOME
 from stack.files.storage import pins
 from stack.identity.peer_id import PeerId
@@ -112,7 +112,7 @@ async def get_ticket(node: Handled, request: GetTicket) -> tuple[TicketInfo, ...
 async def _size_of(node: Handled, root: Cid) -> int:
     """Bytes below a root as its first block claims; 0 where that cannot be read."""
     try:
-        below = decode_node(root, await node.blocks.get(root))
+        below = await read_node(root, await node.blocks.get(root))
     except StackError:
         return 0
     return below.file_size if below.is_file else sum(link.size or 0 for link in below.links)
