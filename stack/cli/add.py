@@ -8,6 +8,7 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.choosing import LeftOut, selecting
+from stack.cli.completing import profiles
 from stack.cli.session import open_api
 from stack.cli.sources import at_a_place, sources_of
 from stack.cli.types import config, json_option
@@ -36,7 +37,12 @@ class OctalType(click.ParamType[int]):
 @click.option("--only-hash", is_flag=True, help="Compute the CID, keep nothing.")
 @click.option("--copy", is_flag=True, help="Copy the data into the repository instead of serving the file in place.")
 @click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")
-@click.option("--profile", metavar="NAME", help="unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own default).")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own default).",
+    shell_complete=profiles,
+)
 @click.option("--cid-version", type=click.IntRange(0, 1))
 @click.option("--raw-leaves/--no-raw-leaves", default=None)
 @click.option("--chunker", metavar="NAME", help="size-BYTES, rabin, rabin-MIN-AVG-MAX or buzhash.")

@@ -91,6 +91,10 @@ def cli(verbose: bool) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. Every StackError, and what the system refuses, becomes one line on stderr and its exit code."""
+    if "_STACK_COMPLETE" in os.environ:
+        from stack.cli.completing import complete
+
+        complete()
     try:
         words = list(arguments) if arguments is not None else None
         result = cli.main(args=words, prog_name="stack", standalone_mode=False, terminal_width=_help_width())

@@ -6,7 +6,12 @@ import click
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a completion script: `eval "$(stack completion bash)"`."""
+    """Print a script that teaches a shell what Tab offers after `stack`.
+
+    \b
+    In ~/.bashrc or ~/.zshrc:      eval "$(stack completion bash)"   (or zsh)
+    In ~/.config/fish/config.fish: stack completion fish | source
+    """
     from click.shell_completion import get_completion_class
 
     from stack.cli.app import cli

@@ -9,6 +9,7 @@ import click
 from stack.blocks.disk import write_whole
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.completing import setting_values
 from stack.cli.groups import Group
 from stack.cli.session import running_node
 from stack.cli.types import config as settings_of
@@ -111,7 +112,7 @@ def explain(names: tuple[str, ...], as_json: bool) -> None:
 
 @config.command("set")
 @name_argument
-@click.argument("value", nargs=-1, required=True)
+@click.argument("value", nargs=-1, required=True, shell_complete=setting_values)
 def set_(name: str, value: tuple[str, ...]) -> None:
     """Set one setting; the running node takes it at its next start."""
     text = " ".join(value)

@@ -7,6 +7,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import complain, run_async
+from stack.cli.completing import jobs_in
 from stack.cli.fetching import obstacle_of
 from stack.cli.groups import Group
 from stack.cli.session import open_api
@@ -99,7 +100,7 @@ def _change(request: Ask[tuple[JobInfo, ...]], as_json: bool, say: dict[str, str
 
 
 @jobs.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in("running", "interrupted"))
 @click.option("--all", "every", is_flag=True, help="All that run, or that the daemon would go on with.")
 @json_option
 def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
@@ -108,7 +109,7 @@ def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in("paused", "interrupted", "failed"))
 @click.option("--all", "every", is_flag=True, help="All that are paused.")
 @json_option
 def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
@@ -119,7 +120,7 @@ def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 
 
 @jobs.command("rm")
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in())
 @click.option("--ended", is_flag=True, help="All that are done or have failed.")
 @json_option
 def remove(ids: tuple[int, ...], ended: bool, as_json: bool) -> int:

@@ -4,6 +4,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.completing import pins
 from stack.cli.groups import Group
 from stack.cli.session import cid_of, open_api
 from stack.cli.types import SOURCE, config, json_option, timeout_option
@@ -56,7 +57,7 @@ def list_pins(as_json: bool) -> None:
 
 
 @pin.command("rm")
-@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
+@click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]", shell_complete=pins)
 @json_option
 def remove(source: str, as_json: bool) -> int:
     """No longer keep a CID; `stack gc` then frees its space."""

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from stack.cli import output
+from stack.cli import completing, output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
@@ -62,7 +62,7 @@ def _state(row: ShareInfo) -> str:
 
 
 @shares.command("rm")
-@click.argument("target", metavar="CID|NAME|PATH")
+@click.argument("target", metavar="CID|NAME|PATH", shell_complete=completing.shares)
 @json_option
 def remove(target: str, as_json: bool) -> int:
     """Stop sharing, and announcing; your files stay as they are."""

@@ -6,6 +6,7 @@ import click
 
 from stack.cli import output
 from stack.cli.app import run_async
+from stack.cli.completing import shares
 from stack.cli.session import open_api
 from stack.cli.types import config, json_option
 from stack.control.client import ControlClient
@@ -16,7 +17,7 @@ from stack.node.exits import NOT_FOUND
 
 
 @click.command()
-@click.argument("target", type=click.Path(), metavar="PATH|NAME|CID|TICKET")
+@click.argument("target", type=click.Path(), shell_complete=shares, metavar="PATH|NAME|CID|TICKET")
 @json_option
 def ticket(target: str, as_json: bool) -> int:
     """Print the ticket of something that is shared, seeded or pinned here, with this node's addresses of now."""

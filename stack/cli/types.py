@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from stack.errors import DecodeError
 from stack.files.sources import SOURCE_MAX, read_source, shown
@@ -67,6 +68,8 @@ class SourceType(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Raises click's usage error, which says in one sentence what is wrong."""
         text = str(value)
+        if context_of_shell(ctx):
+            return text
         try:
             return str(read_source(text))
         except DecodeError as error:
@@ -76,6 +79,17 @@ class SourceType(click.ParamType[str]):
                 self.fail(str(error), param, ctx)
             except DecodeError as problem:
                 self.fail(f"{shown(text)} holds no ticket and no CID: {problem}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What Tab offers."""
+        from stack.cli.completing import sources
+
+        return sources(ctx, param, incomplete)
+
+
+def context_of_shell(context: click.Context | None) -> bool:
+    """Whether a shell asks how a line may go on: then nothing is read, least of all what the user types."""
+    return context is not None and context.resilient_parsing
 
 
 class NoSuchFile(Exception):
@@ -215,8 +229,8 @@ external_option = click.option(
 
 def _given(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
     """What to read when nothing was typed: the environment, else what a person pastes, else what is piped in."""
-    if value is not None:
-        return value
+    if value is not None or context_of_shell(context):
+        return value or ""
     text = os.environ.get(TICKET_VARIABLE, "")
     if not text and sys.stdin is not None:
         text = _pasted() if sys.stdin.isatty() else sys.stdin.read(SOURCE_MAX + 1)

@@ -4,7 +4,6 @@ import re
 
 import click
 import pytest
-from click.shell_completion import ShellComplete
 
 from stack.cli import COMMANDS
 from stack.cli.app import cli, run
@@ -128,22 +127,3 @@ def test_a_mistake_is_told_without_words_of_the_machine(
 ) -> None:
     """Point 48: `Invalid value: nofile does not exist`."""
     assert said(words, capsys) == (2, "", f"stack: {line}\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (("share",), "file"),
-        (("add",), "file"),
-        (("get", "CID", "-o"), "file"),
-        (("car", "import"), "file"),
-        (("key", "export"), "file"),
-        (("config", "set"), "bootstrap"),
-        (("pin",), "ls"),
-    ],
-    ids=lambda words: " ".join(words) if isinstance(words, tuple) else words,
-)
-def test_tab_offers_paths_settings_and_commands(words: tuple[str, ...], offered: str) -> None:
-    """Point 38: after `source`, `stack share sm<Tab>` completed nothing any more."""
-    items = ShellComplete(cli, {}, "stack", "_STACK_COMPLETE").get_completions(list(words), "")
-    assert offered in {item.type for item in items} | {item.value for item in items}
