@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stack.blocks.interfaces import BlockNotFound
-    from stack.errors import DecodeError, FetchError, ProtocolError, StackError
+    from stack.control.running import RunningNode
+    from stack.errors import DecodeError, FetchError, NodeClosed, ProtocolError, StackError
     from stack.files.ticket import Ticket
     from stack.identity.peer_id import PeerId
     from stack.multiformats.cid import Cid
     from stack.multiformats.multiaddr import Multiaddr
     from stack.node.config import Config
     from stack.node.node import Node
+    from stack.node.surface import AnyNode
     from stack.node.sync import SyncNode
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AnyNode": "stack.node.surface",
     "BlockNotFound": "stack.blocks.interfaces",
     "Cid": "stack.multiformats.cid",
     "Config": "stack.node.config",
@@ -27,14 +30,17 @@ _HOMES = {
     "FetchError": "stack.errors",
     "Multiaddr": "stack.multiformats.multiaddr",
     "Node": "stack.node.node",
+    "NodeClosed": "stack.errors",
     "PeerId": "stack.identity.peer_id",
     "ProtocolError": "stack.errors",
+    "RunningNode": "stack.control.running",
     "StackError": "stack.errors",
     "SyncNode": "stack.node.sync",
     "Ticket": "stack.files.ticket",
 }
 
 __all__ = [
+    "AnyNode",
     "BlockNotFound",
     "Cid",
     "Config",
@@ -42,8 +48,10 @@ __all__ = [
     "FetchError",
     "Multiaddr",
     "Node",
+    "NodeClosed",
     "PeerId",
     "ProtocolError",
+    "RunningNode",
     "StackError",
     "SyncNode",
     "Ticket",

@@ -69,6 +69,13 @@ class ConfigError(StackError):
     """A setting has no meaning; the message names the setting."""
 
 
+class NodeClosed(StackError):
+    """The node was closed, before this was asked of it or meanwhile."""
+
+    def __init__(self, message: str = "this node is closed: its context was left") -> None:
+        super().__init__(message)
+
+
 class Refused(StackError):
     """The operation would have destroyed or overridden something of the user's, or is not permitted."""
 

@@ -102,7 +102,7 @@ async def test_a_store_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> N
     async with Node.open(Config(store="counting")) as node:
         assert CountingStore.opened
         await node.put([(Cid.of(b"x"), b"x")])
-        assert await node.blocks.get(Cid.of(b"x")) == b"x"
+        assert await node.store.get(Cid.of(b"x")) == b"x"
 
 
 def test_a_command_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

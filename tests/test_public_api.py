@@ -8,6 +8,7 @@ import pytest
 import stack
 
 PROMISED = {
+    "AnyNode",
     "BlockNotFound",
     "Cid",
     "Config",
@@ -15,8 +16,10 @@ PROMISED = {
     "FetchError",
     "Multiaddr",
     "Node",
+    "NodeClosed",
     "PeerId",
     "ProtocolError",
+    "RunningNode",
     "StackError",
     "SyncNode",
     "Ticket",

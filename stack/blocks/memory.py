@@ -1,8 +1,8 @@
 """A store that forgets everything at the end: the reference for all others."""
 
 import copy
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from stack.trace import Trace
 @dataclass(slots=True)
 class _Usage:
     bytes: int = 0
+    holders: int = 0
 
 
 class MemoryStore:
@@ -126,6 +127,20 @@ class MemoryStore:
     async def pins(self, *, kind: PinKind = PinKind.USER) -> list[tuple[Cid, str]]:
         """All pins of a kind with their names, ordered by CID."""
         return sorted((cid, name) for (pinned, cid), name in self._pins.items() if pinned is kind)
+
+    @contextmanager
+    def hold(self, *roots: Cid) -> Iterator[None]:
+        """While the context lasts, nothing is garbage."""
+        self._usage.holders += 1
+        try:
+            yield
+        finally:
+            self._usage.holders -= 1
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody is at work on what no pin reaches yet."""
+        return self._usage.holders > 0
 
     def within(self, realm: RealmId) -> "MemoryStore":
         """See RealmStore."""

@@ -5,10 +5,11 @@ import click
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import cid_of, open_api
+from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import SOURCE, config, json_option, timeout_option
 from stack.node.api import BlockGet, BlockPut, BlockStat
+from stack.node.groups import cid_of
 
 
 @click.group(cls=Group)

@@ -9,7 +9,7 @@ from stack.blocks.disk import replacing, write_at
 from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import cid_of, open_api
+from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import SOURCE, config, json_option, timeout_option
 from stack.errors import Refused
@@ -17,6 +17,7 @@ from stack.files.car_io import list_car
 from stack.files.storage import refusal
 from stack.node.api import CarExport, CarImport
 from stack.node.exits import OK, PARTIAL
+from stack.node.groups import cid_of
 
 
 @click.group(cls=Group)

@@ -6,10 +6,11 @@ from stack.cli import output
 from stack.cli.app import run_async
 from stack.cli.completing import pins
 from stack.cli.groups import Group
-from stack.cli.session import cid_of, open_api
+from stack.cli.session import open_api
 from stack.cli.types import SOURCE, config, json_option, timeout_option
 from stack.node.api import AddPin, ListPins, RemovePin
 from stack.node.exits import NOT_FOUND
+from stack.node.groups import cid_of
 
 
 @click.group(cls=Group)

@@ -1,6 +1,7 @@
 """`stack pubsub pub|sub|ls|peers`: messages to everybody who is in a topic."""
 
 import sys
+from base64 import b64encode
 from io import BytesIO
 
 import click
@@ -94,16 +95,16 @@ def sub(topic: str, connect: tuple[Multiaddr, ...], as_lines: bool) -> None:
                 if as_lines:
                     _print_json(event)
                 else:
-                    _print(event.payload)
+                    _print(event.data)
 
     run_async(lambda: with_api(config("pubsub"), {}, work))
 
 
 def _print_json(message: TopicMessage) -> None:
     try:
-        text, encoding = message.payload.decode(), "text"
+        text, encoding = message.data.decode(), "text"
     except UnicodeDecodeError:
-        text, encoding = message.data, "base64"
+        text, encoding = b64encode(message.data).decode(), "base64"
     fields = {"topic": message.topic, "from": message.author, "seqno": message.seqno, "id": message.id}
     output.json_line({**fields, "data": text, "encoding": encoding})
 

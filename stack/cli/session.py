@@ -11,9 +11,8 @@ from stack.cli.home import take
 from stack.cli.output import count, note
 from stack.control.client import ControlClient, NodeGone, NodeUnreachable
 from stack.errors import ConfigError
-from stack.files.sources import read_source
 from stack.multiformats.cid import Cid
-from stack.node.api import Api, CompareSettings, GetIdentity, ListShares, Resolve
+from stack.node.api import Api, CompareSettings, GetIdentity, ListShares
 from stack.node.config import Config
 from stack.node.home import Home
 from stack.node.owners import Owner
@@ -61,7 +60,7 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
 
         async with Node.open(config, home=home) as node:
             yield node
-            node.shares.handing_over = True
+            node.sharing.handing_over = True
             home.withdraw_address()
             await _hand_over(node)
     finally:
@@ -76,12 +75,6 @@ def running_node(config: Config) -> ControlClient | None:
         if (address := Home(config.home).address()) is not None:
             return ControlClient(address)
     return None
-
-
-async def cid_of(api: Api, source: str) -> Cid:
-    """The CID that a ticket or a CID with a path leads to. Raises as `Resolve`."""
-    named = read_source(source)
-    return (await api.ask(Resolve(source=source))).cid if named.path else named.root
 
 
 async def with_api(config: Config, typed: Mapping[str, object], work: Callable[[Api], Awaitable[T]]) -> T:

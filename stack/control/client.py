@@ -13,7 +13,7 @@ from stack.errors import StackError
 from stack.files import events as fetch_events
 from stack.node import api
 from stack.node.api import Ask, Read, Watch, Write
-from stack.node.exits import NO_DAEMON, NodeError
+from stack.node.exits import NO_DAEMON, NodeError, told_error
 from stack.node.home import ControlAddress
 from stack.node.schema import from_tagged, to_tagged
 from stack.pb.control_pb2 import Call, Data, Frame, Hello
@@ -131,7 +131,7 @@ async def _next_frame(frames: FrameStream) -> Frame:
         case "finished":
             raise StopAsyncIteration
         case "failed":
-            raise NodeError(frame.failed.kind, frame.failed.message, frame.failed.exit_code)
+            raise told_error(frame.failed.kind, frame.failed.message, frame.failed.exit_code)
     return frame
 
 

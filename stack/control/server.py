@@ -12,7 +12,7 @@ from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, 
 from stack.errors import DecodeError, StackError
 from stack.node import api as requests
 from stack.node.api import Api, Ask, Read, Watch, Write
-from stack.node.exits import BUG, USAGE, exit_code, what_the_system_says
+from stack.node.exits import BUG, USAGE, exit_code, kind_of, what_the_system_says
 from stack.node.schema import from_tagged, to_tagged
 from stack.pb.control_pb2 import Call, Data, Failed, Finished, Frame, Hello, Item
 
@@ -108,7 +108,7 @@ class ControlServer:
             await self._run(request, frames)
             return Frame(finished=Finished())
         except StackError as error:
-            return Frame(failed=Failed(kind=type(error).__name__, message=str(error), exit_code=exit_code(error)))
+            return Frame(failed=Failed(kind=kind_of(error), message=str(error), exit_code=exit_code(error)))
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return None
         except OSError as error:

@@ -1,5 +1,7 @@
 """All blocks below a root: fetched into the store, or only looked for in it."""
 
+from collections.abc import Sequence
+
 import anyio.to_thread
 
 from stack.bitswap.interfaces import Session
@@ -54,6 +56,19 @@ async def missing_below(store: BlockStore, root: Cid) -> list[Cid]:
         if len(walk.met) + walk.waiting > BLOCKS_MAX:
             raise LimitExceeded("blocks of a DAG", BLOCKS_MAX)
     return list(missing.values())
+
+
+async def unreached(store: BlockStore, roots: Sequence[Cid]) -> list[Cid]:
+    """The blocks of a store that lie below none of these roots, of those that are there when this begins. Raises as above."""
+    here = [cid async for cid in store.cids()]
+    walk = Walk(links)
+    walk.add(*roots)
+    while batch := await anyio.to_thread.run_sync(walk.next_batch, BATCH):
+        present = await store.has([visit.cid for visit in batch])
+        for (cid, _, opens), is_here in reversed(list(zip(batch, present, strict=True))):
+            if is_here and opens:
+                await anyio.to_thread.run_sync(_open, walk, cid, await store.get(cid))
+    return [cid for cid in here if cid.multihash not in walk.met]
 
 
 def _open(walk: Walk, cid: Cid, data: bytes) -> None:

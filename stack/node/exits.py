@@ -1,6 +1,7 @@
 """The one table from errors to exit codes (README, "Exit codes")."""
 
 import errno
+from functools import cache
 
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, ReadFailed, SourceChanged
 from stack.dag.model import EncodeError
@@ -13,7 +14,9 @@ from stack.errors import (
     FetchError,
     FetchStopped,
     LimitExceeded,
+    LocalProtocolError,
     NegotiationError,
+    NodeClosed,
     NoProvider,
     NoSpace,
     ProtocolError,
@@ -26,7 +29,7 @@ from stack.errors import (
     TransportError,
     WrongBlocks,
 )
-from stack.net.interfaces import ListenError
+from stack.net.interfaces import DialError, ListenError
 
 OK = 0
 BUG = 1
@@ -47,13 +50,16 @@ EXIT_CODES: dict[type[StackError], int] = {
     CorruptStore: WRONG_BYTES,
     DeadlinePassed: STALLED,
     DecodeError: WRONG_BYTES,
+    DialError: NOT_FOUND,
     EncodeError: WRONG_BYTES,
     FetchError: NOT_FOUND,
     FetchStopped: INTERRUPTED,
     LimitExceeded: REFUSED,
     LinkNotFound: NOT_FOUND,
     ListenError: REFUSED,
+    LocalProtocolError: WRONG_BYTES,
     NegotiationError: NOT_FOUND,
+    NodeClosed: NO_DAEMON,
     NoProvider: NOT_FOUND,
     NoSpace: NO_SPACE,
     ProtocolError: WRONG_BYTES,
@@ -74,9 +80,28 @@ class NodeError(StackError):
     """An error that happened in the process that runs the node, told over the control protocol."""
 
     def __init__(self, kind: str, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        Exception.__init__(self, message)
         self.kind = kind
         self.exit_code = exit_code
+
+
+def kind_of(error: Exception) -> str:
+    """The name of an error for programs: of its nearest class in the table, so that it is the same here and over the control protocol."""
+    if isinstance(error, NodeError):
+        return error.kind
+    return next((kind.__name__ for kind in type(error).__mro__ if kind in EXIT_CODES), type(error).__name__)
+
+
+@cache
+def _told_as(kind: str) -> type[NodeError]:
+    known = next((known for known in EXIT_CODES if known.__name__ == kind), None)
+    return NodeError if known is None else type(kind, (NodeError, known), {})
+
+
+def told_error(kind: str, message: str, exit_code: int) -> NodeError:
+    """An error of another process: where its class is in the table, an instance of that too, so that whoever catches it here need not
+    know where the node runs. Facts that the class has as attributes are only in the message."""
+    return _told_as(kind)(kind, message, exit_code)
 
 
 def exit_code(error: StackError | OSError) -> int:

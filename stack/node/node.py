@@ -3,44 +3,29 @@
 What a node is made of is loaded by `Node.open`, what answers requests by the first of them: importing `Node` costs a program little.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
-from stack.announce.interfaces import FoundName, KnownProvider
 from stack.bitswap.interfaces import Order, Provider, Session
 from stack.blocks.interfaces import Block, BlockStore
-from stack.errors import Refused
+from stack.errors import NodeClosed, Refused, StackError
 from stack.files.aside import Aside
-from stack.files.events import FetchEvent, FetchFinished
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import (
-    Add,
-    Added,
-    Ask,
-    Cat,
-    Fetch,
-    FindNames,
-    FindProviders,
-    ImportFlags,
-    Read,
-    Share,
-    Shared,
-    Watch,
-    Write,
-)
+from stack.node.api import Ask, Read, Watch, Write
 from stack.node.config import Config
+from stack.node.groups import check_size
 from stack.node.home import Home
 from stack.node.interfaces import RunningFetch
-from stack.node.patience import PatientSession
+from stack.node.patience import LimitedSession, PatientSession
 from stack.node.roles import LISTENING_ROLES
+from stack.node.surface import AnyNode
 from stack.streams.supervision import Supervisor, supervised
 from stack.trace import TraceFan
 
@@ -51,18 +36,20 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
+CALLS_SECONDS = 2.0
+"""For what programs still ask of a node when it is closed: a script that Ctrl-C ends is not to wait longer."""
 
-class Node:
-    """A running node. Made by `Node.open`, a context; leaving it stops everything.
 
-    For programs: `add`, `share`, `get`, `fetch`, `cat`, `announce`, `withdraw`, `find`, `providers`, `session`, `pubsub`, `blocks`,
-    `host`. For commands: `ask`, `watch`, `read`, `write`.
+class Node(AnyNode):
+    """A node that runs in this process. Made by `Node.open`, a context; leaving it stops everything.
+
+    Besides what every node has (`AnyNode`): `pubsub` with validators, `host` for protocols of your own.
     """
 
     def __init__(self, config: Config, parts: "Parts", tasks: Supervisor) -> None:
         self.config = config
         self.host = parts.host
-        self.blocks: BlockStore = parts.blocks
+        self.store: BlockStore = parts.blocks
         self.exchange = parts.exchange
         self.jobs = parts.jobs
         self.fetcher = parts.fetcher
@@ -75,7 +62,7 @@ class Node:
         """The private network this node is in; None for the public one."""
         self.discovery = parts.discovery
         """How peers are found; None where nobody is looked for."""
-        self.shares = parts.shares
+        self.sharing = parts.shares
         self.ask_name = parts.ask_name
         """What a connected peer calls a root; empty when it does not say, or does not know the secret, where there is one."""
         self.receivers = parts.receivers
@@ -89,6 +76,10 @@ class Node:
         """Fetches of this process, by the number of their job."""
         self.control: ControlSocket | None = None
         """Where other commands of this home are served; None without a home."""
+        self._calls: set[anyio.CancelScope] = set()
+        self._ended = anyio.Event()
+        """One of them has."""
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Node {self.peer_id} {self.config.role}>"
@@ -108,19 +99,17 @@ class Node:
         if config.home is not None and home is None:
             taken = Home(config.home)
             if not await anyio.to_thread.run_sync(taken.acquire):
-                raise Refused(
-                    f"another process holds {config.home}: ask it over its control socket, or use another home"
-                )
+                raise Refused(f"another process holds {config.home}: ask it (`RunningNode.open`), or use another home")
         try:
             async with build(config) as parts, supervised(parts.trace) as tasks:
                 node = cls(config, parts, tasks)
                 if taken is not None:
                     node.notices = (*taken.notices, *node.notices)
-                node.shares.ending = node.end_share
+                node.sharing.ending = node.end_share
                 await node._forget_ended()
-                node.shares.changed = node.tell_keys
+                node.sharing.changed = node.tell_keys
                 node.tell_keys()
-                tasks.keep(node.shares.run, tasks, owner="counting what was sent")
+                tasks.keep(node.sharing.run, tasks, owner="counting what was sent")
                 try:
                     if config.role == "daemon":
                         from stack.node.handlers.jobs import resume_detached
@@ -130,29 +119,65 @@ class Node:
                         try:
                             yield node
                         finally:
-                            node.shares.handing_over = True
+                            node.sharing.handing_over = True
                 finally:
+                    await node._close()
                     tasks.cancel()
                     with anyio.move_on_after(5, shield=True):
-                        await node.shares.flush()
+                        await node.sharing.flush()
         finally:
             if taken is not None:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(taken.release)
 
+    async def _close(self) -> None:
+        """End what programs still ask, while all that it needs to tidy up is there."""
+        self._closed = True
+        for scope in tuple(self._calls):
+            scope.cancel()
+        with anyio.move_on_after(CALLS_SECONDS, shield=True):
+            while self._calls:
+                self._ended = anyio.Event()
+                await self._ended.wait()
+
+    @contextmanager
+    def _while_open(self) -> Iterator[None]:
+        """What a program asks ends when the node does, and says so. Raises NodeClosed."""
+        if self._closed:
+            raise NodeClosed
+        with anyio.CancelScope() as scope:
+            self._calls.add(scope)
+            try:
+                yield
+            except StackError as error:
+                if self._closed:
+                    raise NodeClosed from error
+                raise
+            finally:
+                self._calls.discard(scope)
+                self._ended.set()
+        if scope.cancelled_caught:
+            raise NodeClosed
+
     async def end_share(self, root: Cid, owner: str) -> bool:
         """An owner needs a share no longer; whether it has ended with that, and its announcement too. Raises StoreErrors."""
-        ended = await self.shares.end(root, owner)
+        ended = await self.sharing.end(root, owner)
         if ended and self.announces:
-            await self.withdraw(root)
+            await self.end_announcing(root)
         return ended
+
+    async def end_announcing(self, root: Cid) -> bool:
+        """Take an announcement back; False when there was none. What only tickets gave before is closed again. Raises Refused,
+        StoreErrors."""
+        await self.access.close(root)
+        return await self.announcing.withdraw(root)
 
     async def _forget_ended(self) -> None:
         """Shares whose owners had gone before are announced no more. Where nothing can be taken back, a later node does it."""
         if self.announces or not self.config.announce:
-            for root in self.shares.ended:
+            for root in self.sharing.ended:
                 if self.announces:
-                    await self.withdraw(root)
+                    await self.end_announcing(root)
                 await self.jobs.remove_share(root)
 
         if self.announces and self.config.role in LISTENING_ROLES:
@@ -165,7 +190,7 @@ class Node:
         """Let those find this node who have a ticket of what it shares and seeds: others learn nothing from the keys. Of what was
         fetched and is for everybody, who knows its CID finds it: whoever it came from may be gone."""
         if self.announces and self.config.serve and self.config.role in LISTENING_ROLES:
-            whole = self.shares.whole()
+            whole = self.sharing.whole()
             secrets = {root: self.access.secrets_of(root) for root in whole}
             self.announcing.tell_keys(secrets, [root for root, is_seeded in whole.items() if is_seeded])
 
@@ -177,6 +202,8 @@ class Node:
     @property
     def pubsub(self) -> "PubSub":
         """Topics: `subscribe`, `publish`, `topics`, `peers`, validators. Raises Refused where it is off."""
+        if self._closed:
+            raise NodeClosed
         if self._pubsub is None:
             raise Refused(
                 "this node does not speak gossipsub: its setting `pubsub` is off, or it runs for one command only"
@@ -207,129 +234,56 @@ class Node:
         """One answer. Raises what the handler raises."""
         from stack.node.handlers import ASKS
 
-        return cast(A, await ASKS[type(request)](self, request))
+        with self._while_open():
+            return cast(A, await ASKS[type(request)](self, request))
+        raise AssertionError("unreachable")
 
-    def watch(self, request: Watch[A]) -> AbstractAsyncContextManager[AsyncIterator[A]]:
+    @asynccontextmanager
+    async def watch(self, request: Watch[A]) -> AsyncIterator[AsyncIterator[A]]:
         """Events; leaving the context ends the work."""
         from stack.node.handlers import WATCHES
 
-        return cast(AbstractAsyncContextManager[AsyncIterator[A]], WATCHES[type(request)](self, request))
+        with self._while_open():
+            async with WATCHES[type(request)](self, request) as events:
+                yield cast(AsyncIterator[A], events)
 
-    def read(self, request: Read) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    @asynccontextmanager
+    async def read(self, request: Read) -> AsyncIterator[AsyncIterator[bytes]]:
         """A byte stream."""
         from stack.node.handlers import READS
 
-        return READS[type(request)](self, request)
+        with self._while_open():
+            async with READS[type(request)](self, request) as pieces:
+                yield pieces
 
     async def write(self, request: Write[A], data: AsyncIterator[bytes]) -> A:
         """Take a byte stream, give one answer."""
         from stack.node.handlers import WRITES
 
-        return cast(A, await WRITES[type(request)](self, request, data))
+        with self._while_open():
+            return cast(A, await WRITES[type(request)](self, request, data))
+        raise AssertionError("unreachable")
 
-    # --- for programs
-
-    async def connect(self, address: Multiaddr | str) -> PeerId:
-        """Be connected to the peer at this address. Raises DialError, SecurityError."""
-        return await self.host.connect(None, [Multiaddr.parse(str(address))])
-
-    async def add(self, *paths: Path | str, flags: ImportFlags | None = None, copy: bool = False) -> Cid:
-        """Index files in place (or copy them into the store) and return the root's CID; `stack add`.
-
-        Raises Refused, SourceChanged, NoSpace.
-        """
-        request = Add(paths=tuple(Path(path).absolute() for path in paths), flags=flags or ImportFlags(), copy=copy)
-        async with self.watch(request) as events:
-            async for event in events:
-                if isinstance(event, Added):
-                    return event.cid
-        raise AssertionError("an import ends with Added or an error")
-
-    async def share(
-        self, *paths: Path | str, open: bool = False, announce: bool = False, public_name: str | None = None
-    ) -> str:
-        """Share files where they lie; returns the ticket. Only who has it can fetch them, unless they are `open`. With `announce`
-        whoever knows the CID finds this node, with a public name everybody finds the CID; both imply `open`. Raises as `add`, and
-        LocalProtocolError for a name without a word."""
-        places = tuple(Path(path).absolute() for path in paths)
-        async with self.watch(Share(paths=places, open=open, announce=announce, public_name=public_name)) as events:
-            async for event in events:
-                if isinstance(event, Shared):
-                    return event.ticket
-        raise AssertionError("a share ends with Shared or an error")
+    # --- for programs, besides what `AnyNode` has
 
     @asynccontextmanager
-    async def fetch(
-        self,
-        source: str | Cid,
-        directory: Path | str = ".",
-        *,
-        out: Path | str | None = None,
-        providers: Sequence[Multiaddr] = (),
-        timeout: float | None = None,
-    ) -> AsyncIterator[AsyncIterator[FetchEvent]]:
-        """A fetch that tells of itself; leaving the context cancels it, and the same call resumes it.
+    async def session(self, source: str | Cid, *, providers: Sequence[Multiaddr] = ()) -> AsyncIterator[LimitedSession]:
+        """See `AnyNode.session`."""
+        from stack.node.handlers.naming import sought
 
-        `source` is a ticket, a CID or `CID/path`. Raises FetchErrors, NoSpace, Refused, DecodeError.
-        """
-        here = Path(directory).absolute()
-        request = Fetch(
-            source=str(source),
-            directory=here,
-            target=here / out if out is not None else None,
-            providers=tuple(providers),
-            timeout=timeout,
-        )
-        async with self.watch(request) as events:
-            yield events
-
-    async def get(self, source: str | Cid, directory: Path | str = ".", *, providers: Sequence[Multiaddr] = ()) -> Path:
-        """Fetch a file or tree to the end; returns where it is. Raises as `fetch`."""
-        async with self.fetch(source, directory, providers=providers) as events:
-            async for event in events:
-                if isinstance(event, FetchFinished):
-                    return event.target
-        raise AssertionError("a fetch ends with FetchFinished or an error")
-
-    async def cat(self, source: str | Cid, *, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes of a file, each block checked. Raises FetchErrors, DecodeError."""
-        async with self.read(Cat(source=str(source), offset=offset, length=length)) as pieces:
-            return b"".join([piece async for piece in pieces])
-
-    async def announce(self, root: Cid, *, public_name: str | None = None, size: int = 0) -> None:
-        """Let whoever knows `root` find this node; with a public name, let everybody find `root` by its words. `size` is told
-        with the name, in bytes. What is shared is for everybody then. Holds until it is withdrawn, over restarts. Raises
-        LocalProtocolError, Refused, StoreErrors."""
-        await self.access.open(root)
-        await self.announcing.announce(root, public_name, size)
-
-    async def withdraw(self, root: Cid) -> bool:
-        """Take an announcement back; False when there was none. What only tickets gave before is closed again. Raises Refused,
-        StoreErrors."""
-        await self.access.close(root)
-        return await self.announcing.withdraw(root)
-
-    def find(self, words: str, *, timeout: float = 10.0) -> AbstractAsyncContextManager[AsyncIterator[FoundName]]:
-        """What has all these words in its public name: hostile text like any other. Over when those have answered who keep
-        the words, or after `timeout` seconds. Raises LocalProtocolError without a word, Refused."""
-        return self.watch(FindNames(words=words, timeout=timeout))
-
-    def providers(
-        self, root: Cid, *, timeout: float = 10.0
-    ) -> AbstractAsyncContextManager[AsyncIterator[KnownProvider]]:
-        """Who announces that it has `root`; over as `find` is. Raises Refused."""
-        return self.watch(FindProviders(cid=root, timeout=timeout))
-
-    def session(
-        self, root: Cid, *, providers: Sequence[Provider] = (), order: Order = Order.FILE
-    ) -> AbstractAsyncContextManager[Session]:
-        """The block exchange by itself, for the DAG below a root."""
-        return self.exchange.session(root, providers=providers, order=order, broadcast=True)
+        with self._while_open():
+            wanted = sought(self, str(source), providers)
+            root, named = wanted.source.root, wanted.providers
+            async with self._session(root, named, public=wanted.public, secret=wanted.secret) as (session, _):
+                yield LimitedSession(session)
 
     async def put(self, blocks: Sequence[Block]) -> None:
-        """Keep blocks and serve them to whoever waits for them. Raises NoSpace, BlockMismatch."""
-        await self.blocks.put(blocks)
-        self.exchange.blocks_added([cid for cid, _ in blocks], [len(data) for _, data in blocks])
+        """Keep blocks and serve them to whoever waits for them. Raises LimitExceeded, BlockMismatch (nothing is kept then), NoSpace."""
+        with self._while_open():
+            for _, data in blocks:
+                check_size(data)
+            await self.store.put(blocks)
+            self.exchange.blocks_added([cid for cid, _ in blocks], [len(data) for _, data in blocks])
 
     @asynccontextmanager
     async def patient_session(
@@ -343,6 +297,13 @@ class Node:
     ) -> AsyncIterator[PatientSession]:
         """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked for it at once,
         else by its key when the providers bring nothing. `secret` is that of a ticket; what comes belongs into the session's `store`."""
+        async with self._session(root, providers, public=public, secret=secret) as (session, store):
+            yield PatientSession(session, timeout, store)
+
+    @asynccontextmanager
+    async def _session(
+        self, root: Cid, providers: Sequence[Provider], *, public: bool, secret: bytes
+    ) -> AsyncIterator[tuple[Session, BlockStore]]:
         from stack.files.fetch import HEAD_START_SECONDS
 
         enclosure = await self.access.for_fetch(root, secret)
@@ -355,7 +316,7 @@ class Node:
             seek=HEAD_START_SECONDS,
             enclosure=enclosure,
         ) as session:
-            yield PatientSession(session, timeout, self.access.store(enclosure))
+            yield session, self.access.store(enclosure)
 
     def ticket(self, root: Cid, name: str, size: int) -> str:
         """The ticket of something that is here, with the addresses of now; of a node that does not listen, those of when it does."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, Session
-from stack.blocks.interfaces import BlockStore
+from stack.blocks.interfaces import BlockNotFound, BlockStore
 from stack.errors import NoProvider, Stalled
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
@@ -16,6 +16,19 @@ FIRST_PROVIDER_SECONDS = 30.0
 
 
 POLL_SECONDS = 0.25
+
+
+class LimitedSession:
+    """What programs get of a session: see `surface.BlockSession`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, cid: Cid, *, timeout: float | None = None) -> bytes:
+        """A block, from here or from peers. Waits without end, or raises BlockNotFound after `timeout` seconds."""
+        with anyio.move_on_after(timeout):
+            return await self._session.get(cid)
+        raise BlockNotFound(cid)
 
 
 class PatientSession:

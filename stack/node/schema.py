@@ -1,11 +1,12 @@
 """Requests and answers as JSON values: what `--json` prints and what the control protocol carries.
 
 A value is `{"class": ClassName, field: ...}` at the top and plain JSON below. Known field types: str, int, float, bool, None, Path,
-Cid, PeerId, Multiaddr, dataclasses, unions of these with None, and tuples of these. Everything read is checked against
+Cid, PeerId, Multiaddr, bytes (in base64), dataclasses, unions of these with None, and tuples of these. Everything read is checked against
 the field's type, so a hostile or newer peer of the control protocol gets a DecodeError, never a half-made request.
 """
 
 import types
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
@@ -22,7 +23,16 @@ SCHEMA_VERSION = 1
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise DecodeError("base64 was expected") from error
+
+
 _TEXTS: dict[type, Callable[[str], object]] = {
+    bytes: _bytes_of,
     Path: Path,
     Cid: Cid.from_text,
     PeerId: PeerId.parse,
@@ -36,6 +46,8 @@ def to_json(value: object) -> Json:
         return value
     if isinstance(value, Cid):
         return value.text
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     if isinstance(value, tuple(_TEXTS)):
         return str(value)
     if isinstance(value, tuple | list):

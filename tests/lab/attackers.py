@@ -134,7 +134,7 @@ class Strangers:
             left, blocks = [await node.add(self.file, copy=True)], {}
             while left:
                 cid = left.pop()
-                blocks[cid] = bytes(await node.blocks.get(cid))
+                blocks[cid] = bytes(await node.store.get(cid))
                 left += reversed(links(cid, blocks[cid]))
             return blocks
 

@@ -54,7 +54,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 async def cids_below(node: Node) -> list[Cid]:
-    return [cid async for cid in node.blocks.cids()]
+    return [cid async for cid in node.store.cids()]
 
 
 class Asker:
@@ -236,7 +236,7 @@ async def test_who_seeds_it_asks_the_same_of_others(tmp_path: Path, alice_config
         await mallory.connect(bob.addresses()[0])
         closed = await cids_below(bob)
         assert len(closed) > 5
-        sizes = await bob.blocks.sizes_for(closed, frozenset())  # type: ignore[attr-defined] # both stores know realms
+        sizes = await bob.store.sizes_for(closed, frozenset())  # type: ignore[attr-defined] # both stores know realms
         assert set(sizes) == {None}
         await no_ticket(mallory, str(root), tmp_path / "mallory", bob)
         from_bob = encode_ticket(

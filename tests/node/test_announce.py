@@ -178,8 +178,8 @@ async def test_announcements_survive_a_restart_and_their_directory_is_kept(tmp_p
     async with Node.open(config) as node, Node.open() as other:
         after = await node.ask(GetAnnouncements())
         assert (after.items, after.directory) == (before.items, before.directory)
-        assert isinstance(node.blocks, DiskStore)
-        pinned = [cid for cid, name in await node.blocks.pins(kind=PinKind.SHARE) if name == PIN_NAMES]
+        assert isinstance(node.store, DiskStore)
+        pinned = [cid for cid, name in await node.store.pins(kind=PinKind.SHARE) if name == PIN_NAMES]
         assert pinned == [after.directory]
         await node.connect(other.addresses()[0])
         await told(node)
@@ -274,30 +274,30 @@ async def test_finding_26_lists_of_keys_that_records_name_are_pinned_and_those_o
 ) -> None:
     """Of more than 64, the first by CID was unpinned, whatever named it."""
     async with Node.open(Config(home=tmp_path / "home", listen=LOOPBACK, announce=False)) as one, Node.open() as two:
-        ours, theirs = BlockLists(one.blocks, one.exchange), BlockLists(two.blocks, two.exchange)
+        ours, theirs = BlockLists(one.store, one.exchange), BlockLists(two.store, two.exchange)
         blocks = [bytes([number]) * 16 for number in range(100)]
         for data in blocks:
             await ours.put(Cid.of(data), data)
-        assert isinstance(one.blocks, DiskStore)
-        pinned = [cid for cid, name in await one.blocks.pins(kind=PinKind.SHARE) if name == PIN_LISTS]
+        assert isinstance(one.store, DiskStore)
+        pinned = [cid for cid, name in await one.store.pins(kind=PinKind.SHARE) if name == PIN_LISTS]
         assert set(pinned) == {Cid.of(block) for block in blocks}
         named = frozenset(Cid.of(block) for block in blocks[::3])
-        await one.blocks.add_pin(root := Cid.of(b"shared"), "a film", kind=PinKind.SHARE)
+        await one.store.add_pin(root := Cid.of(b"shared"), "a film", kind=PinKind.SHARE)
         await ours.retain(named)
-        assert {cid for cid, _ in await one.blocks.pins(kind=PinKind.SHARE)} == {*named, root}
+        assert {cid for cid, _ in await one.store.pins(kind=PinKind.SHARE)} == {*named, root}
         addresses = tuple(one.host.addresses())
         with anyio.fail_after(20):
             assert await theirs.get(Cid.of(blocks[-1]), one.peer_id, addresses) == blocks[-1]
             long = bytes(16 * 65_536 + 16)
             await one.put([(Cid.of(long), long)])
             assert await theirs.get(Cid.of(long), one.peer_id, addresses) is None
-        assert await two.blocks.has([Cid.of(blocks[-1])]) == [False]
+        assert await two.store.has([Cid.of(blocks[-1])]) == [False]
 
 
 def test_a_script_announces_and_finds(tmp_path: Path) -> None:
     path = film(tmp_path)
     with SyncNode.open() as one, SyncNode.open() as two:
-        two.connect(one.addresses[0])
+        two.connect(one.addresses()[0])
         root = root_of(one.share(path, public_name="my film"))
         # The record is handed to a member in the background: who asks before that is told of nothing.
         (found,) = next(filter(None, (two.find("film") for _ in range(50))))

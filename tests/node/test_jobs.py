@@ -70,7 +70,7 @@ async def test_a_detached_fetch_is_listed_cancelled_with_what_is_kept_and_resume
 async def test_removing_the_jobs_of_a_root_lets_go_of_it(tmp_path: Path, data: bytes) -> None:
     async with Node.open(slow(tmp_path / "1")) as one, Node.open(at(tmp_path / "2")) as two:
         ticket = await one.share(tmp_path / "f.bin")
-        assert isinstance(two.blocks, DiskStore)
+        assert isinstance(two.store, DiskStore)
         for folder in ("a", "b"):
             async with two.fetch(ticket, tmp_path / folder) as events:
                 await anext(events)
@@ -78,7 +78,7 @@ async def test_removing_the_jobs_of_a_root_lets_go_of_it(tmp_path: Path, data: b
         assert first.state == "interrupted"
         assert (await two.ask(RemoveJob(id=first.id))).count == 1
         assert (await two.ask(RemoveJob(id=second.id))).count == 1
-        assert await two.blocks.pins(kind=PinKind.SHARE) == []
+        assert await two.store.pins(kind=PinKind.SHARE) == []
         assert await two.ask(RemoveJob(id=second.id)) == JobRemoved()
 
 
@@ -87,8 +87,8 @@ async def test_removing_a_job_that_is_done_keeps_what_it_brought(tmp_path: Path,
         await two.get(await one.share(tmp_path / "f.bin"), tmp_path / "out")
         (job,) = await two.ask(ListJobs())
         assert await two.ask(RemoveJob(id=job.id)) == JobRemoved(count=1, job=job)
-        assert isinstance(two.blocks, DiskStore)
-        assert len(await two.blocks.pins(kind=PinKind.SHARE)) == 1
+        assert isinstance(two.store, DiskStore)
+        assert len(await two.store.pins(kind=PinKind.SHARE)) == 1
 
 
 async def test_who_follows_a_fetch_hears_that_its_job_was_removed(tmp_path: Path, data: bytes) -> None:

@@ -69,7 +69,7 @@ async def served(home: Path, cids: list[Cid]) -> list[bool]:
     """Which of these a daemon of that home would give to somebody who asks for each by its name."""
     async with Node.open(at(home, "daemon")) as later, Node.open(at(None, "library")) as stranger:
         await stranger.connect(later.addresses()[0])
-        here = await later.blocks.has(cids)
+        here = await later.store.has(cids)
         given = []
         for cid, claimed in zip(cids, here, strict=True):
             if not claimed:
@@ -83,7 +83,7 @@ async def served(home: Path, cids: list[Cid]) -> list[bool]:
 
 async def all_blocks(node: Node) -> list[Cid]:
     """But for the empty one, which everybody has."""
-    return [cid async for cid in node.blocks.cids() if cid != Cid.of(b"")]
+    return [cid async for cid in node.store.cids() if cid != Cid.of(b"")]
 
 
 async def test_use_3_a_share_ends_with_its_command_and_no_later_node_of_the_home_gives_a_block_of_it(
@@ -136,13 +136,13 @@ async def test_a_running_node_ends_the_share_of_a_command_that_has_gone_without_
         owner.close()
         assert await node.ask(ListShares()) == ()
         with anyio.fail_after(20):
-            while found.cid in node.shares._shared.roots:
-                await node.shares.wait(node.shares.revision)
+            while found.cid in node.sharing._shared.roots:
+                await node.sharing.wait(node.sharing.revision)
             await settled_store(node)
 
 
 async def settled_store(node: Node) -> None:
-    async with node.shares._changing:
+    async with node.sharing._changing:
         assert await all_blocks(node) == []
 
 
@@ -198,7 +198,7 @@ async def test_use_4_a_node_that_lives_on_gives_up_what_a_command_fetched_throug
     source = write_people(tmp_path / "tree")
     async with Node.open(at(tmp_path / "a")) as maker, Node.open(at(tmp_path / "b", "daemon")) as node:
         await node.get(await maker.share(source, open=True), tmp_path / "out")
-        await settled(lambda: not node.shares._fetched)
+        await settled(lambda: not node.sharing._fetched)
         assert await all_blocks(node) == [] and await node.ask(ListPins()) == ()
         (row,) = await maker.ask(ListShares())
         assert row.copies == 1  # it was told before
@@ -253,8 +253,8 @@ async def test_pins_of_the_user_and_of_the_node_itself_are_left_alone(tmp_path: 
             assert found.cid == root
         assert sorted(map(str, await all_blocks(node))) == sorted(map(str, blocks))
         owner.close()
-        assert isinstance(node.blocks, DiskStore)
-        assert [cid for cid, _ in await node.blocks.pins(kind=PinKind.USER)] == [root]
+        assert isinstance(node.store, DiskStore)
+        assert [cid for cid, _ in await node.store.pins(kind=PinKind.USER)] == [root]
     assert await served(home, blocks) == [True] * len(blocks)
 
 

@@ -186,7 +186,7 @@ async def test_pins_keep_and_garbage_goes(tmp_path: Path) -> None:
         loose = (await two.write(BlockPut(), Pieces(b"loose"))).cid
         assert (await two.ask(CollectGarbage(dry_run=True))).blocks == 1
         assert (await two.ask(CollectGarbage())).blocks == 1
-        assert await two.blocks.has([cid, loose]) == [True, False]
+        assert await two.store.has([cid, loose]) == [True, False]
         assert (await two.ask(RemovePin(cid=cid))).count == 1
         assert (await two.ask(RemovePin(cid=cid))).count == 0
         assert (await two.ask(GetRepoStat())).blocks >= 1
@@ -208,14 +208,14 @@ async def test_garbage_that_is_collected_before_the_pin_takes_nothing_of_an_impo
         async with other.read(CarExport(cid=cid)) as pieces:
             car = b"".join([piece async for piece in pieces])
     async with Node.open(Config(home=tmp_path / "home", pubsub=False, announce=False)) as node:
-        assert isinstance(node.blocks, DiskStore)
-        keep = node.blocks.add_pin
+        assert isinstance(node.store, DiskStore)
+        keep = node.store.add_pin
 
         async def late(*args: Any, **names: Any) -> None:
             assert (await node.ask(CollectGarbage())).blocks == 0
             await keep(*args, **names)
 
-        monkeypatch.setattr(node.blocks, "add_pin", late)
+        monkeypatch.setattr(node.store, "add_pin", late)
         if way == "import a CAR":
             await node.write(CarImport(), Pieces(car))
         else:
@@ -273,7 +273,7 @@ async def test_only_hash_keeps_nothing_and_copy_keeps_all(tmp_path: Path) -> Non
     async with Node.open(at(tmp_path / "a")) as node:
         async with node.watch(Add(paths=(tmp_path / "f",), only_hash=True)) as events:
             (added,) = [event async for event in events if isinstance(event, Added)]
-        assert await node.blocks.has([added.cid]) == [False]
+        assert await node.store.has([added.cid]) == [False]
         assert await node.add(tmp_path / "f", copy=True) == added.cid
         (tmp_path / "f").unlink()
         assert await node.cat(added.cid) == b"content"

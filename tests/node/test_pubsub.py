@@ -52,7 +52,7 @@ async def test_requests_publish_subscribe_and_list() -> None:
             assert published.peers == 1
             message = await anext(events)
             assert isinstance(message, TopicMessage)
-            assert message.payload == b"hello\xff" and message.author == str(one.peer_id)
+            assert message.data == b"hello\xff" and message.author == one.peer_id
             assert message.id == published.id and message.seqno and message.dropped == 0
             (topic,) = await two.ask(ListTopics())
             assert topic.topic == "news"
@@ -113,7 +113,7 @@ async def test_leaving_the_node_ends_a_subscription() -> None:
 
 def test_a_script_publishes_and_subscribes(tmp_path: Path) -> None:
     with SyncNode.open() as one, SyncNode.open(backend="trio") as two, two.subscribe("news") as messages:
-        two.connect(one.addresses[0])
+        two.connect(one.addresses()[0])
         while not one.topic_peers("news"):
             pass
         one.publish("news", b"hello")

@@ -38,18 +38,18 @@ async def test_finding_14_counting_takes_no_time_of_the_loop_however_many_shares
     (folder / "film").write_bytes(bytes(i % 251 for i in range(250)) * 4096)
     async with Node.open(settings(tmp_path / "home")) as node:
         await node.share(tmp_path / "0")
-        cids = [Cid.of(b"")] + [found async for found in node.blocks.cids()]
-        roots = {**node.shares._shared.roots, **{cid(n): (tmp_path / str(n),) for n in range(1, 1000)}}
-        node.shares._shared = Shared(list(roots.items()))
-        await node.shares.flush()
+        cids = [Cid.of(b"")] + [found async for found in node.store.cids()]
+        roots = {**node.sharing._shared.roots, **{cid(n): (tmp_path / str(n),) for n in range(1, 1000)}}
+        node.sharing._shared = Shared(list(roots.items()))
+        await node.sharing.flush()
         peers = [PeerId.of(generate().public) for _ in range(250 // len(cids) + 1)]
         for peer in peers:
             for block in cids:
                 node.trace(BlockSent(peer=peer, cid=block, size=1000))
         before = time.thread_time()
-        await node.shares.flush()
+        await node.sharing.flush()
         taken = time.thread_time() - before
-        row = (await node.shares.rows())[0]
+        row = (await node.sharing.rows())[0]
         assert row.bytes_sent > 0 and {peer for peer, _ in row.sent} == set(peers)
         assert taken < 0.02, f"{taken:.3f} s of the loop's thread"
 
@@ -68,9 +68,9 @@ async def test_finding_6_a_count_that_cannot_be_written_is_written_later_and_end
         with monkeypatch.context() as patch:
             patch.setattr(node.jobs, "record_sent", full)
             await other.get(ticket, tmp_path / "out")
-            await node.shares.flush()
-            assert (await node.shares.rows())[0].sent == ()
-        assert (await node.shares.rows())[0].sent[0][0] == other.peer_id
+            await node.sharing.flush()
+            assert (await node.sharing.rows())[0].sent == ()
+        assert (await node.sharing.rows())[0].sent[0][0] == other.peer_id
 
 
 def write_zeros(path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_finding_16_a_copy_has_gone_when_the_receiver_says_so(
     write(source)
     async with Node.open(settings(tmp_path / "a")) as node:
         ticket = await node.share(source)
-        root = (await node.shares.rows())[0].root
+        root = (await node.sharing.rows())[0].root
         complete: list[tuple[str, bool]] = []
         heard = anyio.Event()
 
@@ -137,7 +137,7 @@ async def test_finding_16_a_receiver_that_does_not_say_what_it_has_is_waited_for
     write(source)
     async with Node.open(settings(tmp_path / "a")) as node, Node.open(settings(None, serve=False)) as other:
         ticket = await node.share(source)
-        root = (await node.shares.rows())[0].root
+        root = (await node.sharing.rows())[0].root
         async with node.watch(WatchShare(cid=root)) as steps, anyio.create_task_group() as tasks:
             tasks.start_soon(other.get, ticket, tmp_path / "out")
             with anyio.fail_after(30):
@@ -151,13 +151,13 @@ async def test_finding_16_what_nobody_has_read_is_no_copy(tmp_path: Path, monkey
     (tmp_path / "film").write_bytes(bytes(MIB))
     async with Node.open(settings(tmp_path / "a")) as node:
         await node.share(tmp_path / "film")
-        root = (await node.shares.rows())[0].root
-        for block in [found async for found in node.blocks.cids()]:
+        root = (await node.sharing.rows())[0].root
+        for block in [found async for found in node.store.cids()]:
             node.trace(BlockSent(peer=ONE, cid=block, size=MIB))
-        await node.shares.flush()
-        assert list(node.shares._sent_all) == [(root, ONE)]
-        await node.shares._acknowledge(root, ONE)  # it is not connected any more
-        assert (await node.shares.rows())[0].copies == 0
+        await node.sharing.flush()
+        assert list(node.sharing._sent_all) == [(root, ONE)]
+        await node.sharing._acknowledge(root, ONE)  # it is not connected any more
+        assert (await node.sharing.rows())[0].copies == 0
 
 
 def test_a_block_counts_for_every_share_it_lies_in_and_for_nothing_beside() -> None:

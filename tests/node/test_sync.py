@@ -16,6 +16,6 @@ def test_a_script_shares_and_fetches(tmp_path: Path) -> None:
         with two.fetch(ticket, tmp_path / "again") as events:
             assert isinstance(list(events)[-1], FetchFinished)
         cid = one.add(tmp_path / "f.bin")
-        two.connect(one.addresses[0])
+        two.connect(one.addresses()[0])
         assert two.cat(cid, offset=10, length=5) == data[10:15]
         assert one.peer_id != two.peer_id

@@ -9,6 +9,7 @@ from stack.announce.interfaces import FoundName, KnownProvider
 from stack.discovery.interfaces import DiscoveryFact
 from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped
 from stack.node.api.announce import (
+    Announce,
     Announced,
     Announcements,
     FindNames,
@@ -101,8 +102,10 @@ from stack.node.api.store import (
     CarImport,
     CarReport,
     CollectGarbage,
+    DeleteBlocks,
     GarbageReport,
     GetRepoStat,
+    HasBlocks,
     ListPins,
     Pin,
     RemovePin,
@@ -117,6 +120,7 @@ __all__ = [
     "AddPin",
     "AddProgress",
     "Added",
+    "Announce",
     "Announced",
     "Announcements",
     "Api",
@@ -132,6 +136,7 @@ __all__ = [
     "CollectGarbage",
     "CompareSettings",
     "Connect",
+    "DeleteBlocks",
     "DirectoryEntry",
     "Disconnect",
     "DiscoveryFact",
@@ -151,6 +156,7 @@ __all__ = [
     "GetRepoStat",
     "GetTicket",
     "GetTotals",
+    "HasBlocks",
     "ImportFlags",
     "JobInfo",
     "JobRemoved",

@@ -57,6 +57,16 @@ class GetAnnouncements(Ask[Announcements]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Announce(Ask[Done]):
+    """Let whoever knows the CID find this node; with a public name, let everybody find the CID by its words."""
+
+    cid: Cid
+    public_name: str | None = None
+    size: int = 0
+    """Bytes, told with the name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw(Ask[Done]):
     """`stack announce withdraw CID`: it stays shared, who has its ticket still gets it."""
 

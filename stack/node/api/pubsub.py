@@ -1,8 +1,8 @@
 """Topics: messages to everybody who is in one."""
 
-from base64 import b64decode
 from dataclasses import dataclass
 
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Watch, Write
 
@@ -39,21 +39,16 @@ class TopicMessage:
     """A message of a topic."""
 
     topic: str
-    author: str | None
-    """Peer id of who signed it."""
+    author: PeerId | None
+    """Who signed it."""
     seqno: int | None
     """Grows with each message of an author."""
     id: str
     """Hexadecimal."""
-    data: str
-    """Base64."""
+    data: bytes
+    """In base64 where it is JSON."""
     dropped: int
     """Messages that this subscriber has missed so far, because it read too slowly."""
-
-    @property
-    def payload(self) -> bytes:
-        """The data as bytes."""
-        return b64decode(self.data)
 
 
 TopicEvent = Subscribed | TopicMessage

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Done, Read, Watch, Write
 
 
@@ -107,6 +108,20 @@ class BlockStat(Ask[BlockInfo]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HasBlocks(Ask[tuple[bool, ...]]):
+    """Which of these blocks are in the local store."""
+
+    cids: tuple[Cid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteBlocks(Ask[Done]):
+    """Forget blocks of the local store; `count` were there. Refused for a pinned root."""
+
+    cids: tuple[Cid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockGet(Read):
     """`stack block get CID`."""
 
@@ -114,6 +129,8 @@ class BlockGet(Read):
     timeout: float | None = None
     source: str = ""
     """The ticket, or CID and path, that led to `cid`: who has that is asked. Empty: `cid` itself is what was named."""
+    providers: tuple[Multiaddr, ...] = ()
+    """Who has it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +140,8 @@ class BlockPut(Write[BlockInfo]):
     codec: str = "raw"
     hash: str = "sha2-256"
     cid_version: int = 1
+    cid: Cid | None = None
+    """What it must be; the other fields say nothing then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

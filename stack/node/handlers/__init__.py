@@ -26,6 +26,7 @@ ASKS: dict[type, AskHandler] = {
     api.ListTopics: pubsub.list_topics,
     api.ListTopicPeers: pubsub.list_topic_peers,
     api.GetAnnouncements: announce.get_announcements,
+    api.Announce: announce.announce,
     api.Withdraw: announce.withdraw,
     api.ListShares: shares.list_shares,
     api.RemoveShare: shares.remove_share,
@@ -43,6 +44,8 @@ ASKS: dict[type, AskHandler] = {
     api.CollectGarbage: store.collect_garbage,
     api.GetRepoStat: store.repo_stat,
     api.BlockStat: store.block_stat,
+    api.HasBlocks: store.has_blocks,
+    api.DeleteBlocks: store.delete_blocks,
 }
 
 WATCHES: dict[type, WatchHandler] = {

@@ -10,7 +10,16 @@ from stack.announce.clocks import ADVICE
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
-from stack.node.api import Announced, Announcements, Done, FindNames, FindProviders, GetAnnouncements, Withdraw
+from stack.node.api import (
+    Announce,
+    Announced,
+    Announcements,
+    Done,
+    FindNames,
+    FindProviders,
+    GetAnnouncements,
+    Withdraw,
+)
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 
@@ -66,6 +75,13 @@ async def get_announcements(node: Handled, request: GetAnnouncements) -> Announc
     )
 
 
+async def announce(node: Handled, request: Announce) -> Done:
+    """What is shared is for everybody then. Holds until it is withdrawn, over restarts."""
+    await node.access.open(request.cid)
+    await node.announcing.announce(request.cid, request.public_name, request.size)
+    return Done(count=1)
+
+
 async def withdraw(node: Handled, request: Withdraw) -> Done:
     """Take an announcement back."""
-    return Done(count=int(await node.withdraw(request.cid)))
+    return Done(count=int(await node.end_announcing(request.cid)))

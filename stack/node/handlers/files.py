@@ -26,6 +26,7 @@ from stack.node.api import (
     Added,
     AddEvent,
     AddProgress,
+    Announce,
     EntrySkipped,
     Fetch,
     GetPresence,
@@ -35,6 +36,7 @@ from stack.node.api import (
     Shared,
     ShareEvent,
 )
+from stack.node.handlers.announce import announce as announce_root
 from stack.node.handlers.naming import sought, whole_name
 from stack.node.interfaces import Handled, RunningFetch
 from stack.node.schema import to_tagged
@@ -127,7 +129,7 @@ async def run_import(work: Callable[[Import], Awaitable[Added]]) -> AsyncIterato
 async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEvent]]:
     """Import files and trees."""
     options = options_of(request.flags, node.config.profile)
-    store = None if request.only_hash else node.blocks
+    store = None if request.only_hash else node.store
 
     async def work(told: Import) -> Added:
         from stack.files.add import Adder  # here: a command that adds nothing starts without it
@@ -193,13 +195,13 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                 added = await adder.add(request.paths)
                 added = replace(added, name=request.name or added.name)
             paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
-            still_open = node.shares.shares(added.cid)
+            still_open = node.sharing.shares(added.cid)
             await node.access.finish(
                 begun, added.cid, is_open=is_open, still_open=still_open, announced=announce and not request.open
             )
-            await node.shares.add(added.cid, added.name, paths, added.size, owner=request.owner)
+            await node.sharing.add(added.cid, added.name, paths, added.size, owner=request.owner)
         if announce:
-            await node.announce(added.cid, public_name=request.public_name, size=added.size)
+            await announce_root(node, Announce(cid=added.cid, public_name=request.public_name, size=added.size))
         return added
 
     async def shared(events: AsyncIterator[AddEvent]) -> AsyncGenerator[ShareEvent, None]:
@@ -307,7 +309,7 @@ async def _attached(
 
     try:
         with anyio.CancelScope() as scope:
-            async with node.shares.fetching(wanted.root, supervisor), node.fetcher.open(wanted, became_job) as running:
+            async with node.sharing.fetching(wanted.root, supervisor), node.fetcher.open(wanted, became_job) as running:
 
                 async def events() -> AsyncGenerator[FetchEvent, None]:
                     async for event in running:
@@ -327,7 +329,7 @@ async def _attached(
 
 async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, owner: str) -> None:
     whole = not (wanted.path or wanted.is_partial or finished.skipped)
-    await node.shares.add(
+    await node.sharing.add(
         wanted.root,
         finished.target.name,
         (finished.target,),

@@ -180,8 +180,8 @@ async def remove_job(node: Handled, request: RemoveJob) -> JobRemoved:
     if job.state is JobState.DONE:
         return JobRemoved(count=1, job=was)
     needed = [other.root for other in jobs if other.id != job.id] + [share.root for share in await node.jobs.shares()]
-    if job.root not in needed and isinstance(node.blocks, DiskStore):
-        await node.blocks.remove_pin(job.root, kind=PinKind.SHARE)
+    if job.root not in needed and isinstance(node.store, DiskStore):
+        await node.store.remove_pin(job.root, kind=PinKind.SHARE)
     return JobRemoved(count=1, job=was, kept=await node.aside.ask(_what_is_left, job.target, otherwise=None))
 
 

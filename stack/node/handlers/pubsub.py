@@ -1,6 +1,5 @@
 """Handlers of requests about topics."""
 
-from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import anyio
@@ -57,10 +56,10 @@ async def subscribe(node: Handled, request: Subscribe) -> AsyncGenerator[TopicEv
         async for message in messages:
             yield TopicMessage(
                 topic=message.topic,
-                author=None if message.author is None else str(message.author),
+                author=message.author,
                 seqno=message.seqno,
                 id=message.id.hex(),
-                data=b64encode(message.data).decode(),
+                data=message.data,
                 dropped=messages.dropped,
             )
 
@@ -88,4 +87,4 @@ async def list_topic_peers(node: Handled, request: ListTopicPeers) -> tuple[Topi
 
 async def _connect(node: Handled, addresses: Sequence[Multiaddr]) -> None:
     for address in addresses:
-        await node.connect(address)
+        await node.host.connect(None, [address])

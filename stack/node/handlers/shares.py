@@ -52,7 +52,7 @@ async def list_shares(node: Handled, request: ListShares) -> tuple[ShareInfo, ..
     """All that this home gives to others, why, and whether it does so now."""
     rows = await _living_rows(node)
     announced = {item.root: item for item in node.announcing.items()} if node.announces else {}
-    pinned = dict(await node.blocks.pins()) if isinstance(node.blocks, DiskStore) else {}
+    pinned = dict(await node.store.pins()) if isinstance(node.store, DiskStore) else {}
     states = await _states(node, rows)
     gives = node.config.serve and node.config.role in LISTENING_ROLES
     server = f"stack {node.config.role}, process {os.getpid()}" if gives else None
@@ -96,10 +96,10 @@ async def get_ticket(node: Handled, request: GetTicket) -> tuple[TicketInfo, ...
     def meant(root: Cid, name: str, *places: Path) -> bool:
         return root not in found and (request.target in (root.text, name) or request.path in places)
 
-    for row in await node.shares.rows():
+    for row in await node.sharing.rows():
         if meant(row.root, row.name, *row.paths):
             found[row.root] = row.name, row.size
-    keeper = pins(node.blocks)
+    keeper = pins(node.store)
     for root, name in await keeper.pins(kind=PinKind.USER) if keeper is not None else ():
         if meant(root, name):
             found[root] = name, await _size_of(node, root)
@@ -112,7 +112,7 @@ async def get_ticket(node: Handled, request: GetTicket) -> tuple[TicketInfo, ...
 async def _size_of(node: Handled, root: Cid) -> int:
     """Bytes below a root as its first block claims; 0 where that cannot be read."""
     try:
-        below = await read_node(root, await node.blocks.get(root))
+        below = await read_node(root, await node.store.get(root))
     except StackError:
         return 0
     return below.file_size if below.is_file else sum(link.size or 0 for link in below.links)
@@ -137,16 +137,16 @@ async def _living_rows(node: Handled) -> list[ShareRow]:
     """But for shares of commands that were killed, which nobody has taken back yet."""
     home = node.config.home
     alive = {HOME} if home is None else {HOME, *await anyio.to_thread.run_sync(living, home)}
-    return [row for row in await node.shares.rows() if row.owners & alive]
+    return [row for row in await node.sharing.rows() if row.owners & alive]
 
 
 async def _states(node: Handled, rows: Sequence[ShareRow]) -> dict[Cid, str]:
     """What is not as it was shared: a file of it changed or went, or its place was shared again with other bytes."""
-    store = node.blocks
+    store = node.store
     if not isinstance(store, DiskStore):
         return {}
     with anyio.move_on_after(CHECK_SECONDS):
-        await node.shares.check_files(node.tasks)
+        await node.sharing.check_files(node.tasks)
     lost = await anyio.to_thread.run_sync(lost_of, rows, await store.segments())
     suspects = dict.fromkeys(lost, "missing")
     if lost:
@@ -199,12 +199,12 @@ async def remove_share(node: Handled, request: RemoveShare) -> SharesRemoved:
 async def _end(node: Handled, share: ShareInfo) -> ShareEnded:
     pinned = "pinned" in share.why
     alone = share.why == ("pinned",)
-    if alone and isinstance(node.blocks, DiskStore):
-        await node.blocks.remove_pin(share.cid)
+    if alone and isinstance(node.store, DiskStore):
+        await node.store.remove_pin(share.cid)
     if node.announces:
-        await node.withdraw(share.cid)
+        await node.end_announcing(share.cid)
     if {*share.why} - {"pinned", "announced"}:
-        await node.shares.remove(share.cid)
+        await node.sharing.remove(share.cid)
     what = share.why if alone else tuple(each for each in share.why if each != "pinned")
     return ShareEnded(cid=share.cid, name=share.name, paths=share.paths, what=what, still_pinned=pinned and not alone)
 
@@ -217,29 +217,29 @@ async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[Shar
             async for step in steps:
                 yield step
     finally:
-        if request.owner and not node.shares.handing_over:
+        if request.owner and not node.sharing.handing_over:
             with anyio.move_on_after(ENDING_SECONDS, shield=True):
                 await node.end_share(request.cid, request.owner)
 
 
 async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareProgress, None]:
-    revision = node.shares.revision
-    row = await node.shares.row(root)
+    revision = node.sharing.revision
+    row = await node.sharing.row(root)
     told: dict[PeerId, int] = dict(row.sent) if row is not None else {}
     told_lost: set[Path] = set()
-    while row is not None and not (once and node.shares.is_over(root, node.host.is_connected)):
+    while row is not None and not (once and node.sharing.is_over(root, node.host.is_connected)):
         before = revision
         with anyio.move_on_after(LOOK_SECONDS if once else None):
-            revision = await node.shares.wait(revision)
-        row = await node.shares.row(root)
+            revision = await node.sharing.wait(revision)
+        row = await node.sharing.row(root)
         if row is None:
             return
-        whole = set(node.shares.copies_since(before, root))
+        whole = set(node.sharing.copies_since(before, root))
         sent = dict(row.sent)
         for peer in whole | {peer for peer, amount in row.sent if amount != told.get(peer, 0)}:
             told[peer] = sent.get(peer, 0)
             yield SendProgress(peer_id=str(peer), bytes_sent=told[peer], complete=peer in whole)
-        lost = node.shares.lost(row.paths)
+        lost = node.sharing.lost(row.paths)
         for path in lost.keys() - told_lost:
             yield SourceLost(path=str(path), gone=lost[path] is Fault.GONE)
         told_lost = set(lost)

@@ -3,13 +3,15 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from stack.blocks.disk import free_bytes
-from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind, PinStore
+from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.blocks.verify import ProblemKind
 from stack.dag import links
 from stack.errors import ConfigError, LimitExceeded, Refused
 from stack.files.car_io import export_car, import_car
-from stack.files.dag import fetch_dag
+from stack.files.dag import fetch_dag, unreached
+from stack.files.storage import hold, pins
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import code_of
 from stack.node.api import (
@@ -22,9 +24,11 @@ from stack.node.api import (
     CarImport,
     CarReport,
     CollectGarbage,
+    DeleteBlocks,
     Done,
     GarbageReport,
     GetRepoStat,
+    HasBlocks,
     ListPins,
     Pin,
     RemovePin,
@@ -42,14 +46,21 @@ KINDS = {PinKind.USER: "pin", PinKind.SHARE: "share"}
 
 
 def _disk(node: Handled) -> DiskStore:
-    if not isinstance(node.blocks, DiskStore):
-        raise Refused("the store of this node has no pins, no garbage collection and no check")
-    return node.blocks
+    if not isinstance(node.store, DiskStore):
+        raise Refused("the store of this node is not on a disk: there are no figures of it, and nothing to check")
+    return node.store
+
+
+def _keeper(node: Handled) -> PinStore:
+    keeper = pins(node.store)
+    if keeper is None:
+        raise Refused("the store of this node keeps no pins")
+    return keeper
 
 
 async def list_pins(node: Handled, request: ListPins) -> tuple[Pin, ...]:
     """Pins of the user and of shares."""
-    store = _disk(node)
+    store = _keeper(node)
     rows: list[Pin] = []
     for kind, shown in KINDS.items():
         rows += [Pin(cid=cid, name=name, kind=shown) for cid, name in await store.pins(kind=kind)]
@@ -58,23 +69,46 @@ async def list_pins(node: Handled, request: ListPins) -> tuple[Pin, ...]:
 
 async def add_pin(node: Handled, request: AddPin) -> Done:
     """Fetch what is missing below a root, then keep it."""
-    store = _disk(node)
-    with store.hold(request.cid):
+    keeper = _keeper(node)
+    with hold(node.store, request.cid):
         async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
             count = await fetch_dag(session, session.store, request.cid)
-        await store.add_pin(request.cid, request.name)
+        await keeper.add_pin(request.cid, request.name)
     return Done(count=count)
 
 
 async def remove_pin(node: Handled, request: RemovePin) -> Done:
     """No longer keep a root."""
-    return Done(count=int(await _disk(node).remove_pin(request.cid)))
+    return Done(count=int(await _keeper(node).remove_pin(request.cid)))
 
 
 async def collect_garbage(node: Handled, request: CollectGarbage) -> GarbageReport:
     """Free what nothing needs."""
-    report = await _disk(node).collect(links, dry_run=request.dry_run)
+    store = node.store
+    if isinstance(store, MemoryStore):
+        return await _collect_memory(node, store, request.dry_run)
+    if not isinstance(store, DiskStore):
+        raise Refused("the store of this node collects no garbage")
+    report = await store.collect(links, dry_run=request.dry_run)
     return GarbageReport(blocks=report.removed, bytes=report.removed_bytes, kept=report.kept, dry_run=request.dry_run)
+
+
+async def _pinned(store: PinStore) -> set[Cid]:
+    return {cid for kind in PinKind for cid, _ in await store.pins(kind=kind)}
+
+
+async def _collect_memory(node: Handled, store: MemoryStore, dry_run: bool) -> GarbageReport:
+    roots: set[Cid] | None = None
+    while roots != (now := {row.root for row in await node.sharing.rows()} | await _pinned(store)):
+        roots = now
+        garbage = await unreached(store, list(roots))
+    if store.held:  # looked at after the walk: nothing is put between this and the removal
+        garbage = []
+    total = len([cid async for cid in store.cids()])
+    size = sum(size or 0 for size in await store.sizes(garbage))
+    if not dry_run:
+        await store.delete(garbage)
+    return GarbageReport(blocks=len(garbage), bytes=size, kept=total - len(garbage), dry_run=dry_run)
 
 
 async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
@@ -114,16 +148,32 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
 
 async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:
     """The size of a local block. Raises BlockNotFound."""
-    (size,) = await node.blocks.sizes([request.cid])
+    (size,) = await node.store.sizes([request.cid])
     if size is None:
-        size = len(await node.blocks.get(request.cid))
+        size = len(await node.store.get(request.cid))
     return BlockInfo(cid=request.cid, size=size)
+
+
+async def has_blocks(node: Handled, request: HasBlocks) -> tuple[bool, ...]:
+    """Which blocks are here."""
+    return tuple(await node.store.has(request.cids))
+
+
+async def delete_blocks(node: Handled, request: DeleteBlocks) -> Done:
+    """Forget blocks, but no root that somebody has asked to keep."""
+    keeper = pins(node.store)
+    kept = {row.root for row in await node.sharing.rows()} | (await _pinned(keeper) if keeper is not None else set())
+    for cid in request.cids:
+        if cid in kept:
+            raise Refused(f"{cid} is pinned or shared: end that first")
+    return Done(count=await node.store.delete(request.cids))
 
 
 @streaming
 async def block_get(node: Handled, request: BlockGet) -> AsyncGenerator[bytes, None]:
-    """A block, from here or from connected peers."""
-    async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
+    """A block, from here or from peers."""
+    source = request.source or request.cid.text
+    async with session_for(node, source, request.providers, request.timeout) as (session, _):
         yield await session.get(request.cid)
 
 
@@ -134,18 +184,20 @@ async def block_put(node: Handled, request: BlockPut, data: AsyncIterator[bytes]
         block += piece
         if len(block) > BLOCK_SIZE_MAX:
             raise LimitExceeded("bytes of a block", BLOCK_SIZE_MAX)
-    try:
-        codec = code_of(request.codec)
-        cid = Cid.of(bytes(block), codec=codec, hash=request.hash, version=request.cid_version)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    cid = request.cid
+    if cid is None:
+        try:
+            codec = code_of(request.codec)
+            cid = Cid.of(bytes(block), codec=codec, hash=request.hash, version=request.cid_version)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     await node.put([(cid, bytes(block))])
     return BlockInfo(cid=cid, size=len(block))
 
 
 async def car_import(node: Handled, request: CarImport, data: AsyncIterator[bytes]) -> CarReport:
     """Take in a CAR."""
-    report = await import_car(node.blocks, data, pin=request.pin)
+    report = await import_car(node.store, data, pin=request.pin)
     return CarReport(
         roots=report.roots,
         blocks=report.blocks,
