@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 import types
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import fields, is_dataclass
@@ -55,8 +54,7 @@ def hostile(kind: Any) -> Any:
     if kind is Multiaddr:
         return Multiaddr.parse(f"/unix/{EVIL}")
     if kind is TopicMessage:
-        text = b64encode(EVIL.encode()).decode()
-        return TopicMessage(topic=EVIL, author=EVIL, seqno=1, id=EVIL, data=text, dropped=9)
+        return TopicMessage(topic=EVIL, author=PEER, seqno=1, id=EVIL, data=EVIL.encode(), dropped=9)
     assert is_dataclass(kind), kind
     hints = get_type_hints(kind)
     return kind(**{field.name: hostile(hints[field.name]) for field in fields(kind)})
