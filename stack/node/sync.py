@@ -65,7 +65,7 @@ class SyncNode:
     @classmethod
     def running(cls, home: Path | None = None, *, backend: str = "asyncio") -> AbstractContextManager["SyncNode"]:
         """The node of the process that holds a home; see `RunningNode.open`."""
-        from stack.control.running import RunningNode
+        from stack import RunningNode  # by its promised name: it lives below this layer
 
         return cls._of(lambda: RunningNode.open(home), backend)
 
