@@ -184,6 +184,12 @@ class StoreCore:
         with self.database.reading() as connection:
             return [(Cid.decode(cid), kind, name) for cid, kind, name in self.index.pins(connection)]
 
+    def roots(self, without: Sequence[Cid] = ()) -> list[Cid]:
+        """All that is pinned, but for what only shares of `without` pin. Not while a pin is being written: see `StoredMarks.add_pin`."""
+        with self.index.database.writing() as connection:
+            pins = [(Cid.decode(cid), kind) for cid, kind, _ in self.index.pins(connection)]
+        return [cid for cid, kind in pins if kind is not PinKind.SHARE or cid not in without]
+
     def all_segments(self) -> list[Segment]:
         """All files and packs, in order of their ids; those that compaction is about to remove are none any more."""
         with self.database.reading() as connection:

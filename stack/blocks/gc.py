@@ -7,6 +7,7 @@ users' files are never touched. A block that is put, or put again, while somebod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from stack.blocks.interfaces import SegmentId
@@ -121,6 +122,7 @@ class Holds:
 
     def __init__(self) -> None:
         self.generation = 0
+        self._generations = count(1)
         self._holds: list[Hold] = []
         self._put_again: set[bytes] = set()
         self._added: set[SegmentId] = set()
@@ -144,7 +146,7 @@ class Holds:
 
     def changed(self) -> None:
         """There is a new root: what was marked so far is not all."""
-        self.generation += 1
+        self.generation = next(self._generations)
 
     def put_again(self, multihash: bytes) -> None:
         """A block that was here already has been acknowledged once more."""

@@ -62,8 +62,9 @@ class StoredMarks:
         def write() -> None:
             with self._core.index.database.writing() as connection:
                 self._core.index.add_pin(connection, bytes(cid), kind, name)
+                # Within the transaction: a collection reads its roots in one, so that it sees both or neither.
+                self._core.holds.changed()
 
-        self._core.holds.changed()
         await self._change(write)
 
     async def remove_pin(self, cid: Cid, *, kind: PinKind = PinKind.USER) -> bool:

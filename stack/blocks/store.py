@@ -365,8 +365,7 @@ class _Collection:
         self._core = store._core
 
     async def keep_roots(self, without: Sequence[Cid] = ()) -> list[Cid]:
-        pins = await self._store._run(self._store._reads, self._core.all_pins)
-        return [cid for cid, kind, _ in pins if kind is not PinKind.SHARE or cid not in without]
+        return await self._store._run(self._store._writes, self._core.roots, without)
 
     async def walk(self, below: Below) -> list[bytes] | None:
         return await self._store._run(self._store._reads, below.step, self._core.nodes)

@@ -58,12 +58,13 @@ class Sweeper:
         self._tell = tell
 
     def sweep(self, after: tuple[bytes, int, int], marked: NameSet, generation: int, dry_run: bool) -> SweepStep | None:
-        """See `Collectable.sweep`. In the same transaction that a put of the same block would need."""
+        """See `Collectable.sweep`. In the same transaction that a put of the same block would need. Whoever begins to work meanwhile
+        may still have seen what goes: it is put back then, none of it has left the disk."""
         with self._index.database.writing() as connection:
             if self._holds.generation != generation:
                 return None
             rows = connection.execute(
-                "SELECT l.multihash, l.segment, l.offset, l.length FROM location l CROSS JOIN segment s"
+                "SELECT l.multihash, l.segment, l.offset, l.length, l.frame FROM location l CROSS JOIN segment s"
                 " ON s.id = l.segment WHERE (l.multihash, l.segment, l.offset) > (?, ?, ?) AND s.kind = 'pack'"
                 " ORDER BY l.multihash, l.segment, l.offset LIMIT ?",
                 (*after, ROWS_BATCH),
@@ -74,6 +75,8 @@ class Sweeper:
                     "DELETE FROM location WHERE multihash = ? AND segment = ? AND offset = ?",
                     [row[:3] for row in garbage],
                 )
+        if self._changed(generation, () if dry_run else garbage):
+            return None
         following = rows[-1][:3] if len(rows) == ROWS_BATCH else None
         return SweepStep(following, len(garbage), sum(row[3] for row in garbage))
 
@@ -82,19 +85,30 @@ class Sweeper:
         with self._index.database.writing() as connection:
             if self._holds.generation != generation:
                 return False
-            gone: list[tuple[bytes, int]] = []
+            gone: list[tuple[bytes, int, int, int, int]] = []
             for name in names:
                 if name in kept:
                     continue
-                for segment, kind, offset in connection.execute(
-                    "SELECT l.segment, s.kind, l.offset FROM location l CROSS JOIN segment s ON s.id = l.segment"
-                    " WHERE l.multihash = ? AND (s.kind = 'pack' OR s.state != 'fetching')",
+                for kind, *row in connection.execute(
+                    "SELECT s.kind, l.multihash, l.segment, l.offset, l.length, l.frame FROM location l CROSS JOIN segment s"
+                    " ON s.id = l.segment WHERE l.multihash = ? AND (s.kind = 'pack' OR s.state != 'fetching')",
                     (name,),
                 ):
+                    _, segment, offset, length, frame = row
                     holds = self._holds
                     if not (holds.protects(name, segment, offset) if kind == PACK else holds.protects_file(segment)):
-                        gone.append((name, segment))
-            connection.executemany("DELETE FROM location WHERE multihash = ? AND segment = ?", gone)
+                        gone.append((name, segment, offset, length, frame))
+            connection.executemany(
+                "DELETE FROM location WHERE multihash = ? AND segment = ?", [row[:2] for row in gone]
+            )
+        return not self._changed(generation, gone)
+
+    def _changed(self, generation: int, removed: Sequence[tuple[bytes, int, int, int, int]]) -> bool:
+        """Whether somebody has begun to work since; what was removed is back then."""
+        if self._holds.generation == generation:
+            return False
+        with self._index.database.writing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO location VALUES (?, ?, ?, ?, ?)", removed)
         return True
 
     def remove_empty_files(self) -> None:

@@ -1,6 +1,8 @@
 """Garbage collection of the disk store: what goes, what stays, and what a crash in the middle leaves."""
 
 import os
+import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -372,3 +374,70 @@ async def test_below_a_node_that_is_put_during_the_sweep_everything_is_kept(
         with store.hold(root[0]):
             assert (await store.collect(links)).removed == 15
         assert await here(store, [*LEAVES[:5], root, late]) == [True] * 7
+
+
+async def test_what_is_pinned_while_a_collection_reads_its_roots_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding 8's kind: `add` has put its blocks, a collection begins just before the pin is written, and goes on after it."""
+    begun, over, looked = threading.Event(), threading.Event(), threading.Event()
+    async with DiskStore.open(tmp_path) as store, anyio.create_task_group() as tasks:
+        add_pin, pins, sweep = store._core.index.add_pin, store._core.index.pins, store._core.sweeper.sweep
+
+        async def collect() -> None:
+            begun.set()
+            await store.collect(links)
+
+        def pinning(*args: object) -> None:
+            anyio.from_thread.run_sync(tasks.start_soon, collect)
+            begun.wait(10)
+            looked.wait(0.3)  # it looks at once, or waits for us
+            add_pin(*args)  # type: ignore[arg-type]
+
+        def looking(*args: object) -> object:
+            found = list(pins(*args))  # type: ignore[arg-type]
+            looked.set()
+            return found
+
+        def sweeping(*args: object) -> object:
+            over.wait(10)
+            return sweep(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store._core.index, "add_pin", pinning)
+        monkeypatch.setattr(store._core.index, "pins", looking)
+        monkeypatch.setattr(store._core.sweeper, "sweep", sweeping)
+        with store.hold():
+            await fill(store)
+        over.set()
+    async with DiskStore.open(tmp_path) as store:
+        assert await here(store, [*LEAVES[:5], ROOT]) == [True] * 6
+
+
+@pytest.mark.parametrize("way", ["collect", "withdraw"])
+async def test_what_somebody_begins_to_hold_while_a_sweep_is_written_is_back(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pin add` found all of it here, in the moment before it was gone."""
+    async with DiskStore.open(tmp_path) as store, AsyncExitStack() as work:
+        await store.put([*LEAVES, ROOT])
+        if way == "withdraw":
+            await store.add_pin(ROOT[0], kind=PinKind.SHARE)
+        protects = store._core.holds.protects
+        found: list[bool] = []
+
+        async def begin() -> None:
+            work.enter_context(store.hold(ROOT[0]))
+            found.extend(await store.has([ROOT[0], *(cid for cid, _ in LEAVES[:5])]))
+
+        def asked(*args: object) -> bool:
+            if not found:
+                anyio.from_thread.run(begin)
+            return protects(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store._core.holds, "protects", asked)
+        if way == "collect":
+            assert (await store.collect(links)).removed == 15
+        else:
+            await store.withdraw([ROOT[0]], links)
+        assert found == [True] * 6
+        assert await here(store, [*LEAVES[:5], ROOT]) == found
