@@ -1,6 +1,6 @@
 """Errors of the system at one place in a command: the n-th `pwrite`, `fdatasync`, `rename`, `openat`, `accept`... fails or stands still.
 
-    python -m tests.lab.faults --count 1000
+    python -m tests.lab.faults --count 1000 --seed 1
 
 Each command runs with everything loaded under `strace --inject`, attached before its first step. Afterwards, without faults: what it
 said is there is there, what it wrote is right, the repository is good, and it showed no traceback.
@@ -66,6 +66,10 @@ ERRORS: dict[str, tuple[str, ...]] = {
 }
 DELAYED = ("pwrite64", "fdatasync", "fsync", "openat", "recvfrom", "sendmsg", "sendto", "pread64", "rename")
 DELAY_MICROSECONDS = 700_000
+INTERRUPTED = ("pwrite64", "write", "pread64", "fdatasync", "fsync", "openat", "accept4", "recvfrom", "sendto", "flock")
+"""By a signal: once, because who tries again for ever is right."""
+NOTHING_WRITTEN = ("pwrite64", "pwritev2")
+"""The shortest of all short writes, the only one that strace can tell of without lying about what is on the disk."""
 
 OF_THE_LOOP = "_read_from_self"
 """asyncio's own pipe, of which it says itself that it cannot be read."""
@@ -103,10 +107,10 @@ class Fault:
     @property
     def injection(self) -> str:
         """As strace wants it."""
-        effect = f"delay_enter={DELAY_MICROSECONDS}" if self.what == "delay" else f"error={self.what}"
-        return (
-            f"inject={self.syscall}:{effect}:when={self.number}{'+' if self.lasting and self.what != 'delay' else ''}"
+        effect = {"delay": f"delay_enter={DELAY_MICROSECONDS}", "short": "retval=0"}.get(
+            self.what, f"error={self.what}"
         )
+        return f"inject={self.syscall}:{effect}:when={self.number}{'+' if self.lasting else ''}"
 
 
 def trace(pid: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -394,6 +398,15 @@ def calls(bench: Bench, work: Callable[..., None]) -> dict[str, int]:
     return most
 
 
+def choose(chance: random.Random, syscall: str, calls_made: int) -> Fault:
+    """One of the faults that this call may have."""
+    rare = {"delay": DELAYED, "EINTR": INTERRUPTED, "short": NOTHING_WRITTEN}
+    seldom = [what for what, having in rare.items() if syscall in having and chance.random() < 0.15]
+    what = chance.choice(seldom or ERRORS[syscall])
+    lasting = what not in ("delay", "EINTR") and chance.random() < 0.25
+    return Fault(syscall, what, chance.randint(1, calls_made), lasting)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Place faults; 1 when something did not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -412,8 +425,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number in range(options.count):
             name = chance.choice(names)
             syscall = chance.choice([call for call in kinds[name] if call in ERRORS])
-            what = "delay" if syscall in DELAYED and chance.random() < 0.15 else chance.choice(ERRORS[syscall])
-            fault = Fault(syscall, what, chance.randint(1, kinds[name][syscall]), chance.random() < 0.25)
+            fault = choose(chance, syscall, kinds[name][syscall])
             bench.renew()
             try:
                 getattr(bench, name)(fault=fault)
@@ -421,6 +433,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except AssertionError as error:
                 bad += 1
                 print(f"{number}: {name} with {fault.injection}: {error}", flush=True)
+            if number % 50 == 49:
+                print(f"{number + 1} faults placed so far", flush=True)
     finally:
         bench.close()
     print(f"{options.count} faults placed, {bad} did not hold")
