@@ -221,7 +221,10 @@ class InPlaceStore(Protocol):
 
     async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> FileWriter:
         """Start, or go on with, a file that is fetched in place. Below `base`, a directory above it in which others may
-        write, no link is followed. Raises NoSpace, Refused."""
+        write, no link is followed.
+
+        It has its size from the start, but takes no space yet: whether there is enough is asked by who knows what is to be
+        written, and what are holes. Raises NoSpace, Refused."""
         ...
 
     async def segments(self) -> list[Segment]: ...

@@ -11,7 +11,7 @@ from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.locations import Locations
 from stack.blocks.partfile import REFUSALS, PartFile
-from stack.errors import NoSpace, Refused, StoreError
+from stack.errors import Refused, StoreError
 
 
 def open_part(
@@ -49,11 +49,9 @@ def _make(index: Index, part: Path, directory: int, size: int) -> tuple[SegmentI
         try:
             os.stat(part.name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            free = disk.free_bytes(directory)
+            pass
         else:
             raise Refused(f"{part} exists, and is not an unfinished file of ours")
-    if free < size:
-        raise NoSpace(f"{part} needs {size} bytes; {free} are free")
     with index.database.writing() as connection:
         known = index.segment_at(connection, part)
         if known is not None:

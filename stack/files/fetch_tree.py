@@ -23,6 +23,7 @@ from stack.files.chosen import Chosen
 from stack.files.directory import Directory, tree_part
 from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
+from stack.files.holes import bytes_to_write
 from stack.files.nodes import read_node, take_apart
 from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
@@ -245,15 +246,14 @@ class TreeFetch:
             if 0 < entry.dag_size < node.file_size:
                 raise WrongSize(entry.cid, entry.dag_size, node.file_size)
         paths = [self._base.joinpath(*directory.below, entry.name) for entry, _ in files]
-        await anyio.to_thread.run_sync(
-            self._space.take, [(path, node.file_size) for path, (_, node) in zip(paths, files, strict=True)]
-        )
-        if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
-            await self._make_directory(directory)
         begun = [
             TreeFile(path, tree_part(path, node.cid), node, blocks[node.cid.multihash])
             for path, (_, node) in zip(paths, files, strict=True)
         ]
+        sizes = [await self._to_write(node) for _, node in files]
+        await anyio.to_thread.run_sync(self._space.take, begun, sizes)
+        if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
+            await self._make_directory(directory)
         small_files = [file for file in begun if not file.node.links]
         alone = await keep_small(self._work, small_files, self._base) if self._writes else small_files
         async with task_group() as small:
@@ -273,6 +273,12 @@ class TreeFetch:
                 await self._make_link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
+
+    async def _to_write(self, node: UnixFSNode) -> int:
+        """What a file takes of the disk; its holes are looked for only where there is little room."""
+        if node.links and self._work.leaves_holes:
+            return await bytes_to_write(self._work.gatherer, node, node.file_size)
+        return node.file_size
 
     async def _not_there(self, directory: Directory, batch: list[Entry]) -> list[Entry]:
         """The entries that must be asked for: of a file of one block that is there, its name tells that it is right. An update

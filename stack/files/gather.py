@@ -6,6 +6,7 @@ session's business: nothing about it is written down here.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import anyio
@@ -39,7 +40,7 @@ class Want(NamedTuple):
 
 
 class Gatherer:
-    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `get`, `node`."""
+    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `get`, `node`, `nodes`."""
 
     def __init__(self, session: Session, store: BlockStore) -> None:
         self._session = session
@@ -61,11 +62,19 @@ class Gatherer:
 
     async def node(self, cid: Cid) -> bytes:
         """A block that is no leaf of a file, kept in the store."""
-        found: list[bytes] = []
-        sent = await self.fetch([Want(cid, lambda block: found.append(bytes(block)))])
-        if sent:
-            await self._store.put([(cid, found[0])])
-        return found[0]
+        return (await self.nodes([cid]))[cid.multihash]
+
+    async def nodes(self, cids: Sequence[Cid]) -> dict[bytes, bytes]:
+        """The same for several, by their multihashes."""
+        found: dict[bytes, bytes] = {}
+
+        def receive(multihash: bytes, block: Buffer) -> None:
+            found[multihash] = bytes(block)
+
+        different = {cid.multihash: cid for cid in cids}
+        sent = await self.fetch([Want(cid, partial(receive, key)) for key, cid in different.items()])
+        await self._store.put([(different[key], found[key]) for key in sent])
+        return found
 
     async def fetch(self, wants: Sequence[Want]) -> set[bytes]:
         """Get all of these; returns when every receiver has returned, with the multihashes of those that peers sent.

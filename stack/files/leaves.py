@@ -16,7 +16,7 @@ from stack.dag.unixfs.reader import FilePart, UnixFSNode, children, decode_part
 from stack.errors import DecodeError, LimitExceeded
 from stack.files.gather import Want
 from stack.files.nodes import LINK_BYTES, take_apart
-from stack.files.parts import LeafSink, is_certainly_node, place_leaf
+from stack.files.parts import LeafSink, is_certainly_node, is_hole, place_leaf
 from stack.files.tasks import task_group
 from stack.files.work import LEAF_BATCH, Work
 from stack.multiformats.cid import Cid
@@ -145,12 +145,7 @@ class LeafWalk:
             group.start_soon(self._fetch_group, nodes)
 
     async def _fetch_group(self, nodes: _Group) -> None:
-        def receive(multihash: bytes, block: Buffer) -> None:
-            nodes.blocks[multihash] = bytes(block)
-
-        different = {part.cid.multihash: part.cid for part in nodes.parts}
-        sent = await self._work.gatherer.fetch([Want(cid, partial(receive, key)) for key, cid in different.items()])
-        await self._work.store.put([(different[key], nodes.blocks[key]) for key in sent])
+        nodes.blocks = await self._work.gatherer.nodes([part.cid for part in nodes.parts])
         nodes.done.set()
 
     async def _start_batch(self, group: TaskGroup, parts: list[FilePart]) -> None:
@@ -205,7 +200,7 @@ class LeafWalk:
         """Runs in a worker thread, several at once; appending to a list is atomic."""
         if place_leaf(part, block, self._sink):
             if self._counted:
-                self._work.progress.add(part.size)
+                self._work.progress.add(part.size, written=not (self._work.leaves_holes and is_hole(part)))
             self._tell_ranges(part)
             return
         batch.nodes.append(part)

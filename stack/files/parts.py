@@ -11,6 +11,7 @@ from stack.dag.unixfs import builder
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.reader import FilePart, decode_part, leaf_frame
 from stack.errors import DecodeError
+from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.multiformats.multihash import IDENTITY
@@ -35,6 +36,23 @@ class WrongSize(DecodeError):
 def is_certainly_node(part: FilePart) -> bool:
     """Whether a part cannot be one block with all its bytes, so that it must have parts of its own."""
     return part.cid.codec != RAW and part.size > BLOCK_SIZE_MAX
+
+
+def is_hole(part: FilePart) -> bool:
+    """Whether a part is one leaf of nothing but zeros, as its CID tells: where a file has none of that, nothing is written."""
+    if part.size > BLOCK_SIZE_MAX or part.cid.codec not in (RAW, DAG_PB) or part.cid.hash_code == IDENTITY:
+        return False
+    return part.cid.multihash in _zeros(part.size, part.cid.codec, part.cid.hash_code)
+
+
+@lru_cache(maxsize=64)
+def _zeros(size: int, codec: int, hash_code: int) -> tuple[bytes, ...]:
+    """The multihashes of leaves with as many zeros."""
+    frames = ((b"", b""),) if codec == RAW else _frames(size)
+    try:
+        return tuple(multihash.digest(hash_code, b"".join((prefix, bytes(size), end))) for prefix, end in frames)
+    except DecodeError:
+        return ()
 
 
 @lru_cache(maxsize=256)

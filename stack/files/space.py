@@ -8,6 +8,7 @@ from pathlib import Path
 from stack.blocks import disk
 from stack.errors import NoSpace
 from stack.files.parts import WrongSize
+from stack.files.small import TreeFile
 from stack.files.target import bytes_there
 from stack.files.work import Progress
 from stack.multiformats.cid import Cid
@@ -30,15 +31,19 @@ class Space:
         self._content = 0
         self._needed = 0
 
-    def take(self, files: Sequence[tuple[Path, int]]) -> None:
-        """Raises WrongSize when the tree is larger than it said, NoSpace when what is known of it does not fit."""
-        needed = sum(max(size - bytes_there(path), 0) for path, size in files)
+    def take(self, files: Sequence[TreeFile], sizes: Sequence[int]) -> None:
+        """`sizes` are what is to be written of each, were nothing there.
+
+        Raises WrongSize when the tree is larger than it said, NoSpace when what is known of it does not fit.
+        """
+        there = (bytes_there(file.path, file.part) for file in files)
+        needed = sum(max(size - done, 0) for size, done in zip(sizes, there, strict=True))
         with disk.translated(f"looking at {self._base}"):
             figures = os.statvfs(self._base)
             free = disk.free_bytes(self._base)
         reserve = min(figures.f_blocks * figures.f_frsize // RESERVE_PART, RESERVE_MAX)
         with self._lock:
-            self._content += sum(size for _, size in files)
+            self._content += sum(file.node.file_size for file in files)
             self._needed += needed
             content, waiting = self._content, self._needed - self._progress.written
         if self._told is not None and content > self._told:

@@ -98,18 +98,23 @@ def make_parents(target: Path) -> None:
         )
 
 
+def free_beside(target: Path) -> int:
+    """Bytes that may be written beside the target. Raises StoreError."""
+    with disk.translated(f"looking at {target.parent}"):
+        return disk.free_bytes(target.parent)
+
+
 def check_space(target: Path, needed: int) -> None:
     """Raises NoSpace, with both figures, when `needed` bytes more do not fit beside the target."""
-    with disk.translated(f"looking at {target.parent}"):
-        free = disk.free_bytes(target.parent)
+    free = free_beside(target)
     if needed > free:
         raise NoSpace(f"{target} needs {needed:,} bytes more; {free:,} bytes are free on that disk")
 
 
-def bytes_there(target: Path) -> int:
+def bytes_there(target: Path, part: Path | None = None) -> int:
     """Bytes that an earlier fetch has on the disk already, below the target and in its part file. Follows no link."""
     total = 0
-    paths = [target, part_path(target)]
+    paths = [target, part or part_path(target)]
     while paths:
         path = paths.pop()
         try:

@@ -33,7 +33,7 @@ class Progress:
         self._lock = threading.Lock()
         self._done = 0
         self.written = 0
-        """Of it, what this fetch has put on the disk."""
+        """Of it, what this fetch has put on the disk; holes only where they are asked for as if they were written."""
         self.total = 0
         """As claimed by the DAG."""
 
@@ -60,6 +60,8 @@ class Work:
     """Of the root, when it is one file."""
     update: Update | None = None
     """Set when what is there with other content is replaced."""
+    leaves_holes: bool = False
+    """Set where the whole would not fit on the disk: holes are neither asked for nor counted as written then."""
     progress: Progress = field(default_factory=Progress)
     leaf_batches: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(LEAF_BATCHES))
     open_files: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(FILES_OPEN))

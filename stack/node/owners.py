@@ -9,7 +9,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from stack.blocks.disk import make_private
+from stack.blocks import disk
 from stack.errors import Refused
 
 FOLDER = "owners"
@@ -23,7 +23,7 @@ class Owner:
         self.name = secrets.token_hex(8)
         self._path = home / FOLDER / self.name
         try:
-            make_private(home / FOLDER)
+            disk.make_private(home / FOLDER)
             self._fd = _locked(self._path)
         except OSError as error:
             raise Refused(f"{self._path} cannot be made: {error.strerror}") from error
@@ -39,12 +39,16 @@ class Owner:
 
 
 def living(home: Path) -> frozenset[str]:
-    """The owners that run; what others have left is removed. Whoever cannot be asked counts as running."""
+    """The owners that run; what others have left is removed. Whoever cannot be asked counts as running.
+
+    Raises StoreError when it cannot be told who they are.
+    """
     found = []
-    try:
-        names = os.listdir(home / FOLDER)
-    except FileNotFoundError:
-        return frozenset()
+    with disk.translated(f"looking who shares in {home}"):
+        try:
+            names = os.listdir(home / FOLDER)
+        except FileNotFoundError:
+            return frozenset()
     for name in names:
         try:
             fd = os.open(home / FOLDER / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -130,10 +130,8 @@ class Supervisor:
         if now - self._logged.get(kind, float("-inf")) >= LOGGED_SECONDS:
             self._logged = {known: at for known, at in self._logged.items() if now - at < LOGGED_SECONDS}
             self._logged[kind] = now
-            if isinstance(
-                error, StoreError
-            ):  # its disk's, and its sentence says all that helps; a traceback is for faults of ours
-                _log.error("%s: %s", owner, error)
+            if (of_system := _of_the_system(error)) is not None:
+                _log.error("%s: %s", owner, of_system)
             else:
                 _log.error("fault in %s", owner, exc_info=error)
         if self._trace is not None:
@@ -157,3 +155,11 @@ async def supervised(trace: Trace | None = None) -> AsyncIterator[Supervisor]:
             tasks.cancel_scope.cancel()
     if body is not None:
         raise body
+
+
+def _of_the_system(error: BaseException) -> BaseException | None:
+    """What the disk or the system refused, if it was nothing else: its sentence says all that helps, a traceback is for faults of
+    ours."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, (StoreError, OSError)) else None

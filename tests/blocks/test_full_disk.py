@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
 from stack.blocks.interfaces import Leaf
@@ -77,11 +78,24 @@ async def test_b9_space_that_comes_back_is_used(small_disk: Path) -> None:
         assert (await store.verify()).problem_count == 0
 
 
-async def test_b9_a_file_that_does_not_fit_is_refused_before_it_is_begun(small_disk: Path, tmp_path: Path) -> None:
+async def test_use_25_a_file_of_holes_may_be_larger_than_the_disk_that_its_data_fills(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    size = 4 * DISK_BYTES
     async with DiskStore.open(tmp_path / "home") as store:
-        with pytest.raises(NoSpace, match="are free"):
-            await store.create_file(small_disk / "film.part", DISK_BYTES + 1)
-        assert not (small_disk / "film.part").exists()
+        writer = await store.create_file(small_disk / "disk.img.part", size)
+        zeros, data = bytes(1_000_000), noise(1_000_000)
+        writer.write(Leaf(Cid.of(zeros), 0, len(zeros)), zeros)
+        writer.write(Leaf(Cid.of(data), size - len(data), len(data)), data)
+        await writer.seal(small_disk / "disk.img")
+        assert (small_disk / "disk.img").stat().st_size == size
+        assert await store.get(Cid.of(data)) == data
+        writer = await store.create_file(small_disk / "film.part", size)
+        with pytest.raises(NoSpace):
+            for number in range(size // 1_000_000):
+                data = noise(1_000_000)
+                await anyio.to_thread.run_sync(writer.write, Leaf(Cid.of(data), number * 1_000_000, len(data)), data)
+        await writer.abandon(remove=True)
 
 
 async def test_b9_a_fetch_whose_disk_fills_up_keeps_what_it_has_and_goes_on_later(

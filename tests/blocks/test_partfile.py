@@ -519,15 +519,6 @@ def test_a_file_that_cannot_be_made_whole_leaves_nothing(
     assert core.all_segments() == []
 
 
-def test_b9_too_little_space_is_said_before_anything_is_made(
-    core: StoreCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk, "free_bytes", lambda directory: 999)
-    with pytest.raises(NoSpace, match="needs 1000 bytes; 999 are free"):
-        core.open_part(tmp_path / "film.part", 1000)
-    assert not (tmp_path / "film.part").exists()
-
-
 def test_removing_a_part_forgets_its_rows_and_its_file(core: StoreCore, part: PartFile) -> None:
     part.write(LEAVES[0], payload(LEAVES[0]))
     core.abandon_part(part, remove=True)

@@ -28,6 +28,20 @@ def test_B09_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     receiver.verified()
 
 
+def test_use_25_a_sparse_image_larger_than_the_disk_is_fetched_where_its_data_fits(
+    place: Path, sharer: Machine, receiver: Machine
+) -> None:
+    source = sharer.folder / "images"
+    source.mkdir()
+    image = make_file(source / "disk.img", 2 * MIB)
+    os.truncate(image, 300 * MIB)
+    with small_disk(place / "disk") as disk, sharer.sharing(source) as (_, shared):
+        good(receiver.run("get", shared["ticket"], "-o", disk / "images"))
+        got = disk / "images" / "disk.img"
+        assert got.stat().st_size == 300 * MIB and got.stat().st_blocks * 512 < 4 * MIB
+        assert sha256(got) == sha256(image)
+
+
 def test_B09_a_disk_that_fills_up_during_a_fetch_ends_it_and_it_resumes_when_there_is_room(
     place: Path, sharer: Machine, receiver: Machine
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
+from stack.errors import StoreError
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.jobs import Jobs
 from stack.files.ticket import decode_ticket
@@ -256,6 +257,12 @@ async def test_pins_of_the_user_and_of_the_node_itself_are_left_alone(tmp_path: 
         assert isinstance(node.store, DiskStore)
         assert [cid for cid, _ in await node.store.pins(kind=PinKind.USER)] == [root]
     assert await served(home, blocks) == [True] * len(blocks)
+
+
+def test_owners_that_cannot_be_listed_are_no_fault_of_ours_and_have_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "owners").write_bytes(b"no folder")
+    with pytest.raises(StoreError, match="looking who shares"):
+        living(tmp_path)
 
 
 def test_an_owner_lives_as_long_as_its_lock(tmp_path: Path) -> None:

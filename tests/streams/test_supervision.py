@@ -151,16 +151,24 @@ async def test_a_trace_that_raises_ends_nothing() -> None:
         await traced.wait()
 
 
-async def test_what_a_disk_does_to_a_duty_is_told_in_a_sentence_and_not_as_a_fault(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (StoreError("the block index cannot be locked"), "the block index cannot be locked"),
+        (OSError(5, "Input/output error", "/x"), "[Errno 5] Input/output error: '/x'"),
+        (ExceptionGroup("", [StoreError("full")]), "full"),
+    ],
+)
+async def test_what_the_system_does_to_a_duty_is_told_in_a_sentence_and_not_as_a_fault(
+    caplog: pytest.LogCaptureFixture, error: Exception, sentence: str
 ) -> None:
     async def fails() -> None:
-        raise StoreError("the block index cannot be locked")
+        raise error
 
     told: list[TraceEvent] = []
     async with supervised(told.append) as tasks:
         tasks.start(fails, owner="looking at files")
         while not told:
             await anyio.lowlevel.checkpoint()
-    assert [record.getMessage() for record in caplog.records] == ["looking at files: the block index cannot be locked"]
+    assert [record.getMessage() for record in caplog.records] == [f"looking at files: {sentence}"]
     assert caplog.records[0].exc_info is None
