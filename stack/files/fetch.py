@@ -24,7 +24,7 @@ from stack.files.events import Connecting, EventQueue, FetchEvent, FetchFinished
 from stack.files.fetch_file import fetch_file
 from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
-from stack.files.holes import bytes_to_write
+from stack.files.holes import check_room
 from stack.files.jobs import Jobs, JobState
 from stack.files.nodes import read_node
 from stack.files.paths import resolve_path
@@ -330,11 +330,7 @@ class Fetch:
         work.progress.total = 0 if is_part else total
         there = await anyio.to_thread.run_sync(targets.bytes_there, target)
         if not self.request.dry_run:
-            free = there + await anyio.to_thread.run_sync(targets.free_beside, target)
-            work.leaves_holes = total > free
-            if not is_part:
-                needed = await bytes_to_write(work.gatherer, node, total, free)
-                await anyio.to_thread.run_sync(targets.check_space, target, max(needed - there, 0))
+            await check_room(work, node, total, target, there, is_part=is_part)
         await self._record()
         self._events.put(
             FetchStarted(

@@ -7,12 +7,15 @@ hash that is known. They are read before the fetch where the whole would not fit
 import heapq
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio.to_thread
 
 from stack.dag.unixfs.reader import FilePart, UnixFSNode, children, decode_node, decode_part
 from stack.files.gather import Gatherer
 from stack.files.parts import is_certainly_node, is_hole
+from stack.files.target import check_space, free_beside
+from stack.files.work import Work
 from stack.multiformats.multicodec import RAW
 
 NODES_MAX = 1_000
@@ -75,6 +78,16 @@ class Estimate:
                 self._serial += 1
                 branch = _Branch(part, count * times, node.is_file)
                 heapq.heappush(self._waiting, (-size * count * times, self._serial, branch))
+
+
+async def check_room(work: Work, root: UnixFSNode, claimed: int, target: Path, there: int, *, is_part: bool) -> None:
+    """Raises NoSpace when what is below `root`, `claimed` bytes, does not fit beside `target`, where `there` are already. Of what
+    is wanted in part that is not known yet. Raises StoreError, DecodeError, and what the session raises."""
+    free = there + await anyio.to_thread.run_sync(free_beside, target)
+    work.leaves_holes = claimed > free
+    if not is_part:
+        needed = await bytes_to_write(work.gatherer, root, claimed, free)
+        await anyio.to_thread.run_sync(check_space, target, max(needed - there, 0))
 
 
 async def bytes_to_write(gatherer: Gatherer, root: UnixFSNode, claimed: int, free: int | None = None) -> int:
