@@ -85,7 +85,7 @@ async def check_room(work: Work, root: UnixFSNode, claimed: int, target: Path, t
     is wanted in part that is not known yet. Raises StoreError, DecodeError, and what the session raises."""
     free = there + await anyio.to_thread.run_sync(free_beside, target)
     work.leaves_holes = claimed > free
-    if not is_part:
+    if work.leaves_holes and not is_part:
         needed = await bytes_to_write(work.gatherer, root, claimed, free)
         await anyio.to_thread.run_sync(check_space, target, max(needed - there, 0))
 
