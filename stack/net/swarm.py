@@ -14,7 +14,14 @@ from stack.net.arrivals import Arrival, Arrivals
 from stack.net.connection import Connection
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
-from stack.net.limits import OFFENCE_CONNECTIONS, SILENT_CONNECTIONS, InboundGate, NetLimits, Refusal
+from stack.net.limits import (
+    OFFENCE_CONNECTIONS,
+    SILENT_CONNECTIONS,
+    InboundGate,
+    NetLimits,
+    Refusal,
+)
+from stack.net.scopes import PeerScopes
 from stack.net.stream_places import StreamPlaces
 from stack.net.upgrader import PHASE_SECONDS, Upgrader
 from stack.net.upkeep import Standing, best, superfluous, to_trim
@@ -29,8 +36,6 @@ from stack.transports.late import protectable
 _log = logging.getLogger(__name__)
 
 CANNOT_BE_PRIVATE = "this transport cannot carry a private network"
-IDLE_SCOPES_MAX = 4096
-"""Scopes of peers that hold nothing, kept before they are swept."""
 CLOSING = "closing a connection"
 SHUTDOWN_SECONDS = 3.0
 """For all goodbyes together, and for what is on its way then."""
@@ -75,7 +80,8 @@ class Swarm:
         self._limits = limits
         self._budget = budget
         self._transient = budget.child("connections without identity", limits.transient)
-        self._scopes: dict[PeerId, Scope] = {}
+        self._connections: dict[PeerId, list[Connection]] = {}
+        self._scopes = PeerScopes(budget, limits.peer, self._connections)
         self._gate = InboundGate(limits)
         self._arrivals = Arrivals()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
@@ -86,7 +92,6 @@ class Swarm:
         self._protected = protected
         self._trace = trace
         self._clock = clock
-        self._connections: dict[PeerId, list[Connection]] = {}
         self._listeners: list[Listener] = []
         self._closing = False
 
@@ -109,12 +114,7 @@ class Swarm:
 
     def peer_scope(self, peer: PeerId) -> Scope:
         """What this peer makes us hold."""
-        scope = self._scopes.get(peer)
-        if scope is None:
-            if len(self._scopes) >= IDLE_SCOPES_MAX + len(self._connections):
-                self._scopes = {p: s for p, s in self._scopes.items() if p in self._connections or _in_use(s)}
-            scope = self._scopes[peer] = self._budget.child(f"peer {peer}", self._limits.peer)
-        return scope
+        return self._scopes.of(peer)
 
     def can_dial(self, address: Multiaddr) -> bool:
         """A transport knows this address."""
@@ -297,7 +297,8 @@ class Swarm:
             raise TransportError("that is this node itself")
         scope = self.peer_scope(peer)
         room.move(scope)
-        scope = scope.child(f"connection to {peer}", {Resource.BYTES: self._limits.connection_bytes})
+        groups = self._scopes.of_group(address)
+        scope = scope.child(f"connection to {peer}", {Resource.BYTES: self._limits.connection_bytes}, *groups)
         muxed = await self._upgrader.multiplex(channel, outbound=outbound, scope=scope)
         connection = Connection(
             muxed,
@@ -370,7 +371,3 @@ class Swarm:
 
     def _standing(self, connection: Connection) -> Standing:
         return connection.standing(self._protected(connection.peer))
-
-
-def _in_use(scope: Scope) -> bool:
-    return any(scope.used(resource) for resource in Resource)

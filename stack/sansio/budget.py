@@ -18,6 +18,8 @@ class Resource(Enum):
     """What is counted. Bytes are bytes; everything else is a number of things."""
 
     BYTES = "bytes"
+    UNREAD = "bytes that nobody has read"
+    """Of the bytes, those that wait in windows which every stream has by right: nobody has granted them."""
     STREAMS_IN = "inbound streams"
     STREAMS_OUT = "outbound streams"
     CONNECTIONS_IN = "inbound connections"

@@ -462,13 +462,13 @@ async def test_a_connection_closed_at_any_moment_leaves_nothing() -> None:
 
 
 async def test_scopes_of_peers_that_hold_nothing_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stack.net.swarm.IDLE_SCOPES_MAX", 3)
+    monkeypatch.setattr("stack.net.scopes.IDLE_SCOPES_MAX", 3)
     async with hosts(2) as [a, b]:
         await connect(a, b)
         kept = a.peer_budget(b.peer_id)
         for number in range(10, 30):
             a.peer_budget(peer(number))
-        assert len(a._swarm._scopes) <= 5
+        assert len(a._swarm._scopes._peers) <= 5
         assert a.peer_budget(b.peer_id) is kept
 
 

@@ -29,6 +29,7 @@ class StreamTable:
         "_streams",
         "_unaccepted",
         "_unacknowledged",
+        "_unread",
         "get",
         "grown",
     )
@@ -45,6 +46,7 @@ class StreamTable:
         self._scope = scope
         bytes_here = scope.child("yamux streams", {Resource.BYTES: parameters.memory_max})
         self._memory = bytes_here.reserve(Resource.BYTES, 0)
+        self._unread = scope.reserve(Resource.UNREAD, 0)
         self.grown = bytes_here.holders
         """Windows that are larger than at first."""
         self._forgotten = forgotten
@@ -77,7 +79,7 @@ class StreamTable:
         if outbound and not self.may_open:
             raise LimitExceeded("streams that are not acknowledged", self._parameters.backlog_max)
         reservation = self._scope.reserve(Resource.STREAMS_OUT if outbound else Resource.STREAMS_IN)
-        window = ReceiveWindow(self._memory, self._parameters.window_max, now)
+        window = ReceiveWindow(self._memory, self._unread, self._parameters.window_max, now)
         stream = Stream(id, outbound=outbound, window=window, reservation=reservation)
         self._streams[id] = stream
         if outbound:

@@ -65,14 +65,18 @@ class ReceiveWindow:
     `unread`, `charged`, `spare`.
 
     The first 256 KiB are the peer's by specification; of them only what really waits is charged to the budget. Growth is
-    charged when it is granted, and lent: it may be called back. Credit that the peer has cannot be taken from it, so what it
+    charged when it is granted, and lent: it may be called back. What waits in the first is counted apart from it as well (`unread`):
+    a peer gets them by opening streams, growth only by what was read. Credit that the peer has cannot be taken from it, so what it
     sends beyond the smaller window is charged as it comes, like the first 256 KiB, and no more is granted until it has used it.
     """
 
-    __slots__ = ("_budget", "_held", "_most", "_updated_at", "charged", "credit", "size", "unread")
+    __slots__ = ("_budget", "_first", "_held", "_most", "_unread", "_updated_at", "charged", "credit", "size", "unread")
 
-    def __init__(self, budget: Reservation, most: int, now: float) -> None:
+    def __init__(self, budget: Reservation, unread: Reservation, most: int, now: float) -> None:
         self._budget = budget
+        self._unread = unread
+        self._first = 0
+        """Of what waits, that which is counted there."""
         self._most = most
         self._updated_at = now
         self._held = 0
@@ -149,7 +153,7 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """Give all memory back; the stream is gone."""
-        self._held = 0
+        self._hold(0)
         self._shrink(WINDOW_INITIAL)
 
     def _grow(self) -> None:
@@ -174,10 +178,19 @@ class ReceiveWindow:
     def _charge(self, waiting: int) -> None:
         """Hold what waits, in whole steps, but never less than the growth that was granted."""
         steps = -(-waiting // CHARGE_BYTES) * CHARGE_BYTES
-        self._held = LITTLE_BYTES if 0 < waiting <= LITTLE_BYTES else steps
+        self._hold(LITTLE_BYTES if 0 < waiting <= LITTLE_BYTES else steps)
         wanted = max(self._held, self.size - WINDOW_INITIAL)
         self._charge_at_most(wanted)
         self._charge_at_least(wanted)
+
+    def _hold(self, held: int) -> None:
+        first = min(held, WINDOW_INITIAL)
+        if first > self._first:
+            self._unread.grow(first - self._first)
+        elif first < self._first:
+            self._unread.shrink(self._first - first)
+        self._first = first
+        self._held = held
 
     def _charge_at_most(self, wanted: int) -> None:
         if wanted < self.charged:

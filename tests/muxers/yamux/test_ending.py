@@ -252,7 +252,7 @@ def test_commands_on_a_stream_that_is_gone_do_nothing() -> None:
 @pytest.mark.parametrize("input", Input)
 def test_every_state_and_input_is_a_legal_step_or_an_error_of_whoever_caused_it(state: State, input: Input) -> None:
     memory = scope().reserve(Resource.BYTES, 0)
-    stream = Stream(1, outbound=True, window=ReceiveWindow(memory, 1 << 24, 0.0), reservation=memory)
+    stream = Stream(1, outbound=True, window=ReceiveWindow(memory, memory, 1 << 24, 0.0), reservation=memory)
     stream.state = state
     if (state, input) in TRANSITIONS:
         stream.move(input)

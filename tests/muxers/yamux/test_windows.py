@@ -9,6 +9,7 @@ from stack.muxers.yamux.windows import (
     CHARGE_BYTES,
     GROWTH_ROUND_TRIPS,
     IDLE_SECONDS,
+    LITTLE_BYTES,
     ROUND_TRIP_MIN,
     WINDOW_INITIAL,
     ReceiveWindow,
@@ -27,8 +28,12 @@ def budget(limit: int = 32 * MIB) -> Reservation:
     return Scope("test", {Resource.BYTES: limit}).reserve(Resource.BYTES, 0)
 
 
+def unread(limit: int = 4 * MIB) -> Reservation:
+    return Scope("peer", {Resource.UNREAD: limit}).reserve(Resource.UNREAD, 0)
+
+
 def window(memory: Reservation | None = None, most: int = MOST) -> ReceiveWindow:
-    return ReceiveWindow(memory or budget(), most, 0.0)
+    return ReceiveWindow(memory or budget(), unread(), most, 0.0)
 
 
 def received(size: int, memory: Reservation | None = None) -> ReceiveWindow:
@@ -190,7 +195,7 @@ def test_growth_ends_at_16_MiB() -> None:
 
 
 def test_growth_ends_at_a_smaller_bound_exactly() -> None:
-    some = ReceiveWindow(budget(), WINDOW_INITIAL + 1, 0.0)
+    some = ReceiveWindow(budget(), unread(), WINDOW_INITIAL + 1, 0.0)
     some.receive(131072)
     some.read(131072, 0)
     assert some.take_credit(0.0, ROUND_TRIP) == 131073
@@ -468,3 +473,26 @@ def test_finding_23_whatever_is_called_back_the_sums_hold(steps: list[tuple[str,
     for each in windows:
         each.release()
     assert memory.amount == 0 and not node.holders
+
+
+def test_finding_4_what_waits_in_windows_of_streams_is_counted_until_it_is_read_and_growth_is_not() -> None:
+    counted = unread(WINDOW_INITIAL)
+    some = ReceiveWindow(budget(), counted, MOST, 0.0)
+    some.receive(WINDOW_INITIAL)
+    some.keep(1000)
+    assert counted.amount == LITTLE_BYTES
+    some.keep(WINDOW_INITIAL)
+    assert counted.amount == WINDOW_INITIAL
+    other = ReceiveWindow(budget(), counted, MOST, 0.0)
+    other.receive(1)
+    with pytest.raises(LimitExceeded):
+        other.keep(1)
+    other.release()
+    some.read(WINDOW_INITIAL, 0)
+    assert counted.amount == 0
+    assert some.take_credit(0.0, ROUND_TRIP) == 2 * WINDOW_INITIAL
+    some.receive(2 * WINDOW_INITIAL)
+    some.keep(2 * WINDOW_INITIAL)
+    assert counted.amount == WINDOW_INITIAL
+    some.release()
+    assert counted.amount == 0
