@@ -37,6 +37,8 @@ class Agreed:
 class State(Enum):
     """Where a negotiation stands."""
 
+    __hash__ = object.__hash__  # as that of `Resource`
+
     HEADER = "waiting for the header"
     PROPOSAL = "waiting for a proposal or its answer"
     AGREED = "agreed"
@@ -45,6 +47,8 @@ class State(Enum):
 
 class Token(Enum):
     """What a received message means."""
+
+    __hash__ = object.__hash__  # as that of `Resource`
 
     HEADER = "header"
     MATCH = "match"

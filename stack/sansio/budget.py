@@ -17,6 +17,10 @@ from stack.errors import LimitExceeded
 class Resource(Enum):
     """What is counted. Bytes are bytes; everything else is a number of things."""
 
+    __hash__ = (
+        object.__hash__
+    )  # members are looked up hundreds of times for a stream, and Enum's own hash is written in Python
+
     BYTES = "bytes"
     UNREAD = "bytes that nobody has read"
     """Of the bytes, those that wait in windows which every stream has by right: nobody has granted them."""

@@ -13,6 +13,8 @@ from stack.sansio.budget import Reservation
 class State(Enum):
     """Which halves are finished."""
 
+    __hash__ = object.__hash__  # as that of `Resource`
+
     OPEN = "open"
     LOCAL_FINISHED = "finished by us"
     REMOTE_FINISHED = "finished by the peer"
@@ -22,6 +24,8 @@ class State(Enum):
 
 class Input(Enum):
     """What happens to a stream."""
+
+    __hash__ = object.__hash__  # as that of `Resource`
 
     SEND_DATA = "send data"
     SEND_FIN = "send FIN"

@@ -184,7 +184,9 @@ class ReceiveWindow:
         self._charge_at_least(wanted)
 
     def _hold(self, held: int) -> None:
-        first = min(held, WINDOW_INITIAL)
+        first = (
+            min(held, WINDOW_INITIAL) if held > LITTLE_BYTES else 0
+        )  # the little is bounded by the number of streams
         if first > self._first:
             self._unread.grow(first - self._first)
         elif first < self._first:

@@ -479,14 +479,14 @@ def test_finding_4_what_waits_in_windows_of_streams_is_counted_until_it_is_read_
     counted = unread(WINDOW_INITIAL)
     some = ReceiveWindow(budget(), counted, MOST, 0.0)
     some.receive(WINDOW_INITIAL)
-    some.keep(1000)
-    assert counted.amount == LITTLE_BYTES
+    some.keep(LITTLE_BYTES)
+    assert counted.amount == 0
     some.keep(WINDOW_INITIAL)
     assert counted.amount == WINDOW_INITIAL
     other = ReceiveWindow(budget(), counted, MOST, 0.0)
-    other.receive(1)
+    other.receive(LITTLE_BYTES + 1)
     with pytest.raises(LimitExceeded):
-        other.keep(1)
+        other.keep(LITTLE_BYTES + 1)
     other.release()
     some.read(WINDOW_INITIAL, 0)
     assert counted.amount == 0
