@@ -185,7 +185,7 @@ def test_kubo_understands_our_identify_and_our_ping(kubo: Kubo, ours: Machine) -
 def test_we_understand_the_identify_and_the_ping_of_kubo(kubo: Kubo, ours: Machine) -> None:
     address = kubo_addresses(kubo)["tcp"]
     peer_id = good(ours.run("connect", address, "--json")).json["peer_id"]
-    assert len(good(ours.run("ping", peer_id, "-n", "3", "--json")).lines) == 3
+    assert len(good(ours.run("ping", peer_id, "-n", "3", "--json")).json["items"]) == 3
     row = next(row for row in good(ours.run("peers", "--json")).json["items"] if row["peer_id"] == peer_id)
     assert row["agent"].startswith("kubo/0.42.0")
 

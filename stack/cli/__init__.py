@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "stack.cli.doctor:doctor",
     "demo": "stack.cli.demo:demo",
     "completion": "stack.cli.completion:completion",
+    "schema": "stack.cli.schema:schema",
 }
 """In the order of `stack --help`."""
 

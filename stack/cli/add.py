@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.choosing import LeftOut, selecting
 from stack.cli.completing import profiles
 from stack.cli.session import open_api
 from stack.cli.sources import at_a_place, sources_of
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.node.api import Add, Added, AddProgress, Api, EntryAdded, EntrySkipped, ImportFlags
 from stack.node.exits import PARTIAL
 
@@ -62,7 +63,7 @@ class OctalType(click.ParamType[int]):
 @selecting
 @click.option("-r", "--recursive", is_flag=True, help="Accepted for Kubo's users; directories are always recursive.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the root CID and nothing else.")
-@json_option
+@answers(Added, many=True)
 def add(
     paths: tuple[str, ...],
     only_hash: bool,
@@ -83,6 +84,7 @@ def add(
     async def work() -> int:
         options = ImportFlags(hash=hash_, **{**flags, "profile": flags["profile"] or settings.profile})
         left_out = LeftOut()
+        roots = []
         async with open_api(settings) as api:
             assert settings.home is not None
             for source in sources:
@@ -99,12 +101,14 @@ def add(
                         copy=copied,
                         rehash=rehash,
                     )
-                    await _add(api, request, left_out)
-        if not (quiet or as_json):
+                    roots.append(await _add(api, request, left_out))
+        if as_json:
+            output.json_line(roots)
+        elif not quiet:
             left_out.conclude()
         return PARTIAL if left_out.lost else 0
 
-    async def _add(api: Api, request: Add, left_out: LeftOut) -> None:
+    async def _add(api: Api, request: Add, left_out: LeftOut) -> Added:
         root: Added | None = None
         async with api.watch(request) as events:
             with output.progress(request.paths[0].name, wanted=not (quiet or as_json)) as bar:
@@ -119,10 +123,9 @@ def add(
                         case Added():
                             root = event
         assert root is not None
-        if as_json:
-            output.json_line(root)
-        else:
+        if not as_json:
             output.data(str(root.cid))
+        return root
 
     sources = sources_of(paths)
     settings = config("command")

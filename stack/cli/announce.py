@@ -3,14 +3,15 @@
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import SOURCE, config, json_option
+from stack.cli.types import SOURCE, config
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.files.sources import read_source
-from stack.node.api import GetAnnouncements, Withdraw
+from stack.node.api import Announcements, Done, GetAnnouncements, Withdraw
 from stack.node.exits import NOT_FOUND
 
 
@@ -20,7 +21,7 @@ def announce() -> None:
 
 
 @announce.command("ls")
-@json_option
+@answers(Announcements)
 def list_announcements(as_json: bool) -> None:
     """All that is announced."""
 
@@ -50,7 +51,7 @@ def list_announcements(as_json: bool) -> None:
 
 @announce.command("withdraw")
 @click.argument("source", type=SOURCE, metavar="TICKET|CID")
-@json_option
+@answers(Done)
 def withdraw(source: str, as_json: bool) -> int:
     """Announce a CID no more; it stays shared for who has its ticket."""
     cid = read_source(source).root

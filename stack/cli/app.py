@@ -17,7 +17,7 @@ from stack import __version__
 from stack.cli import COMMANDS
 from stack.cli.groups import SECTIONS, Group
 from stack.errors import StackError
-from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, what_the_system_says
+from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, kind_of, what_the_system_says
 
 if TYPE_CHECKING:
     from stack.streams.threads import CallSoon
@@ -90,13 +90,15 @@ def cli(verbose: bool) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit. Every StackError, and what the system refuses, becomes one line on stderr and its exit code."""
+    """Run the command line and exit. Every StackError, and what the system refuses, becomes one line on stderr and its exit code; with
+    `--json` or `--jsonl` an object on stdout too."""
+    words = list(arguments if arguments is not None else sys.argv[1:])
+    failure: tuple[str, str] | None = None
     if "_STACK_COMPLETE" in os.environ:
         from stack.cli.completing import complete
 
         complete()
     try:
-        words = list(arguments) if arguments is not None else None
         result = cli.main(args=words, prog_name="stack", standalone_mode=False, terminal_width=_help_width())
         code = result if isinstance(result, int) else OK
     except click.exceptions.Exit as error:
@@ -104,20 +106,24 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.Abort:
         code = INTERRUPTED
     except click.ClickException as error:
-        _say_usage(error)
-        code = USAGE
+        code, failure = USAGE, ("UsageError", _say_usage(error))
     except StackError as error:
         complain(str(error))
-        code = exit_code(error)
+        code, failure = exit_code(error), (kind_of(error), str(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OSError as error:
         complain(what_the_system_says(error))
-        code = exit_code(error)
+        code, failure = exit_code(error), ("OSError", what_the_system_says(error))
     except RecursionError:
         complain("internal error: recursion without end; please report it")
-        code = BUG
+        code, failure = BUG, ("RecursionError", "internal error")
     try:
+        if failure is not None and {"--json", "--jsonl"} & set(words):
+            from stack.cli.answers import Error
+            from stack.cli.output import error_line
+
+            error_line(Error(kind=failure[0], message=failure[1], exit_code=code))
         sys.stdout.flush()
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
@@ -141,17 +147,21 @@ def _help_width() -> int:
     return min(max(shutil.get_terminal_size().columns - 2, HELP_COLUMNS_MIN), HELP_COLUMNS_MAX)
 
 
-def _say_usage(error: click.ClickException) -> None:
-    """What was wrong; how the command is used only where that helps: an argument too few, too many, or an unknown option."""
+def _say_usage(error: click.ClickException) -> str:
+    """Say what was wrong, and return it; how the command is used only where that helps: an argument too few, too many, or an unknown
+    option."""
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         option = error.param if isinstance(error.param, click.Option) else None
-        complain(f"{option.opts[0]}: {error.message}" if option is not None else error.message)
-        return
+        message = f"{option.opts[0]}: {error.message}" if option is not None else error.message
+        complain(message)
+        return message
     if isinstance(error, click.UsageError) and error.ctx is not None:
         from stack.cli.output import note
 
         note(error.ctx.get_usage().splitlines()[0][:ERROR_LENGTH_MAX])
-    complain(error.format_message())
+    message = error.format_message()
+    complain(message)
+    return message
 
 
 def complain(message: str) -> None:

@@ -3,20 +3,30 @@
 import hashlib
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async, temporary_folder
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import MULTIADDR, SIZE, config, json_option
+from stack.cli.types import MULTIADDR, SIZE, config
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Perf
+from stack.node.api import Perf, PerfResult
 
 PIECE = 1 << 20
 MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """How fast one step is here."""
+
+    what: str
+    mib_per_s: float
 
 
 @click.group(cls=Group)
@@ -28,7 +38,7 @@ def bench() -> None:
 @click.argument("address", type=MULTIADDR)
 @click.option("--upload", type=SIZE, default=256 << 20, help="Bytes to send (default: 256MiB).")
 @click.option("--download", type=SIZE, default=256 << 20, help="Bytes to receive (default: 256MiB).")
-@json_option
+@answers(PerfResult)
 def perf(address: Multiaddr, upload: int, download: int, as_json: bool) -> None:
     """Move bytes to and from a peer over /perf/1.0.0 on one stream."""
 
@@ -47,7 +57,7 @@ def perf(address: Multiaddr, upload: int, download: int, as_json: bool) -> None:
 
 @bench.command("hash")
 @click.option("--size", type=SIZE, default=512 << 20, help="Bytes to hash (default: 512MiB).")
-@json_option
+@answers(Figure, many=True)
 def hash_(size: int, as_json: bool) -> None:
     """SHA-256 and the Noise cipher, on one thread and on all cores."""
     cores = os.cpu_count() or 1
@@ -68,7 +78,7 @@ def hash_(size: int, as_json: bool) -> None:
     metavar="PATH",
     help="Where to write (default: the home).",
 )
-@json_option
+@answers(Figure, many=True)
 def store(size: int, directory: str | None, as_json: bool) -> None:
     """Write, sync and read blocks of 1 MiB through the block store."""
     home = config("command").home
@@ -128,7 +138,7 @@ def _rate(size: int, threads: int, work: object) -> float:
 
 def _report(figures: dict[str, float], as_json: bool) -> None:
     if as_json:
-        output.json_line({f"{name}_mib_per_s": round(rate, 1) for name, rate in figures.items()})
+        output.json_line([Figure(what=name, mib_per_s=round(rate, 1)) for name, rate in figures.items()])
         return
     for name, rate in figures.items():
         output.data(f"{name.replace('_', ' '):32} {rate:8.0f} MiB/s")

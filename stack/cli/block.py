@@ -3,12 +3,13 @@
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import SOURCE, config, json_option, timeout_option
-from stack.node.api import BlockGet, BlockPut, BlockStat
+from stack.cli.types import SOURCE, config, timeout_option
+from stack.node.api import BlockGet, BlockInfo, BlockPut, BlockStat
 from stack.node.groups import cid_of
 
 
@@ -49,7 +50,7 @@ def get(source: str, timeout: float | None) -> None:
     "--mhtype", "--hash", "hash_", default="sha2-256", show_default=True, metavar="NAME", help="sha2-256, blake3, ..."
 )
 @click.option("--cid-version", type=click.IntRange(0, 1), default=1, show_default=True)
-@json_option
+@answers(BlockInfo)
 def put(file: str, codec: str, hash_: str, cid_version: int, as_json: bool) -> None:
     """Keep a block from a file or stdin (at most 2 MiB); prints its CID."""
     source = open_input(file)
@@ -67,7 +68,7 @@ def put(file: str, codec: str, hash_: str, cid_version: int, as_json: bool) -> N
 
 @block.command()
 @click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
-@json_option
+@answers(BlockInfo)
 def stat(source: str, as_json: bool) -> None:
     """The size of a block that is here."""
 

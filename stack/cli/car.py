@@ -1,23 +1,35 @@
 """`stack car import|export|ls`: archives of blocks; `-` is stdin or stdout."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from stack.blocks.disk import replacing, write_at
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import SOURCE, config, json_option, timeout_option
+from stack.cli.types import SOURCE, config, timeout_option
 from stack.errors import Refused
 from stack.files.car_io import list_car
 from stack.files.storage import refusal
-from stack.node.api import CarExport, CarImport
+from stack.multiformats.cid import Cid
+from stack.node.api import CarExport, CarImport, CarReport
 from stack.node.exits import OK, PARTIAL
 from stack.node.groups import cid_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarEntry:
+    """A block of an archive, or one of its roots."""
+
+    cid: Cid
+    size: int | None
+    """Bytes; null for a root, which is listed among the blocks too."""
 
 
 @click.group(cls=Group)
@@ -28,7 +40,7 @@ def car() -> None:
 @car.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--pin/--no-pin", default=True, help="Keep the roots from garbage collection.")
-@json_option
+@answers(CarReport)
 def import_(file: str, pin: bool, as_json: bool) -> int:
     """Take all blocks of a CAR into the store; each is checked. A root of which some are missing is not pinned: exit code 8."""
     source = open_input(file)
@@ -87,18 +99,21 @@ def export(source: str, file: str, timeout: float | None) -> None:
 
 @car.command("ls")
 @click.argument("file", type=click.Path())
-@json_option
+@answers(CarEntry, many=True)
 def list_(file: str, as_json: bool) -> None:
     """Roots and blocks of a CAR, each checked; nothing is kept."""
     source = open_input(file)
 
     async def work() -> None:
+        entries: list[CarEntry] = []
         async for cid, length in list_car(pieces_of(source)):
-            if length is None:
+            if as_json:
+                entries.append(CarEntry(cid=cid, size=length))
+            elif length is None:
                 output.note(f"root {cid}")
-            elif as_json:
-                output.json_line({}, cid=cid.text, size=length)
             else:
                 output.data(f"{cid.text} {length}")
+        if as_json:
+            output.json_line(entries)
 
     run_async(work)

@@ -3,17 +3,18 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from stack.blocks.disk import write_whole
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import setting_values
 from stack.cli.groups import Group
 from stack.cli.session import running_node
 from stack.cli.types import config as settings_of
-from stack.cli.types import json_option
 from stack.errors import StackError
 from stack.node.api import CompareSettings, GetIdentity
 from stack.node.config import Config
@@ -42,6 +43,23 @@ name_argument = click.argument("name", metavar="KEY", shell_complete=_names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting that holds."""
+
+    name: str
+    value: tuple[str, ...] | str | bool | int | None
+    origin: str
+    """`default`, `file`, `environment`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigPath:
+    """Where the settings of this home are written."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingInfo:
     """A setting, explained."""
 
@@ -67,12 +85,12 @@ def config() -> None:
 
 
 @config.command("ls")
-@json_option
+@answers(Setting, many=True)
 def list_(as_json: bool) -> None:
     """All settings that hold, and where each comes from."""
     settings = settings_of("command")
     if as_json:
-        output.json_line({name: getattr(settings, name) for name in SETTINGS})
+        output.json_line([_setting(settings, name) for name in SETTINGS])
         return
     for name, (origin, _) in _origins(settings).items():
         output.data(f"{name} = {shown(name, getattr(settings, name))}  ({origin})")
@@ -80,16 +98,21 @@ def list_(as_json: bool) -> None:
 
 @config.command("get")
 @name_argument
-def get(name: str) -> None:
+@answers(Setting)
+def get(name: str, as_json: bool) -> None:
     """One setting."""
     _check(name)
-    value = getattr(settings_of("command"), name)
+    settings = settings_of("command")
+    if as_json:
+        output.json_line(_setting(settings, name))
+        return
+    value = getattr(settings, name)
     output.data(value if isinstance(value, str) else shown(name, value).strip('"'))
 
 
 @config.command("explain")
 @click.argument("names", metavar="[KEY]...", nargs=-1, shell_complete=_names)
-@json_option
+@answers(SettingInfo, many=True)
 def explain(names: tuple[str, ...], as_json: bool) -> None:
     """What settings mean, in which unit, what they are now, and where that comes from. Without KEY all of them."""
     for name in names:
@@ -113,7 +136,8 @@ def explain(names: tuple[str, ...], as_json: bool) -> None:
 @config.command("set")
 @name_argument
 @click.argument("value", nargs=-1, required=True, shell_complete=setting_values)
-def set_(name: str, value: tuple[str, ...]) -> None:
+@answers(Setting)
+def set_(name: str, value: tuple[str, ...], as_json: bool) -> None:
     """Set one setting; the running node takes it at its next start."""
     text = " ".join(value)
     read = read_setting(name, text)
@@ -124,19 +148,31 @@ def set_(name: str, value: tuple[str, ...]) -> None:
     write_whole(config_file(settings.home), changed(read_text(settings.home), name, written).encode())
     if variable(name) in os.environ:
         output.note(f"{variable(name)} is set, and counts more")
+    if as_json:
+        output.json_line(_setting(settings_of("command"), name))
 
 
 @config.command("path")
-def path() -> None:
+@answers(ConfigPath)
+def path(as_json: bool) -> None:
     """Where the file is."""
     home = settings_of("command").home
     assert home is not None
-    output.data(str(config_file(home)))
+    if as_json:
+        output.json_line(ConfigPath(path=config_file(home)))
+    else:
+        output.data(str(config_file(home)))
 
 
 def _check(name: str) -> None:
     if name not in SETTINGS:
         raise no_setting(name)
+
+
+def _setting(settings: Config, name: str) -> Setting:
+    value = getattr(settings, name)
+    origin, _ = _origins(settings)[name]
+    return Setting(name=name, value=str(value) if isinstance(value, Path) else value, origin=origin)
 
 
 def _origins(settings: Config, environment: Mapping[str, str] = os.environ) -> dict[str, tuple[str, str]]:

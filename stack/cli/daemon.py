@@ -11,6 +11,7 @@ import anyio
 import click
 
 from stack.cli import output, systemd
+from stack.cli.answers import answers
 from stack.cli.app import flatten, run_async
 from stack.cli.home import take
 from stack.cli.logs import log_file, logged_to
@@ -27,7 +28,7 @@ from stack.cli.types import (
 )
 from stack.errors import Refused
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import GetIdentity
+from stack.node.api import GetIdentity, NodeInfo
 from stack.node.config import Config
 from stack.node.home import Home
 
@@ -46,6 +47,7 @@ READY = b"1"
 @click.option("--perf", is_flag=True, help="Serve measurements (`stack bench perf`) to whoever asks.")
 @click.option("--detach", is_flag=True, help="Return when it answers; it runs on until `stack stop`.")
 @click.option("--systemd", "as_unit", is_flag=True, help="Only print a unit with which systemd runs it for this user.")
+@answers(NodeInfo)
 @click.pass_context
 def daemon(
     context: click.Context,
@@ -58,6 +60,7 @@ def daemon(
     perf: bool,
     detach: bool,
     as_unit: bool,
+    as_json: bool,
 ) -> None:
     """Run a node: serve what is shared, and do what other commands of this home ask.
 
@@ -68,6 +71,8 @@ def daemon(
         "daemon", listen=tuple(map(str, listen)) or None, external=tuple(map(str, external)) or None, **flags
     )
     assert settings.home is not None
+    if as_unit and as_json:
+        raise click.UsageError("--systemd prints a unit, --json something else: one of them")
     if as_unit:
         for line in systemd.unit(typed(context)):
             output.data(line)
@@ -78,9 +83,9 @@ def daemon(
         output.note("`loginctl enable-linger` starts it with the computer.")
         return
     if detach:
-        _detached(settings)
+        _detached(settings, as_json)
         return
-    _serve(settings, lambda: None)
+    _serve(settings, lambda: None, as_json)
 
 
 def typed(context: click.Context) -> list[str]:
@@ -88,14 +93,14 @@ def typed(context: click.Context) -> list[str]:
     words: list[str] = []
     for option in context.command.params:
         value = context.params.get(option.name or "")
-        if option.name in ("detach", "as_unit") or not value:
+        if option.name in ("detach", "as_unit", "as_json") or not value:
             continue
         for each in value if isinstance(value, tuple) else (value,):
             words += [option.opts[0]] if each is True else [option.opts[0], str(each)]
     return words
 
 
-def _serve(settings: Config, ready: Callable[[], object]) -> None:
+def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None:
     async def work() -> None:
         from stack.node.node import Node
 
@@ -107,10 +112,13 @@ def _serve(settings: Config, ready: Callable[[], object]) -> None:
             with logged_to(log_file(home.path)), anyio.open_signal_receiver(signal.SIGTERM) as signals:
                 async with Node.open(settings, home=home) as node:
                     info = await node.ask(GetIdentity())
-                    output.data(f"Peer ID: {info.peer_id}")
-                    for address in info.addresses:
-                        output.data(f"Listening on {address}")
-                    output.data("Daemon is ready")
+                    if as_json:
+                        output.json_line(info)
+                    else:
+                        output.data(f"Peer ID: {info.peer_id}")
+                        for address in info.addresses:
+                            output.data(f"Listening on {address}")
+                        output.data("Daemon is ready")
                     _log.info("ready: process %d, %s at %s", info.pid, info.peer_id, " ".join(map(str, info.addresses)))
                     systemd.tell("READY=1")
                     ready()
@@ -132,7 +140,7 @@ def _serve(settings: Config, ready: Callable[[], object]) -> None:
         run_async(work)
 
 
-def _detached(settings: Config) -> None:
+def _detached(settings: Config, as_json: bool) -> None:
     """Run the daemon in a process of its own, and return when it answers. If it cannot start, it says why, and its exit code is ours."""
     assert settings.home is not None
     sys.stdout.flush()
@@ -141,7 +149,7 @@ def _detached(settings: Config) -> None:
     child = os.fork()
     if not child:
         os.close(told)
-        _serve(settings, lambda: _let_go(tell))
+        _serve(settings, lambda: _let_go(tell), as_json)
         return
     os.close(tell)
     if os.read(told, 1) == READY:

@@ -23,9 +23,10 @@ import click
 from anyio.streams.text import TextReceiveStream
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async, temporary_folder
 from stack.cli.fetching import FOUND_BY
-from stack.cli.types import SIZE, existing, json_option
+from stack.cli.types import SIZE, existing
 from stack.control.client import ControlClient
 from stack.errors import FetchError, NoSpace, StackError, Stalled
 from stack.multiformats.cid import Cid
@@ -51,7 +52,7 @@ class Discovered:
     """How a receiver found a peer that delivered."""
 
     receiver: str
-    peer: str
+    giver: str
     source: str
     """As in `ProviderFound`: `announced`, `swarm`."""
     seconds: float
@@ -74,13 +75,21 @@ class RoundResult:
     found: tuple[Discovered, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What was shown with which file, a round with one receiver first."""
+
+    file: str
+    items: tuple[RoundResult, ...]
+
+
 @click.command()
 @click.argument("file", required=False, type=click.Path())
 @click.option("--peers", type=click.IntRange(1, 20), default=5, show_default=True, help="How many fetch at once.")
 @click.option(
     "--size", type=SIZE, default=256 << 20, help="Size of the file made when none is given (default: 256MiB)."
 )
-@json_option
+@answers(DemoResult)
 def demo(file: str | None, peers: int, size: int, as_json: bool) -> None:
     """Show it: one shares, several find it by its CID, fetch and help each other, the sharer is killed, all finish."""
     source = existing(file) if file else None
@@ -233,8 +242,8 @@ class _Round:
                 event = json.loads(line)
                 seconds = time.monotonic() - start
                 if event["event"] == "ProviderFound":
-                    peer = await self._label(event["peer"])
-                    discovered = Discovered(receiver=name, peer=peer, source=event["source"], seconds=seconds)
+                    peer = await self._label(event["peer_id"])
+                    discovered = Discovered(receiver=name, giver=peer, source=event["source"], seconds=seconds)
                     if (name, discovered.source) not in [(each.receiver, each.source) for each in self._found]:
                         how = FOUND_BY[discovered.source]
                         self._say(f"{name}: gets from {peer} after {output.duration(seconds)}, {how}")
@@ -308,7 +317,7 @@ async def _lines(process: anyio.abc.Process) -> AsyncGenerator[str, None]:
 
 def _report(results: list[RoundResult], name: str, as_json: bool) -> None:
     if as_json:
-        output.json_line(tuple(results), file=name)
+        output.json_line(DemoResult(file=name, items=tuple(results)))
         return
     last = results[-1]
     output.data(f"{'who gave':12} {'to whom':12} how much")

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.errors import StackError
 from stack.node.api import DiscoveryFact, GetDiscovery, GetIdentity, GetReach, GetRepoStat
 from stack.node.config import Config
@@ -37,7 +38,7 @@ class Finding:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Only what needs no node.")
-@json_option
+@answers(Finding, many=True)
 def doctor(quick: bool, as_json: bool) -> int:
     """Check this machine, the home and the network, and say what to do."""
     findings = list(_machine())
@@ -49,11 +50,10 @@ def doctor(quick: bool, as_json: bool) -> int:
         findings.append(Finding("settings", "problem", str(error)))
     if settings is not None and not quick:
         findings += run_async(lambda: _node(settings))
-    for finding in findings:
-        if as_json:
-            output.json_line(finding)
-        else:
-            output.data(f"{finding.verdict:8} {finding.check}: {finding.detail}")
+    if as_json:
+        output.json_line(findings)
+    for finding in findings if not as_json else ():
+        output.data(f"{finding.verdict:8} {finding.check}: {finding.detail}")
     return PARTIAL if any(finding.verdict == "problem" for finding in findings) else 0
 
 

@@ -6,9 +6,10 @@ from typing import TypeVar
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers, tells
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import DURATION, SOURCE, bootstrap_option, config, discovery_flags, json_option, mdns_option
+from stack.cli.types import DURATION, SOURCE, bootstrap_option, config, discovery_flags, mdns_option
 from stack.dag.unixfs.names import printable
 from stack.files.sources import read_source
 from stack.multiformats.multiaddr import Multiaddr
@@ -25,7 +26,6 @@ timeout_option = click.option(
     default=LOOK_SECONDS,
     help=f"Look for so long at most (default: {LOOK_SECONDS:g}s).",
 )
-lines_option = click.option("--jsonl", "as_lines", is_flag=True, help="Print each as a line of JSON, as it is found.")
 
 
 @click.command()
@@ -33,8 +33,8 @@ lines_option = click.option("--jsonl", "as_lines", is_flag=True, help="Print eac
 @bootstrap_option
 @mdns_option
 @timeout_option
-@json_option
-@lines_option
+@answers(FoundName, many=True)
+@tells(FoundName, "each, as it is found,")
 def find(
     words: tuple[str, ...],
     bootstrap: tuple[Multiaddr, ...],
@@ -63,8 +63,8 @@ def find(
 @bootstrap_option
 @mdns_option
 @timeout_option
-@json_option
-@lines_option
+@answers(KnownProvider, many=True)
+@tells(KnownProvider, "each, as it is found,")
 def providers(
     source: str, bootstrap: tuple[Multiaddr, ...], no_mdns: bool, timeout: float, as_json: bool, as_lines: bool
 ) -> int:
@@ -103,7 +103,7 @@ def _look(
             async for each in events:
                 found.append(each)
                 if as_lines:
-                    output.json_line(each)
+                    output.event_line(each)
                 elif not as_json:
                     show(each)
         if as_json:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers, tells
 from stack.cli.app import complain, run_async
 from stack.cli.fetching import FetchScreen
 from stack.cli.session import note_kept, open_api, owning, with_api
@@ -21,7 +22,6 @@ from stack.cli.types import (
     discovery_flags,
     down_option,
     from_option,
-    json_option,
     limit_flags,
     mdns_option,
     source_argument,
@@ -31,7 +31,7 @@ from stack.cli.types import (
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
-from stack.files.events import FetchFinished, FetchStarted, WaitingForProvider
+from stack.files.events import FetchEvent, FetchFinished, FetchStarted, WaitingForProvider
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Cat, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
@@ -72,8 +72,8 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
 )
 @click.option("--no-serve", is_flag=True, help="Give nothing to others meanwhile (metered lines).")
 @click.option("--detach", is_flag=True, help="Let the running node do it and return.")
-@json_option
-@click.option("--jsonl", "as_lines", is_flag=True, help="Print every event as a line of JSON.")
+@answers(FetchFinished | FetchStarted)
+@tells(FetchEvent)
 def get(
     source: str,
     target: str | None,
@@ -112,6 +112,8 @@ def get(
     if delete:
         _refuse_to_clear(here if target is None else here / target)
     finding = discovery_flags(bootstrap, no_mdns)
+    if target == "-" and (as_json or as_lines):
+        raise click.UsageError("-o - writes the file itself to stdout, --json and --jsonl something else: one of them")
     if target == "-":
         return run_async(
             partial(
@@ -153,7 +155,7 @@ def get(
         if finished is None:
             return 0
         if as_json and done is None:
-            output.json_line(finished, root=str(finished.root))
+            output.json_line(finished)
         done = PARTIAL if finished.skipped else 0
         if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
             output.note("Complete; serving it to others. Ctrl-C ends it.")
@@ -194,9 +196,11 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: 
             screen = FetchScreen(bar, dry_run=request.dry_run)
             async for event in events:
                 if lines:
-                    output.json_line(event, event=type(event).__name__)
+                    output.event_line(event)
                 if request.detach and isinstance(event, FetchStarted):
                     output.note("The running node fetches it; `stack jobs` shows how far it is.")
+                    if quiet and not lines:
+                        output.json_line(event)
                     return None
                 if not quiet:
                     screen.show(event)

@@ -21,7 +21,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "key",
         "config",
     ),
-    "This machine": ("doctor", "bench", "demo", "completion"),
+    "This machine": ("doctor", "bench", "demo", "completion", "schema"),
 }
 """Headings of `stack --help`; a command that none of them names, as one of a plug-in, comes last."""
 

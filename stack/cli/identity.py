@@ -5,9 +5,10 @@ import os
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.home import take
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.identity.peer_id import PeerId
 from stack.node.api import GetIdentity, NodeInfo
 from stack.node.config import Config
@@ -17,7 +18,7 @@ from stack.protocols.identify.messages import AGENT_VERSION
 
 
 @click.command("id")
-@json_option
+@answers(NodeInfo)
 def identity(as_json: bool) -> None:
     """Who this node is: peer id, addresses, protocols."""
     info = _identity(config("command"))

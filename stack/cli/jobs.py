@@ -6,20 +6,21 @@ from collections.abc import Sequence
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import complain, run_async
 from stack.cli.completing import jobs_in
 from stack.cli.fetching import obstacle_of
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.dag.unixfs.names import printable
-from stack.node.api import Api, Ask, JobInfo, JobRemoved, ListJobs, PauseJobs, RemoveJob, ResumeJobs
+from stack.node.api import Ask, JobInfo, JobRemoved, ListJobs, PauseJobs, RemoveJob, ResumeJobs
 from stack.node.exits import NOT_FOUND
 
 
 @click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
-@json_option
+@answers(JobInfo, many=True)
 def jobs(ctx: click.Context, as_json: bool) -> None:
     """Fetches: those that run, wait to go on, or have ended of late."""
     if ctx.invoked_subcommand is None:
@@ -27,7 +28,7 @@ def jobs(ctx: click.Context, as_json: bool) -> None:
 
 
 @jobs.command("ls")
-@json_option
+@answers(JobInfo, many=True)
 def list_jobs(as_json: bool) -> None:
     """As `stack jobs` alone: the latest last. What has ended is listed for 30 days, at most 100 of them."""
     _list(as_json)
@@ -102,7 +103,7 @@ def _change(request: Ask[tuple[JobInfo, ...]], as_json: bool, say: dict[str, str
 @jobs.command()
 @click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in("running", "interrupted"))
 @click.option("--all", "every", is_flag=True, help="All that run, or that the daemon would go on with.")
-@json_option
+@answers(JobInfo, many=True)
 def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
     """Stop jobs until they are resumed, over restarts of the daemon too. What is there is kept."""
     _change(PauseJobs(ids=_chosen(ids, every)), as_json, {"paused": "is paused"}, "nothing runs")
@@ -111,7 +112,7 @@ def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 @jobs.command()
 @click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in("paused", "interrupted", "failed"))
 @click.option("--all", "every", is_flag=True, help="All that are paused.")
-@json_option
+@answers(JobInfo, many=True)
 def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
     """Let the daemon go on with jobs that were paused or interrupted, or have failed."""
     later = "goes on when a daemon runs (`stack daemon --detach`)"
@@ -122,7 +123,7 @@ def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 @jobs.command("rm")
 @click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in())
 @click.option("--ended", is_flag=True, help="All that are done or have failed.")
-@json_option
+@answers(JobRemoved, many=True)
 def remove(ids: tuple[int, ...], ended: bool, as_json: bool) -> int:
     """Cancel jobs and forget them; what they fetched so far stays on the disk, and is said."""
     if bool(ids) == ended:
@@ -131,26 +132,24 @@ def remove(ids: tuple[int, ...], ended: bool, as_json: bool) -> int:
     async def work() -> int:
         code = 0
         async with open_api(config("command")) as api:
+            removed = []
             for id_ in ids or [row.id for row in await api.ask(ListJobs()) if row.state in ("done", "failed")]:
-                code = await _remove_one(api, id_, as_json) or code
+                removed.append(done := await api.ask(RemoveJob(id=id_)))
+                code = code if done.count else NOT_FOUND
+                if not as_json:
+                    _say_removed(id_, done)
+        if as_json:
+            output.json_line(removed)
         return code
 
     return run_async(work)
 
 
-async def _remove_one(api: Api, id_: int, as_json: bool) -> int:
-    done = await api.ask(RemoveJob(id=id_))
-    if as_json:
-        output.json_line(done)
-    elif done.count:
-        _say_removed(id_, done)
-    else:
-        complain(f"there is no job {id_}; `stack jobs` lists them")
-    return 0 if done.count else NOT_FOUND
-
-
 def _say_removed(id_: int, removed: JobRemoved) -> None:
     job = removed.job
+    if not removed.count:
+        complain(f"there is no job {id_}; `stack jobs` lists them")
+        return
     if job is None:
         output.data(f"job {id_} is forgotten")
         return

@@ -1,16 +1,35 @@
 """`stack key`: the identity of this home."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.groups import Group
 from stack.cli.home import take
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.errors import Refused
 from stack.identity.keys import PrivateKey, generate
 from stack.identity.peer_id import PeerId
 from stack.node.home import Home
 from stack.node.keystore import export_key, import_key, load_or_create, replace_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyInfo:
+    """Whose key it is, and of which type."""
+
+    peer_id: PeerId
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """Where the private key was written."""
+
+    path: Path
 
 
 @click.group(cls=Group)
@@ -30,13 +49,13 @@ def _home(*, held: bool) -> Home:
 def _tell(private: PrivateKey, as_json: bool) -> None:
     peer = PeerId.of(private.public)
     if as_json:
-        output.json_line({"peer_id": str(peer), "type": private.kind})
+        output.json_line(KeyInfo(peer_id=peer, type=private.kind))
     else:
         output.data(f"{peer} {private.kind}")
 
 
 @key.command()
-@json_option
+@answers(KeyInfo)
 def show(as_json: bool) -> None:
     """Peer id and type of the key; never the key itself."""
     home = _home(held=False)
@@ -47,7 +66,7 @@ def show(as_json: bool) -> None:
 @key.command()
 @click.option("--type", "kind", type=click.Choice(["ed25519", "secp256k1", "ecdsa", "rsa"]), default="ed25519")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
+@answers(KeyInfo)
 def new(kind: str, yes: bool, as_json: bool) -> None:
     """Make a new identity; tickets made with the old one no longer find this node."""
     home = _home(held=True)
@@ -62,16 +81,19 @@ def new(kind: str, yes: bool, as_json: bool) -> None:
 
 @key.command("export")
 @click.argument("file", type=click.Path())
-def export(file: str) -> None:
+@answers(KeyFile)
+def export(file: str, as_json: bool) -> None:
     """Write the private key to FILE (libp2p protobuf, readable by its owner only); whoever has it can be this node."""
     home = _home(held=False)
     export_key(home.path, file)
     home.release()
+    if as_json:
+        output.json_line(KeyFile(path=Path(file).absolute()))
 
 
 @key.command("import")
 @click.argument("file", type=click.Path())
-@json_option
+@answers(KeyInfo)
 def import_(file: str, as_json: bool) -> None:
     """Take the identity from FILE (libp2p protobuf); the old key is kept beside it."""
     home = _home(held=True)

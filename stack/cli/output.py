@@ -19,6 +19,7 @@ from stack.dag.unixfs.names import printable
 from stack.node.schema import SCHEMA_VERSION, Json, to_json
 
 if TYPE_CHECKING:
+    from stack.cli.answers import Error
     from stack.cli.live import Live
 
 
@@ -80,11 +81,26 @@ def json_text(form: Json) -> str:
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
-def json_line(value: object, **extra: object) -> None:
-    """One JSON object on one line of stdout."""
+def json_line(value: object) -> None:
+    """One JSON object on one line of stdout: the fields of an answer, or many of them as its `items`."""
     form = to_json(value)
-    body = form if isinstance(form, dict) else {"items": form}
-    click.echo(json_text({"schema": SCHEMA_VERSION, **body, **{name: to_json(item) for name, item in extra.items()}}))
+    _json_line(form if isinstance(form, dict) else {"items": form})
+
+
+def event_line(event: object) -> None:
+    """The same of one event, with its name."""
+    form = to_json(event)
+    assert isinstance(form, dict)
+    _json_line({"event": type(event).__name__, **form})
+
+
+def error_line(error: "Error") -> None:
+    """Why a command failed, for programs."""
+    _json_line({"error": to_json(error)})
+
+
+def _json_line(body: dict[str, Json]) -> None:
+    click.echo(json_text({"schema": SCHEMA_VERSION, **body}))
     sys.stdout.flush()
 
 

@@ -5,19 +5,20 @@ import statistics
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import MULTIADDR, PEER, config, json_option
+from stack.cli.types import MULTIADDR, PEER, config
 from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Connect, Disconnect, ListPeers, Ping
+from stack.node.api import Connect, Disconnect, Done, ListPeers, PeerAnswer, PeerInfo, Ping, PingReply
 from stack.node.exits import NOT_FOUND
 
 NO_NODE = "no node runs that could stay connected: start `stack daemon --detach`"
 
 
 @click.command()
-@json_option
+@answers(PeerInfo, many=True)
 def peers(as_json: bool) -> None:
     """Peers this node is connected to."""
 
@@ -40,7 +41,7 @@ def peers(as_json: bool) -> None:
 
 @click.command()
 @click.argument("address", type=MULTIADDR)
-@json_option
+@answers(PeerAnswer)
 def connect(address: Multiaddr, as_json: bool) -> None:
     """Connect the running node to a peer."""
 
@@ -60,7 +61,7 @@ def connect(address: Multiaddr, as_json: bool) -> None:
 
 @click.command()
 @click.argument("peer", type=PEER)
-@json_option
+@answers(Done)
 def disconnect(peer: str, as_json: bool) -> int:
     """Close all connections to a peer."""
 
@@ -84,20 +85,21 @@ def disconnect(peer: str, as_json: bool) -> int:
 @click.command()
 @click.argument("peer", type=PEER)
 @click.option("-n", "--count", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many times.")
-@json_option
+@answers(PingReply, many=True)
 def ping(peer: str, count: int, as_json: bool) -> None:
     """Measure the round trip to a peer."""
 
     async def work() -> None:
-        times: list[float] = []
-        async with open_api(config("command")) as api, api.watch(Ping(target=peer, count=count)) as replies:
-            async for reply in replies:
-                times.append(reply.seconds)
-                if as_json:
-                    output.json_line(reply)
-                else:
+        replies: list[PingReply] = []
+        async with open_api(config("command")) as api, api.watch(Ping(target=peer, count=count)) as events:
+            async for reply in events:
+                replies.append(reply)
+                if not as_json:
                     output.data(f"{reply.peer_id}: {reply.sequence + 1} of {count}, {reply.seconds * 1000:.2f} ms")
-        if not as_json and len(times) > 1:
+        times = [reply.seconds for reply in replies]
+        if as_json:
+            output.json_line(replies)
+        elif len(times) > 1:
             output.note(f"median {statistics.median(times) * 1000:.2f} ms, fastest {min(times) * 1000:.2f} ms")
 
     run_async(work)

@@ -1,16 +1,28 @@
 """`stack pin add|ls|rm`: roots that garbage collection keeps."""
 
+from dataclasses import dataclass
+
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import pins
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import SOURCE, config, json_option, timeout_option
-from stack.node.api import AddPin, ListPins, RemovePin
+from stack.cli.types import SOURCE, config, timeout_option
+from stack.multiformats.cid import Cid
+from stack.node.api import AddPin, Done, ListPins, Pin, RemovePin
 from stack.node.exits import NOT_FOUND
 from stack.node.groups import cid_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """A root that is kept from now on, and how many blocks are below it."""
+
+    cid: Cid
+    blocks: int
 
 
 @click.group(cls=Group)
@@ -22,7 +34,7 @@ def pin() -> None:
 @click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
 @click.option("--name", default="", metavar="NAME", help="A name for you.")
 @timeout_option
-@json_option
+@answers(Pinned)
 def add(source: str, name: str, timeout: float | None, as_json: bool) -> None:
     """Fetch what is missing below a CID and keep it."""
 
@@ -31,7 +43,7 @@ def add(source: str, name: str, timeout: float | None, as_json: bool) -> None:
             cid = await cid_of(api, source)
             done = await api.ask(AddPin(cid=cid, name=name, timeout=timeout, source=source))
         if as_json:
-            output.json_line(done, cid=str(cid))
+            output.json_line(Pinned(cid=cid, blocks=done.count))
         else:
             output.data(f"pinned {cid} ({output.count(done.count, 'block')})")
 
@@ -39,7 +51,7 @@ def add(source: str, name: str, timeout: float | None, as_json: bool) -> None:
 
 
 @pin.command("ls")
-@json_option
+@answers(Pin, many=True)
 def list_pins(as_json: bool) -> None:
     """All pins; shares are pinned by themselves."""
 
@@ -59,7 +71,7 @@ def list_pins(as_json: bool) -> None:
 
 @pin.command("rm")
 @click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]", shell_complete=pins)
-@json_option
+@answers(Done)
 def remove(source: str, as_json: bool) -> int:
     """No longer keep a CID; `stack gc` then frees its space."""
 

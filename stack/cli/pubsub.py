@@ -2,23 +2,55 @@
 
 import sys
 from base64 import b64encode
+from dataclasses import dataclass
 from io import BytesIO
 
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers, tells
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api, with_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import MULTIADDR, config, json_option
+from stack.cli.types import MULTIADDR, config
 from stack.dag.unixfs.names import printable
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Api, ListTopicPeers, ListTopics, Publish, Subscribe, Subscribed, TopicMessage
+from stack.node.api import (
+    Api,
+    ListTopicPeers,
+    ListTopics,
+    Publish,
+    Published,
+    Subscribe,
+    Subscribed,
+    TopicInfo,
+    TopicMessage,
+    TopicPeer,
+)
 from stack.node.exits import NOT_FOUND, OK
 
 TOPIC_BYTES_MAX = 1024
 """Longer names are ignored by our nodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of a topic, in a form that is read without more ado where it is text."""
+
+    topic: str
+    author: PeerId | None
+    """Who signed it."""
+    seqno: int | None
+    """Grows with each message of an author."""
+    id: str
+    """Hexadecimal."""
+    data: str
+    encoding: str
+    """Of `data`: `text`, or `base64` where it is no UTF-8."""
+    dropped: int
+    """Messages that were missed so far, because they were read too slowly."""
 
 
 class TopicType(click.ParamType[str]):
@@ -50,7 +82,7 @@ def pubsub() -> None:
 @click.argument("topic", type=TOPIC)
 @click.argument("data", required=False)
 @connect_option
-@json_option
+@answers(Published)
 def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: bool) -> int:
     """Send a message: DATA, or all of standard input without DATA or for `-`. At most 1020 KiB.
 
@@ -78,7 +110,7 @@ def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: b
 @pubsub.command("sub")
 @click.argument("topic", type=TOPIC)
 @connect_option
-@click.option("--jsonl", "as_lines", is_flag=True, help="Print every message as a line of JSON.")
+@tells(Message, "every message")
 def sub(topic: str, connect: tuple[Multiaddr, ...], as_lines: bool) -> None:
     """Print the messages of a topic, one a line, until Ctrl-C."""
 
@@ -105,8 +137,17 @@ def _print_json(message: TopicMessage) -> None:
         text, encoding = message.data.decode(), "text"
     except UnicodeDecodeError:
         text, encoding = b64encode(message.data).decode(), "base64"
-    fields = {"topic": message.topic, "from": message.author, "seqno": message.seqno, "id": message.id}
-    output.json_line({**fields, "data": text, "encoding": encoding})
+    output.event_line(
+        Message(
+            topic=message.topic,
+            author=message.author,
+            seqno=message.seqno,
+            id=message.id,
+            data=text,
+            encoding=encoding,
+            dropped=message.dropped,
+        )
+    )
 
 
 def _print(data: bytes) -> None:
@@ -115,7 +156,7 @@ def _print(data: bytes) -> None:
 
 
 @pubsub.command("ls")
-@json_option
+@answers(TopicInfo, many=True)
 def list_topics(as_json: bool) -> None:
     """Topics that the running node is in."""
 
@@ -135,7 +176,7 @@ def list_topics(as_json: bool) -> None:
 
 @pubsub.command("peers")
 @click.argument("topic", type=TOPIC, required=False)
-@json_option
+@answers(TopicPeer, many=True)
 def peers(topic: str | None, as_json: bool) -> None:
     """Peers that speak gossipsub, or those of them that are in TOPIC."""
 

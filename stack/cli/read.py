@@ -1,8 +1,11 @@
 """`stack cat`, `stack ls`."""
 
+from dataclasses import dataclass
+
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.session import open_api
 from stack.cli.types import (
@@ -11,14 +14,21 @@ from stack.cli.types import (
     config,
     discovery_flags,
     from_option,
-    json_option,
     mdns_option,
     source_argument,
     timeout_option,
 )
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Cat, GetTotals, ListDirectory
+from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What is in a directory, and how much is below it in all."""
+
+    items: tuple[DirectoryEntry, ...]
+    totals: Totals
 
 
 @click.command()
@@ -58,7 +68,7 @@ def cat(
 @bootstrap_option
 @mdns_option
 @timeout_option
-@json_option
+@answers(Listing)
 def ls(
     source: str,
     providers: tuple[Multiaddr, ...],
@@ -74,16 +84,19 @@ def ls(
     async def work() -> None:
         request = ListDirectory(source=source, providers=providers, timeout=timeout)
         async with open_api(settings, flags) as api:
+            listed: list[DirectoryEntry] = []
             async with api.watch(request) as entries:
                 async for entry in entries:
                     if as_json:
-                        output.json_line(entry)
+                        listed.append(entry)
                     else:
                         shown = "-" if entry.size is None else str(entry.size)
                         mark = "/" if entry.type == "directory" else ""
                         output.data(f"{entry.cid.text} {shown} {printable(entry.name)}{mark}")
-            if not as_json:
-                totals = await api.ask(GetTotals(source=source, providers=providers, timeout=timeout))
+            totals = await api.ask(GetTotals(source=source, providers=providers, timeout=timeout))
+            if as_json:
+                output.json_line(Listing(items=tuple(listed), totals=totals))
+            else:
                 files = output.count(totals.files, "file")
                 output.note(f"{files}, {output.size(totals.bytes)} in all")
 

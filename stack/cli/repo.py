@@ -1,22 +1,42 @@
 """`stack gc`, `stack repo stat|verify`."""
 
+from dataclasses import dataclass
+
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.home import take
 from stack.cli.session import open_api
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.errors import Refused
-from stack.node.api import CollectGarbage, GetRepoStat, VerifyEvent, VerifyRepo
+from stack.node.api import CollectGarbage, GarbageReport, GetRepoStat, RepoStat, VerifyRepo
 from stack.node.exits import WRONG_BYTES
 from stack.node.home import Home
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What was read and hashed, and what is wrong, a sentence each."""
+
+    blocks: int
+    bytes: int
+    problems: int
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuiltIndex:
+    """How many blocks the new index has."""
+
+    blocks: int
+
+
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@json_option
+@answers(GarbageReport)
 def gc(dry_run: bool, as_json: bool) -> None:
     """Free the space of blocks that no pin, share or running fetch needs."""
 
@@ -38,7 +58,7 @@ def repo() -> None:
 
 
 @repo.command()
-@json_option
+@answers(RepoStat)
 def stat(as_json: bool) -> None:
     """What the repository holds."""
 
@@ -60,12 +80,12 @@ def stat(as_json: bool) -> None:
 
 
 @repo.command()
-@json_option
+@answers(VerifyReport)
 def verify(as_json: bool) -> int:
     """Read and hash every block, and look for all that is pinned or shared; says what is wrong, and what is missing."""
 
     async def work() -> int:
-        problems = 0
+        problems: list[str] = []
         blocks = size = 0
         async with open_api(config("command")) as api, api.watch(VerifyRepo()) as events:
             with output.progress("verifying", wanted=not as_json) as bar:
@@ -73,15 +93,13 @@ def verify(as_json: bool) -> int:
                     blocks, size = event.blocks, event.bytes
                     bar.update(size, None, output.count(blocks, "block"))
                     if event.problem is not None:
-                        problems += 1
-                        if as_json:
-                            output.json_line(event)
-                        else:
+                        problems.append(event.problem)
+                        if not as_json:
                             bar.say(event.problem)
         if as_json:
-            output.json_line(VerifyEvent(blocks=blocks, bytes=size, done=True), problems=problems)
+            output.json_line(VerifyReport(blocks=blocks, bytes=size, problems=len(problems), items=tuple(problems)))
         else:
-            verdict = "all good" if not problems else output.count(problems, "problem")
+            verdict = "all good" if not problems else output.count(len(problems), "problem")
             output.data(f"{output.count(blocks, 'block')}, {output.size(size)} read: {verdict}")
         return WRONG_BYTES if problems else 0
 
@@ -89,7 +107,7 @@ def verify(as_json: bool) -> int:
 
 
 @repo.command()
-@json_option
+@answers(RebuiltIndex)
 def rebuild(as_json: bool) -> None:
     """Make a new index from the packs when the old one is damaged; it is kept beside the new one.
 
@@ -107,6 +125,6 @@ def rebuild(as_json: bool) -> None:
     finally:
         home.release()
     if as_json:
-        output.json_line({"blocks": blocks})
+        output.json_line(RebuiltIndex(blocks=blocks))
     else:
         output.data(f"a new index of {output.count(blocks, 'block')}; share your files again")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.choosing import LeftOut, selecting
 from stack.cli.serving import ServingScreen, show_qr
@@ -19,7 +20,6 @@ from stack.cli.types import (
     down_option,
     existing,
     external_option,
-    json_option,
     limit_flags,
     listen_option,
     mdns_option,
@@ -83,7 +83,7 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option(
     "--qr/--no-qr", default=None, help="A QR code of the ticket, or none (default: where the terminal has room)."
 )
-@json_option
+@answers(Shared)
 def share(
     paths: tuple[str, ...],
     once: bool,
@@ -154,7 +154,7 @@ def share(
                     f"Who has the ticket need not have another; with the addresses of now it is {shared.ticket}"
                 )
         elif as_json:
-            output.json_line(shared, cid=str(shared.cid))
+            output.json_line(shared)
         elif not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the last line has it
             output.data(shared.ticket)
         ticket, is_first = shared.ticket, not ticket

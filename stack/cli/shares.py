@@ -5,12 +5,13 @@ import time
 import click
 
 from stack.cli import completing, output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.dag.unixfs.names import printable
-from stack.node.api import ListShares, RemoveShare, ShareInfo
+from stack.node.api import ListShares, RemoveShare, ShareInfo, SharesRemoved
 from stack.node.exits import NOT_FOUND
 
 
@@ -20,7 +21,7 @@ def shares() -> None:
 
 
 @shares.command("ls")
-@json_option
+@answers(ShareInfo, many=True)
 def list_shares(as_json: bool) -> None:
     """All shares of this home."""
 
@@ -63,7 +64,7 @@ def _state(row: ShareInfo) -> str:
 
 @shares.command("rm")
 @click.argument("target", metavar="CID|NAME|PATH", shell_complete=completing.shares)
-@json_option
+@answers(SharesRemoved)
 def remove(target: str, as_json: bool) -> int:
     """Stop sharing, and announcing; your files stay as they are."""
 

@@ -3,12 +3,14 @@
 import os
 import signal
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.session import POLL_SECONDS, open_api
 from stack.cli.types import config
@@ -19,8 +21,16 @@ STOP_SECONDS = 30.0
 """A daemon that was told to stop has let go of everything within this time, or is stuck."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Which process has ended; null when no node ran."""
+
+    pid: int | None
+
+
 @click.command()
-def stop() -> None:
+@answers(Stopped)
+def stop(as_json: bool) -> None:
     """End the daemon of this home, and wait until it has ended."""
 
     async def work() -> None:
@@ -28,6 +38,8 @@ def stop() -> None:
             info = await api.ask(GetIdentity())
         if info.pid == os.getpid():
             output.note("no node runs")
+            if as_json:
+                output.json_line(Stopped(pid=None))
             return
         if info.role != "daemon":
             raise Refused(f"the node of this home is `stack {info.role}`, process {info.pid}: Ctrl-C there ends it")
@@ -37,6 +49,8 @@ def stop() -> None:
             while _runs(info.pid):
                 await anyio.sleep(POLL_SECONDS)
             output.note("stopped")
+            if as_json:
+                output.json_line(Stopped(pid=info.pid))
             return
         raise Refused(f"process {info.pid} was told to stop, and has not in {STOP_SECONDS:.0f} s")
 

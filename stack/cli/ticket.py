@@ -5,20 +5,21 @@ from pathlib import Path
 import click
 
 from stack.cli import output
+from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import shares
 from stack.cli.session import open_api
-from stack.cli.types import config, json_option
+from stack.cli.types import config
 from stack.control.client import ControlClient
 from stack.errors import DecodeError
 from stack.files.sources import read_source
-from stack.node.api import GetTicket
+from stack.node.api import GetTicket, TicketInfo
 from stack.node.exits import NOT_FOUND
 
 
 @click.command()
 @click.argument("target", type=click.Path(), shell_complete=shares, metavar="PATH|NAME|CID|TICKET")
-@json_option
+@answers(TicketInfo, many=True)
 def ticket(target: str, as_json: bool) -> int:
     """Print the ticket of something that is shared, seeded or pinned here, with this node's addresses of now."""
     try:

@@ -207,7 +207,6 @@ def existing(path: str) -> Path:
     return absolute
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 timeout_option = click.option("--timeout", type=DURATION, help="Give up after so long without progress, as 30s or 5m.")
 from_option = click.option(
     "--from",
@@ -300,7 +299,6 @@ __all__ = [
     "existing",
     "external_option",
     "from_option",
-    "json_option",
     "limit_flags",
     "listen_option",
     "mdns_option",

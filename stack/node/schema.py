@@ -21,6 +21,9 @@ from stack.multiformats.multiaddr import Multiaddr
 SCHEMA_VERSION = 1
 """Version of what `--json` and `--jsonl` print; raised when a field changes its meaning or goes."""
 
+JSON_NAMES = {"addrs": "addresses", "peer": "peer_id", "root": "cid", "total": "bytes_total"}
+"""One name for one thing: what some fields, named after their own rooms, are called in JSON."""
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -40,6 +43,11 @@ _TEXTS: dict[type, Callable[[str], object]] = {
 }
 
 
+def json_name(field: str) -> str:
+    """What a field is called in JSON."""
+    return JSON_NAMES.get(field, field)
+
+
 def to_json(value: object) -> Json:
     """The JSON form of an answer, without its type's name."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -55,7 +63,7 @@ def to_json(value: object) -> Json:
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+        return {json_name(item.name): to_json(getattr(value, item.name)) for item in fields(value)}
     raise TypeError(f"{type(value).__name__} has no place in the schema")
 
 
@@ -120,13 +128,14 @@ def _from_fields(kind: type, form: Json) -> object:
     hints = _hints(kind)
     values: dict[str, object] = {}
     for item in fields(kind):
-        if item.name in form:
+        name = json_name(item.name)
+        if name in form:
             try:
-                values[item.name] = from_json(hints[item.name], form[item.name])
+                values[item.name] = from_json(hints[item.name], form[name])
             except DecodeError as error:
-                raise DecodeError(f"{kind.__name__}.{item.name}: {error}") from error
+                raise DecodeError(f"{kind.__name__}.{name}: {error}") from error
         elif item.default is MISSING and item.default_factory is MISSING:
-            raise DecodeError(f"{kind.__name__}.{item.name} is missing")
+            raise DecodeError(f"{kind.__name__}.{name} is missing")
     return kind(**values)
 
 

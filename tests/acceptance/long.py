@@ -110,7 +110,7 @@ def providers(place: Path, options: argparse.Namespace) -> str:
     )
     assert part >= swarm.TOGETHER_LEAST, told
     assert cost <= swarm.STALL_MOST, told
-    assert (dropped["peer"], dropped["reason"]) == (liar, "sent a wrong block"), told
+    assert (dropped["peer_id"], dropped["reason"]) == (liar, "sent a wrong block"), told
     return told
 
 

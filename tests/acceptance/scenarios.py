@@ -70,7 +70,7 @@ def free_port() -> int:
 
 def port_of(shared: Json) -> int:
     """The TCP port of the first address of a share."""
-    return int(str(shared["addrs"][0]).split("/")[4])
+    return int(str(shared["addresses"][0]).split("/")[4])
 
 
 def killed_and_resumed(place: Path, *, size: int, kills: int, rate: float, seed: int) -> KillReport:

@@ -140,7 +140,7 @@ def providers(
 
 def address_of(shared: Json) -> str:
     """Where a share can be dialled from another computer, with its peer id."""
-    address = next(address for address in shared["addrs"] if "/198.18." in address)
+    address = next(address for address in shared["addresses"] if "/198.18." in address)
     return address if "/p2p/" in address else f"{address}/p2p/{shared['peer_id']}"
 
 

@@ -18,6 +18,6 @@ def test_the_sharer_gives_little_more_than_one_copy_and_all_finish_without_it(pl
     assert last["copies_sent"] <= COPIES_MAX
     assert last["hashes_match"]
     assert last["transfers"]
-    how = {(found["receiver"], found["peer"]): found["source"] for found in last["found"]}
+    how = {(found["receiver"], found["giver"]): found["source"] for found in last["found"]}
     assert set(how.values()) <= {"announced", "swarm"}
     assert {source for (_, peer), source in how.items() if peer == "sharer"} <= {"announced", "swarm"}

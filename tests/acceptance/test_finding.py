@@ -98,7 +98,7 @@ def test_a_public_name_is_found_three_hops_away(place: Path) -> None:
                 chain.forward()
                 good(seeker.run("get", shared["cid"], "--bootstrap", beyond, "-o", "got.bin"))
                 names: str = good(sharer.run("announce", "ls", "--json")).json["directory"]
-                listed = good(seeker.run("ls", names, "--bootstrap", beyond, "--json")).json
+                listed = good(seeker.run("ls", names, "--bootstrap", beyond, "--json")).json["items"][0]
                 assert (listed["name"], listed["cid"]) == (NAME, shared["cid"])
     assert sha256(seeker.folder / "got.bin") == sha256(source)
 
@@ -149,7 +149,7 @@ def test_what_is_announced_in_a_private_network_stays_there(place: Path) -> None
         ):
             good(receiver.run("find", "zebra", "--bootstrap", inside))
             good(receiver.run("get", shared["cid"], "--bootstrap", inside, "-o", "got.bin"))
-            for address in shared["addrs"]:
+            for address in shared["addresses"]:
                 complaint(stranger.run("connect", address), 3)
             complaint(stranger.run("get", shared["cid"], "--timeout", "2"), 3)
             assert stranger.run("find", "zebra", "--timeout", "2").code == 3

@@ -155,7 +155,7 @@ def test_cat_and_ls_read_from_a_peer_and_only_what_is_asked_for(sharer: Machine,
         provider = f"{shared['addrs'][0]}"
         if "/p2p/" not in provider:
             provider = f"{provider}/p2p/{shared['peer_id']}"
-        listed = good(receiver.run("ls", shared["cid"], "--from", provider, "--json")).events
+        listed = good(receiver.run("ls", shared["cid"], "--from", provider, "--json")).json["items"]
         assert [entry["name"] for entry in listed] == ["empty", "film.mkv", "link", "nothing here", "pictures"]
         film = (tree / "film.mkv").read_bytes()
         piece = good(
@@ -209,7 +209,7 @@ def test_peers_see_ping_and_measure_each_other(sharer: Machine, receiver: Machin
         assert good(receiver.run("connect", address, "--json")).json["peer_id"] == peer_id
         (row,) = good(receiver.run("peers", "--json")).json["items"]
         assert (row["peer_id"], row["direction"]) == (peer_id, "outbound")
-        assert len(good(receiver.run("ping", peer_id, "-n", "3", "--json")).lines) == 3
+        assert len(good(receiver.run("ping", peer_id, "-n", "3", "--json")).json["items"]) == 3
         perf = good(receiver.run("bench", "perf", address, "--upload", "4MiB", "--download", "4MiB", "--json")).json
         assert perf["upload_secs"] > 0 and perf["download_secs"] > 0
         good(receiver.run("disconnect", peer_id))

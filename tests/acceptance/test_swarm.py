@@ -52,4 +52,4 @@ def test_many_providers_give_together_what_each_has_and_one_that_stands_still_co
 def test_a_provider_that_sends_wrong_blocks_is_dropped_and_named(place: Path, star: namespaces.Star) -> None:
     source = swarm.made(place, 24 * MIB)
     _, liar, dropped = swarm.fetched_past_a_liar(star, place, source, rate=RATE, count=PROVIDERS)
-    assert (dropped["peer"], dropped["reason"]) == (liar, "sent a wrong block")
+    assert (dropped["peer_id"], dropped["reason"]) == (liar, "sent a wrong block")

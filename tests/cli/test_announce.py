@@ -52,7 +52,7 @@ def test_a_file_is_found_by_its_name_and_fetched_by_its_cid(place: Path, sharer:
         assert shown.lines[0].startswith(f"{shared['peer_id']}  announced ") and "told by" in shown.lines[0]
         assert shown.lines[1].strip().startswith("/ip4/127.0.0.1/tcp/")
         (provider,) = good(receiver.run("providers", shared["cid"], *there, "--json")).json["items"]
-        assert provider["peer"] == shared["peer_id"]
+        assert provider["peer_id"] == shared["peer_id"]
         fetched = good(receiver.run("get", shared["cid"], *there, "-o", "got.pdf"))
         assert "found by its announcement" in fetched.err
         assert sha256(receiver.folder / "got.pdf") == sha256(source)

@@ -73,7 +73,7 @@ def test_B13_a_port_in_use_is_told_by_its_address(sharer: Machine) -> None:
         complaint(sharer.run("share", source, "--listen", address), 7, address, "in use")
         complaint(sharer.run("daemon", "--listen", address), 7, address, "in use")
     with sharer.sharing(source, "--listen", address) as (_, shared):
-        assert shared["addrs"][0].startswith(address)
+        assert shared["addresses"][0].startswith(address)
 
 
 def test_B13_when_the_own_port_is_taken_the_next_one_is_used_and_that_is_said(place: Path) -> None:

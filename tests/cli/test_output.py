@@ -122,7 +122,20 @@ LINES: list[tuple[str, ...]] = [
     ("block", "stat", str(CID)),
     ("doctor",),
 ]
-OTHERS = {"cat", "car export", "block get", "daemon", "stop", "id", "bench", "key", "config", "demo", "completion"}
+OTHERS = {
+    "cat",
+    "car export",
+    "block get",
+    "daemon",
+    "stop",
+    "id",
+    "bench",
+    "key",
+    "config",
+    "demo",
+    "completion",
+    "schema",
+}
 """Bytes that were asked for, or nothing that anybody else has written."""
 
 

@@ -26,7 +26,7 @@ def test_messages_go_from_daemon_to_daemon(sharer: Machine, receiver: Machine) -
             assert sent["peers"] == 1
             message = lines.next_json(20)
             identity = good(sharer.run("id", "--json")).json["peer_id"]
-            assert (message["from"], message["topic"], message["data"]) == (identity, "news", "hello")
+            assert (message["author"], message["topic"], message["data"]) == (identity, "news", "hello")
             assert message["encoding"] == "text" and message["id"] == sent["id"] and message["seqno"] > 0
             assert plain.next_line(20) == "hello"
             good(sharer.run("pubsub", "pub", "news", "-", data=b"\xff\n\x00"))
