@@ -40,7 +40,7 @@ class SavedPeer:
 
 
 class SavedPeers:
-    """Facts: `seen`. Getters: `recent`, `rows`, `encode`."""
+    """Facts: `seen`. Getters: `all`, `recent`, `rows`, `encode`."""
 
     def __init__(self, peers: Sequence[SavedPeer] = ()) -> None:
         self._peers = {each.peer: each for each in sorted(peers, key=lambda each: each.seen)}
@@ -55,6 +55,10 @@ class SavedPeers:
             self._peers.pop(peer.peer, None)
             self._peers[peer.peer] = replace(peer, addresses=peer.addresses[:ADDRESSES_MAX])
             self._bound()
+
+    def all(self) -> list[SavedPeer]:
+        """Everybody, the one seen last at the end."""
+        return list(self._peers.values())
 
     def recent(self, now: float) -> list[SavedPeer]:
         """Those worth a dial: whom a dial has led to before the others, of each the one seen last first.
@@ -78,22 +82,27 @@ class SavedPeers:
 
     def encode(self) -> bytes:
         """The file."""
-        peers = [
-            {
-                "peer": str(each.peer),
-                "seen": round(each.seen),
-                "addresses": [str(address) for address in each.addresses],
-                "dialled": each.dialled,
-                "record": base64.b64encode(each.record).decode() if each.record else None,
-            }
-            for each in self._peers.values()
-        ]
-        return json.dumps({"version": VERSION, "peers": peers}, indent=1).encode() + b"\n"
+        return encode_saved(self.all())
 
     def _bound(self) -> None:
         while len(self._peers) > PEERS_MAX:
             oldest = next(iter(self._peers))
             del self._peers[next((peer for peer, each in self._peers.items() if not each.dialled), oldest)]
+
+
+def encode_saved(peers: Sequence[SavedPeer]) -> bytes:
+    """The file of these: a fifth of a second's work for a full table."""
+    rows = [
+        {
+            "peer": str(each.peer),
+            "seen": round(each.seen),
+            "addresses": [str(address) for address in each.addresses],
+            "dialled": each.dialled,
+            "record": base64.b64encode(each.record).decode() if each.record else None,
+        }
+        for each in peers
+    ]
+    return json.dumps({"version": VERSION, "peers": rows}, indent=1).encode() + b"\n"
 
 
 def decode_saved(data: bytes) -> SavedPeers:

@@ -14,12 +14,13 @@ from stack.discovery.interfaces import DiscoveryFact
 from stack.discovery.mdns.machine import SERVICE, PeerFound
 from stack.discovery.mdns.service import MdnsService
 from stack.discovery.neighbours import Neighbours
-from stack.discovery.saved import SavedPeer, SavedPeers, decode_saved
+from stack.discovery.saved import SavedPeer, SavedPeers, decode_saved, encode_saved
 from stack.errors import DecodeError, StackError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.streams.supervision import Supervisor, supervised
+from stack.streams.turns import Turn
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Discovery:
         """Start everything; nothing of it is waited for, and nothing that fails harms the host."""
         async with supervised(host.trace) as tasks:
             self = cls(host, settings, tasks)
-            self._load()
+            await self._load()
             end = host.listen_to_peers(self)
             host.on_change(self._changed)
             stop_waking = host.on_wake(self._woken)
@@ -273,17 +274,19 @@ class Discovery:
 
     # --- peers of earlier runs
 
-    def _load(self) -> None:
+    async def _load(self) -> None:
         if self._settings.saved is None:
             return
         try:
-            self._saved = decode_saved(self._settings.saved)
+            self._saved = await anyio.to_thread.run_sync(decode_saved, self._settings.saved)
         except DecodeError as error:
             self._saved_fault = f"the list of peers of earlier runs is damaged and begun anew ({error})"
             _log.warning("%s", self._saved_fault)
             self._dirty = True
-        now = time.time()
-        self._host.peerstore.load(self._saved.rows(now), now)
+        now, turn = time.time(), Turn()
+        for row in await anyio.to_thread.run_sync(self._saved.rows, now):
+            self._host.peerstore.load([row], now)
+            await turn.give_way()
 
     async def _save_now_and_then(self) -> None:
         while True:
@@ -302,11 +305,14 @@ class Discovery:
         now = time.time()
         if save is None or not (self._dirty or last or now - self._saved_at > SAVE_STEADY_SECONDS):
             return
+        self._dirty, self._saved_at = False, now
+        turn = Turn()
         for peer in dict.fromkeys(info.peer for info in self._host.connections()):
             self._remember(peer, now)
-        self._dirty, self._saved_at = False, now
+            await turn.give_way()
+        peers = self._saved.all()
         try:
-            await anyio.to_thread.run_sync(save, self._saved.encode())
+            await anyio.to_thread.run_sync(lambda: save(encode_saved(peers)))
         except (OSError, StackError) as error:
             self._saved_fault = f"the list of peers cannot be written: {error}"
             _log.warning("%s", self._saved_fault)

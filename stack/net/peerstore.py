@@ -227,9 +227,10 @@ class Peerstore:
                 continue
             if row.record is not None:
                 self.add_record(peer, row.record, HEARD_SECONDS, now)
-            for address, expiry in known.items():
+            for expiry in dict.fromkeys(known.values()):
                 if now < expiry <= now + DIALLED_SECONDS:
-                    self.add_addresses(peer, [address], expiry - now, now)
+                    addresses = [address for address, until in known.items() if until == expiry]
+                    self.add_addresses(peer, addresses, expiry - now, now)
 
     def _entry(self, peer: PeerId) -> _Entry:
         entry = self._peers.get(peer)

@@ -13,11 +13,13 @@ from stack.discovery.mdns.links import Link
 from stack.discovery.mdns.machine import PeerFound
 from stack.discovery.saved import SavedPeer, SavedPeers, decode_saved
 from stack.discovery.service import Discovery, DiscoverySettings
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.net.limits import NetLimits
 from tests.net.hosts import Clock, Seen, connect, hosts, settled
 from tests.net.identities import peer
+from tests.turns import turns_measured
 
 pytestmark = pytest.mark.anyio
 LINK = Link(1, "cable", 4, ())
@@ -185,6 +187,20 @@ async def test_who_left_before_the_file_is_written_is_remembered_too() -> None:
             await settled(lambda: not one.is_connected(two.peer_id))
         (row,) = decode_saved(file[-1]).recent(time.time())
         assert (row.peer, row.dialled, bool(row.record)) == (two.peer_id, False, True)
+
+
+async def test_finding_14_a_full_list_is_read_and_written_beside_the_loop() -> None:
+    """Its kind: strangers fill it with as many addresses as they may have, and it is written every minute."""
+    now = time.time()
+    addresses = tuple(Multiaddr.parse(f"/ip4/10.1.1.{number}/udp/4001/quic-v1/webtransport") for number in range(20))
+    ids = (PeerId.decode(b"\x12\x20" + number.to_bytes(32)) for number in range(300))
+    full = SavedPeers([SavedPeer(id, now - 5000, addresses) for id in ids]).encode()
+    file: list[bytes] = []
+    async with hosts(1, clock=now_clock()) as (host,):
+        async with turns_measured("a list of peers", 0.02), remembering(host, file, full) as discovery:
+            await discovery._save(last=True)
+        assert len(file[-1]) == len(full)
+        assert len(host.peerstore) == 300
 
 
 async def test_only_a_few_of_the_latest_are_dialled() -> None:

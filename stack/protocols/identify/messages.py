@@ -9,6 +9,7 @@ from stack import __version__
 from stack.errors import DecodeError, LimitExceeded, RemoteProtocolError
 from stack.identity.keys import decode_public
 from stack.identity.peer_id import PeerId
+from stack.identity.peer_record import read_addresses
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import identify_pb2
 from stack.sansio.delimited import DelimitedReader, encode_delimited
@@ -23,8 +24,6 @@ SENT_BYTES_MAX = 4096
 """Of one piece that is sent: rust-libp2p refuses larger ones."""
 PROTOCOLS_MAX = 1024
 """Protocols that are looked at (A30)."""
-ADDRESSES_MAX = 500
-"""Addresses that are looked at; go-libp2p keeps as many of a connected peer. The peerstore keeps fewer."""
 PROTOCOL_BYTES_MAX = 256
 """A longer protocol id is nobody's."""
 
@@ -103,24 +102,16 @@ def decode_identify(data: bytes) -> Identify:
         message.ParseFromString(data)
     except ProtobufDecodeError as error:
         raise DecodeError("this is no identify message") from error
-    addresses = (_address(encoded) for encoded in message.listen_addrs[:ADDRESSES_MAX])
     protocols = (p for p in message.protocols[:PROTOCOLS_MAX] if p and len(p) <= PROTOCOL_BYTES_MAX)
     return Identify(
         public_key=message.public_key if message.HasField("public_key") else None,
-        listen_addresses=tuple(address for address in addresses if address is not None),
+        listen_addresses=tuple(read_addresses(message.listen_addrs)),
         protocols=tuple(dict.fromkeys(protocols)),
-        observed_address=_address(message.observed_addr) if message.HasField("observed_addr") else None,
+        observed_address=next(read_addresses([message.observed_addr]), None),
         protocol_version=message.protocol_version if message.HasField("protocol_version") else None,
         agent_version=message.agent_version if message.HasField("agent_version") else None,
         signed_peer_record=message.signed_peer_record if message.HasField("signed_peer_record") else None,
     )
-
-
-def _address(encoded: bytes) -> Multiaddr | None:
-    try:
-        return Multiaddr.decode(encoded)
-    except DecodeError:
-        return None
 
 
 class IdentifyReader:
