@@ -61,7 +61,12 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option(
     "--preserve-mode", is_flag=True, help="Keep all permissions; without, scripts and programs stay executable."
 )
-@click.option("--preserve-mtime", is_flag=True, help="Keep the times of modification.")
+@click.option(
+    "--preserve-mtime/--no-preserve-mtime",
+    default=None,
+    help="Keep the times of modification, also of directories, or none (default: those of files; with --open none, so that"
+    " equal files have equal CIDs).",
+)
 @click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")
 @click.option(
     "--open",
@@ -95,7 +100,7 @@ def share(
     gitignore: bool,
     unsafe_links: bool,
     preserve_mode: bool,
-    preserve_mtime: bool,
+    preserve_mtime: bool | None,
     rehash: bool,
     open_: bool,
     announce: bool,

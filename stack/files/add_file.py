@@ -141,7 +141,7 @@ class FileAdder:
                 if not unchanged(stamp_of(status), os.fstat(file.fd)):
                     raise Shortened
                 root = await run.finish()
-                self.remember(path, status, file.options, bytes(run.digests))
+                self.remember(path, status, file, bytes(run.digests))
                 return root
             except (Shortened, SourceChanged):
                 self._progress(shown, -run.read)
@@ -149,10 +149,10 @@ class FileAdder:
         finally:
             os.close(file.fd)
 
-    def remember(self, path: Path, status: os.stat_result, options: ImportOptions, digests: bytes) -> None:
+    def remember(self, path: Path, status: os.stat_result, file: OpenFile, digests: bytes) -> None:
         """What a file is that was read and looks as it did then."""
-        if self.known is not None and options.raw_leaves and digests:
-            self.known.remember(path, status, digests)
+        if self.known is not None and digests:
+            self.known.remember(path, status, file, digests)
 
     def open(self, path: Path, small: int) -> tuple[OpenFile, os.stat_result, list[CutLeaf] | None]:
         """A file and how it looks; its leaves too where it has at most `small` bytes, so that it costs one worker call.
@@ -174,7 +174,7 @@ class FileAdder:
             file = OpenFile(
                 fd, status.st_size, options, *options.attributes(mode, mtime), keep_blocks=self.keeper.copies
             )
-            leaves = self.known.leaves(path, status) if self.known is not None and options.raw_leaves else None
+            leaves = self.known.leaves(path, status, file) if self.known is not None else None
             try:
                 if leaves is None and file.size <= small:
                     leaves = cut_small_file(file)

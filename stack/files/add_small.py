@@ -10,9 +10,8 @@ import anyio.to_thread
 from stack.blocks.disk import stamp_of, unchanged
 from stack.blocks.interfaces import Block, SourceChanged
 from stack.dag.unixfs.builder import FileBuilder, FileRoot
-from stack.dag.unixfs.options import ImportOptions
 from stack.files.add_file import FileAdder
-from stack.files.cutting import CutLeaf
+from stack.files.cutting import CutLeaf, OpenFile
 from stack.files.private import IsPrivate
 
 TOGETHER = 64
@@ -25,7 +24,7 @@ SMALL_BYTES = 64 * 1024
 class _SmallFile(NamedTuple):
     path: Path
     status: os.stat_result
-    options: ImportOptions
+    file: OpenFile
     root: FileRoot
     leaves: list[CutLeaf]
     nodes: list[Block]
@@ -42,7 +41,7 @@ async def add_small(adder: FileAdder, directory: Path, names: Sequence[str]) -> 
             for node in each.nodes:
                 await adder.keeper.node(*node)
             digests = b"".join(leaf.cid.digest for leaf in each.leaves)
-            adder.remember(each.path, each.status, each.options, digests)
+            adder.remember(each.path, each.status, each.file, digests)
     return roots
 
 
@@ -64,5 +63,5 @@ def _read(adder: FileAdder, directory: Path, names: Sequence[str]) -> list[_Smal
             size = len(leaf.prefix) + leaf.length + len(leaf.suffix)
             builder.add_leaf(leaf.cid, leaf.length, size, whole_file=leaf.whole_file)
         root = builder.finish(mode=file.mode, mtime=file.mtime)
-        files.append(_SmallFile(path, status, file.options, root, leaves, list(iter(builder.next_block, None))))
+        files.append(_SmallFile(path, status, file, root, leaves, list(iter(builder.next_block, None))))
     return files

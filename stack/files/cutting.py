@@ -13,18 +13,22 @@ import anyio
 import anyio.to_thread
 
 from stack.blocks.disk import read_at
-from stack.dag.unixfs.builder import leaf_block
+from stack.dag.unixfs.builder import leaf_block, leaf_frame
 from stack.dag.unixfs.chunkers import CHUNK_SIZE_MAX, Chunker, parse_chunker
-from stack.dag.unixfs.data import UnixTime
+from stack.dag.unixfs.data import NodeKind, UnixTime
 from stack.dag.unixfs.options import ImportOptions
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB, RAW
 
 PIECE_BYTES = 4 * 1024 * 1024
 """Hashed in one worker call: some milliseconds of work, beside which the call costs nothing."""
 
 READ_BYTES = 1024 * 1024
 """Read at once, and hashed while it is still in the core's cache; whole leaves, so more where a leaf is larger."""
+
+SHA2_256 = b"\x12\x20"
+"""What a multihash of it begins with."""
 
 HASHERS = max(2, min(os.cpu_count() or 2, 8))
 """Worker calls at a time: SHA-256 runs at 1.5 GB/s on a core, and more cores than disks can feed are of no use."""
@@ -57,6 +61,13 @@ class OpenFile(NamedTuple):
     mode: int | None
     mtime: UnixTime | None
     keep_blocks: bool
+
+    def known_leaf(self, offset: int, length: int, digest: bytes) -> CutLeaf:
+        """A leaf of which the SHA-256 is known: a raw one, or else all of the file, with its mode and time."""
+        raw = self.options.raw_leaves
+        prefix, suffix = (b"", b"") if raw else leaf_frame(NodeKind.FILE, length, mode=self.mode, mtime=self.mtime)
+        cid = self.options.cid_of(RAW if raw else DAG_PB, SHA2_256 + digest)
+        return CutLeaf(cid, offset, length, prefix, suffix, block=None, whole_file=not raw)
 
     def leaf(self, offset: int, payload: memoryview | bytes) -> CutLeaf:
         """Hash one leaf."""

@@ -13,17 +13,17 @@ import anyio.to_thread
 
 from stack.blocks import disk
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, FileWriter, Leaf
+from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import FilePart, UnixFSNode
 from stack.errors import Refused
 from stack.files.events import FileFinished
 from stack.files.leaves import LeafWalk
-from stack.files.parts import is_in_place, place_leaf, take_from
+from stack.files.parts import is_in_place, is_whole_leaf, place_leaf, take_from
 from stack.files.storage import create_file
 from stack.files.target import status_of
 from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT, Update
 from stack.files.work import Work
-from stack.multiformats.cid import Cid
 from stack.platform import umask
 from stack.sansio.interfaces import Buffer
 
@@ -118,16 +118,16 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, ba
     return True
 
 
-def same_leaves(base: Path, directory: Path, entries: Sequence[tuple[str, Cid]]) -> set[str]:
-    """Of these names in a directory below `base`, each with the CID of a raw block, those of files that are just that block."""
-    found: set[str] = set()
-    for name, cid in entries:
-        path = directory / name
+def same_leaves(base: Path, directory: Path, entries: Sequence[Entry]) -> dict[str, int]:
+    """Of these entries of a directory below `base`, the files that are there and are just that one block, with their sizes."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        path = directory / entry.name
         with _reading(path, base) as fd:
             if fd is not None and (size := _size(fd, path)) <= BLOCK_SIZE_MAX:
                 with disk.translated(f"reading {path}"):
-                    if is_in_place(fd, FilePart(cid, 0, size)):
-                        found.add(name)
+                    if is_whole_leaf(fd, entry.cid, entry.dag_size):
+                        found[entry.name] = size
     return found
 
 

@@ -34,7 +34,7 @@ from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT
 from stack.files.work import Work
 from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import RAW
+from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
 
@@ -281,25 +281,25 @@ class TreeFetch:
         return node.file_size
 
     async def _not_there(self, directory: Directory, batch: list[Entry]) -> list[Entry]:
-        """The entries that must be asked for: of a file of one block that is there, its name tells that it is right. An update
-        that only shows what it would do asks for no such file at all."""
+        """The entries that must be asked for: not a file of one block that is there and right. An update that only shows what
+        it would do asks for no raw block at all, as that can be nothing but a file."""
         update = self._work.update
-        plain = [entry for entry in batch if entry.cid.codec == RAW]
-        known = [(entry.name, entry.cid) for entry in plain if entry.name in directory.there]
+        known = [entry for entry in batch if entry.name in directory.there and entry.cid.codec in (RAW, DAG_PB)]
         place = self._base.joinpath(*directory.below)
-        same = await anyio.to_thread.run_sync(same_leaves, self._base, place, known) if known else set()
-        passed = same
-        if update is not None and update.dry_run:
-            passed = {entry.name for entry in plain}
-            for entry in plain:
-                if entry.name not in same:
-                    update.told((*directory.below, entry.name), CHANGED if entry.name in directory.there else NEW)
-                    self._work.files_written += 1
-        for entry in plain:
-            if entry.name in passed:
+        same = await anyio.to_thread.run_sync(same_leaves, self._base, place, known) if known else {}
+        for size in same.values():
+            self._work.files += 1
+            self._work.progress.add(size, written=False)
+        others = [entry for entry in batch if entry.name not in same]
+        if update is None or not update.dry_run:
+            return others
+        for entry in others:
+            if entry.cid.codec == RAW:
+                update.told((*directory.below, entry.name), CHANGED if entry.name in directory.there else NEW)
                 self._work.files += 1
+                self._work.files_written += 1
                 self._work.progress.add(entry.dag_size, written=False)
-        return [entry for entry in batch if entry.name not in passed]
+        return [entry for entry in others if entry.cid.codec != RAW]
 
     async def _start_file(self, group: TaskGroup, directory: Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""

@@ -19,9 +19,7 @@ from stack.blocks.sqlite import connect
 from stack.dag.unixfs.chunkers import parse_chunker
 from stack.dag.unixfs.options import ImportOptions
 from stack.errors import StoreError
-from stack.files.cutting import CutLeaf
-from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import RAW
+from stack.files.cutting import CutLeaf, OpenFile
 
 NAME = "known.sqlite"
 
@@ -35,7 +33,6 @@ file system's clock (2 s on FAT)."""
 ROWS_BATCH = 1000
 BUSY_SECONDS = 1.0
 
-_SHA2_256 = b"\x12\x20"
 _SCHEMA = "CREATE TABLE IF NOT EXISTS file (path BLOB UNIQUE NOT NULL, stamp TEXT NOT NULL, digests BLOB NOT NULL)"
 
 
@@ -43,7 +40,7 @@ class KnownFiles:
     """Commands: `remember`, `close`. Getter: `leaves`. For worker threads, several at once; nothing here raises."""
 
     def __init__(self, path: Path, options: ImportOptions, *, trust: bool = True) -> None:
-        """Only plain leaves of one size are remembered, hashed as is usual. Without `trust` every file is read again."""
+        """Only leaves of one size are remembered, hashed as is usual. Without `trust` every file is read again."""
         self._leaf_size = parse_chunker(options.chunker).fixed_size or 0
         plain = options.raw_leaves and options.hash == "sha2-256" and not options.inline
         self._trust = trust
@@ -51,39 +48,31 @@ class KnownFiles:
         self._waiting: list[tuple[bytes, str, bytes]] = []
         self._database = _open(path) if plain and self._leaf_size else None
 
-    def leaves(self, path: Path, status: os.stat_result) -> list[CutLeaf] | None:
+    def leaves(self, path: Path, status: os.stat_result, file: OpenFile) -> list[CutLeaf] | None:
         """The leaves of a file that looks as it did then; None when they must be read."""
-        if self._database is None or not self._trust:
+        if self._database is None or not self._trust or (file.options.trickle and not file.options.raw_leaves):
             return None
         with self._lock:
             try:
                 row = self._database.execute(
-                    "SELECT stamp, digests FROM file WHERE path = ?", (os.fsencode(path),)
+                    "SELECT stamp, digests FROM file WHERE path = ?", (_key(path, file.options),)
                 ).fetchone()
             except sqlite3.Error:
                 return None
         size, step = status.st_size, self._leaf_size
-        if row is None or row[0] != self._stamp(status) or len(row[1]) != 32 * -(-size // step):
+        if row is None or row[0] != self._stamp(status, file) or len(row[1]) != 32 * -(-size // step):
             return None
         return [
-            CutLeaf(
-                Cid.v1(RAW, _SHA2_256 + row[1][32 * number : 32 * number + 32]),
-                offset=number * step,
-                length=min(step, size - number * step),
-                prefix=b"",
-                suffix=b"",
-                block=None,
-                whole_file=False,
-            )
+            file.known_leaf(number * step, min(step, size - number * step), row[1][32 * number : 32 * number + 32])
             for number in range(-(-size // step))
         ]
 
-    def remember(self, path: Path, status: os.stat_result, digests: bytes) -> None:
+    def remember(self, path: Path, status: os.stat_result, file: OpenFile, digests: bytes) -> None:
         """The SHA-256 of all leaves of a file that looked so when it was read, and looks so still."""
         if self._database is None or time.time_ns() - status.st_ctime_ns <= SETTLED_NS:
             return
         with self._lock:
-            self._waiting.append((os.fsencode(path), self._stamp(status), digests))
+            self._waiting.append((_key(path, file.options), self._stamp(status, file), digests))
             if len(self._waiting) >= ROWS_BATCH:
                 self._write()
 
@@ -107,9 +96,16 @@ class KnownFiles:
         except sqlite3.Error:
             pass
 
-    def _stamp(self, status: os.stat_result) -> str:
-        facts = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, self._leaf_size
-        return " ".join(map(str, facts))
+    def _stamp(self, status: os.stat_result, file: OpenFile) -> str:
+        facts: list[object] = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        if not file.options.raw_leaves:  # then they stand in the leaf
+            facts += [file.mode, file.mtime]
+        return " ".join(map(str, [*facts, self._leaf_size]))
+
+
+def _key(path: Path, options: ImportOptions) -> bytes:
+    """A file may be known in both forms: with its mode and time in its leaf, and plain."""
+    return os.fsencode(path) + (b"" if options.raw_leaves else b"\0")
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Leaves of a file as a fetch meets them: is this block a leaf, does it fit its place, is it there already. For worker threads."""
 
 import os
+import stat
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -8,7 +9,7 @@ from stack.blocks.hashing import matches
 from stack.blocks.index import FRAME_BYTES_MAX
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, Leaf
 from stack.dag.unixfs import builder
-from stack.dag.unixfs.data import NodeKind
+from stack.dag.unixfs.data import NodeKind, UnixTime
 from stack.dag.unixfs.reader import FilePart, decode_part, leaf_frame
 from stack.errors import DecodeError
 from stack.multiformats import multihash
@@ -110,6 +111,26 @@ def is_in_place(fd: int, part: FilePart) -> bool | None:
     if any(matches(part.cid.multihash, b"".join((prefix, payload, suffix))) for prefix, suffix in _frames(part.size)):
         return True
     return None
+
+
+def is_whole_leaf(fd: int, cid: Cid, size: int) -> bool:
+    """Whether an open file, as it is or with the permissions and time that it has, is a block of `size` bytes.
+
+    Raises OSError.
+    """
+    status = os.fstat(fd)
+    if cid.codec == RAW:
+        return is_in_place(fd, FilePart(cid, 0, status.st_size)) is True
+    if cid.codec != DAG_PB or cid.hash_code == IDENTITY:
+        return False
+    its_mode, its_mtime = stat.S_IMODE(status.st_mode), UnixTime.of_nanoseconds(status.st_mtime_ns)
+    for mode, mtime in (None, its_mtime), (its_mode, its_mtime), (its_mode, None), (None, None):
+        prefix, suffix = builder.leaf_frame(NodeKind.FILE, status.st_size, mode=mode, mtime=mtime)
+        if len(prefix) + status.st_size + len(suffix) == size:
+            payload = os.pread(fd, status.st_size, 0)
+            if len(payload) == status.st_size and matches(cid.multihash, b"".join((prefix, payload, suffix))):
+                return True
+    return False
 
 
 def take_from(fd: int, part: FilePart, sink: LeafSink) -> bool:

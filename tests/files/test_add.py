@@ -583,3 +583,27 @@ async def test_what_is_excluded_is_left_out_wherever_it_lies(tmp_path: Path) -> 
     )
     added = {event.path for event in events if isinstance(event, EntryAdded)}
     assert added == {"tree", "tree/a.py", "tree/sub", "tree/other", "tree/other/deep", "tree/other/deep/c"}
+
+
+@pytest.mark.anyio
+async def test_times_of_files_are_kept_and_the_leaves_of_larger_ones_are_the_same(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for name, size in ("empty", 0), ("one", 10), ("many", 3500):
+        (tree / "sub" / name).write_bytes(content(name, size))
+        os.utime(tree / "sub" / name, ns=(10**18 + size, 10**18 + size))
+    plain = import_options("unixfs-v1-2025", {"chunker": "size-1000"})
+    stores = {}
+    for options in plain, replace(plain, keep_times=True):
+        events: list[AddEvent] = []
+        store = MemoryStore()
+        await Adder(store, options, copy=True, tell=events.append).add([tree])
+        cids = {event.path: event.cid for event in events if isinstance(event, EntryAdded)}
+        nodes = {path: decode_node(cid, await store.get(cid)) for path, cid in cids.items()}
+        stores[options.keep_times] = nodes
+    for name, size in ("empty", 0), ("one", 10), ("many", 3500):
+        node, without = stores[True][f"tree/sub/{name}"], stores[False][f"tree/sub/{name}"]
+        assert node.mtime is not None and node.mtime.in_nanoseconds == 10**18 + size
+        assert [link.cid for link in node.links] == [link.cid for link in without.links]
+        assert (node.mode, without.mtime, node.file_size) == (None, None, size)
+    assert stores[True]["tree/sub"].mtime is stores[True]["tree"].mtime is None, "what comes and goes changes them"

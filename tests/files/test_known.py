@@ -1,5 +1,6 @@
 """What is known of files that have not changed since they were read: they are not read again, and never taken for what they are not."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,13 @@ from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.files import add_file as add_file_module
 from stack.files import known as known_module
 from stack.files.add import Adder
+from stack.files.cutting import OpenFile
 from stack.files.known import NAME, KnownFiles, known_files
 from stack.multiformats.cid import Cid
 from tests.files.conftest import content
 
 OLD = import_options("default", {"chunker": "size-1000", "cid-version": 1})
+PLAIN = OpenFile(-1, 0, OLD, None, None, keep_blocks=False)
 Change = Callable[[Path], None]
 
 
@@ -117,7 +120,7 @@ async def test_a_file_that_was_just_written_is_not_trusted(tmp_path: Path) -> No
     await add(tmp_path, tree)
     known = KnownFiles(tmp_path / NAME, OLD)
     try:
-        assert known.leaves(tree / "zeros", (tree / "zeros").stat()) is None
+        assert known.leaves(tree / "zeros", (tree / "zeros").stat(), PLAIN) is None
     finally:
         known.close()
 
@@ -135,6 +138,23 @@ async def test_other_options_are_not_mixed_up(tmp_path: Path, reads: list[int]) 
         options = import_options("default", {"cid-version": 1, **arguments})
         for _ in range(2):
             assert await add(tmp_path, tree, options) == (await Adder(None, options).add([tree])).cid
+
+
+@pytest.mark.anyio
+async def test_a_file_is_known_with_its_time_and_without(tmp_path: Path, reads: list[int]) -> None:
+    """`share` keeps times, `add` does not: neither makes the other read again."""
+    tree = make_tree(tmp_path)
+    (tree / "small").chmod(0o755)
+    timed = dataclasses.replace(OLD, keep_executable=True, keep_times=True)
+    roots = [await add(tmp_path, tree, options) for options in (OLD, timed)]
+    assert roots[0] != roots[1] == (await Adder(None, timed).add([tree])).cid
+    reads.clear()
+    assert [await add(tmp_path, tree, options) for options in (OLD, timed)] == roots
+    assert not reads
+    (tree / "small").chmod(0o700)
+    wait_for_a_tick(tree / "same")
+    (tree / "same").touch()
+    assert await add(tmp_path, tree, timed) == (await Adder(None, timed).add([tree])).cid
 
 
 @pytest.mark.anyio
@@ -158,7 +178,7 @@ async def test_the_memory_is_bounded(tmp_path: Path, reads: list[int], monkeypat
     await add(tmp_path, tree)
     known = KnownFiles(tmp_path / NAME, OLD)
     try:
-        found = [path for path in tree.rglob("*") if path.is_file() and known.leaves(path, path.stat())]
+        found = [path for path in tree.rglob("*") if path.is_file() and known.leaves(path, path.stat(), PLAIN)]
     finally:
         known.close()
     assert len(found) == 3

@@ -12,6 +12,7 @@ import pytest
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
+from stack.dag.unixfs.reader import decode_node
 from stack.errors import Refused
 from stack.files.events import EntryUpdated, FetchFinished
 from stack.files.fetch import Fetcher, FetchRequest
@@ -286,6 +287,38 @@ async def test_a_script_becomes_executable_without_being_fetched(
     assert not (here / "tree" / "run.sh").stat().st_mode & 0o111
     _, changes = await get(MemoryStore(), exchange, second, here)
     assert changes == {"tree/run.sh": "changed"} and (here / "tree" / "run.sh").stat().st_mode & 0o111
+
+
+@pytest.mark.anyio
+async def test_files_with_times_that_are_there_are_not_fetched_and_not_touched(
+    tmp_path: Path, here: Path, exchange: FakeExchange, store_kind: str
+) -> None:
+    """Issue 9, must show 4: a file of one block has its time in it, and so is told by what lies on the disk."""
+    source = tmp_path / "source"
+    plant(source)
+    (source / "run.sh").write_bytes(b"#!/bin/sh")
+    (source / "run.sh").chmod(0o755)
+    for number, path in enumerate(sorted(path for path in source.rglob("*") if not path.is_symlink())):
+        os.utime(path, ns=(10**18 + number, 10**18 + number))
+    options = replace(profile(), keep_executable=True, keep_times=True)
+    first = await share(source, exchange, options)
+    async with open_store(store_kind, tmp_path / "home") as store:
+        await get(store, exchange, first, here)
+    before = looks(here / "tree")
+    files = [path for path in before if not (source / path).is_symlink()]
+    assert {path: before[path][1] for path in files} == {path: looks(source)[path][1] for path in files}
+    (source / "a.txt").write_bytes(b"new")
+    os.utime(source / "run.sh", ns=(7, 7))
+    second = await share(source, exchange, options)
+    exchange.sent.clear()
+    async with open_store(store_kind, tmp_path / "other home") as store:
+        _, changes = await get(store, exchange, second, here)
+    assert changes == {"tree/a.txt": "changed", "tree/run.sh": "changed"}
+    after = looks(here / "tree")
+    assert {path for path in before if after[path] != before[path]} == {"a.txt", "run.sh"}
+    assert after["run.sh"] == (before["run.sh"][0], 7), "its bytes are not written again"
+    nodes = [decode_node(cid, exchange.blocks[cid.multihash]) for cid in exchange.sent]
+    assert sorted(bytes(node.payload) for node in nodes if node.is_file) == [b"#!/bin/sh", b"new"]
 
 
 @pytest.mark.anyio

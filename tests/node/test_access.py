@@ -16,7 +16,7 @@ from stack.errors import FetchError, Refused
 from stack.files.ticket import SECRET_SIZE, decode_ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
-from stack.node.api import BlockPut, Fetch, RemoveShare, Share, Shared
+from stack.node.api import BlockPut, Fetch, ImportFlags, RemoveShare, Share, Shared
 from stack.protocols.access.exchange import PROTOCOL as ACCESS
 from stack.protocols.providers.interfaces import announce_key
 from stack.protocols.providers.messages import PROTOCOL as PROVIDERS
@@ -280,7 +280,8 @@ async def test_what_lies_in_an_open_and_a_closed_place_is_open(tmp_path: Path, a
     (tmp_path / "closed").write_bytes(data)
     (tmp_path / "open").write_bytes(data)
     async with alice_and_mallory(alice_config) as (alice, mallory):
-        root = decode_ticket(await alice.share(tmp_path / "closed")).root
+        request = Share(paths=(tmp_path / "closed",), flags=PLAIN)
+        (root,) = [event.cid async for event in _events(alice, request) if isinstance(event, Shared)]
         await no_ticket(mallory, str(root), tmp_path / "m", alice)
         assert await alice.add(tmp_path / "open") == root
         assert (await mallory.get(str(root), tmp_path / "m", providers=alice.addresses())).read_bytes() == data
@@ -290,11 +291,15 @@ async def test_what_was_open_before_stays_so_and_is_told(tmp_path: Path, alice_c
     (tmp_path / "x").write_bytes(b"known to all")
     async with Node.open(alice_config) as alice:
         await alice.add(tmp_path / "x")
-        told = [event async for event in _events(alice, Share(paths=(tmp_path / "x",))) if isinstance(event, Shared)]
-        assert told[0].open
         (tmp_path / "y").write_bytes(b"known to nobody")
-        told = [event async for event in _events(alice, Share(paths=(tmp_path / "y",))) if isinstance(event, Shared)]
-        assert not told[0].open
+        for name, is_open in ("x", True), ("y", False):
+            request = Share(paths=(tmp_path / name,), flags=PLAIN)
+            told = [event async for event in _events(alice, request) if isinstance(event, Shared)]
+            assert told[0].open == is_open
+
+
+PLAIN = ImportFlags(preserve_mtime=False)
+"""The same blocks as those of `add`."""
 
 
 async def _events(node: Node, request: Share) -> AsyncIterator[object]:

@@ -42,8 +42,8 @@ def write_people(path: Path) -> Path:
     return path
 
 
-async def share(node: Node, path: Path, owner: str = "") -> Shared:
-    async with node.watch(Share(paths=(path,), owner=owner)) as events:
+async def share(node: Node, path: Path, owner: str = "", *, is_open: bool = False) -> Shared:
+    async with node.watch(Share(paths=(path,), owner=owner, open=is_open)) as events:
         async for event in events:
             if isinstance(event, Shared):
                 return event
@@ -51,9 +51,9 @@ async def share(node: Node, path: Path, owner: str = "") -> Shared:
 
 
 @asynccontextmanager
-async def shared(node: Node, path: Path, owner: str) -> AsyncIterator[Shared]:
+async def shared(node: Node, path: Path, owner: str, *, is_open: bool = False) -> AsyncIterator[Shared]:
     """What a command does: it follows its share, and leaving that ends it."""
-    found = await share(node, path, owner)
+    found = await share(node, path, owner, is_open=is_open)
     async with node.watch(WatchShare(cid=found.cid, owner=owner)) as steps, anyio.create_task_group() as tasks:
 
         async def follow() -> None:
@@ -250,7 +250,7 @@ async def test_pins_of_the_user_and_of_the_node_itself_are_left_alone(tmp_path: 
         root = await node.add(tmp_path / "film")
         blocks = await all_blocks(node)
         owner = Owner(home)
-        async with shared(node, tmp_path / "film", owner.name) as found:
+        async with shared(node, tmp_path / "film", owner.name, is_open=True) as found:
             assert found.cid == root
         assert sorted(map(str, await all_blocks(node))) == sorted(map(str, blocks))
         owner.close()

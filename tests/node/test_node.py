@@ -219,7 +219,7 @@ async def test_garbage_that_is_collected_before_the_pin_takes_nothing_of_an_impo
         if way == "import a CAR":
             await node.write(CarImport(), Pieces(car))
         else:
-            request = Share(paths=(tree,)) if way == "share" else Add(paths=(tree,), copy=way != "add")
+            request = Share(paths=(tree,), open=True) if way == "share" else Add(paths=(tree,), copy=way != "add")
             async with node.watch(request) as events:
                 assert [event.cid async for event in events if isinstance(event, Added | Shared)] == [cid]
         assert (await node.ask(CollectGarbage())).blocks == 0
@@ -235,7 +235,7 @@ async def test_an_import_is_pinned_though_nobody_reads_its_events(tmp_path: Path
     for number in range(20):
         (tree / f"{number}").write_bytes(bytes([number]) * 2000)
     async with Node.open(Config(home=tmp_path / "home", pubsub=False, announce=False)) as node:
-        for request in (Add(paths=(tree,), copy=True), Share(paths=(tree,))):
+        for request in (Add(paths=(tree,), copy=True), Share(paths=(tree,), open=True)):
             before = len(await node.ask(ListPins()))
             async with node.watch(request) as events:
                 await anext(events)

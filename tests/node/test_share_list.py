@@ -1,12 +1,13 @@
 """One list of all that a home gives to others, as it is; one command that ends it and says what; asyncio and trio."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from stack.errors import Refused
 from stack.files.ticket import decode_ticket
-from stack.node.api import AddPin, ListShares, RemoveShare, ShareInfo
+from stack.node.api import AddPin, ImportFlags, ListShares, RemoveShare, Share, Shared, ShareInfo
 from stack.node.node import Node
 from tests.node.test_life import MIB, at, share, write_people
 
@@ -76,7 +77,7 @@ async def test_use_4_what_is_pinned_is_in_the_list_too_and_can_be_ended_there(tm
         root = await node.add(film, copy=True)
         (row,) = await node.ask(ListShares())
         assert (row.cid, row.why, row.state) == (root, ("pinned",), "serving")
-        await share(node, film)
+        await share(node, film, is_open=True)
         (row,) = await node.ask(ListShares())
         assert row.why == ("shared", "pinned")
         (ended,) = (await node.ask(RemoveShare(target=str(root)))).ended
@@ -103,3 +104,23 @@ async def test_use_29_the_list_says_how_far_each_receiver_is(tmp_path: Path) -> 
         (one,) = row.receivers
         assert one.complete and parts == sorted(parts)
         assert any(0 < part < 1 for part in parts)
+
+
+async def test_a_share_keeps_times_and_an_open_one_has_the_cid_of_its_bytes(tmp_path: Path) -> None:
+    """Issue 9, point 3: kept unless that would give equal files, which anybody may find by their CID, different ones."""
+    note = tmp_path / "note.txt"
+    note.write_text("note")
+    os.utime(note, ns=(10**18, 10**18))
+    async with Node.open(at(tmp_path / "home")) as node, Node.open(at(None, "library")) as other:
+        ticket = await node.share(note)
+        got = await other.get(ticket, tmp_path / "got")
+        assert got.stat().st_mtime_ns == 10**18
+        timed = await share(node, note)
+        plain = await node.add(note)
+        roots = {}
+        for preserve, is_open in (None, True), (False, False), (True, True), (None, False):
+            flags = ImportFlags(preserve_mtime=preserve)
+            async with node.watch(Share(paths=(note,), flags=flags, open=is_open)) as events:
+                (roots[preserve, is_open],) = [event.cid async for event in events if isinstance(event, Shared)]
+        assert roots[None, True] == roots[False, False] == plain
+        assert roots[True, True] != plain != roots[None, False] == timed.cid

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from stack.dag.unixfs.chunkers import parse_chunker
@@ -78,6 +79,9 @@ class ImportOptions:
     """Take the time of modification of each file, directory and symbolic link."""
     keep_executable: bool = False
     """Take the permission bits of files that can be executed, and of no others: these are the same blocks as without."""
+    keep_times: bool = False
+    """Take the time of modification of each file, and not that of directories, which changes with whatever comes and goes in them.
+    A file of one leaf is another block then; the leaves of larger ones are the same as without."""
 
     def __post_init__(self) -> None:
         if self.cid_version not in (0, 1):
@@ -115,8 +119,12 @@ class ImportOptions:
             digest = b"\x12\x20" + hasher.digest()
         else:
             digest = multihash.digest(self.hash, parts[0] if len(parts) == 1 else b"".join(parts))
+        return self.cid_of(codec, digest)
+
+    def cid_of(self, codec: int, multihash: bytes) -> Cid:
+        """The CID of a block that has been hashed."""
         # Version 0 is always dag-pb, so raw leaves are version 1 in any DAG.
-        return Cid.v0(digest) if self.cid_version == 0 and codec == DAG_PB else Cid.v1(codec, digest)
+        return Cid.v0(multihash) if self.cid_version == 0 and codec == DAG_PB else Cid.v1(codec, multihash)
 
     def attributes(self, mode: int, mtime: UnixTime) -> tuple[int | None, UnixTime | None]:
         """Mode and time to record for a file or directory that has these: the ones set here, its own, or none."""
@@ -127,12 +135,23 @@ class ImportOptions:
 
     def of_file(self, mode: int, size: int) -> "ImportOptions":
         """The options for one file that has these permission bits and bytes."""
-        if not (self.keep_executable and mode & 0o111):
+        executable = self.keep_executable and bool(mode & 0o111)
+        if not (executable or self.keep_times):
             return self
         leaf_size = parse_chunker(self.chunker).fixed_size
-        # A raw leaf that is all of a file has no place for its mode.
+        # A raw leaf that is all of a file has no place for mode and time.
         raw_leaves = self.raw_leaves and leaf_size is not None and size > leaf_size and not self.trickle
-        return replace(self, preserve_mode=True, raw_leaves=raw_leaves)
+        return _of_file(self, executable, raw_leaves)
+
+
+@lru_cache(maxsize=16)
+def _of_file(options: ImportOptions, executable: bool, raw_leaves: bool) -> ImportOptions:
+    return replace(
+        options,
+        preserve_mode=options.preserve_mode or executable,
+        preserve_mtime=options.preserve_mtime or options.keep_times,
+        raw_leaves=raw_leaves,
+    )
 
 
 def is_fanout(value: int) -> bool:

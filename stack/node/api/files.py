@@ -29,7 +29,7 @@ class ImportFlags:
     mtime: int | None = None
     mtime_nsecs: int | None = None
     preserve_mode: bool = False
-    preserve_mtime: bool = False
+    preserve_mtime: bool | None = None
     hidden: bool = False
 
 

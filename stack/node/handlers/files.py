@@ -168,9 +168,11 @@ def _selection(request: Add | Share) -> Selection:
 async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[ShareEvent]]:
     """Import in place, remember it, make its ticket."""
     flags = ImportFlags(**{**asdict(request.flags), "hidden": request.hidden or request.flags.hidden})
-    options = replace(options_of(flags, node.config.profile), keep_executable=True)
     announce = request.announce or request.public_name is not None
     is_open = request.open or announce
+    # What is found by its CID has no times of its own accord: equal files of two people are to have one CID.
+    keep_times = flags.preserve_mtime is None and not is_open
+    options = replace(options_of(flags, node.config.profile), keep_executable=True, keep_times=keep_times)
     if announce:
         node.announcing.check(request.public_name)  # before anything is read
 
