@@ -283,8 +283,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
             f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     share_rows.prepare(connection)
-    if "ended" not in [row[1] for row in connection.execute("PRAGMA table_info(job)")]:
-        for column in _LATER:
+    known = [row[1] for row in connection.execute("PRAGMA table_info(job)")]
+    for column in _LATER:
+        if column.split()[0] not in known:
             connection.execute(f"ALTER TABLE job ADD COLUMN {column}")
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
 
