@@ -6,8 +6,12 @@ from contextlib import suppress
 import anyio
 import pytest
 
+from stack.bitswap.interfaces import Provider
 from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOL_1_2, Message, OutgoingMessage, Want, encode_message
 from stack.bitswap.shell import wire
+from stack.bitswap.shell.intake import Intake
+from stack.bitswap.shell.service import Bitswap
+from stack.blocks.memory import MemoryStore
 from stack.identity.peer_id import PeerId
 from stack.multiformats import varint
 from stack.sansio.budget import Resource
@@ -16,7 +20,7 @@ from tests.bitswap.exchanges import Node, nodes, some_blocks
 from tests.bitswap.simulation import cid_of
 from tests.bitswap.test_attacks import honest_fetch
 from tests.bitswap.test_wire import quick_looks
-from tests.net.hosts import connect, settled
+from tests.net.hosts import connect, hosts, settled
 
 MIB = 1024 * 1024
 
@@ -237,3 +241,30 @@ async def test_attack_5_wants_for_what_nobody_has_cost_what_they_cost(monkeypatc
         receiver.missed(asker.host.peer_id, wire.ENTRIES_PER_SECOND)
         assert work.delay(0) > wire.MISS_ENTRIES / 2
         stream.reset()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("step", ["verify", "deliver"])
+async def test_what_has_come_and_nobody_has_looked_at_is_given_back_when_an_exchange_ends(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(self: Intake) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Intake, step, never)
+    blocks = some_blocks(3, MIB)
+    async with hosts(2, identify=False) as [here, there]:
+        store = MemoryStore()
+        await store.put(blocks)
+        provider = Provider(there.peer_id, tuple(there.addresses()), "ticket")
+        async with Bitswap.open(there, store), Bitswap.open(here, MemoryStore()) as exchange:
+            waiting = exchange._intake._waiting if step == "verify" else exchange._intake._verified
+            async with (
+                exchange.session(blocks[0][0], providers=[provider]) as session,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(session.fetch, [cid for cid, _ in blocks], lambda cid, data: None)
+                await settled(lambda: len(waiting) > 0)
+                assert exchange._receiver.used >= MIB
+                tasks.cancel_scope.cancel()
+        await settled(lambda: exchange._receiver.used == 0)  # but for the message that was just coming

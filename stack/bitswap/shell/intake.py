@@ -53,7 +53,7 @@ class BlockHandler(Protocol):
 
 
 class Intake:
-    """Commands: `add`, `close`. The owner runs `verify` and `deliver` as long as it lives."""
+    """Commands: `add`, `close`, `clear`. The owner runs `verify` and `deliver` as long as it lives."""
 
     def __init__(self, wanted: WantedBlocks, handler: BlockHandler) -> None:
         self._wanted = wanted
@@ -79,6 +79,13 @@ class Intake:
     def close(self) -> None:
         """Nothing is wanted any more; what comes is let go."""
         self._closed = True
+
+    def clear(self) -> None:
+        """Let go of what has come; `verify` and `deliver` have ended."""
+        for arrival in (*self._waiting, *(arrival for arrival, _ in self._verified)):
+            _release(arrival)
+        self._waiting.clear()
+        self._verified.clear()
 
     async def verify(self) -> None:
         """Have a thread at work whenever there is something to do."""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 import anyio
@@ -114,22 +114,25 @@ class Bitswap:
         want, until the context is left. `sources` (asked by sessions that seek; may be added to) and `swarm` find providers.
         `access` knows which peers are given what is not for everybody.
         `upload` and `download` bound the blocks of all peers together, in bytes a second; 0 is no bound."""
-        async with supervised(host.trace) as tasks:
-            exchange = cls(host, store, tasks, swarm=swarm, access=access, upload=upload, download=download)
-            exchange.sources += sources
-            exchange.serving = serve
-            for protocol in PROTOCOLS:
-                host.handle(protocol, exchange._serve, streams=STREAMS_PER_PEER_MAX)
-            stop_listening = host.listen_to_peers(exchange)
-            try:
-                yield exchange
-            finally:
-                stop_listening()
+        with ExitStack() as afterwards:
+            async with supervised(host.trace) as tasks:
+                exchange = cls(host, store, tasks, swarm=swarm, access=access, upload=upload, download=download)
+                # When its tasks have ended: then nobody works any more on what is let go.
+                afterwards.callback(exchange._intake.clear)
+                exchange.sources += sources
+                exchange.serving = serve
                 for protocol in PROTOCOLS:
-                    host.unhandle(protocol)
-                exchange._intake.close()
-                for link in exchange._links.values():
-                    link.close()
+                    host.handle(protocol, exchange._serve, streams=STREAMS_PER_PEER_MAX)
+                stop_listening = host.listen_to_peers(exchange)
+                try:
+                    yield exchange
+                finally:
+                    stop_listening()
+                    for protocol in PROTOCOLS:
+                        host.unhandle(protocol)
+                    exchange._intake.close()
+                    for link in exchange._links.values():
+                        link.close()
 
     # Exchange
 
