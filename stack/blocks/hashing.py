@@ -36,4 +36,4 @@ def check_blocks(blocks: Sequence[Block]) -> None:
         if len(cid.multihash) > MULTIHASH_BYTES_MAX:
             raise LimitExceeded("bytes of the multihash of a stored block", MULTIHASH_BYTES_MAX)
         if not matches(cid.multihash, data):
-            raise BlockMismatch(cid, "what was to be kept")
+            raise BlockMismatch(cid, "whoever wants them kept")
