@@ -31,8 +31,8 @@ class FetchStarted:
     name: str
     target: Path
     size: int
-    """All content bytes, as claimed by the DAG; of a tree some more, because it counts the nodes too. 0 where only some of
-    its files are wanted: how much they are is learnt on the way."""
+    """All content bytes that are wanted, as claimed by the DAG; of a whole tree some more, because it counts the nodes too. 0
+    for a part of a large tree: how much that is is learnt on the way."""
     files: int
     """0 for a tree, whose files are found while it is fetched."""
 

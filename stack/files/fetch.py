@@ -26,6 +26,7 @@ from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
 from stack.files.holes import check_room
 from stack.files.jobs import Jobs, JobState
+from stack.files.measure import chosen_size
 from stack.files.nodes import read_node
 from stack.files.paths import resolve_path
 from stack.files.ranges import LeafTracker
@@ -326,8 +327,9 @@ class Fetch:
         if node.links or not node.is_file:
             await work.store.put([(cid, block)])
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
-        is_part = self.request.is_partial and node.is_directory
-        work.progress.total = 0 if is_part else total
+        chosen = Chosen(self.request.include, self.request.exclude)
+        is_part = bool(chosen) and node.is_directory
+        work.progress.total = (await chosen_size(work, node, chosen) or 0) if is_part else total
         there = await anyio.to_thread.run_sync(targets.bytes_there, target)
         if not self.request.dry_run:
             await check_room(work, node, total, target, there, is_part=is_part)
@@ -341,11 +343,11 @@ class Fetch:
                 files=0 if node.is_directory else 1,
             )
         )
-        await self._fetch_node(work, node, block, target, there, total)
+        await self._fetch_node(work, node, block, target, chosen, there, total)
         work.progress.total = work.progress.done
 
     async def _fetch_node(
-        self, work: Work, node: UnixFSNode, block: bytes, target: Path, there: int, total: int
+        self, work: Work, node: UnixFSNode, block: bytes, target: Path, chosen: Chosen, there: int, total: int
     ) -> None:
         if node.is_file:
             await fetch_file(work, node, block, target, targets.part_path(target), target.parent)
@@ -354,7 +356,6 @@ class Fetch:
             if there and work.update is None:
                 work.resumed(there)
             told = all(link.size for link in node.links)
-            chosen = Chosen(self.request.include, self.request.exclude)
             links = self.request.unsafe_links
             await TreeFetch(work, target, chosen, told=total if told else None, unsafe_links=links).run(node)
         elif node.kind is NodeKind.SYMLINK:

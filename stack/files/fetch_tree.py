@@ -68,6 +68,8 @@ class TreeFetch:
         self._work = work
         self._base = path.parent
         self._chosen = chosen
+        self._counts = bool(chosen) and not work.progress.total
+        """How much is chosen was too much to look at beforehand: it is learnt on the way."""
         self._unsafe_links = unsafe_links
         self._writes = work.update is None or not work.update.dry_run
         self._waiting: list[Directory] = []
@@ -241,6 +243,7 @@ class TreeFetch:
             took = sum(not node.is_directory for _, node in included)
             self._chosen.took(took)
             self._chosen.passed(sum(not node.is_directory for _, node in nodes) - took)
+        if self._counts:
             self._work.progress.total += sum(node.file_size for _, node in files)
         for entry, node in files:
             if 0 < entry.dag_size < node.file_size:

@@ -19,7 +19,7 @@ from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused
 from stack.files import fetch_tree, space
 from stack.files import target as target_module
 from stack.files.add import Adder
-from stack.files.events import EntrySkipped, FetchEvent, FetchFinished, FetchResumed
+from stack.files.events import EntrySkipped, FetchEvent, FetchFinished, FetchProgress, FetchResumed, FetchStarted
 from stack.files.fetch import Fetcher, FetchRequest
 from stack.files.parts import WrongSize
 from stack.multiformats.cid import Cid
@@ -186,6 +186,30 @@ async def test_only_what_is_included_is_fetched(
         assert Cid.of(content("large", 200_000)) not in exchange.sent
     await get(MemoryStore(), exchange, root, here, "a.txt")
     assert (here / "tree" / "a.txt").read_bytes() == b"a"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("include", ["*.txt", "deep/", "large", "link"])
+async def test_the_total_is_that_of_what_is_chosen_from_the_start(
+    tmp_path: Path, here: Path, exchange: FakeExchange, include: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Point 16: of a tree of one file in several blocks, equal files, and files in nodes of their own."""
+    plant(tmp_path / "source")
+    flags = import_options("unixfs-v1-2025", {"chunker": "size-4096", "raw-leaves": False})
+    for number, options in enumerate((None, flags)):
+        root = await share(tmp_path / "source", exchange, options)
+        finished, events = await get(MemoryStore(), exchange, root, here / f"measured {number}", include)
+        assert started_size(events) == finished.size
+        assert {event.total for event in events if isinstance(event, FetchProgress)} <= {finished.size}
+        with monkeypatch.context() as patch:
+            patch.setattr("stack.files.measure.ENTRIES_MAX", 2)
+            larger, events = await get(MemoryStore(), exchange, root, here / f"large {number}", include)
+        assert (larger.size, started_size(events)) == (finished.size, 0)
+
+
+def started_size(events: list[FetchEvent]) -> int:
+    """What a fetch said to be in all when it began."""
+    return next(event.size for event in events if isinstance(event, FetchStarted))
 
 
 @pytest.mark.anyio
