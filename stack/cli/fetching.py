@@ -77,7 +77,7 @@ class FetchScreen:
             case FetchResumed():
                 self._unsaid.insert(0, f"resuming: {output.size(event.bytes_present)} are here already")
             case FetchProgress():
-                if event.received:
+                if event.received and self._started:
                     self._say_unsaid()
                 peers = output.count(event.peers, "peer") if event.peers else ""
                 files = event.files if self._is_tree else None

@@ -3,6 +3,7 @@
 Figures are never cut. Where there is little room the bar goes first, then the middle of the name, then there are more lines.
 """
 
+import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 RATE_SECONDS = 5.0
 """The rate is that of the last seconds: steady enough to read, and zero soon after nothing moves."""
+
+STEP_SECONDS = 1.0
+"""Whoever tells how far something is does so at least as often while it moves."""
 
 LEFT_SECONDS = 20.0
 """The time left is judged by more: it is to be believed, not to be quick."""
@@ -21,6 +25,7 @@ NAME_MIN = 12
 KEPT_FREE = 3
 """Columns that stay free, so that a `^C` does not wrap."""
 
+_UNIT = re.compile(r"(B|[KMGT]iB)(/s)?\W*$")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -50,8 +55,15 @@ def cut(text: str, columns: int) -> str:
 
 
 def wrapped(text: str, columns: int) -> list[str]:
-    """Lines that break between words. A word that is wider than a line is left to the terminal: it is copied whole."""
-    return packed(text.split(" "), " ", columns)
+    """Lines that break between words, and not between a figure and its unit. A word that is wider than a line is left to the
+    terminal: it is copied whole."""
+    words: list[str] = []
+    for word in text.split(" "):
+        if words and _UNIT.match(word):
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return packed(words, " ", columns)
 
 
 def packed(parts: Sequence[str], gap: str, columns: int) -> list[str]:
@@ -110,6 +122,9 @@ class Window:
         """So much is done now."""
         if self._samples and (done < self._samples[-1][1] or done == self._samples[0][1]):
             self._samples.clear()  # it began again, or nothing has moved yet
+        if len(self._samples) == 1:
+            at, before = self._samples.pop()  # it stood still until now
+            self._samples.append((max(at, now - STEP_SECONDS), before))
         self._samples.append((now, done))
         while len(self._samples) > 2 and now - self._samples[1][0] > LEFT_SECONDS:
             self._samples.popleft()

@@ -55,7 +55,7 @@ def list_shares(as_json: bool) -> None:
 
 def _state(row: ShareInfo) -> str:
     if row.state == "serving":
-        ends = "" if row.kept else ", until its command ends"
+        ends = "" if row.kept else ", until it ends"
         return f"serving ({row.served_by}{ends})"
     if row.state == "not served":
         return "not served, no node runs (stack daemon --detach)"

@@ -56,6 +56,10 @@ def test_text_breaks_between_words_and_loses_none(text: str, columns: int) -> No
     assert all(width(line) <= columns or " " not in line for line in lines)
 
 
+def test_a_figure_keeps_its_unit() -> None:
+    assert wrapped("received in 7.7 s, 994.2 KiB/s)", 24) == ["received in 7.7 s,", "994.2 KiB/s)"]
+
+
 def test_the_rate_is_of_the_last_seconds_and_zero_when_nothing_moves() -> None:
     """Point 29: minutes later still `16.3 MB/s`."""
     window = Window()
@@ -72,6 +76,10 @@ def test_what_was_waited_before_anything_came_does_not_slow_the_rate() -> None:
         window.add(at, 0)
     window.add(4.0, 10 * MIB)
     assert window.rate(4.0) == 10 * MIB and window.left(4.0, 20 * MIB) == 2.0
+    serving = Window()  # tells nothing while nobody asks
+    serving.add(0.0, 0)
+    serving.add(60.0, 10 * MIB)
+    assert serving.rate(60.0) == 10 * MIB
 
 
 def test_a_rate_is_not_the_mean_since_the_start() -> None:

@@ -77,7 +77,7 @@ def test_an_address_is_told_while_its_first_dial_lasts(capsys: pytest.CaptureFix
 
 
 def test_what_is_fetched_is_said_before_from_whom(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = said(capsys, FOUND, STARTED, FetchResumed(bytes_present=2), PROGRESS, finished(9))
+    lines = said(capsys, FOUND, PROGRESS, STARTED, FetchResumed(bytes_present=2), PROGRESS, finished(9))
     assert lines == [
         "f.mkv: 9 B -> f.mkv",
         "resuming: 2 B are here already",
