@@ -28,9 +28,14 @@ async def test_nobody_listening_is_reported_as_refused() -> None:
 @pytest.mark.anyio
 async def test_a_port_serves_both_families_side_by_side() -> None:
     transport = TcpTransport()
-    six = await transport.listen(Multiaddr.parse("/ip6/::/tcp/0"))
-    port = six.address.get("tcp")
-    four = await transport.listen(Multiaddr.parse(f"/ip4/0.0.0.0/tcp/{port}"))
+    while True:
+        six = await transport.listen(Multiaddr.parse("/ip6/::/tcp/0"))
+        port = six.address.get("tcp")
+        try:
+            four = await transport.listen(Multiaddr.parse(f"/ip4/0.0.0.0/tcp/{port}"))
+            break
+        except ListenError:  # what is free for one family may be taken by somebody else for the other
+            await six.aclose()
     dialled = await transport.dial(Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{port}"))
     incoming = await four.accept()
     assert incoming.remote_address == dialled.local_address

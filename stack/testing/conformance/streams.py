@@ -130,7 +130,9 @@ class StreamConformance:
 
         async def wait() -> None:
             with pytest.raises(anyio.ClosedResourceError):
-                await getattr(first, call)()
+                while True:  # a kernel may find room for more after all, however full it was
+                    await getattr(first, call)()
+                    await fill(first)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
