@@ -106,7 +106,7 @@ def providers(place: Path, options: argparse.Namespace) -> str:
     told = (
         f"{shown(int(size / well))}/s, {part:.0%} of four times {shown(PROVIDER_RATE)}/s (at least {swarm.TOGETHER_LEAST:.0%}); "
         f"one that stopped half-way cost {cost:.1f} s (at most {swarm.STALL_MOST:.0f}); one that sent wrong blocks was dropped, "
-        f"{dropped['peer'][-6:]} {dropped['reason']!r}, complete after {seconds:.1f} s"
+        f"{dropped['peer_id'][-6:]} {dropped['reason']!r}, complete after {seconds:.1f} s"
     )
     assert part >= swarm.TOGETHER_LEAST, told
     assert cost <= swarm.STALL_MOST, told

@@ -32,7 +32,7 @@ def test_a_file_goes_from_one_home_to_another_in_little_memory_and_without_a_cop
 ) -> None:
     source = make_file(sharer.folder / "film.mkv", 64 * MIB)
     with sharer.sharing(source) as (process, shared):
-        fields = {"schema", "ticket", "cid", "name", "size", "peer_id", "addrs", "announced", "open", "public_name"}
+        fields = {"schema", "ticket", "cid", "name", "size", "peer_id", "addresses", "announced", "open", "public_name"}
         assert set(shared) == fields
         assert (shared["name"], shared["size"]) == ("film.mkv", 64 * MIB)
         got = good(receiver.run("get", shared["ticket"], "--json"))
@@ -152,7 +152,7 @@ def test_who_has_a_copy_serves_it_when_the_first_sharer_is_gone(
 def test_cat_and_ls_read_from_a_peer_and_only_what_is_asked_for(sharer: Machine, receiver: Machine) -> None:
     tree = make_tree(sharer.folder / "tree")
     with sharer.sharing(tree, "--open") as (_, shared):
-        provider = f"{shared['addrs'][0]}"
+        provider = f"{shared['addresses'][0]}"
         if "/p2p/" not in provider:
             provider = f"{provider}/p2p/{shared['peer_id']}"
         listed = good(receiver.run("ls", shared["cid"], "--from", provider, "--json")).json["items"]

@@ -14,7 +14,7 @@ def test_a_plain_share_is_for_who_has_the_ticket_and_an_open_one_for_who_knows_t
     source = make_file(sharer.folder / "film.mkv", 700 * KIB)
     with sharer.sharing(source) as (process, shared):
         assert not shared["open"]
-        address = f"{shared['addrs'][0]}"
+        address = f"{shared['addresses'][0]}"
         command = ("get", shared["cid"], "--from", address, "-o", "got.mkv")
         complaint(receiver.run(*command, "--timeout", "2"), 4)
         assert not (receiver.folder / "got.mkv").exists()
@@ -23,7 +23,7 @@ def test_a_plain_share_is_for_who_has_the_ticket_and_an_open_one_for_who_knows_t
         process.stop(signal.SIGINT)
     with sharer.sharing(source, "--open") as (process, shared):
         assert shared["open"]
-        good(receiver.run("get", shared["cid"], "--from", f"{shared['addrs'][0]}", "-o", "open.mkv"))
+        good(receiver.run("get", shared["cid"], "--from", f"{shared['addresses'][0]}", "-o", "open.mkv"))
         process.next_said("without the ticket")
         process.stop(signal.SIGINT)
 
