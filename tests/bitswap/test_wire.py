@@ -45,6 +45,24 @@ def test_buffers_come_in_a_few_sizes() -> None:
         buffer_size(MESSAGE_BYTES_MAX + 1)
 
 
+def test_free_buffers_that_nobody_needs_for_long_are_let_go_and_no_others() -> None:
+    """What an attack or a fetch had made us allocate stayed with the process for ever."""
+    buffers = MessageBuffers()
+    held = [buffers.borrow(SIZES[1]) for _ in range(5)]
+    for buffer in held:
+        buffers.give_back(buffer)
+    buffers.rest()
+    assert buffers.kept == 5 * SIZES[1]  # there was a time at which none was free
+    for _ in range(3):
+        two = [buffers.borrow(SIZES[1]) for _ in range(2)]
+        for buffer in two:
+            buffers.give_back(buffer)
+        buffers.rest()
+        assert buffers.kept == 2 * SIZES[1]
+    buffers.rest()
+    assert buffers.kept == 0
+
+
 def test_a_buffer_that_was_given_back_is_lent_again() -> None:
     buffers = MessageBuffers()
     first = buffers.borrow(MIB)

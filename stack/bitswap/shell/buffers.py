@@ -21,12 +21,14 @@ def buffer_size(size: int) -> int:
 
 
 class MessageBuffers:
-    """Commands: `borrow`, `give_back`. Getters: `kept`."""
+    """Commands: `borrow`, `give_back`, `rest`. Getters: `kept`."""
 
-    __slots__ = ("_free", "kept")
+    __slots__ = ("_free", "_least", "kept")
 
     def __init__(self) -> None:
         self._free: dict[int, list[bytearray]] = {size: [] for size in SIZES}
+        self._least = dict.fromkeys(SIZES, 0)
+        """How many of each were free at any time since the last `rest`."""
         self.kept = 0
         """Bytes of free buffers."""
 
@@ -37,6 +39,7 @@ class MessageBuffers:
         if not free:
             return bytearray(charged)
         self.kept -= charged
+        self._least[charged] = min(self._least[charged], len(free) - 1)
         return free.pop()
 
     def give_back(self, buffer: bytearray) -> None:
@@ -44,3 +47,11 @@ class MessageBuffers:
         if self.kept + len(buffer) <= KEPT_BYTES_MAX:
             self.kept += len(buffer)
             self._free[len(buffer)].append(buffer)
+
+    def rest(self) -> None:
+        """Let go of those that nobody has needed since the last time: after an attack, or a fetch, they are of no use."""
+        for size, free in self._free.items():
+            unneeded = self._least[size]
+            del free[len(free) - unneeded :]
+            self.kept -= unneeded * size
+            self._least[size] = len(free)

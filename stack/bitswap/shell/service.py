@@ -92,6 +92,7 @@ class Bitswap:
         self.limiter = anyio.CapacityLimiter(HAND_OVER_THREADS)
         self._tick_event = anyio.Event()
         tasks.keep(self._run_ticker, owner="the clock of bitswap")
+        tasks.keep(self._receiver.rest, owner="free buffers of bitswap")
 
     def __repr__(self) -> str:
         return f"<Bitswap {self.host.peer_id}: {len(self.sessions)} sessions, {len(self._links)} links>"

@@ -56,6 +56,9 @@ MISS_ENTRIES = 8
 """A want for what is not here counts like so many more: it is looked up, kept, and answered, for nothing. Measured: 50 us of the
 event loop, so that a peer which wants what nobody has gets a sixteenth of it (attack 5)."""
 
+REST_SECONDS = 30.0
+"""Buffers that nobody has needed for so long are let go."""
+
 SPEED_BYTES = MIB
 """A second. Who has sent a message so fast gets as much memory at once for the next one."""
 
@@ -128,6 +131,12 @@ class Receiver:
     def _unasked(self) -> int:
         """Of them, those of peers that were asked nothing."""
         return self._from_unasked.used(Resource.BYTES)
+
+    async def rest(self) -> None:
+        """The duty of letting buffers go."""
+        while True:
+            await anyio.sleep(REST_SECONDS)
+            self._buffers.rest()
 
     async def serve(self, stream: Stream) -> None:
         """Read messages until the peer ends the stream, or nothing has come for long.
