@@ -169,6 +169,18 @@ def test_shared_in_place_is_fetched_by_kubo_with_the_cid_of_a_ticket(place: Path
     assert sha256(place / "shared.bin") == sha256(source)
 
 
+def test_kubo_gets_nothing_of_a_plain_share_and_all_of_it_when_it_is_opened(place: Path, kubo: Kubo) -> None:
+    machine = Machine(place / "closed")
+    source = make_file(machine.folder / "closed.bin", MIB, 79)
+    with machine.sharing(source) as (_, shared):
+        kubo.run("swarm", "connect", machine.address())
+        with pytest.raises(RuntimeError, match="deadline"):
+            kubo.run("block", "get", "--timeout=3s", shared["cid"])
+        with machine.sharing(source, "--open"):
+            kubo.run("get", "-o", str(place / "opened.bin"), shared["cid"], timeout=SECONDS)
+    assert sha256(place / "opened.bin") == sha256(source)
+
+
 def test_kubo_understands_our_identify_and_our_ping(kubo: Kubo, ours: Machine) -> None:
     address = addresses(ours)["tcp"]
     peer_id = address.rpartition("/")[2]

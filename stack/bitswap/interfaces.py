@@ -112,6 +112,8 @@ class PeerReport:
     stalled: bool
     dropped: str | None
     """Why the session no longer asks this peer, or None."""
+    unproved: bool = False
+    """It has not proved to know the secret of what is fetched: as far as it says, that is not there."""
     source: str = "connected"
     """Who named it first, see `Provider`; `connected`: nobody, it was asked because it was there."""
 

@@ -37,6 +37,10 @@ class Location:
         return len(self.prefix) + self.length + len(self.suffix)
 
 
+_OTHER = bytes(range(0xFF, -1, -1))
+"""Turns a multihash into one that nobody has."""
+
+
 class Locations:
     """Getters: `candidates`, `sizes`. Facts: `left`, `opened`, `written`, `recorded`, `found_damaged`, `found_good`.
 
@@ -101,18 +105,20 @@ class Locations:
             return [None if location is None else location.size for location in first]
 
     def sizes_for(self, multihashes: Sequence[bytes], admitted: frozenset[RealmId]) -> list[int | None]:
-        """The same for a peer that was admitted to these realms: None too for what is not for it."""
+        """The same for a peer that was admitted to these realms: None too for what is not for it, after as much work as for what is
+        absent."""
         realms = self._index.realms
         if not realms.used:
             return self.sizes(multihashes)
         sizes: list[int | None] = []
         with self._index.database.reading() as connection:
             for multihash in multihashes:
-                first = next(self.candidates(connection, multihash), None)
-                unrecorded = first is not None and self._pending.get(multihash) is first
-                seen = first is not None and realms.is_for(
-                    connection, multihash, admitted, unrecorded=unrecorded, realm=first.realm
-                )
+                pending = self._pending.get(multihash)
+                realm = pending.realm if pending is not None else None
+                seen = realms.is_for(connection, multihash, admitted, unrecorded=pending is not None, realm=realm)
+                # Who asks for all blocks of a file could tell by the time that they are here: so one is looked for that is not.
+                name = multihash if seen else multihash.translate(_OTHER)
+                first = next(self.candidates(connection, name), None)
                 sizes.append(first.size if first is not None and seen else None)
         return sizes
 

@@ -154,7 +154,8 @@ class MemoryStore:
         sizes: list[int | None] = []
         for cid, size in zip(cids, await self.sizes(cids), strict=True):
             realms = self._in_realms.get(cid.multihash)
-            sizes.append(size if realms is None or may_see(realms, states, admitted) else None)
+            seen = may_see(realms or (), states, admitted)  # also of what is absent: it takes as long then
+            sizes.append(size if realms is None or seen else None)
         return sizes
 
     async def realms_of(self, cid: Cid) -> list[RealmId]:

@@ -133,8 +133,9 @@ class Realms:
         if unrecorded and (realm is None or may_see((realm,), self._states, admitted)):
             return True
         realms = self.of(connection, multihash)
+        seen = may_see(realms or (NOBODY,), self._states, admitted)  # also where it has none: both are to take as long
         if realms:
-            return may_see(realms, self._states, admitted)
+            return seen
         return not unrecorded or self._is_here(connection, multihash)
 
     def forget_unused(self, connection: Connection) -> None:

@@ -64,6 +64,9 @@ def withdraw(source: str, as_json: bool) -> int:
             output.json_line(done)
         elif done.count:
             output.data(f"no longer announced: {cid}")
+            output.note(
+                "what only tickets gave before is closed again; else who knows the CID still gets it, until `stack shares rm`"
+            )
             if not is_running:
                 output.note("no node runs, so others may remember it for up to a day")
         else:

@@ -17,6 +17,7 @@ from stack.files.events import (
     ProviderFound,
     WaitingForProvider,
 )
+from stack.files.watch import NOT_SHARED
 from stack.identity.peer_id import PeerId
 
 FOUND_BY = {
@@ -38,6 +39,7 @@ HINTS: dict[str, str] = {
     "no route to host": "is that computer awake, and on this network?",
     "no answer within": "is that computer awake, and can it be reached from here?",
     "no security handshake within": "it takes connections and says nothing: is that computer asleep?",
+    NOT_SHARED: "ask for a new one, or wait for others who have it",
     "connected, and silent": "is that computer asleep?",
     "key of this private network": "its `swarm.key` is another one, or it has none",
     "ended within the security handshake": "is it `stack` that runs there, and in no private network?",
@@ -45,7 +47,7 @@ HINTS: dict[str, str] = {
 }
 """What may be looked at, by a part of the reason."""
 PATIENCE_SECONDS = 3.0
-"""Before an obstacle is told that may go away by itself; a refused connection does not."""
+"""Before an obstacle is told that may go away by itself; a refused connection does not, nor a share that has ended."""
 
 
 class FetchScreen:
@@ -113,7 +115,7 @@ class FetchScreen:
         if not event.address and event.peer in self._addresses:
             event = replace(event, address=self._addresses[event.peer])  # its first dial has not ended yet
         obstacle = obstacle_of(event)
-        if obstacle != self._obstacle and (event.reason == REFUSED or event.seconds >= PATIENCE_SECONDS):
+        if obstacle != self._obstacle and (event.reason in (REFUSED, NOT_SHARED) or event.seconds >= PATIENCE_SECONDS):
             self._obstacle = obstacle
             self._bar.say(f"waiting: {obstacle} (Ctrl-C ends it)")
         if not self._started and event.peer is not None:

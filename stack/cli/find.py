@@ -1,5 +1,6 @@
 """`stack find`, `stack providers`: what others announce."""
 
+import shlex
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from stack.cli.session import open_api
 from stack.cli.types import DURATION, SOURCE, bootstrap_option, config, discovery_flags, mdns_option
 from stack.dag.unixfs.names import printable
 from stack.files.sources import read_source
+from stack.files.target import file_name
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import FindNames, FindProviders, FoundName, KnownProvider
 from stack.node.api.announce import LOOK_SECONDS
@@ -55,7 +57,7 @@ def find(
     flags = discovery_flags(bootstrap, no_mdns)
     request = FindNames(words=text, timeout=timeout)
     nothing = "nothing was found under a name with these words"
-    return _look("find", flags, request, _show_name, nothing, as_json=as_json, as_lines=as_lines)
+    return _look("find", flags, request, _show_name, nothing, _to_fetch, as_json=as_json, as_lines=as_lines)
 
 
 @click.command()
@@ -80,6 +82,7 @@ def providers(
         request,
         _show_provider,
         "nobody was found who announces it",
+        lambda found: f"To fetch it: stack get {request.cid}",
         as_json=as_json,
         as_lines=as_lines,
     )
@@ -91,6 +94,7 @@ def _look(
     request: Watch[T],
     show: Callable[[T], None],
     nothing: str,
+    next_step: Callable[[list[T]], str],
     *,
     as_json: bool,
     as_lines: bool,
@@ -110,9 +114,18 @@ def _look(
             output.json_line(tuple(found))
         elif not found:
             output.note(nothing)
+        elif not as_lines:
+            output.note(next_step(found))
         return 0 if found else NOT_FOUND
 
     return run_async(work)
+
+
+def _to_fetch(found: list[FoundName]) -> str:
+    """The command for what was found; with a name of a harmless kind, as `get` makes of a ticket's."""
+    first = found[0]
+    command = f"stack get {first.cid} -o {shlex.quote(file_name(first.name, first.cid))}"
+    return f"To fetch it: {command}" if len(found) == 1 else f"To fetch the first of them: {command}"
 
 
 def _show_name(found: FoundName) -> None:

@@ -31,7 +31,7 @@ from stack.files.nodes import read_node
 from stack.files.paths import resolve_path
 from stack.files.ranges import LeafTracker
 from stack.files.request import FetchRequest
-from stack.files.storage import hold, pins
+from stack.files.storage import hold, in_place, pins
 from stack.files.tasks import task_group
 from stack.files.update import Update
 from stack.files.watch import Dialled, watch
@@ -216,7 +216,7 @@ class Fetch:
         )
         if fetcher.over is not None:
             fetcher.over.begin(request.root)
-        complete = False
+        told = False
         try:
             with hold(self._store, request.root):
                 async with session_context as session:
@@ -237,9 +237,10 @@ class Fetch:
                         await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
                     complete = not (request.is_partial or request.dry_run or work.skipped)
-                    if complete and tracker is not None:
+                    told = complete and tracker is not None and tracker.gives
+                    if tracker is not None and told:
                         tracker.complete()  # those who follow hear of it before the session leaves them
-                    if fetcher.over is not None and not request.dry_run and (not complete or tracker is None):
+                    if fetcher.over is not None and not request.dry_run and not told:
                         fetcher.over.finish(request.root)
                     if not request.dry_run and not work.gatherer.received and fetcher.meet is not None:
                         with anyio.move_on_after(MEET_SECONDS):
@@ -247,7 +248,7 @@ class Fetch:
                                 request.root, request.providers, enclosure.secret if enclosure is not None else b""
                             )
         finally:
-            if tracker is not None and not complete:
+            if tracker is not None and not told:
                 tracker.close()
         return FetchFinished(
             root=request.root,
@@ -267,7 +268,9 @@ class Fetch:
         if book is None or names:
             return None
         known = book.ranges(self.request.root)
-        return None if known is not None and known.complete else LeafTracker(book, self.request.root)
+        if known is not None and known.complete:
+            return None
+        return LeafTracker(book, self.request.root, gives=in_place(self._store) is not None)
 
     async def _choose_target(self, name: str) -> Path:
         """Decide where it goes, and write down that it goes there."""

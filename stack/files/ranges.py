@@ -30,7 +30,10 @@ class LeafTracker:
     Commands, on the event loop: `start`, `drain`, `complete`, `close`. Fact, from any thread: `written`. Getter: `number`.
     """
 
-    def __init__(self, book: RangeBook, root: Cid) -> None:
+    def __init__(self, book: RangeBook, root: Cid, *, gives: bool = True) -> None:
+        """Without `gives` nothing of it can be served from where it is written: then none is claimed, and the book only says how many
+        leaves there are."""
+        self.gives = gives
         self._book = book
         self._root = root
         self._size = 0
@@ -58,7 +61,7 @@ class LeafTracker:
     def written(self, offset: int, size: int) -> None:
         """A leaf is on the disk and can be served."""
         number = self.number(offset, size)
-        if number is not None:
+        if number is not None and self.gives:
             with self._lock:
                 self._fresh.append(number)
 

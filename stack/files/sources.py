@@ -26,15 +26,23 @@ CANDIDATES_MAX = 16
 WRAPPERS_MAX = 8
 """Pairs of brackets and quotes around each other."""
 
+CID_LETTERS_MIN = 46
+"""Of a CID that is found in a longer text: the shortest of those that name what people share."""
+
 TICKET_LIKE = 60
 """Letters from which a text without `stack:` is taken for a damaged ticket, if it begins as all tickets do."""
 
 LIBP2P_KEY = 0x72
 """The codec of an IPNS name."""
 
-_HIDDEN = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+_HIDDEN = "\u00ad\u180e\u2010-\u2015\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 _HIDDEN_CHARACTERS = re.compile(f"[{_HIDDEN}]")
-_SCHEME = re.compile(f"[{_HIDDEN}]*".join(SCHEME) + f"[{_HIDDEN}]*(?://)?", re.IGNORECASE)
+_COLON = "(?::|\uff1a|[%=]3a)"
+_SCHEME = re.compile(
+    f"[{_HIDDEN}]*".join(SCHEME.removesuffix(":")) + rf"[\s{_HIDDEN}]*{_COLON}[{_HIDDEN}]*(?://|(?:%2f){{2}})?",
+    re.IGNORECASE,
+)
+"""Also with its colon escaped, as in a link, or in the width of Chinese letters."""
 _RUN = re.compile(rf"[a-z2-7\s{_HIDDEN}-]*", re.IGNORECASE)
 """What may be a ticket, with the blanks, hyphens and hidden characters that do not matter in one."""
 _QUOTED = re.compile(r"^[ \t]*(?:[>|][ \t]?)+", re.MULTILINE)
@@ -45,6 +53,12 @@ _PAIRS = {"<": ">", '"': '"', "'": "'", "`": "`", "(": ")", "[": "]", "{": "}", 
 _BEHIND = ".,;:!?"
 _AROUND = "".join({*_PAIRS, *_PAIRS.values(), *_BEHIND})
 _BLANKS = " \t\r\n\v\f\u00a0\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2060\ufeff"
+_IPFS_URL = re.compile(r"(?:web\+|dweb:/)?(?P<space>ip[fn]s):/*(?:(?P<inner>ip[fn]s)/)?", re.IGNORECASE)
+_IPFS_PATH = re.compile(r"(?:dweb:)?/?(?P<space>ip[fn]s)/", re.IGNORECASE)
+_BARE_HOST = re.compile(r"[\w.-]+(?::\d+)?/ip[fn]s/\w{46}|[\w-]{46,}\.ip[fn]s\.", re.IGNORECASE)
+"""A gateway's URL as browsers show it, without `https://`."""
+_ESCAPED_URL = re.compile(r"(?:https?|ip[fn]s)%3a%2f%2f", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s<>()\[\]{}\"'`|,;]+")
 _GATEWAY_HOST = re.compile(r"(?P<name>[^.]+)\.(?P<space>ipfs|ipns)\.", re.IGNORECASE)
 
 
@@ -72,30 +86,51 @@ def read_source(text: str) -> Source:
     behind its `#`; bare, or as it comes out of a mail. Raises TicketError for a damaged ticket, else NotASource."""
     if len(text) > SOURCE_MAX:
         raise NotASource(f"{len(text)} characters are no ticket and no CID")
+    text = _unquoted(text)
     bare = _unwrapped(text)
     if not bare:
         raise NotASource("no ticket and no CID was given")
-    lower = bare[:8].lower()
-    if lower.startswith(("http://", "https://")):
-        found = _of_url(bare)
-    elif lower.startswith(("ipfs://", "ipns://")):
-        found = _of_ipfs_url(bare)
-    elif lower.startswith(("/ipfs/", "/ipns/", "dweb:/ip")):
-        _, space, rest = bare.removeprefix("dweb:").split("/", 2)
-        found = _of_cid(rest, space)
-    else:
+    return _of_whole(bare) or _of_ticket(bare) or _of_part(text) or _refuse(bare)
+
+
+def _of_whole(bare: str) -> Source | None:
+    """A CID, or what has one in a known place; None for anything else."""
+    if _ESCAPED_URL.match(bare):
+        bare = _unescaped(bare)
+    if bare[:8].lower().startswith(("http://", "https://")):
+        return _of_url(bare)
+    if found := _IPFS_PATH.match(bare):
+        return _of_cid(bare[found.end() :], found["space"])
+    if found := _IPFS_URL.match(bare):
+        return _of_ipfs_url(bare, bare[found.end() :], found["inner"] or found["space"])
+    if _BARE_HOST.match(bare):
+        return _of_url("https://" + bare)
+    try:
+        return _of_cid(bare)
+    except NotASource:
+        raise
+    except DecodeError:
+        return None
+
+
+def _of_part(text: str) -> Source | None:
+    """The first CID in a longer text, or the first URL with one."""
+    words = [word.strip(_AROUND) for word in _BETWEEN.split(text) if len(word) >= CID_LETTERS_MIN]
+    for word in words[:CANDIDATES_MAX]:
         try:
-            found = _of_cid(bare)
-        except NotASource:
-            raise
+            found = _of_whole(word)
         except DecodeError:
-            found = None
-    return found or _of_ticket(_unwrapped(_unquoted(text))) or _refuse(bare)
+            continue
+        if found is not None:
+            return found
+    return None
 
 
 def _unquoted(text: str) -> str:
     """Without the marks and soft line breaks of mail."""
-    return _QUOTED.sub("", _SOFT_BREAK.sub("", text)) if "\n" in text else text
+    return (
+        _QUOTED.sub("", _SOFT_BREAK.sub("", text)) if "\n" in text or text.lstrip(_BLANKS)[:1] in (">", "|") else text
+    )
 
 
 def _unwrapped(text: str) -> str:
@@ -125,9 +160,8 @@ def _of_cid(text: str, space: str = "ipfs") -> Source:
     return Source(cid, path.strip("/"))
 
 
-def _of_ipfs_url(text: str) -> Source:
+def _of_ipfs_url(text: str, rest: str, space: str) -> Source:
     """`ipfs://CID/path`: the path is escaped, as in every URL."""
-    space, _, rest = text.partition("://")
     try:
         return _of_cid(_unescaped(re.split(r"[?#]", rest, maxsplit=1)[0]), space)
     except NotASource:

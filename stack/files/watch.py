@@ -40,6 +40,10 @@ class Dialled(Protocol):
         ...
 
 
+NOT_SHARED = "connected, but it shares nothing for this ticket any more"
+"""Said of whoever made the ticket: what is missing there is not late."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long a fetch waits, in seconds; None for as long as it takes."""
@@ -152,15 +156,16 @@ class _Watcher:
             if report.dropped is not None:
                 return report.peer, address, report.dropped
             if self._is_connected is not None and self._is_connected(report.peer):
-                has_not = report.misses and not report.stalled
-                return report.peer, address, "connected, but it has not got it" if has_not else "connected, and silent"
+                return report.peer, address, _why_not(report)
             if at is not None and at.failure:
                 return report.peer, address, at.failure
         return (reports[0].peer if reports else None), "", ""
 
     def _is_lively(self, report: PeerReport) -> bool:
         connected = self._is_connected is None or self._is_connected(report.peer)
-        return connected and report.dropped is None and not report.stalled
+        return (
+            connected and report.dropped is None and not report.stalled and not (has_not(report) and not report.bytes)
+        )
 
     def _tell_progress(self, peers: int, now: float) -> None:
         self._samples.append((now, self._figures[1]))
@@ -193,6 +198,17 @@ class _Watcher:
             if nobody and not connected:
                 raise _nobody(reports, patience.stall, self._obstacle(reports))
             raise Stalled(f"nothing came for {patience.stall:g} s; the same command goes on from here")
+
+
+def has_not(report: PeerReport) -> bool:
+    """Whether it has said that it has not got it."""
+    return report.unproved or bool(report.misses and not report.stalled)
+
+
+def _why_not(report: PeerReport) -> str:
+    if not has_not(report):
+        return "connected, and silent"
+    return NOT_SHARED if report.source == "ticket" and not report.bytes else "connected, but it has not got it"
 
 
 def _nothing_known(peer: PeerId) -> Dialled | None:

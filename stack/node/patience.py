@@ -9,11 +9,15 @@ from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, Session
 from stack.blocks.interfaces import BlockNotFound, BlockStore
 from stack.errors import NoProvider, Stalled
 from stack.files.tasks import task_group
+from stack.files.watch import NOT_SHARED, has_not
 from stack.multiformats.cid import Cid
 
 FIRST_PROVIDER_SECONDS = 30.0
 """Design: so long a command looks for a first provider before it says that nobody was found."""
 
+
+ENDED_SECONDS = 6.0
+"""The same when whoever made the ticket says that it shares nothing for it: enough to ask everybody else once."""
 
 POLL_SECONDS = 0.25
 
@@ -77,11 +81,14 @@ class PatientSession:
         quiet_since = anyio.current_time()
         while True:
             await anyio.sleep(POLL_SECONDS)
-            delivered = sum(report.bytes + report.arriving for report in self._session.reports())
+            reports = self._session.reports()
+            delivered = sum(report.bytes + report.arriving for report in reports)
             if delivered > self._delivered:  # who brings the beginning of a block again and again brings nothing
                 self._delivered, quiet_since = delivered, anyio.current_time()
             quiet = anyio.current_time() - quiet_since
             limit = FIRST_PROVIDER_SECONDS if self._timeout is None else self._timeout
+            if not delivered and quiet >= ENDED_SECONDS and any(r.source == "ticket" and has_not(r) for r in reports):
+                raise NoProvider(f"whoever made the ticket is {NOT_SHARED}, and nobody else was found who has it")
             if quiet < limit:
                 continue
             if not self._delivered:

@@ -18,11 +18,12 @@ from stack.bitswap.session_peer import SessionParameters, SessionPeer
 from stack.bitswap.shell import lane as lane_module
 from stack.bitswap.shell import wire
 from stack.bitswap.shell.buffers import KEPT_BYTES_MAX, SIZES, MessageBuffers, buffer_size
-from stack.bitswap.shell.lane import SEND_ERRORS, Lane, Throttle, pieces_of, seconds_for
+from stack.bitswap.shell.lane import Lane, Throttle, pieces_of, seconds_for
 from stack.bitswap.shell.wire import Loan, Receiver
 from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.failures import SEND_ERRORS
 from stack.net.host import Host
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import Buffer

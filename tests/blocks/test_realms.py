@@ -83,6 +83,21 @@ async def test_a_realm_that_is_open_is_for_everybody_and_one_that_has_ended_for_
     assert [(each.root, each.state) for each in await store.realms()] == [(CIDS[0], RealmState.ENDED)]
 
 
+async def test_what_is_not_for_a_peer_takes_the_index_as_much_as_what_is_absent(tmp_path: Path) -> None:
+    """Who asks for a thousand blocks of a file would see a difference."""
+    async with DiskStore.open(tmp_path) as store:
+        realm = await store.add_realm(b"1")
+        await store.within(realm.id).put(BLOCKS[:1])
+        statements: list[list[str]] = []
+        for cid in (CIDS[0], Cid.of(b"nobody has this")):
+            asked: list[str] = []
+            with store._core.index.database.reading() as connection:
+                connection.set_trace_callback(asked.append)
+            assert store._core.locations.sizes_for([cid.multihash], frozenset()) == [None]
+            statements.append([statement.partition("x'")[0] for statement in asked])
+        assert statements[0] == statements[1] != []
+
+
 async def test_realms_become_one(store: Store) -> None:
     one, two = await store.add_realm(b"1"), await store.add_realm(b"2")
     await store.within(one.id).put(BLOCKS[:2])

@@ -45,6 +45,7 @@ def test_a_file_is_found_by_its_name_and_fetched_by_its_cid(place: Path, sharer:
         there = ("--bootstrap", address)
         found = good(receiver.run("find", "zebra", "report", *there))
         assert found.lines[0].startswith(f"{NAME}  2.0 MiB  {shared['cid']}  {shared['peer_id']}  ")
+        assert f"To fetch it: stack get {shared['cid']} -o '{NAME}'" in found.err
         (as_json,) = good(receiver.run("find", "ZEBRA", *there, "--json")).json["items"]
         (as_line,) = good(receiver.run("find", "zebra", *there, "--jsonl")).events
         assert as_json["name"] == as_line["name"] == NAME and as_line["age"] >= 0

@@ -565,9 +565,8 @@ async def test_ranges_are_told_while_the_fetch_runs(
         return len(exchange.sent) < 10 or (ranges is not None and 0 < len(ranges) < ranges.count)
 
     exchange.gate = some_are_told
-    await Fetcher(MemoryStore(), exchange, book=book).fetch(
-        FetchRequest(root=root, directory=tmp_path, out=Path("out"))
-    )
+    async with DiskStore.open(tmp_path / "home") as store:
+        await Fetcher(store, exchange, book=book).fetch(FetchRequest(root=root, directory=tmp_path, out=Path("out")))
 
 
 @pytest.mark.anyio

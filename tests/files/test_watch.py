@@ -1,12 +1,14 @@
 """When a fetch gives up."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
-from stack.files.watch import Patience, _Watcher
+from stack.files.events import WaitingForProvider
+from stack.files.watch import NOT_SHARED, Patience, _Watcher
 from tests.net.identities import peer
 
 
@@ -53,3 +55,23 @@ def test_a_block_that_comes_slowly_is_progress_and_so_is_what_is_kept() -> None:
     watcher.look([report(whole=100, arriving=10)], 128.0)
     with pytest.raises(Stalled):
         watcher.look([report(whole=100, arriving=10)], 148.0)
+
+
+@pytest.mark.parametrize("said", [{"unproved": True}, {"misses": 1}], ids=["no proof", "DONT_HAVE"])
+def test_a_maker_that_is_there_and_shares_it_no_longer_is_not_waited_for_without_end(said: dict[str, int]) -> None:
+    """It said nothing more, was connected, and a fetch waited for it for ever."""
+    told: list[WaitingForProvider] = []
+    work = SimpleNamespace(
+        progress=SimpleNamespace(done=0, total=0),
+        gatherer=SimpleNamespace(received=0),
+        files=0,
+        directories=0,
+        tell=told.append,
+    )
+    watcher = _Watcher(work, Patience(), lambda peer: True, lambda peer: None, 0.0)  # type: ignore[arg-type]
+    ended = replace(report(), source="ticket", **said)  # type: ignore[arg-type]
+    watcher.look([ended], 1.0)
+    assert told[0].reason == NOT_SHARED
+    with pytest.raises(NoProvider, match=NOT_SHARED):
+        watcher.look([ended], 30.0)
+    watcher.look([replace(ended, bytes=1)], 31.0)  # it has brought something, and may bring more

@@ -11,9 +11,11 @@ import pytest
 
 from stack import Config, Node
 from stack.announce.keyspace import ticket_key
-from stack.errors import FetchError
+from stack.errors import FetchError, NoProvider, Refused
+from stack.files.events import FetchFinished
 from stack.files.ticket import decode_ticket, encode_ticket
 from stack.multiformats.multiaddr import Multiaddr
+from stack.node import patience
 from stack.node.api import Fetch, RemoveShare, Withdraw
 from tests.net.hosts import settled
 
@@ -153,3 +155,48 @@ async def test_a_share_that_a_killed_process_left_open_is_closed_by_the_next(tmp
         await alice.access.open(root)  # and nothing came after it
     async with Node.open(at(tmp_path / "alice", "daemon")) as alice:
         assert not await alice.access.is_open(root)
+
+
+async def test_a_node_without_a_home_claims_nothing_of_what_it_has_fetched(tmp_path: Path) -> None:
+    """It has written the file and cannot serve it: who believed it asked in vain."""
+    path = film(tmp_path)
+    async with (
+        Node.open(at(tmp_path / "alice", "daemon")) as alice,
+        Node.open(Config(listen=LOOPBACK, mdns=False)) as bob,
+    ):
+        ticket = await alice.share(path)
+        root = decode_ticket(ticket).root
+        async with bob.fetch(ticket, tmp_path / "bob's") as events:
+            async for event in events:
+                told = bob.book.ranges(root)
+                assert isinstance(event, FetchFinished) or told is None or not len(told)
+        assert bob.book.ranges(root) is None
+        await settled(
+            lambda: alice.sharing.is_over(root, alice.host.is_connected)
+        )  # and yet its maker hears that it is done
+        with pytest.raises(Refused, match="without a home"):
+            await seed(bob, ticket, tmp_path / "bob's")
+
+
+async def test_what_is_fetched_by_its_cid_has_the_name_that_is_used_where_the_user_says(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    async with (
+        Node.open(at(tmp_path / "alice", "daemon")) as alice,
+        Node.open(Config(listen=LOOPBACK, mdns=False)) as bob,
+    ):
+        root = decode_ticket(await alice.share(path, open=True)).root
+        assert (await bob.get(root, tmp_path / "bob's", providers=alice.addresses())).name == "film.bin"
+
+
+async def test_who_reads_by_the_ticket_of_a_share_that_has_ended_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "ENDED_SECONDS", 0.5)
+    async with (
+        Node.open(at(tmp_path / "alice", "daemon")) as alice,
+        Node.open(Config(listen=LOOPBACK, mdns=False)) as bob,
+    ):
+        ticket = await alice.share(film(tmp_path))
+        await alice.ask(RemoveShare(target=str(decode_ticket(ticket).root)))
+        with anyio.fail_after(SECONDS), pytest.raises(NoProvider, match="shares nothing for this ticket any more"):
+            await bob.cat(ticket)

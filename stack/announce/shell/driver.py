@@ -38,7 +38,7 @@ from stack.announce.messages import PROTOCOL, Kind, Response
 from stack.announce.records import addresses_to_tell
 from stack.announce.rules import TOPIC_RULES
 from stack.announce.shell.line import Line
-from stack.announce.shell.questions import ERRORS, Finding, Served, ask, receive_request, send
+from stack.announce.shell.questions import Finding, Served, ask, receive_request, send
 from stack.errors import StackError
 from stack.gossipsub.events import Verdict
 from stack.gossipsub.messages import Message
@@ -46,6 +46,7 @@ from stack.gossipsub.shell.service import PubSub
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import neighbourhood_of
+from stack.net.failures import ASK_ERRORS
 from stack.net.interfaces import Host
 from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor
@@ -221,7 +222,7 @@ class Driver:
             if interest is not None:
                 await served.run(stream)
             await stream.send_eof()
-        except ERRORS:
+        except ASK_ERRORS:
             stream.reset()
         finally:
             self._streams[peer] -= 1

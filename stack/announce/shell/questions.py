@@ -18,7 +18,7 @@ from stack.announce.messages import (
     encode_request,
     encode_response,
 )
-from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.net.failures import ASK_ERRORS
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.delimited import DelimitedReader, encode_delimited
@@ -36,19 +36,6 @@ READ_BYTES = 16 * 1024
 WAITING_MAX = 32
 """Records that wait for an asker to read; more are dropped, since it will ask again."""
 
-ERRORS = (
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-    TimeoutError,
-    TransportError,
-    NegotiationError,
-    SecurityError,
-    LimitExceeded,
-    RemoteProtocolError,
-)
-"""What a question may end with because of the peer."""
-
 
 class Inbox:
     """Messages of one stream, each at most `limit` bytes; what is not whole yet is drawn from the peer's budget."""
@@ -59,7 +46,7 @@ class Inbox:
         self._held = budget.reserve(Resource.BYTES, 0)
 
     async def next_message(self) -> bytes:
-        """The next one. Raises ERRORS; EndOfStream when there is none."""
+        """The next one. Raises ASK_ERRORS; EndOfStream when there is none."""
         while (message := self._reader.next_message()) is None:
             data = await self._stream.receive(READ_BYTES)
             self._held.grow(len(data))
@@ -100,7 +87,7 @@ async def ask(
         answered(response, True)
         while effect.request.keep:
             answered(decode_response(await inbox.next_message()), False)
-    except ERRORS:
+    except ASK_ERRORS:
         if first:
             answered(None, True)
     except Exception:
@@ -135,13 +122,13 @@ class Served:
         self._wake.set()
 
     async def run(self, stream: Stream) -> None:
-        """Send what comes until either side has enough. Raises ERRORS, as they are and not in a group."""
+        """Send what comes until either side has enough. Raises ASK_ERRORS, as they are and not in a group."""
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, stream, tasks.cancel_scope)
             try:
                 await self._send_all(stream)
-            except ERRORS as error:
+            except ASK_ERRORS as error:
                 failure = error
             tasks.cancel_scope.cancel()
         if failure is not None:
@@ -160,12 +147,12 @@ class Served:
         try:
             while True:
                 await stream.receive(READ_BYTES)
-        except ERRORS:
+        except ASK_ERRORS:
             scope.cancel()
 
 
 async def receive_request(stream: Stream, budget: Scope) -> Request:
-    """What somebody asks. Raises ERRORS."""
+    """What somebody asks. Raises ASK_ERRORS."""
     inbox = Inbox(stream, REQUEST_BYTES_MAX, budget)
     try:
         with anyio.fail_after(REQUEST_SECONDS):
@@ -175,7 +162,7 @@ async def receive_request(stream: Stream, budget: Scope) -> Request:
 
 
 async def send(stream: Stream, response: Response) -> None:
-    """Raises ERRORS."""
+    """Raises ASK_ERRORS."""
     with anyio.fail_after(SEND_SECONDS):
         await stream.send(encode_delimited(encode_response(response)))
 

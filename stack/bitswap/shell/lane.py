@@ -7,7 +7,6 @@ from functools import partial
 import anyio
 
 from stack.bitswap.messages import PROTOCOLS
-from stack.errors import LimitExceeded, NegotiationError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host
 from stack.sansio.interfaces import Buffer
@@ -23,17 +22,6 @@ SEND_BYTES_PER_SECOND = 64 * 1024
 
 PIECE_SECONDS = 30.0
 """For each piece of a message that is sent in pieces: a receiver at 8 KiB/s opens its window by 128 KiB every 16 s."""
-
-SEND_ERRORS = (
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    TimeoutError,
-    TransportError,
-    NegotiationError,
-    SecurityError,
-    LimitExceeded,
-)
-"""What a send may end with because of the peer or the path to it."""
 
 
 def seconds_for(size: int) -> float:

@@ -18,13 +18,14 @@ from stack.bitswap.messages import (
 )
 from stack.bitswap.served_peer import PIECE_BYTES
 from stack.bitswap.shell.buffers import MessageBuffers
-from stack.bitswap.shell.lane import SEND_ERRORS, Lane, Throttle
+from stack.bitswap.shell.lane import Lane, Throttle
 from stack.bitswap.shell.shelf import Shelf, Shelved
 from stack.bitswap.wants import PeerWants
 from stack.blocks.interfaces import NOT_HERE, BlockStore, DirectReads, ReadFailed, RealmId, RealmStore
 from stack.errors import LimitExceeded, NegotiationError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.net.failures import SEND_ERRORS
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import Buffer

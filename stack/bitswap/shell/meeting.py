@@ -65,10 +65,13 @@ class Meeting:
             self._proving.discard((session, peer))
         if session.closed:
             return
-        if (proved or session.is_said_to_have(peer)) and self._owner.host.is_connected(peer):
+        if not self._owner.host.is_connected(peer):
+            session.peer_unreachable(peer, anyio.current_time(), None)
+        elif proved or session.is_said_to_have(peer):
+            session.peer_proved(peer)
             self._ask(session, peer)
         else:
-            session.peer_unreachable(peer, anyio.current_time(), None)
+            session.peer_unproved(peer, anyio.current_time())
         self._owner.drain(session)
 
     def ask_connected(self, session: FetchSession) -> None:

@@ -73,7 +73,7 @@ class Hub(Protocol):
 
 class FetchSession:
     """Implements `Session`. Facts from the exchange: `receive_block`, `put_later`, `peer_unreachable`, `peer_found`,
-    `peer_ranges`, `peer_left_out`, `fail`."""
+    `peer_unproved`, `peer_proved`, `peer_ranges`, `peer_left_out`, `fail`."""
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class FetchSession:
         self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
         self._named_by: dict[PeerId, str] = {}
         self._said_open: set[PeerId] = set()
+        self._unproved: set[PeerId] = set()
         self._judges: dict[PeerId, ProviderJudge] = {}
         """Who wants to know what comes of a peer, until it is known."""
         self._hub = hub
@@ -177,7 +178,11 @@ class FetchSession:
     def reports(self) -> list[PeerReport]:
         """See Session."""
         return [
-            replace(report, source=self._named_by[report.peer]) if report.peer in self._named_by else report
+            replace(
+                report,
+                source=self._named_by.get(report.peer, report.source),
+                unproved=report.peer in self._unproved,
+            )
             for report in self.machine.reports()
         ]
 
@@ -195,6 +200,15 @@ class FetchSession:
         self.machine.peer_unreachable(peer, now, reason=reason)
         if peer in self._judges:
             self._judges.pop(peer).failed(peer)
+
+    def peer_unproved(self, peer: PeerId, now: float) -> None:
+        """It does not know the secret of what is sought; asked again later, for it may have got it by then."""
+        self._unproved.add(peer)
+        self.peer_unreachable(peer, now, None)
+
+    def peer_proved(self, peer: PeerId) -> None:
+        """It knows the secret, or need not."""
+        self._unproved.discard(peer)
 
     def handle_timeout(self, now: float) -> None:
         """A deadline of the machine has passed."""
@@ -233,6 +247,7 @@ class FetchSession:
         if forgotten:
             self._named_by.pop(peer, None)
             self._said_open.discard(peer)
+            self._unproved.discard(peer)
             if peer in self._judges:
                 self._judges.pop(peer).failed(peer)
 

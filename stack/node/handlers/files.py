@@ -18,7 +18,7 @@ from stack.files.events import FetchEvent, FetchFinished, FetchStarted
 from stack.files.fetch import Fetch as Running
 from stack.files.jobs import Origin
 from stack.files.request import FetchRequest
-from stack.files.storage import hold
+from stack.files.storage import hold, in_place
 from stack.files.tasks import task_group
 from stack.files.watch import Patience
 from stack.node.api import (
@@ -238,6 +238,8 @@ async def get_presence(node: Handled, request: GetPresence) -> Presence:
 @asynccontextmanager
 async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """Fetch a file or tree."""
+    if request.seed and in_place(node.store) is None:
+        raise Refused("a node without a home keeps nothing that it could serve on: give it a home, or leave out --seed")
     if not request.detach:
         async with _attached(node, request) as events:
             yield events

@@ -88,6 +88,8 @@ async def whole_name(node: Handled, named: Sought) -> str:
     """The name to give to what is fetched: the ticket's, or the whole one where that may have been cut, as its maker says it or,
     when it cannot be reached, another peer that has it. Only a name of which the ticket's is a part is believed."""
     hint, root = named.name, named.source.root
+    if named.source.ticket is None and not named.source.path:
+        return await _name_said(node, named)
     if named.source.path or len(named.source.ticket_text) < TEXT_MAX - CUT_SLACK:
         return hint
     for job in await node.jobs.jobs():
@@ -106,6 +108,17 @@ async def whole_name(node: Handled, named: Sought) -> str:
             if is_cut_of(hint, name):
                 return name
     return hint
+
+
+async def _name_said(node: Handled, named: Sought) -> str:
+    """What those whom the user named call it: nobody else is believed, for a stranger's name may be of another kind of file."""
+    with anyio.move_on_after(NAME_SECONDS):
+        for provider in named.providers:
+            with suppress(StackError, anyio.BrokenResourceError):
+                await node.host.connect(provider.peer, provider.addresses)
+                if name := await node.ask_name(named.source.root, provider.peer, b""):
+                    return name
+    return ""
 
 
 def is_cut_of(hint: str, name: str) -> bool:

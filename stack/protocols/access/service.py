@@ -6,8 +6,9 @@ from collections.abc import Callable
 import anyio
 
 from stack.blocks.interfaces import RealmId
-from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
+from stack.errors import RemoteProtocolError
 from stack.identity.peer_id import PeerId
+from stack.net.failures import ASK_ERRORS
 from stack.net.interfaces import Host
 from stack.protocols.access.exchange import NONCE_BYTES, PROTOCOL, Asker, Teller
 from stack.protocols.access.keyring import Keyring
@@ -23,19 +24,6 @@ STREAMS_PER_PEER_MAX = 8
 PROOFS_PER_SECOND = 20
 PROOFS_BURST = 64
 """Of one peer: nobody guesses a secret of 16 bytes, this only keeps a flood from costing anything."""
-
-ERRORS = (
-    anyio.EndOfStream,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    TimeoutError,
-    TransportError,
-    NegotiationError,
-    SecurityError,
-    LimitExceeded,
-    RemoteProtocolError,
-)
-"""What asking may end with because of the peer."""
 
 Admitted = Callable[[PeerId, frozenset[RealmId]], None]
 """Told that a peer may enter realms, before it hears of it itself."""
@@ -76,7 +64,7 @@ class AccessService:
         try:
             with anyio.fail_after(SECONDS):
                 proved = await self._ask(peer, secret)
-        except ERRORS:
+        except ASK_ERRORS:
             return False
         if proved and self._host.is_connected(peer):
             self._proved.setdefault(peer, set()).add(secret)

@@ -8,9 +8,9 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from stack.errors import LimitExceeded, NegotiationError, RemoteProtocolError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.net.failures import ASK_ERRORS, STREAM_ERRORS
 from stack.net.interfaces import Host
 from stack.protocols.providers.interfaces import MayKnow, RangeBook, RangeSource, SwarmListener, announce_key
 from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, Update, decode_update, encode_update
@@ -34,18 +34,6 @@ LEAVING_SECONDS = 5.0
 
 READ_BYTES = 64 * 1024
 LISTENER = "a listener for providers"
-
-ERRORS = (
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    TimeoutError,
-    TransportError,
-    NegotiationError,
-    SecurityError,
-    LimitExceeded,
-    RemoteProtocolError,
-)
-"""What a stream may end with because of the peer."""
 
 
 class RecordHost(Host, Protocol):
@@ -163,14 +151,14 @@ class ProvidersService:
                 return decode_update(message).name
             finally:
                 stream.reset()
-        except (*ERRORS, anyio.EndOfStream):
+        except ASK_ERRORS:
             return ""
 
     async def _subscribe(self, root: Cid, peer: PeerId) -> None:
         try:
             with anyio.fail_after(OPEN_SECONDS):
                 stream = await self._host.open_stream(peer, PROTOCOL)
-        except ERRORS:
+        except STREAM_ERRORS:
             return
         finally:
             self._asking.discard((root, peer))
@@ -182,7 +170,7 @@ class ProvidersService:
         try:
             self._machine.subscribe(id, peer, root, self._host.signed_record(), anyio.current_time())
             await self._run(id, stream)
-        except ERRORS:
+        except STREAM_ERRORS:
             stream.reset()
         finally:
             self._left.set()
@@ -195,7 +183,7 @@ class ProvidersService:
         return SubscriptionId(self._next_id)
 
     async def _run(self, id: SubscriptionId, stream: Stream) -> None:
-        """Both directions of one stream, until either side ends it. Raises ERRORS."""
+        """Both directions of one stream, until either side ends it. Raises STREAM_ERRORS."""
         scope = self._host.peer_budget(stream.remote_peer)
         outbox = self._outboxes[id] = _Outbox(stream)
         failure: Exception | None = None
@@ -207,7 +195,7 @@ class ProvidersService:
                     self._drain()
                     try:
                         await self._receive_updates(id, stream)
-                    except ERRORS as error:
+                    except STREAM_ERRORS as error:
                         failure = error
                     tasks.cancel_scope.cancel()
         finally:
@@ -269,7 +257,7 @@ class ProvidersService:
                     await outbox.stream.send_buffers(*(encode_delimited(encode_update(each)) for each in batch.updates))
                     if batch.close:
                         await outbox.stream.send_eof()
-            except ERRORS:
+            except STREAM_ERRORS:
                 batch = None
             if batch is not None and batch.linger:
                 await anyio.sleep(LEAVING_SECONDS)
