@@ -687,7 +687,7 @@ async def test_finding_24_who_is_forgotten_or_dropped_is_protected_and_dialled_n
             known = {report.peer for report in session.reports()}
             assert len(known) == 8
             assert {peer for peer, count in protected.items() if count} == set(session.addresses) == known
-            assert set(session._named_by) == known
+            assert set(session.introductions._named_by) == known
             session.machine.receive_wrong_block(there.host.peer_id, anyio.current_time())
             here.exchange.drain(session)
             assert set(session.addresses) == known - {there.host.peer_id}

@@ -67,8 +67,8 @@ class Meeting:
             return
         if not self._owner.host.is_connected(peer):
             session.peer_unreachable(peer, anyio.current_time(), None)
-        elif proved or session.is_said_to_have(peer):
-            session.peer_proved(peer)
+        elif proved or session.introductions.is_said_to_have(peer):
+            session.introductions.proved(peer)
             self._ask(session, peer)
         else:
             session.peer_unproved(peer, anyio.current_time())

@@ -1,7 +1,6 @@
 """A session: calls that wait for blocks, on top of the machine that decides whom to ask."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol, cast
 
@@ -10,6 +9,7 @@ import anyio.to_thread
 
 from stack.bitswap.events import BlocksNotKept
 from stack.bitswap.interfaces import BlockSink, Enclosure, PeerReport, Provider, ProviderJudge, ProviderSource
+from stack.bitswap.introductions import Introductions
 from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell.call import FetchCall
@@ -73,7 +73,7 @@ class Hub(Protocol):
 
 class FetchSession:
     """Implements `Session`. Facts from the exchange: `receive_block`, `put_later`, `peer_unreachable`, `peer_found`,
-    `peer_unproved`, `peer_proved`, `peer_ranges`, `peer_left_out`, `fail`."""
+    `peer_unproved`, `peer_ranges`, `peer_left_out`, `fail`."""
 
     def __init__(
         self,
@@ -96,9 +96,7 @@ class FetchSession:
         if enclosure is not None:
             self._store = cast(RealmStore, hub.store).within(enclosure.realm)
         self.addresses: dict[PeerId, tuple[Multiaddr, ...]] = {}
-        self._named_by: dict[PeerId, str] = {}
-        self._said_open: set[PeerId] = set()
-        self._unproved: set[PeerId] = set()
+        self.introductions = Introductions()
         self._judges: dict[PeerId, ProviderJudge] = {}
         """Who wants to know what comes of a peer, until it is known."""
         self._hub = hub
@@ -126,10 +124,6 @@ class FetchSession:
         """Nothing more is wanted."""
         return self._closed
 
-    def is_said_to_have(self, peer: PeerId) -> bool:
-        """Whether this peer may have the root for everybody, and need not know a secret: the user named it, or it announced the root."""
-        return peer in self._said_open
-
     # Session
 
     def add_provider(self, provider: Provider) -> None:
@@ -138,9 +132,7 @@ class FetchSession:
             known = self.addresses.get(provider.peer, ())
             fresh = tuple(address for address in provider.addresses if address not in known)
             self.addresses[provider.peer] = (known + fresh)[:ADDRESSES_MAX]
-            self._named_by.setdefault(provider.peer, provider.source)
-            if provider.source in ("user", "announced"):
-                self._said_open.add(provider.peer)
+            self.introductions.named(provider)
             if provider.peer not in self._protected:
                 self._protected[provider.peer] = self._protect(provider.peer)
         self._hub.provider_added(self, provider.peer)
@@ -177,14 +169,7 @@ class FetchSession:
 
     def reports(self) -> list[PeerReport]:
         """See Session."""
-        return [
-            replace(
-                report,
-                source=self._named_by.get(report.peer, report.source),
-                unproved=report.peer in self._unproved,
-            )
-            for report in self.machine.reports()
-        ]
+        return [self.introductions.of(report) for report in self.machine.reports()]
 
     # from the exchange
 
@@ -203,12 +188,8 @@ class FetchSession:
 
     def peer_unproved(self, peer: PeerId, now: float) -> None:
         """It does not know the secret of what is sought; asked again later, for it may have got it by then."""
-        self._unproved.add(peer)
+        self.introductions.unproved(peer)
         self.peer_unreachable(peer, now, None)
-
-    def peer_proved(self, peer: PeerId) -> None:
-        """It knows the secret, or need not."""
-        self._unproved.discard(peer)
 
     def handle_timeout(self, now: float) -> None:
         """A deadline of the machine has passed."""
@@ -245,9 +226,7 @@ class FetchSession:
         if peer in self._protected:
             self._protected.pop(peer)()
         if forgotten:
-            self._named_by.pop(peer, None)
-            self._said_open.discard(peer)
-            self._unproved.discard(peer)
+            self.introductions.forget(peer)
             if peer in self._judges:
                 self._judges.pop(peer).failed(peer)
 
