@@ -93,7 +93,7 @@ class Database:
         self._locks = Locks(f"the block index {path}")
         self._closed = False
         with self._translated():
-            self._writer = self._connect()
+            self._writer = self._connect(BUSY_MS)
             try:
                 self._prepare()
                 self._writer.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
@@ -104,8 +104,8 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self._path}>"
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = connect(self._path, timeout=BUSY_MS / 1000, isolation_level=None)
+    def _connect(self, busy_ms: int) -> sqlite3.Connection:
+        connection = connect(self._path, timeout=busy_ms / 1000, isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
         return connection
@@ -155,23 +155,30 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees everything committed so far. Raises CorruptStore, StoreError."""
+        """A connection that sees everything committed so far. Raises CorruptStore, StoreError.
+
+        One that waits for no lock while locks cannot be had: what a command does on its way out would wait for each of them.
+        """
         if self._closed:
             raise StoreError("the block store is closed")
         with self._translated():
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
+            hurries = self._locks.in_vain
+            connection = self._connect(0) if hurries else self._reader()
             try:
                 yield connection
             except BaseException:
                 connection.close()
                 raise
-            if self._closed or len(self._idle) >= IDLE_READERS_MAX:
+            if hurries or self._closed or len(self._idle) >= IDLE_READERS_MAX:
                 connection.close()
             else:
                 self._idle.append(connection)
+
+    def _reader(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect(BUSY_MS)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

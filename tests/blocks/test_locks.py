@@ -65,6 +65,26 @@ def test_who_comes_after_a_lock_that_could_not_be_had_does_not_wait_for_it_too(
     index.close()
 
 
+def test_who_reads_soon_after_a_lock_that_could_not_be_had_does_not_wait_for_one(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system without locks, from one moment on, held a share for half a minute after Ctrl-C."""
+    monkeypatch.setattr(database, "BUSY_MS", 20)
+    index = Database(tmp_path / "index")
+
+    def waits() -> int:
+        with index.reading() as connection:
+            return int(connection.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    assert waits() == 20
+    with locked(tmp_path / "index"), pytest.raises(StoreError, match=CANNOT), index.writing():
+        pass
+    assert [waits(), waits()] == [0, 0]
+    clock.now += sqlite.AGAIN_SECONDS
+    assert waits() == 20
+    index.close()
+
+
 @pytest.mark.anyio
 async def test_the_list_of_jobs_does_not_wait_twice_either(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
