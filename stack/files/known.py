@@ -50,15 +50,10 @@ class KnownFiles:
 
     def leaves(self, path: Path, status: os.stat_result, file: OpenFile) -> list[CutLeaf] | None:
         """The leaves of a file that looks as it did then; None when they must be read."""
-        if self._database is None or not self._trust or (file.options.trickle and not file.options.raw_leaves):
+        if not self._trust or (file.options.trickle and not file.options.raw_leaves):
             return None
         with self._lock:
-            try:
-                row = self._database.execute(
-                    "SELECT stamp, digests FROM file WHERE path = ?", (_key(path, file.options),)
-                ).fetchone()
-            except sqlite3.Error:
-                return None
+            row = self._row(_key(path, file.options))
         size, step = status.st_size, self._leaf_size
         if row is None or row[0] != self._stamp(status, file) or len(row[1]) != 32 * -(-size // step):
             return None
@@ -66,6 +61,25 @@ class KnownFiles:
             file.known_leaf(number * step, min(step, size - number * step), row[1][32 * number : 32 * number + 32])
             for number in range(-(-size // step))
         ]
+
+    def _row(self, path: bytes) -> tuple[str, bytes] | None:
+        if self._database is None:
+            return None
+        try:
+            found: tuple[str, bytes] | None = self._database.execute(
+                "SELECT stamp, digests FROM file WHERE path = ?", (path,)
+            ).fetchone()
+        except sqlite3.Error:
+            self._let_go()
+            return None
+        return found
+
+    def _let_go(self) -> None:
+        """Ask and tell it nothing more. After an error too: to wait for a lock that cannot be had costs more than a reading, each time."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+        self._database = None
 
     def remember(self, path: Path, status: os.stat_result, file: OpenFile, digests: bytes) -> None:
         """The SHA-256 of all leaves of a file that looked so when it was read, and looks so still."""
@@ -78,23 +92,21 @@ class KnownFiles:
 
     def close(self) -> None:
         """Write down what is to be remembered."""
-        if self._database is None:
-            return
         with self._lock:
             self._write()
-            with suppress(sqlite3.Error):
-                self._database.close()
+            self._let_go()
 
     def _write(self) -> None:
-        assert self._database is not None
         waiting, self._waiting = self._waiting, []
+        if self._database is None:
+            return
         try:
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?)", waiting)
                 newest = self._database.execute("SELECT max(rowid) FROM file").fetchone()[0] or 0
                 self._database.execute("DELETE FROM file WHERE rowid <= ?", (newest - FILES_MAX,))
         except sqlite3.Error:
-            pass
+            self._let_go()
 
     def _stamp(self, status: os.stat_result, file: OpenFile) -> str:
         facts: list[object] = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,3 +183,30 @@ async def test_the_memory_is_bounded(tmp_path: Path, reads: list[int], monkeypat
     finally:
         known.close()
     assert len(found) == 3
+
+
+class Locked:
+    """A database whose locks another program keeps: each question waits for them in vain."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def execute(self, *arguments: object) -> object:
+        self.asked += 1
+        raise sqlite3.OperationalError("database is locked")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.anyio
+async def test_a_memory_whose_lock_cannot_be_had_is_asked_once_and_not_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[int]
+) -> None:
+    """On a file system that gives no locks a folder took a second for each of its files."""
+    tree = make_tree(tmp_path)
+    first = await add(tmp_path, tree)
+    database = Locked()
+    monkeypatch.setattr(known_module, "_open", lambda path: database)
+    assert await add(tmp_path, tree) == first
+    assert database.asked == 1
