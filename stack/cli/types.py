@@ -235,7 +235,7 @@ def _given(context: click.Context, parameter: click.Parameter, value: str | None
         text = _pasted() if sys.stdin.isatty() else sys.stdin.read(SOURCE_MAX + 1)
     if not text.strip():
         raise click.MissingParameter(
-            f"give a ticket or a CID, pipe it in, or set {TICKET_VARIABLE}", context, parameter, param_type="argument"
+            f"Give a ticket or a CID, pipe it in, or set {TICKET_VARIABLE}", context, parameter, param_type="argument"
         )
     return SOURCE.convert(text, parameter, context)
 

@@ -641,7 +641,8 @@ async def test_finding_32_what_get_brought_is_kept_also_when_the_session_ends_by
         put = here.store.put
 
         async def slow_put(batch: Sequence[Block]) -> None:
-            await anyio.sleep(0.05)
+            for _ in range(20):  # long after the session is told to end
+                await anyio.lowlevel.checkpoint()
             await put(batch)
 
         here.store.put = slow_put  # type: ignore[method-assign]

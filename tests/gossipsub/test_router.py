@@ -71,8 +71,10 @@ def test_without_a_trace_everything_works_as_well() -> None:
     lab.control(1, iwant=(b"id",) * 6000, idontwant=(b"id",), graft=(TOPIC,))
     lab.beat(70)
     lab.rpc(1, Rpc(subscriptions=((False, TOPIC),)))
+    assert set(lab.machine.peers()) == {peer_id(1), peer_id(2), peer_id(3)}
     lab.disconnect(1, 2, 3)
     lab.machine.unsubscribe(TOPIC, lab.now)
+    assert lab.machine.peers() == ()
 
 
 def test_an_unknown_protocol_is_our_callers_fault() -> None:
@@ -162,6 +164,8 @@ def test_rules_can_be_set_for_all_topics() -> None:
     lab = Lab(author=None)
     lab.machine.set_rules(None, UNSIGNED)
     lab.machine.publish("any", b"data", 0)
+    with pytest.raises(LocalProtocolError):
+        Lab(author=None).machine.publish("any", b"data", 0)
 
 
 def test_a_message_over_a_mebibyte_is_refused_and_none_is_numbered() -> None:
