@@ -12,6 +12,9 @@ from dataclasses import dataclass
 RATE_SECONDS = 5.0
 """The rate is that of the last seconds: steady enough to read, and zero soon after nothing moves."""
 
+LEFT_BYTES = 64 * 1024
+"""Less than so much, in the first seconds, tells nothing of the time left: the first bytes are names and nodes."""
+
 STEP_SECONDS = 1.0
 """Whoever tells how far something is does so at least as often while it moves."""
 
@@ -143,9 +146,13 @@ class Window:
         return (self._samples[-1][1] - before) / passed if passed > 0 else 0.0
 
     def left(self, now: float, remaining: int) -> float | None:
-        """Seconds until so much more is done; None while nothing moves."""
+        """Seconds until so much more is done; None while nothing moves, or too little has."""
         rate = self.rate(now, LEFT_SECONDS)
-        return remaining / rate if rate > 0 and self.rate(now) > 0 else None
+        if not (rate > 0 and self.rate(now) > 0):
+            return None
+        (since, before), (_, done) = self._samples[0], self._samples[-1]
+        is_known = done - before >= min(LEFT_BYTES, remaining) or now - since >= LEFT_SECONDS / 2
+        return remaining / rate if is_known else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ terminal obeys; only `payload` passes bytes on as they are, because they are wha
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -163,11 +164,16 @@ class Progress:
         note(line)
 
 
+def draws() -> bool:
+    """Whether stderr is a terminal that knows more than lines."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 @contextmanager
 def progress(label: str, *, wanted: bool = True) -> Iterator[Progress]:
     """Figures at the bottom of the terminal for as long as the context lasts."""
     global _live
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and draws()):
         yield Progress()
         return
     from stack.cli.live import Live

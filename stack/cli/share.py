@@ -169,7 +169,7 @@ def share(
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
-            if sys.stderr.isatty() and qr is not False and not as_json:
+            if output.draws() and qr is not False and not as_json:
                 show_qr(shared.ticket, always=qr is True)
             output.note(ONCE if once else KEPT if keep else "Serving; Ctrl-C ends it.")
             if not as_json:

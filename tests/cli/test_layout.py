@@ -82,6 +82,13 @@ def test_what_was_waited_before_anything_came_does_not_slow_the_rate() -> None:
     assert serving.rate(60.0) == 10 * MIB
 
 
+def test_the_first_bytes_tell_nothing_of_the_time_left() -> None:
+    window = Window()
+    window.add(0.0, 0)
+    window.add(1.0, 750)
+    assert window.left(1.0, 3 * MIB) is None and window.left(1.0, 500) is not None
+
+
 def test_a_rate_is_not_the_mean_since_the_start() -> None:
     """Point 17: 53.8 MB/s stood there while small files came at a hundredth of it."""
     window = Window()

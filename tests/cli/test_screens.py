@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.cli import output
 from stack.cli.layout import KEPT_FREE
 from stack.cli.serving import qr_lines
 from tests.acceptance.kit import MIB, Machine, make_file
@@ -97,6 +98,13 @@ def test_a_qr_code_is_shown_only_where_it_fits(sharer: Machine) -> None:
             seen = sharing.see("nobody has asked yet")
             assert ("█" in seen) == is_shown
             assert ticket_of(seen).startswith("stack:ae")
+
+
+def test_a_dumb_terminal_gets_lines_and_nothing_to_obey(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for term, draws in (("xterm", True), ("dumb", False)):
+        monkeypatch.setenv("TERM", term)
+        assert output.draws() is draws
 
 
 def test_a_qr_code_has_colours_of_its_own() -> None:
