@@ -30,6 +30,9 @@ from stack.trace import Trace
 INDEX_NAME = "index.sqlite"
 DAMAGED_NAME = "index.sqlite.damaged"
 
+_HERE = "location WHERE segment NOT IN (SELECT id FROM segment WHERE state = 'missing')"
+"""Of blocks, the places that can be read."""
+
 
 class StoreLocked(StoreError):
     """Another process has this store open. A node hands over to the one that runs, so its users never see this."""
@@ -39,8 +42,10 @@ class StoreLocked(StoreError):
 class StoreStatistics:
     """What `repo stat` tells. Bytes are bytes on disk."""
 
+    blocks: int
+    """That are here: a block in two places counts once."""
     locations: int
-    """Places of blocks: a block in two places counts twice."""
+    """Their places: a block in two places counts twice."""
     packs: int
     pack_bytes: int
     live_pack_bytes: int
@@ -48,6 +53,8 @@ class StoreStatistics:
     files: int
     """Files in place, those being fetched included."""
     missing_files: int
+    file_bytes: int
+    """Of the files in place that are not missing."""
     index_bytes: int
     quota: int | None
 
@@ -205,14 +212,18 @@ class StoreCore:
         uses = pack_uses(self.index)
         with self.database.reading() as connection:
             files = self.index.segments(connection, FILE)
-            count = connection.execute("SELECT count(*) FROM location").fetchone()[0]
+            (places,) = connection.execute(f"SELECT count(*) FROM {_HERE}").fetchone()
+            (blocks,) = connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT multihash FROM {_HERE})").fetchone()
+        there = [segment for segment in files if segment.state is not SegmentState.MISSING]
         return StoreStatistics(
-            locations=count,
+            blocks=blocks,
+            locations=places,
             packs=len(uses),
             pack_bytes=sum(use.size for use in uses),
             live_pack_bytes=sum(use.live for use in uses),
             files=len(files),
-            missing_files=sum(segment.state is SegmentState.MISSING for segment in files),
+            missing_files=len(files) - len(there),
+            file_bytes=sum(segment.stamp.size for segment in there if segment.stamp is not None),
             index_bytes=self.database.size(),
             quota=self._quota,
         )

@@ -120,10 +120,7 @@ class Verifier:
                 self.report.add(Problem(kind=ProblemKind.UNREADABLE, path=path, detail=error.strerror or ""))
                 return None
             if self._stands(segment):
-                detail = f"{len(rows)} blocks or more" if rows else ""
-                self.report.add(
-                    Problem(kind=ProblemKind.FILE_GONE, path=path, detail=f"{error.strerror}; {detail}".rstrip("; "))
-                )
+                self.report.add(Problem(kind=ProblemKind.FILE_GONE, path=path))
                 self._withdraw(segment, Fault.GONE)
                 return None
             return after

@@ -5,8 +5,10 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
 
 import click
 
@@ -19,6 +21,8 @@ from stack.errors import StackError
 from stack.node.api import DiscoveryFact, GetDiscovery, GetIdentity, GetReach, GetRepoStat
 from stack.node.config import Config
 from stack.node.exits import PARTIAL
+from stack.node.settings import config_file
+from stack.platform import interface_addresses
 
 LOW_SPACE = 1 << 30
 DISCOVERY_SECONDS = 3.0
@@ -45,7 +49,8 @@ def doctor(quick: bool, as_json: bool) -> int:
     settings: Config | None = None
     try:
         settings = config("doctor")
-        findings.append(Finding("settings", "ok", str(settings.home)))
+        assert settings.home is not None
+        findings += [Finding("settings", "ok", str(config_file(settings.home))), _home(settings.home)]
     except StackError as error:
         findings.append(Finding("settings", "problem", str(error)))
     if settings is not None and not quick:
@@ -60,20 +65,10 @@ def doctor(quick: bool, as_json: bool) -> int:
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", "ok" if sys.version_info >= (3, 11) else "problem", version)
-    checks: dict[str, Callable[[], None]] = {
-        "IPv4": lambda: _bind(socket.AF_INET, "127.0.0.1"),
-        "IPv6": lambda: _bind(socket.AF_INET6, "::1"),
-    }
-    for name, check in checks.items():
-        try:
-            check()
-            yield Finding(name, "ok", "works on this computer")
-        except OSError as error:
-            yield Finding(
-                name, "warning", f"not available ({error.strerror}): peers that have only {name} cannot be reached"
-            )
-    verdict = "ok" if time.time() > OLDEST_CLOCK else "problem"
-    yield Finding("clock", verdict, time.strftime("%Y-%m-%d %H:%M", time.localtime()))
+    yield from _network(interface_addresses())
+    verdict = "unknown" if time.time() > OLDEST_CLOCK else "problem"
+    now = time.strftime("%Y-%m-%d %H:%M", time.localtime())
+    yield Finding("clock", verdict, f"{now}; only a node that has peers can compare it with theirs")
     import resource
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -81,14 +76,45 @@ def _machine() -> Iterator[Finding]:
     yield Finding("open files", "ok" if files >= 1024 else "warning", f"{files} allowed{advice}")
 
 
+def _network(addresses: Sequence[str]) -> Iterator[Finding]:
+    """Whether this computer can speak IP, and has an address by which others could reach it."""
+    outside = [address for address in map(ip_address, addresses) if not (address.is_loopback or address.is_link_local)]
+    for version, family, host in (4, socket.AF_INET, "127.0.0.1"), (6, socket.AF_INET6, "::1"):
+        name, mine = f"IPv{version}", [str(address) for address in outside if address.version == version]
+        try:
+            _bind(family, host)
+        except OSError as error:
+            detail = f"not available ({error.strerror}): peers that have only {name} cannot be reached"
+            yield Finding(name, "warning", detail)
+            continue
+        if mine:
+            yield Finding(
+                name, "ok", f"this computer has {', '.join(mine)}; whether others reach it there was not tried"
+            )
+        else:
+            detail = (
+                f"no address but those that only this computer knows: peers that have only {name} cannot be reached"
+            )
+            yield Finding(name, "ok" if outside else "warning", detail)
+    if not outside:
+        yield Finding("network", "warning", "none: only nodes on this computer can be reached. Connect it to a network")
+
+
 def _bind(family: int, host: str) -> None:
     with socket.socket(family) as probe:
         probe.bind((host, 0))
 
 
+def _home(home: Path) -> Finding:
+    there = next(path for path in (home, *home.parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        return Finding("home", "problem", f"{there} cannot be written; set STACK_HOME to a folder that can")
+    return Finding("home", "ok", f"{home} {'can be written' if there == home else 'is made at the first run'}")
+
+
 def _of_discovery(fact: DiscoveryFact) -> Finding:
     about = f"{fact.what} {fact.subject}".strip()
-    return Finding(about, "warning" if fact.ok is False else "ok", fact.detail)
+    return Finding(about, {True: "ok", False: "warning", None: "unknown"}[fact.ok], fact.detail)
 
 
 async def _node(settings: Config) -> list[Finding]:
@@ -101,7 +127,11 @@ async def _node(settings: Config) -> list[Finding]:
             findings.append(Finding("node", "ok", f"{info.peer_id}, {running}"))
             stat = await api.ask(GetRepoStat())
             findings.append(
-                Finding("repository", "ok", f"{stat.blocks} blocks, {output.size(stat.pack_bytes)} in packs")
+                Finding(
+                    "repository",
+                    "ok",
+                    f"opens; {stat.blocks:,} blocks, {output.size(stat.pack_bytes)} in packs (`stack repo verify` reads them)",
+                )
             )
             if info.pid != os.getpid():
                 reach = await api.ask(GetReach())

@@ -12,7 +12,7 @@ from stack.cli.home import take
 from stack.cli.session import open_api
 from stack.cli.types import config
 from stack.errors import Refused
-from stack.node.api import CollectGarbage, GarbageReport, GetRepoStat, RepoStat, VerifyRepo
+from stack.node.api import CollectGarbage, GarbageReport, GetRepoStat, RepoStat, VerifyEvent, VerifyRepo
 from stack.node.exits import WRONG_BYTES
 from stack.node.home import Home
 
@@ -25,6 +25,8 @@ class VerifyReport:
     bytes: int
     problems: int
     items: tuple[str, ...]
+    places: int
+    """Of blocks: one that lies in two files has two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,12 @@ def gc(dry_run: bool, as_json: bool) -> None:
             output.json_line(report)
             return
         verb = "would free" if dry_run else "freed"
-        output.data(f"{verb} {output.count(report.blocks, 'block')}, {output.size(report.bytes)}; {report.kept} kept")
+        output.data(f"{verb} {output.count(report.blocks, 'block')}, {output.size(report.bytes)}; {report.kept:,} kept")
+        if report.unneeded:
+            output.note(
+                f"Of those, {report.unneeded:,} are needed by nothing: they lie in files of yours, take no space of their own, and go"
+                " when the file goes."
+            )
 
     run_async(work)
 
@@ -68,10 +75,12 @@ def stat(as_json: bool) -> None:
         if as_json:
             output.json_line(info)
             return
-        output.data(f"home          {info.home}")
-        output.data(f"blocks        {info.blocks}")
-        output.data(f"shared files  {info.shared_files}, {output.size(info.shared_bytes)} in place")
-        output.data(f"packs         {output.size(info.pack_bytes)}")
+        places = f" in {info.places:,} places" if info.places != info.blocks else ""
+        waste = f", of them {output.size(info.waste_bytes)} unused" if info.waste_bytes else ""
+        output.data(f"home          {info.home}, {output.size(info.home_bytes)} on the disk")
+        output.data(f"blocks        {info.blocks:,}{places}")
+        output.data(f"your files    {info.shared_files:,}, {output.size(info.shared_bytes)} in place")
+        output.data(f"packs         {output.size(info.pack_bytes)}{waste}")
         output.data(f"index         {output.size(info.index_bytes)}")
         quota = output.size(info.quota_bytes) if info.quota_bytes is not None else "none"
         output.data(f"free on disk  {output.size(info.free_bytes)} (quota {quota})")
@@ -86,21 +95,29 @@ def verify(as_json: bool) -> int:
 
     async def work() -> int:
         problems: list[str] = []
-        blocks = size = 0
+        last = VerifyEvent(blocks=0, bytes=0)
         async with open_api(config("command")) as api, api.watch(VerifyRepo()) as events:
             with output.progress("verifying", wanted=not as_json) as bar:
                 async for event in events:
-                    blocks, size = event.blocks, event.bytes
-                    bar.update(size, None, output.count(blocks, "block"))
+                    last = event
                     if event.problem is not None:
                         problems.append(event.problem)
                         if not as_json:
                             bar.say(event.problem)
         if as_json:
-            output.json_line(VerifyReport(blocks=blocks, bytes=size, problems=len(problems), items=tuple(problems)))
+            report = VerifyReport(
+                blocks=last.blocks,
+                places=last.places,
+                bytes=last.bytes,
+                problems=len(problems),
+                items=tuple(problems),
+            )
+            output.json_line(report)
         else:
             verdict = "all good" if not problems else output.count(len(problems), "problem")
-            output.data(f"{output.count(blocks, 'block')}, {output.size(size)} read: {verdict}")
+            blocks = f"{last.blocks:,} block{'' if last.blocks == 1 else 's'}"
+            places = f" in {last.places:,} places" if last.places != last.blocks else ""
+            output.data(f"{blocks}{places}, {output.size(last.bytes)} read: {verdict}")
         return WRONG_BYTES if problems else 0
 
     return run_async(work)

@@ -46,7 +46,10 @@ class GarbageReport:
     blocks: int
     bytes: int
     kept: int
+    """Blocks that are here afterwards."""
     dry_run: bool
+    unneeded: int = 0
+    """Of those that are kept, blocks that no pin, share or fetch needs: they lie in files of the user, which are never touched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +66,20 @@ class RepoStat:
     home: str | None
     version: int
     blocks: int
-    """Places of blocks: one that lies in two files counts twice."""
+    """That are here; one that lies in two places counts once, as in `GarbageReport` and `VerifyEvent`."""
     shared_files: int
     shared_bytes: int
+    """Of files in place: shared, added or fetched."""
     pack_bytes: int
     index_bytes: int
     free_bytes: int
     quota_bytes: int | None
+    places: int = 0
+    """Of blocks: one that lies in two files has two."""
+    waste_bytes: int = 0
+    """Of the packs, what nothing refers to any more; the next collection gives it back when that is worth the work."""
+    home_bytes: int = 0
+    """What all files of the home take on the disk, as `du` counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +89,14 @@ class GetRepoStat(Ask[RepoStat]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyEvent:
-    """Progress (`problem` None) or one thing that is wrong."""
+    """The result (`done`), or one thing that is wrong before it."""
 
     blocks: int
+    """That are here now."""
     bytes: int
+    """Read and hashed."""
+    places: int = 0
+    """Of blocks, read and hashed."""
     problem: str | None = None
     done: bool = False
 

@@ -1,6 +1,11 @@
 """Handlers of requests about blocks, pins, garbage and CARs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from dataclasses import replace
+from pathlib import Path
+
+from anyio import to_thread
 
 from stack.blocks.disk import free_bytes
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind, PinStore
@@ -39,8 +44,11 @@ from stack.node.api import (
 from stack.node.handlers.naming import session_for
 from stack.node.handlers.shares import shared_again
 from stack.node.handlers.streaming import streaming
-from stack.node.home import HOME_VERSION
+from stack.node.home import HOME_VERSION, disk_usage
 from stack.node.interfaces import Handled
+
+TOLD_SINGLY_MAX = 10
+"""Files of one folder that are gone are told one by one up to so many."""
 
 KINDS = {PinKind.USER: "pin", PinKind.SHARE: "share"}
 
@@ -90,7 +98,14 @@ async def collect_garbage(node: Handled, request: CollectGarbage) -> GarbageRepo
     if not isinstance(store, DiskStore):
         raise Refused("the store of this node collects no garbage")
     report = await store.collect(links, dry_run=request.dry_run)
-    return GarbageReport(blocks=report.removed, bytes=report.removed_bytes, kept=report.kept, dry_run=request.dry_run)
+    here = (await store.statistics()).blocks - (report.removed if request.dry_run else 0)
+    return GarbageReport(
+        blocks=report.removed,
+        bytes=report.removed_bytes,
+        kept=here,
+        dry_run=request.dry_run,
+        unneeded=max(here - report.kept, 0),
+    )
 
 
 async def _pinned(store: PinStore) -> set[Cid]:
@@ -116,14 +131,16 @@ async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
     figures = await _disk(node).statistics()
     home = node.config.home
     assert home is not None
-    shares = await node.jobs.shares()
     return RepoStat(
         home=str(home),
         version=HOME_VERSION,
-        blocks=figures.locations,
+        blocks=figures.blocks,
+        places=figures.locations,
         shared_files=figures.files - figures.missing_files,
-        shared_bytes=sum(share.size for share in shares),
+        shared_bytes=figures.file_bytes,
         pack_bytes=figures.pack_bytes,
+        waste_bytes=figures.pack_bytes - figures.live_pack_bytes,
+        home_bytes=await node.aside.ask(disk_usage, home, otherwise=0),
         index_bytes=figures.index_bytes,
         free_bytes=await node.aside.ask(free_bytes, home, otherwise=0),
         quota_bytes=figures.quota,
@@ -136,14 +153,44 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
     shares = await node.jobs.shares()
     report = await _disk(node).verify(roots=[share.root for share in shares])
     given_up = shared_again(shares)
+    here = (await _disk(node).statistics()).blocks
+    told = VerifyEvent(blocks=here, places=report.blocks, bytes=report.bytes)
+    gone = {problem.path for problem in report.problems if problem.kind is ProblemKind.FILE_GONE and problem.path}
+    for where, count in await to_thread.run_sync(gone_together, gone):
+        files = f" ({count:,} files)" if count > 1 else ""
+        yield replace(told, problem=f"{ProblemKind.FILE_GONE.value}: {where}{files}")
     for problem in report.problems:
+        if problem.kind is ProblemKind.FILE_GONE:
+            continue
         if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up:
             continue  # its file has become another by its owner's hand: the repository has lost nothing
-        where = f"at {problem.offset}" if problem.offset is not None else None
-        facts = [str(fact) for fact in (problem.path, where, problem.cid, problem.detail) if fact]
-        text = f"{problem.kind.value}: {' '.join(facts)}"
-        yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, problem=text)
-    yield VerifyEvent(blocks=report.blocks, bytes=report.bytes, done=True)
+        place = f"at {problem.offset}" if problem.offset is not None else None
+        facts = [str(fact) for fact in (problem.path, place, problem.cid, problem.detail) if fact]
+        yield replace(told, problem=f"{problem.kind.value}: {' '.join(facts)}")
+    yield replace(told, done=True)
+
+
+def gone_together(paths: Collection[Path]) -> list[tuple[Path, int]]:
+    """Files that are gone by the highest folder that is gone with them, each with how many; many out of a folder that is there by it."""
+    standing: dict[Path, bool] = {}
+
+    def stands(folder: Path) -> bool:
+        if folder not in standing:
+            standing[folder] = folder.exists()
+        return standing[folder]
+
+    found: Counter[Path] = Counter()
+    for path in paths:
+        top = path
+        while top.parent != top and not stands(top.parent):
+            top = top.parent
+        found[top] += 1
+    crowds = Counter(top.parent for top in found if top in paths)
+    together: Counter[Path] = Counter()
+    for top, count in found.items():
+        single = top in paths and crowds[top.parent] > TOLD_SINGLY_MAX
+        together[top.parent if single else top] += count
+    return sorted(together.items())
 
 
 async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:

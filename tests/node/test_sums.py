@@ -1,0 +1,74 @@
+"""`repo stat`, `gc` and `repo verify` count the same things, and as `du` does (point 50); asyncio and trio."""
+
+import os
+import shutil
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stack import Node
+from stack.blocks.store import DiskStore
+from stack.node.api import CollectGarbage, GetRepoStat, VerifyEvent, VerifyRepo
+from stack.node.handlers import store as handlers
+from stack.node.handlers.store import gone_together
+from stack.node.home import disk_usage
+from tests.node.test_node import at
+
+pytestmark = pytest.mark.anyio
+
+
+async def verified(node: Node) -> tuple[VerifyEvent, list[str]]:
+    async with node.watch(VerifyRepo()) as events:
+        seen = [event async for event in events]
+    return seen[-1], [event.problem for event in seen if event.problem is not None]
+
+
+async def test_the_sums_of_stat_gc_verify_and_du_agree(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    big = os.urandom(1_500_000)
+    for name, data in (("big", big), ("twice", big + big), ("a", b"a" * 3000), ("same", b"a" * 3000), ("empty", b"")):
+        (tree / name).write_bytes(data)
+    for number in range(20):
+        (tree / "sub" / f"f{number}").write_bytes(os.urandom(300))
+    async with Node.open(at(tmp_path / "home")) as node:
+        root = await node.add(tree)
+        await node.add(tree / "a", copy=True)
+        stat = await node.ask(GetRepoStat())
+        last, problems = await verified(node)
+        assert problems == [] and (last.blocks, last.places) == (stat.blocks, stat.places)
+        assert stat.places > stat.blocks and stat.shared_files == 24
+        assert stat.shared_bytes == sum(path.stat().st_size for path in tree.rglob("f*")) + 3 * len(big) + 6000
+        would = await node.ask(CollectGarbage(dry_run=True))
+        assert (would.blocks, would.kept, would.unneeded) == (0, stat.blocks, 0)
+        du = await anyio.run_process(["du", "-s", "-B1", str(tmp_path / "home")])
+        assert disk_usage(tmp_path / "home") == int(du.stdout.split()[0])
+        assert isinstance(node.store, DiskStore)
+        await node.store.remove_pin(root)
+        done = await node.ask(CollectGarbage())
+        after = await node.ask(GetRepoStat())
+        assert done.blocks > 0 and done.blocks + done.kept == stat.blocks and done.kept == after.blocks
+        assert done.unneeded == after.blocks - 1  # what was copied is pinned
+
+        shutil.rmtree(tree / "sub")
+        (tree / "big").unlink()
+        last, problems = await verified(node)
+        assert problems == [f"file gone: {tree}/big", f"file gone: {tree}/sub (20 files)"]
+        stat = await node.ask(GetRepoStat())
+        assert (last.blocks, stat.shared_files) == (stat.blocks, 3)
+        assert stat.shared_bytes == 2 * len(big) + 6000
+
+
+def test_many_files_that_are_gone_are_told_by_their_folder(tmp_path: Path) -> None:
+    """5,004 lines for one deleted tree."""
+    (tmp_path / "stands").mkdir()
+    gone = {tmp_path / "tree" / str(number // 10) / str(number) for number in range(500)}
+    many = {tmp_path / "stands" / str(number) for number in range(handlers.TOLD_SINGLY_MAX + 1)}
+    few = {tmp_path / "a", tmp_path / "b"}
+    assert gone_together(gone | many | few) == [
+        (tmp_path / "a", 1),
+        (tmp_path / "b", 1),
+        (tmp_path / "stands", len(many)),
+        (tmp_path / "tree", 500),
+    ]
