@@ -120,7 +120,9 @@ class Verifier:
                 self.report.add(Problem(kind=ProblemKind.UNREADABLE, path=path, detail=error.strerror or ""))
                 return None
             if self._stands(segment):
-                self.report.add(Problem(kind=ProblemKind.FILE_GONE, path=path))
+                more = " or more" if len(rows) == VERIFY_ROWS else ""
+                detail = f"{len(rows)} block{'' if len(rows) == 1 else 's'}{more}" if rows else ""
+                self.report.add(Problem(kind=ProblemKind.FILE_GONE, path=path, detail=detail))
                 self._withdraw(segment, Fault.GONE)
                 return None
             return after

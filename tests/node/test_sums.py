@@ -54,7 +54,7 @@ async def test_the_sums_of_stat_gc_verify_and_du_agree(tmp_path: Path) -> None:
         shutil.rmtree(tree / "sub")
         (tree / "big").unlink()
         last, problems = await verified(node)
-        assert problems == [f"file gone: {tree}/big", f"file gone: {tree}/sub (20 files)"]
+        assert problems == [f"file gone: {tree}/big (2 blocks)", f"file gone: {tree}/sub (20 files)"]
         stat = await node.ask(GetRepoStat())
         assert (last.blocks, stat.shared_files) == (stat.blocks, 3)
         assert stat.shared_bytes == 2 * len(big) + 6000

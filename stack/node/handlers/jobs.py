@@ -53,7 +53,7 @@ def _job_info(node: Handled, job: Job) -> JobInfo:
         cid=job.root,
         name=job.name,
         target=str(job.target),
-        bytes_done=running.fetch.bytes_done if running is not None else job.bytes_done,
+        bytes_done=max(job.bytes_done, running.fetch.bytes_done) if running is not None else job.bytes_done,
         bytes_total=running.fetch.bytes_total or job.bytes_total if running is not None else job.bytes_total,
         state=job.state.value,
         error=job.error,

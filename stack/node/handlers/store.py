@@ -155,10 +155,10 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
     given_up = shared_again(shares)
     here = (await _disk(node).statistics()).blocks
     told = VerifyEvent(blocks=here, places=report.blocks, bytes=report.bytes)
-    gone = {problem.path for problem in report.problems if problem.kind is ProblemKind.FILE_GONE and problem.path}
+    gone = {each.path: each.detail for each in report.problems if each.kind is ProblemKind.FILE_GONE and each.path}
     for where, count in await to_thread.run_sync(gone_together, gone):
-        files = f" ({count:,} files)" if count > 1 else ""
-        yield replace(told, problem=f"{ProblemKind.FILE_GONE.value}: {where}{files}")
+        what = f"{count:,} files" if count > 1 else gone.get(where)
+        yield replace(told, problem=f"{ProblemKind.FILE_GONE.value}: {where}{f' ({what})' if what else ''}")
     for problem in report.problems:
         if problem.kind is ProblemKind.FILE_GONE:
             continue
