@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from stack.control import serving
+from stack.control import server, serving
 from stack.control.client import ControlClient, NodeUnreachable
 from stack.control.frames import CONTROL_VERSION, FrameStream
 from stack.control.server import ControlServer
@@ -34,6 +34,7 @@ from stack.node.api import (
 from stack.node.exits import BUG, NO_DAEMON, NOT_FOUND, NodeError, exit_code
 from stack.node.home import ControlAddress, Home
 from stack.pb.control_pb2 import Call, Frame, Hello
+from tests.turns import turns_measured
 
 pytestmark = pytest.mark.anyio
 
@@ -283,6 +284,14 @@ async def test_any_fault_while_a_request_is_read_is_told_to_its_client(
             with pytest.raises(NodeError, match="oops"):
                 await client.ask(GetIdentity())
         assert await client.ask(GetIdentity()) == INFO
+
+
+async def test_finding_34_a_long_list_is_written_beside_the_loop() -> None:
+    """Its kind: `stack pin ls` in a home with many pins kept all others waiting."""
+    pins = tuple(Pin(cid=Cid.of(b"%d" % number), name="", kind="pin") for number in range(4000))
+    async with turns_measured("a list of pins", 0.02):
+        frame = await server._item(pins)
+    assert frame.item.value.count(b'"pin"') == 4000
 
 
 async def test_who_says_hello_and_then_nothing_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
