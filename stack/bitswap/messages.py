@@ -45,6 +45,12 @@ What others send is far below: 2 MiB of wants are 50,000."""
 ENTRIES_AT_ONCE = 64
 """Wants or presences that are read, and acted upon, before one looks at the clock: half a millisecond."""
 
+FIELDS_AT_ONCE = 1024
+"""Fields of any kind that are read before one looks at the clock: a millisecond and a half."""
+
+PAYLOAD_FIELDS_MAX = 16
+"""Fields of one block, which has two: whoever adds some finds us ready, and nobody fills a message with them."""
+
 _PREFIX_V0 = b"\x00\x70\x12\x20"
 """CIDv0 is always dag-pb under SHA-256; go-cid writes its prefix so."""
 
@@ -183,7 +189,8 @@ def decode_message(data: memoryview) -> Message:
 
 
 def decode_by_and_by(data: memoryview) -> Generator[None, None, Message]:
-    """The same, but the caller decides when it goes on: the longest wantlist takes 50 ms. Stops after each ENTRIES_AT_ONCE.
+    """The same, but the caller decides when it goes on: the longest wantlist takes 50 ms, fields that say nothing 80. Stops after
+    each ENTRIES_AT_ONCE, and FIELDS_AT_ONCE.
 
     Raises RemoteProtocolError on anything malformed: cut fields, CIDs that are none, hash functions that are not allowed,
     blocks over 2 MiB, too many fields. Unknown fields are skipped.
@@ -198,6 +205,8 @@ def decode_by_and_by(data: memoryview) -> Generator[None, None, Message]:
     pending_bytes = 0
     try:
         for number, kind, start, end in reader.fields(0, len(data)):
+            if reader.has_read_much():
+                yield
             if kind == _BYTES:
                 if number == 1:
                     full |= yield from reader.wantlist(start, end, wants)
@@ -263,11 +272,19 @@ def _int32(value: int) -> int:
 class _Reader:
     """Protobuf fields of one message; `_left` bounds how many are looked at in all."""
 
-    __slots__ = ("_data", "_left")
+    __slots__ = ("_data", "_left", "_rest_at")
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self._left = FIELDS_MAX
+        self._rest_at = FIELDS_MAX - FIELDS_AT_ONCE
+
+    def has_read_much(self) -> bool:
+        """Whether others should have a turn, since it was said last."""
+        if self._left > self._rest_at:
+            return False
+        self._rest_at = self._left - FIELDS_AT_ONCE
+        return True
 
     def fields(self, offset: int, end: int) -> Iterator[tuple[int, int, int, int]]:
         """(number, wire type, start, end) of each field; for numbers `start` is the value. Raises DecodeError."""
@@ -286,6 +303,9 @@ class _Reader:
             number, kind = key >> 3, key & 7
             if kind in _FIXED_BYTES:
                 offset += _FIXED_BYTES[kind]
+                self._left = left
+                yield number, kind, 0, offset
+                left = self._left
                 continue
             if kind not in (_VARINT, _BYTES):
                 raise DecodeError(f"wire type {kind}")
@@ -312,6 +332,8 @@ class _Reader:
         """Add the entries of a wantlist to `wants`; says whether it is a full one."""
         full = False
         for number, kind, first, last in self.fields(start, end):
+            if self.has_read_much():
+                yield
             if number == 1 and kind == _BYTES:
                 if len(wants) < WANTS_PER_MESSAGE_MAX:
                     wants.append(self._want(first, last))
@@ -324,7 +346,10 @@ class _Reader:
     def payload(self, start: int, end: int) -> Payload:
         prefix = b""
         payload = self._data[:0]
+        least = self._left - PAYLOAD_FIELDS_MAX
         for number, kind, first, last in self.fields(start, end):
+            if self._left < least:
+                raise DecodeError(f"more than {PAYLOAD_FIELDS_MAX} fields of a block")
             if number == 1 and kind == _BYTES:
                 prefix = bytes(self._data[first:last])
             elif number == 2 and kind == _BYTES:

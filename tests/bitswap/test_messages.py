@@ -1,5 +1,8 @@
 """Reading and writing messages, good and bad ones."""
 
+import sys
+from time import thread_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -278,3 +281,40 @@ def test_a_long_message_is_read_and_acted_upon_in_parts() -> None:
     assert tuple(want for part in parts for want in part.wants) == message.wants
     assert tuple(presence for part in parts for presence in part.presences) == message.presences
     assert list(in_parts(Message())) == [Message()]
+
+
+CROWDED = {
+    "unknown numbers": b"\x9a\x06\x00" * 60_000,
+    "unknown words": b"\x9d\x06abcd" * 60_000,
+    "blocks": b"\x1a\x08\x0a\x04\x01\x55\x12\x20\x12\x00" * 20_000,
+    "empty blocks": b"\x12\x00" * 60_000,
+    "a wantlist of nothing": b"\x0a\xe0\xd4\x03" + b"\x10\x01" * 30_000,
+    "too many wants": b"\x0a\xe0\xd4\x03" + b"\x0a\x00" * 30_000,
+}
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+def test_attack_5_no_step_of_reading_a_message_is_long_whatever_it_is_full_of(kind: str) -> None:
+    """Fields that say nothing, and blocks without a byte, took 80 ms of the loop."""
+    data = memoryview(CROWDED[kind])
+    longest = []
+    for _ in range(5):
+        longest.append(0.0)
+        decoding = decode_by_and_by(data)
+        while True:
+            began = thread_time()
+            try:
+                next(decoding)
+            except (StopIteration, RemoteProtocolError):
+                break
+            longest[-1] = max(longest[-1], thread_time() - began)
+    assert min(longest) < (0.01 if sys.gettrace() is None else 0.03)
+
+
+def test_a_block_with_many_fields_is_an_offence() -> None:
+    for count, field in ((8, b"\x18\x01"), (8, b"\x1d\x00\x00\x00\x00")):
+        inner = b"\x0a\x04\x01\x55\x12\x20\x12\x01x" + field * count
+        assert len(decode_message(memoryview(b"\x1a" + bytes([len(inner)]) + inner)).blocks) == 1
+        inner += field * 8
+        with pytest.raises(RemoteProtocolError, match="fields of a block"):
+            decode_message(memoryview(b"\x1a" + bytes([len(inner)]) + inner))
