@@ -36,7 +36,10 @@ class TcpTransport:
     async def dial(self, address: Multiaddr) -> SocketStream:
         """See `Transport.dial`."""
         family, target = socket_address(address)
-        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptors left: for now, and no fault of ours
+            raise TransportError(reason_of(error)) from error
         try:
             connection.setblocking(False)
             with anyio.fail_after(DIAL_SECONDS):

@@ -87,6 +87,16 @@ async def test_a_dial_that_the_system_refuses_at_once_is_a_transport_error() -> 
 
 
 @pytest.mark.anyio
+async def test_a_dial_without_a_descriptor_left_is_a_transport_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch, pytest.raises(TransportError, match="(?i)too many open files"):
+        patch.setattr(tcp.socket, "socket", refuse)
+        await TcpTransport().dial(Multiaddr.parse("/ip4/127.0.0.1/tcp/1"))
+
+
+@pytest.mark.anyio
 async def test_addresses_that_this_machine_does_not_have_are_refused_with_the_reason() -> None:
     with pytest.raises(ListenError, match="does not have that address"):
         await TcpTransport().listen(Multiaddr.parse("/ip4/203.0.113.7/tcp/0"))
