@@ -91,7 +91,7 @@ async def test_a_dial_without_a_descriptor_left_is_a_transport_error(monkeypatch
     def refuse(*arguments: object) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    with monkeypatch.context() as patch, pytest.raises(TransportError, match="(?i)too many open files"):
+    with monkeypatch.context() as patch, pytest.raises(TransportError, match=r"(?i)too many open files"):
         patch.setattr(tcp.socket, "socket", refuse)
         await TcpTransport().dial(Multiaddr.parse("/ip4/127.0.0.1/tcp/1"))
 
