@@ -31,7 +31,7 @@ def test_a_plain_share_is_for_who_has_the_ticket_and_an_open_one_for_who_knows_t
 def test_what_was_added_before_is_told_to_be_open(sharer: Machine) -> None:
     source = make_file(sharer.folder / "film.mkv", 10 * KIB)
     good(sharer.run("add", "-q", source))
-    with sharer.sharing(source) as (process, shared):
+    with sharer.sharing(source, "--no-preserve-mtime") as (process, shared):
         assert shared["open"]
         process.next_said("stack shares rm")
         process.stop(signal.SIGINT)

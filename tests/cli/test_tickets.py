@@ -19,7 +19,7 @@ def holiday(sharer: Machine) -> Path:
 
 
 def test_a_ticket_does_what_a_cid_does_with_a_path_below_it_too(sharer: Machine, receiver: Machine) -> None:
-    with sharer.sharing(holiday(sharer)) as (_, shared):
+    with sharer.sharing(holiday(sharer), "--no-preserve-mtime") as (_, shared):
         ticket = shared["ticket"]
         listed = good(receiver.run("ls", ticket))
         assert [line.split(" ", 2)[2] for line in listed.out.splitlines()] == ["a.txt", "day one/"]
