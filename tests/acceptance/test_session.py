@@ -1,5 +1,6 @@
 """`docs/session.md` shows what is seen: its narrowest window is played again, and what differs by nature is left out."""
 
+import os
 import re
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def alike(block: str) -> str:
 def test_the_page_shows_what_is_seen(place: Path) -> None:
     if (reason := namespaces.missing()) is not None:
         pytest.skip(reason)
+    if os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
+        pytest.skip("a machine with so much else to do shows other moments than people see")
     shown = {alike(block) for block in BLOCK.findall(PAGE.read_text())}
     seen = BLOCK.findall(record(place, [SIZES[-1]]))
     assert len(seen) > 8
