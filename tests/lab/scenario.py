@@ -372,7 +372,7 @@ class Run:
         async with computer.api().watch(VerifyRepo()) as events:
             async for event in events:
                 if event.problem is not None:
-                    self.faults.append(f"node {computer.number}: verify: {event.problem}")
+                    self.verified(computer, event.problem)
 
     async def _disturb(self, chance: random.Random, until: float) -> None:
         """kill -9 and SIGSTOP, of at most one node at a time, and not in every run."""
@@ -413,6 +413,10 @@ class Run:
                 self.faults.append(
                     f"last fetch by node {computer.number} of {offer.name!r} of node {offer.owner}: {type(error).__name__} {error}"
                 )
+
+    def verified(self, computer: Computer, problem: str) -> None:
+        """`repo verify` has found something wrong."""
+        self.faults.append(f"node {computer.number}: verify: {problem}")
 
     async def _look_for_rest(self) -> None:
         for computer in self.computers:
