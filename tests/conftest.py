@@ -1,6 +1,7 @@
 """Every async test runs on asyncio and on trio."""
 
 import gc
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,20 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of a name that is no text, a failure can be told too: a worker that cannot say it ends the whole run."""
+    report = yield
+    report.sections = [(title, _sayable(text)) for title, text in report.sections]
+    if report.longrepr is not None and _sayable(str(report.longrepr)) != str(report.longrepr):
+        report.longrepr = _sayable(str(report.longrepr))
+    return report
+
+
+def _sayable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
