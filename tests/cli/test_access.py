@@ -16,7 +16,7 @@ def test_a_plain_share_is_for_who_has_the_ticket_and_an_open_one_for_who_knows_t
         assert not shared["open"]
         address = f"{shared['addresses'][0]}"
         command = ("get", shared["cid"], "--from", address, "-o", "got.mkv")
-        complaint(receiver.run(*command, "--timeout", "2"), 4)
+        complaint(receiver.run(*command, "--timeout", "2"), 3)
         assert not (receiver.folder / "got.mkv").exists()
         good(receiver.run("get", shared["ticket"], "-o", "got.mkv"))
         assert sha256(receiver.folder / "got.mkv") == sha256(source)

@@ -95,7 +95,7 @@ def test_B05_a_file_that_moved_is_found_again_and_the_old_ticket_stays_good(shar
 def test_B05_one_of_two_copies_is_enough(sharer: Machine, receiver: Machine) -> None:
     source = make_file(sharer.folder / "film.mkv", SIZE)
     copy = sharer.folder / "copy.mkv"
-    shutil.copy(source, copy)
+    shutil.copy2(source, copy)
     with sharer.sharing(source) as (_, shared):
         assert good(sharer.run("share", copy, "--keep", "--json", "--no-qr")).json["cid"] == shared["cid"]
         source.unlink()

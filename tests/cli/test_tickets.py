@@ -132,12 +132,15 @@ def test_what_is_seeded_has_a_ticket_of_this_node_also_while_none_runs(sharer: M
 def test_what_has_no_name_is_told_how_to_get_one(sharer: Machine, receiver: Machine) -> None:
     source = sharer.folder / "note.txt"
     source.write_bytes(b"note\n")
+    cid = good(sharer.run("add", "-q", source)).out.strip()
     with sharer.sharing(source, "--open") as (_, shared):
         there = decode_ticket(shared["ticket"])
-        address = there.addresses[0].with_peer(str(there.peer))
-        said = good(receiver.run("get", shared["cid"], "--from", str(address))).err
-        assert "-o NAME gives it a name" in said
-        assert "gives it a name" not in good(receiver.run("get", shared["ticket"])).err
+        address = str(there.addresses[0].with_peer(str(there.peer)))
+        # Who shares it knows its name.
+        assert "gives it a name" not in good(receiver.run("get", shared["cid"], "--from", address)).err
+        assert (receiver.folder / "note.txt").exists()
+    with sharer.daemon():
+        assert "-o NAME gives it a name" in good(receiver.run("get", cid, "--from", sharer.address())).err
 
 
 def test_a_cid_that_nobody_can_have_is_told_why_once(receiver: Machine) -> None:
