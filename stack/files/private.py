@@ -28,7 +28,7 @@ class Private:
     """A home and what is in it. For worker threads. Command: `look`, once. Getters: `has_place`, `is_home`, `has_file`."""
 
     def __init__(self, home: Path | None) -> None:
-        self._place = Path(os.path.realpath(home)) if home is not None else None
+        self._place = home
         self._home: os.stat_result | None = None
         self._inodes: set[tuple[int, int]] = set()
         self._keys: set[bytes] = set()
@@ -38,6 +38,7 @@ class Private:
         """See what the home has; a home that is not there has nothing to hide."""
         if self._place is None:
             return
+        self._place = Path(os.path.realpath(self._place))
         with suppress(OSError):
             self._home = os.stat(self._place)
             with os.scandir(self._place) as entries:

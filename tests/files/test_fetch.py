@@ -622,9 +622,8 @@ async def test_leaf_numbers_go_to_the_session_and_ranges_to_the_book(tmp_path: P
     (tmp_path / "film").write_bytes(content("film", 100 * KIB + 1))
     root = await shared(tmp_path / "film", exchange, v1(**SMALL_LEAVES))
     book = RangeBook()
-    await Fetcher(MemoryStore(), exchange, book=book).fetch(
-        FetchRequest(root=root, directory=tmp_path, out=Path("out"))
-    )
+    async with DiskStore.open(tmp_path / "home") as store:
+        await Fetcher(store, exchange, book=book).fetch(FetchRequest(root=root, directory=tmp_path, out=Path("out")))
     numbered = [number for numbers in exchange.leaves if numbers is not None for number in numbers]
     assert sorted(numbered) == list(range(26))
     ranges = book.ranges(root)
@@ -638,9 +637,8 @@ async def test_nodes_that_were_taken_for_leaves_do_not_spoil_the_numbers(
     (tmp_path / "film").write_bytes(content("film", 100 * KIB + 1))
     root = await shared(tmp_path / "film", exchange, v1(max_file_links="9", **SMALL_LEAVES))
     book = RangeBook()
-    await Fetcher(MemoryStore(), exchange, book=book).fetch(
-        FetchRequest(root=root, directory=tmp_path, out=Path("out"))
-    )
+    async with DiskStore.open(tmp_path / "home") as store:
+        await Fetcher(store, exchange, book=book).fetch(FetchRequest(root=root, directory=tmp_path, out=Path("out")))
     ranges = book.ranges(root)
     assert ranges is not None and ranges.complete and ranges.count == 26
 

@@ -16,7 +16,7 @@ from stack.files.events import FetchFinished
 from stack.files.ticket import decode_ticket, encode_ticket
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node import patience
-from stack.node.api import Fetch, RemoveShare, Withdraw
+from stack.node.api import Fetch, ImportFlags, RemoveShare, Share, Shared, Withdraw
 from tests.net.hosts import settled
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +122,9 @@ async def test_an_announcement_opens_a_share_and_its_withdrawal_closes_it_again(
         Node.open(Config(listen=LOOPBACK, mdns=False)) as mallory,
         Node.open(Config(listen=LOOPBACK, mdns=False)) as bob,
     ):
-        ticket = await alice.share(path)
+        # Without times: what is announced has none.
+        async with alice.watch(Share(paths=(path,), flags=ImportFlags(preserve_mtime=False))) as events:
+            [ticket] = [event.ticket async for event in events if isinstance(event, Shared)]
         root = decode_ticket(ticket).root
         await refused(mallory, str(root), tmp_path / "mallory's", alice)
         if how == "announce":

@@ -179,7 +179,7 @@ async def test_what_is_pinned_below_a_root_stays_when_a_node_in_memory_collects(
     (tmp_path / "f.bin").write_bytes(b"x" * 3_000_000 + bytes(3_000_000))
     async with Node.open() as node:
         root = await node.add(tmp_path / "f.bin", copy=True)
-        ticket = await node.share(tmp_path / "f.bin")
+        ticket = await node.share(tmp_path / "f.bin", open=True)
         loose = await node.blocks.put(b"loose")
         assert (await node.gc(dry_run=True)).blocks == 1 and await node.blocks.has(loose)
         assert (await node.gc()).blocks == 1
