@@ -60,7 +60,7 @@ class _Salsa20:
         try:
             from Crypto.Cipher import Salsa20  # here: an optional dependency
         except ImportError as error:
-            raise ConfigError("private networks need another package: pip install 'p2p-stack[pnet]'") from error
+            raise ConfigError("private networks need another package: pip install 'pycryptodome>=3.20'") from error
         self._cipher = Salsa20.new(key=key, nonce=nonce)
 
     def apply(self, data: Buffer, out: memoryview) -> None:
