@@ -1,11 +1,11 @@
 """What programs do with blocks, pins, peers and values of a node, wherever it runs."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import anyio.to_thread
 
-from stack.blocks.interfaces import BLOCK_SIZE_MAX, Block, BlockNotFound
+from stack.blocks.interfaces import BLOCK_SIZE_MAX, Block, BlockNotFound, BlockStore
 from stack.dag.model import Value
 from stack.errors import FetchError, LimitExceeded
 from stack.files.sources import read_source
@@ -85,6 +85,17 @@ class Blocks:
     async def delete(self, cid: Cid) -> bool:
         """Forget a block; whether it was here. Raises Refused for a root that is pinned or shared."""
         return (await self._api.ask(DeleteBlocks(cids=(cid,)))).count > 0
+
+
+class StoredBlocks(Blocks):
+    """Those of a node in this process: what takes a store takes them too, and the rest of what a store does is the store's."""
+
+    def __init__(self, api: Api, store: BlockStore) -> None:
+        super().__init__(api)
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 def check_size(data: Buffer) -> None:

@@ -20,7 +20,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Ask, Read, Watch, Write
 from stack.node.config import Config
-from stack.node.groups import check_size
+from stack.node.groups import StoredBlocks, check_size
 from stack.node.home import Home
 from stack.node.interfaces import RunningFetch
 from stack.node.patience import LimitedSession, PatientSession
@@ -193,6 +193,11 @@ class Node(AnyNode):
             whole = self.sharing.whole()
             secrets = {root: self.access.secrets_of(root) for root in whole}
             self.announcing.tell_keys(secrets, [root for root, is_seeded in whole.items() if is_seeded])
+
+    @property
+    def blocks(self) -> StoredBlocks:
+        """Single blocks: `put`, `get`, `has`, `delete`; a block store to whoever wants one."""
+        return StoredBlocks(self, self.store)
 
     @property
     def peer_id(self) -> PeerId:

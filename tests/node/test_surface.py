@@ -293,7 +293,7 @@ def test_every_group_of_calls_is_compared() -> None:
     defined = {
         value for value in vars(groups).values() if inspect.isclass(value) and value.__module__ == groups.__name__
     }
-    assert defined == set(GROUPS) - {AnyNode}
+    assert defined - {groups.StoredBlocks} == set(GROUPS) - {AnyNode}  # which has no calls of its own
     assert {sync.__module__ for sync in GROUPS.values()} == {sync_groups.__name__, SyncNode.__module__}
 
 
