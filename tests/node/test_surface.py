@@ -30,6 +30,7 @@ from stack.errors import LimitExceeded, Refused
 from stack.node import groups, sync_groups
 from stack.node.groups import Blocks, Dag, Peers, Pins
 from stack.node.sync_groups import SyncBlocks, SyncDag, SyncPeers, SyncPins
+from tests.net.hosts import settled
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 
@@ -240,7 +241,7 @@ async def test_calls_that_wait_end_when_their_node_is_closed(tmp_path: Path) -> 
         async with anyio.create_task_group() as tasks, Node.open() as node:
             for call in calls:
                 tasks.start_soon(expect, call, node)
-            await anyio.wait_all_tasks_blocked()
+            await settled(lambda: len(node.exchange.sessions) == len(calls))
     assert [type(error) for error in failures] == [NodeClosed] * len(calls)
 
 
