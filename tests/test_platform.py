@@ -97,7 +97,9 @@ def test_a_file_system_is_synced_at_once_where_that_does_for_each_file(
         os.close(fd)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="syncfs(2) is of Linux")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="NOT TESTED: one sync of a whole file system; syncfs(2) is of Linux"
+)
 def test_a_sync_of_what_is_not_open_is_an_error() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         platform.sync_file_system(-1)

@@ -24,9 +24,11 @@ def alike(block: str) -> str:
 @pytest.mark.timeout(240)
 def test_the_page_shows_what_is_seen(place: Path) -> None:
     if (reason := namespaces.missing()) is not None:
-        pytest.skip(reason)
+        pytest.skip(f"NOT TESTED: the screens of docs/session.md; {reason}")
     if os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
-        pytest.skip("a machine with so much else to do shows other moments than people see")
+        pytest.skip(
+            "NOT TESTED: the screens of docs/session.md; a machine with so much else to do shows other moments than people see"
+        )
     shown = {alike(block) for block in BLOCK.findall(PAGE.read_text())}
     seen = BLOCK.findall(record(place, [SIZES[-1]]))
     assert len(seen) > 8
