@@ -1,6 +1,7 @@
 """The `stack` command: one file a command, loaded when it is used, so that `stack --version` stays fast."""
 
 import gc
+import os
 import sys
 
 COMMANDS: dict[str, str] = {
@@ -43,8 +44,21 @@ GC_THRESHOLD = 20_000
 command makes 100,000 that all stay, and searching them took 40 of 310 ms of `stack id`."""
 
 
+def keep_standard_streams() -> None:
+    """Where stdin, stdout or stderr is closed (`>&-`, some cron and supervisors), nothing is read and what is written there is gone.
+    Python has None for such a stream, and the next file that is opened, say a database, would be what the system calls stdout."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode))
+
+
 def main() -> None:
     """Entry point of the scripts `stack` and `p2p-stack`."""
+    keep_standard_streams()
     if sys.argv[1:] in (["--version"], ["-V"]):
         from stack import __version__
 

@@ -12,7 +12,7 @@ from stack.cli.choosing import LeftOut, selecting
 from stack.cli.completing import profiles
 from stack.cli.session import open_api
 from stack.cli.sources import at_a_place, sources_of
-from stack.cli.types import config
+from stack.cli.types import PathType, config
 from stack.node.api import Add, Added, AddProgress, Api, EntryAdded, EntrySkipped, ImportFlags
 from stack.node.exits import PARTIAL
 
@@ -34,7 +34,7 @@ class OctalType(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(readable=False, allow_dash=True))
+@click.argument("paths", nargs=-1, metavar="PATH...", type=PathType(readable=False, allow_dash=True))
 @click.option("--only-hash", is_flag=True, help="Compute the CID, keep nothing.")
 @click.option("--copy", is_flag=True, help="Copy the data into the repository instead of serving the file in place.")
 @click.option("--rehash", is_flag=True, help="Read files too that have not changed since they were last read.")

@@ -16,7 +16,7 @@ import click
 from stack import __version__
 from stack.cli import COMMANDS
 from stack.cli.groups import SECTIONS, Group
-from stack.errors import StackError
+from stack.errors import ConfigError, StackError
 from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, kind_of, what_the_system_says
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ HELP_COLUMNS_MIN, HELP_COLUMNS_MAX = 30, 100
 
 READER_GONE = 141
 """What a shell says of a tool that SIGPIPE has ended."""
+
+BACKENDS = ("asyncio", "trio")
+"""What `STACK_BACKEND` may name."""
 
 SHOW_CURSOR = b"\x1b[?25h\n"
 """A progress bar hides it."""
@@ -185,7 +188,9 @@ def run_async(function: Callable[[], Awaitable[T]]) -> T:
     from stack.cli.logs import log_to_stderr
 
     log_to_stderr()
-    backend = os.environ.get("STACK_BACKEND", "asyncio")
+    backend = os.environ.get("STACK_BACKEND") or BACKENDS[0]
+    if backend not in BACKENDS:
+        raise ConfigError(f"STACK_BACKEND: {backend[:80]!r} is not one of {', '.join(BACKENDS)}")
     try:
         results = anyio.run(_interruptible, function, backend, backend=backend)
     except BaseExceptionGroup as group:

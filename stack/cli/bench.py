@@ -13,7 +13,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async, temporary_folder
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import MULTIADDR, SIZE, config
+from stack.cli.types import MULTIADDR, SIZE, PathType, config
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Perf, PerfResult
 
@@ -74,7 +74,7 @@ def hash_(size: int, as_json: bool) -> None:
 @click.option(
     "--directory",
     default=None,
-    type=click.Path(file_okay=False),
+    type=PathType(file_okay=False),
     metavar="PATH",
     help="Where to write (default: the home).",
 )

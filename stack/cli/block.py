@@ -8,7 +8,7 @@ from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import SOURCE, config, timeout_option
+from stack.cli.types import SOURCE, PathType, config, timeout_option
 from stack.node.api import BlockGet, BlockInfo, BlockPut, BlockStat
 from stack.node.groups import cid_of
 
@@ -36,7 +36,7 @@ def get(source: str, timeout: float | None) -> None:
 
 
 @block.command()
-@click.argument("file", default="-", type=click.Path(readable=False, allow_dash=True))
+@click.argument("file", default="-", type=PathType(readable=False, allow_dash=True))
 @click.option(
     "--cid-codec",
     "--codec",

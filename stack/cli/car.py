@@ -13,7 +13,7 @@ from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import SOURCE, config, timeout_option
+from stack.cli.types import SOURCE, PathType, config, timeout_option
 from stack.errors import Refused
 from stack.files.car_io import list_car
 from stack.files.storage import refusal
@@ -38,7 +38,7 @@ def car() -> None:
 
 
 @car.command("import")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=PathType())
 @click.option("--pin/--no-pin", default=True, help="Keep the roots from garbage collection.")
 @answers(CarReport)
 def import_(file: str, pin: bool, as_json: bool) -> int:
@@ -65,7 +65,7 @@ def import_(file: str, pin: bool, as_json: bool) -> int:
 
 @car.command("export")
 @click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
-@click.argument("file", default="-", type=click.Path(allow_dash=True))
+@click.argument("file", default="-", type=PathType(allow_dash=True))
 @timeout_option
 def export(source: str, file: str, timeout: float | None) -> None:
     """Write the DAG below CID as CAR v1 (default: to stdout)."""
@@ -98,7 +98,7 @@ def export(source: str, file: str, timeout: float | None) -> None:
 
 
 @car.command("ls")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=PathType())
 @answers(CarEntry, many=True)
 def list_(file: str, as_json: bool) -> None:
     """Roots and blocks of a CAR, each checked; nothing is kept."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from stack.cli import output
-from stack.cli.types import existing
+from stack.cli.types import PathType, existing
 from stack.files.events import EXCLUDED, HIDDEN, IGNORED, NOT_WANTED, EntrySkipped
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -21,7 +21,7 @@ _OPTIONS = (
         "ignore_files",
         multiple=True,
         metavar="FILE",
-        type=click.Path(dir_okay=False),
+        type=PathType(dir_okay=False),
         callback=lambda ctx, param, values: tuple(existing(value) for value in values),
         help="Leave out what these lines name, written as in .gitignore; .stackignore in a directory is heeded without.",
     ),

@@ -100,6 +100,11 @@ def typed(context: click.Context) -> list[str]:
     return words
 
 
+def _endings() -> list[signal.Signals]:
+    """Signals on which it ends as when it is told to. The second comes when its terminal is closed, which `nohup` has ignored."""
+    return [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+
+
 def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None:
     async def work() -> None:
         from stack.node.node import Node
@@ -109,7 +114,7 @@ def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None
         if not take(home):
             raise Refused(f"a node of {home.path} runs already; `stack id` shows it")
         try:
-            with logged_to(log_file(home.path)), anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            with logged_to(log_file(home.path)), anyio.open_signal_receiver(*_endings()) as signals:
                 async with Node.open(settings, home=home) as node:
                     info = await node.ask(GetIdentity())
                     if as_json:

@@ -26,7 +26,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async, temporary_folder
 from stack.cli.fetching import FOUND_BY
-from stack.cli.types import SIZE, existing
+from stack.cli.types import SIZE, PathType, existing
 from stack.control.client import ControlClient
 from stack.errors import FetchError, NoSpace, StackError, Stalled
 from stack.multiformats.cid import Cid
@@ -84,7 +84,7 @@ class DemoResult:
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=PathType())
 @click.option("--peers", type=click.IntRange(1, 20), default=5, show_default=True, help="How many fetch at once.")
 @click.option(
     "--size", type=SIZE, default=256 << 20, help="Size of the file made when none is given (default: 256MiB)."

@@ -17,6 +17,7 @@ from stack.cli.session import note_kept, open_api, owning, with_api
 from stack.cli.share import serve
 from stack.cli.types import (
     DURATION,
+    PathType,
     bootstrap_option,
     config,
     discovery_flags,
@@ -47,7 +48,7 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
     "-o",
     "--output",
     "target",
-    type=click.Path(allow_dash=True),
+    type=PathType(allow_dash=True),
     metavar="OUT",
     help="File or directory to write (default: the shared name); - is stdout.",
 )

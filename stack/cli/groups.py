@@ -39,6 +39,9 @@ ELSEWHERE: dict[str, str] = {
     "recv": "get",
     "receive": "get",
     "seed": "get --seed",
+    "put": "add",
+    "import": "car import",
+    "export": "car export",
     "push": "share",
     "scan": "share",
     "send": "share",
@@ -76,7 +79,9 @@ ELSEWHERE: dict[str, str] = {
     "object": "block",
     "object get": "block get",
     "pin list": "pin ls",
+    "pin remove": "pin rm",
     "pins": "pin ls",
+    "unpin": "pin rm",
     "show": "cat",
     "stat": "repo stat",
     "verify": "repo verify",
@@ -88,6 +93,8 @@ ELSEWHERE: dict[str, str] = {
     "key ls": "key show",
     "config list": "config ls",
     "config show": "config ls",
+    "config edit": "config set",
+    "chat": "pubsub",
     "block rm": "gc",
     "swarm": "peers",
     "swarm peers": "peers",
@@ -102,6 +109,7 @@ ELSEWHERE: dict[str, str] = {
     "routing": "providers",
     "routing findprovs": "providers",
     "bootstrap": "config set bootstrap",
+    "bootstrap list": "config get bootstrap",
     "stats": "peers",
     "bitswap": "peers",
     "info": "id",
@@ -121,8 +129,26 @@ ELSEWHERE: dict[str, str] = {
     "version": "--version",
     "commands": "--help",
     "help": "--help",
+    "man": "--help",
+    "docs": "--help",
 }
 """What people type who know croc, magic-wormhole, Kubo, Syncthing or a BitTorrent client: how it is called here."""
+
+NOT_SO: dict[str, str] = {
+    "cid": "`stack ls CID` and `stack block stat CID` tell what a CID is, `stack add --only-hash FILE` computes one",
+    "gateway": "there is no page for browsers: `stack get` fetches what others have",
+    "log": "a daemon writes daemon.log into its home (`stack id` shows where); `stack -v COMMAND` shows what a command does",
+    "mount": "nothing is mounted: `stack get` fetches a tree, `stack get --update` brings it to another version",
+    "name": "no name moves from one version to the next: share the new one, and `stack get --update TICKET` brings it",
+    "restart": "`stack stop`, then `stack daemon --detach`",
+    "shell": "each command is typed by itself; `stack completion bash` makes Tab finish it",
+    "upgrade": "it is upgraded as it was installed",
+}
+"""The same, where it takes more than another word."""
+
+NOT_SO |= {
+    other: NOT_SO[one] for other, one in (("logs", "log"), ("tail", "log"), ("web", "gateway"), ("gui", "gateway"))
+}
 
 
 class Group(click.Group):
@@ -154,6 +180,8 @@ class Group(click.Group):
             if here is not None and len(args) >= length:
                 return f"`{' '.join(['stack', *above, *args[:length]])}` is `stack {here}` here."
         name = args[0]
+        if not above and name in NOT_SO:
+            return f"there is no command {name!r}: {NOT_SO[name]}."
         close = get_close_matches(name, self.list_commands(ctx), n=1)
         hint = f" Did you mean `{path} {close[0]}`?" if close else f" `{path} --help` lists all."
         return f"there is no command {name[:40]!r}.{hint}"

@@ -9,7 +9,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.groups import Group
 from stack.cli.home import take
-from stack.cli.types import config
+from stack.cli.types import PathType, config
 from stack.errors import Refused
 from stack.identity.keys import PrivateKey, generate
 from stack.identity.peer_id import PeerId
@@ -80,7 +80,7 @@ def new(kind: str, yes: bool, as_json: bool) -> None:
 
 
 @key.command("export")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=PathType())
 @answers(KeyFile)
 def export(file: str, as_json: bool) -> None:
     """Write the private key to FILE (libp2p protobuf, readable by its owner only); whoever has it can be this node."""
@@ -92,7 +92,7 @@ def export(file: str, as_json: bool) -> None:
 
 
 @key.command("import")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=PathType())
 @answers(KeyInfo)
 def import_(file: str, as_json: bool) -> None:
     """Take the identity from FILE (libp2p protobuf); the old key is kept beside it."""

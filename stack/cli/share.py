@@ -14,6 +14,7 @@ from stack.cli.choosing import LeftOut, selecting
 from stack.cli.serving import ServingScreen, show_qr
 from stack.cli.session import note_kept, owning, with_api
 from stack.cli.types import (
+    PathType,
     bootstrap_option,
     config,
     discovery_flags,
@@ -48,7 +49,7 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(readable=False), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PathType(readable=False), metavar="PATH...")
 @click.option(
     "--once",
     is_flag=True,

@@ -9,7 +9,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import shares
 from stack.cli.session import open_api
-from stack.cli.types import config
+from stack.cli.types import PathType, config
 from stack.control.client import ControlClient
 from stack.errors import DecodeError
 from stack.files.sources import read_source
@@ -18,7 +18,7 @@ from stack.node.exits import NOT_FOUND
 
 
 @click.command()
-@click.argument("target", type=click.Path(), shell_complete=shares, metavar="PATH|NAME|CID|TICKET")
+@click.argument("target", type=PathType(), shell_complete=shares, metavar="PATH|NAME|CID|TICKET")
 @answers(TicketInfo, many=True)
 def ticket(target: str, as_json: bool) -> int:
     """Print the ticket of something that is shared, seeded or pinned here, with this node's addresses of now."""

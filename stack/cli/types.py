@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -104,9 +104,7 @@ def _content_of(name: str) -> str:
         path = Path(name)
         if "/" not in name and not path.is_file():
             raise NoSuchFile
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if not path.is_file():
-                raise NoSuchFile
+        with path.open(encoding="utf-8", errors="replace") as file:  # `<(...)` is a pipe
             return file.read(SOURCE_MAX + 1)
     except (OSError, ValueError) as error:
         raise NoSuchFile from error
@@ -130,6 +128,16 @@ class PeerType(click.ParamType[str]):
         except DecodeError as error:
             self.fail(f"{_shown(value)} is neither a peer id nor an address: {error}", param, ctx)
         return text
+
+
+class PathType(click.Path):
+    """A path. An empty text, as of a variable that is not set, would be the current directory, and all of it shared."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises click's usage error."""
+        if not context_of_shell(ctx) and not os.fspath(value):
+            self.fail("an empty name; the current directory is .", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class SizeType(click.ParamType[int]):
@@ -292,6 +300,7 @@ __all__ = [
     "RATE",
     "SIZE",
     "SOURCE",
+    "PathType",
     "bootstrap_option",
     "config",
     "discovery_flags",

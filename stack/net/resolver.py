@@ -86,7 +86,8 @@ class Resolver:
                 return _from_texts(address, await self._lookup_text(f"_dnsaddr.{host}"))
             return [_with_ip(address, ip) for ip in await self._lookup_host(host, _VERSION[name])]
         except (OSError, UnicodeError, DecodeError) as error:
-            raise TransportError(f"the name {host} cannot be looked up: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise TransportError(f"the name {host} cannot be looked up: {reason}") from error
 
 
 def is_named(address: Multiaddr) -> bool:

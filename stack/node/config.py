@@ -25,6 +25,9 @@ EXTERNAL_MAX = 4
 RATE_MIN = 16 * 1024
 """Bytes a second: other nodes grant a block so much, and some seconds."""
 
+MEMORY_MIN = 16 << 20
+"""Bytes: a message of 4 MiB each way for a few peers. With less a node is silent to others, or lacks what it has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -77,6 +80,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 1 <= self.low_water <= self.high_water:
             raise ConfigError(f"low_water: at least 1 and at most high_water, which is {self.high_water}")
+        if self.memory_limit < MEMORY_MIN:
+            raise ConfigError("memory_limit: at least 16M, or messages do not fit")
         for name, rate in (("upload_limit", self.upload_limit), ("download_limit", self.download_limit)):
             if rate and rate < RATE_MIN:
                 raise ConfigError(

@@ -218,7 +218,7 @@ class Home:
 
     def announce_address(self, address: ControlAddress) -> None:
         """Tell other commands where the holder listens."""
-        write_whole(self.path / "control", address.encode().encode())
+        write_whole(self.path / "control", os.fsencode(address.encode()))
 
     def withdraw_address(self) -> None:
         """No longer listening."""
@@ -227,7 +227,7 @@ class Home:
     def address(self) -> ControlAddress | None:
         """Where the holder listens, or None when nobody has said so (yet)."""
         try:
-            return ControlAddress.decode((self.path / "control").read_text())
+            return ControlAddress.decode(os.fsdecode((self.path / "control").read_bytes()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -168,7 +168,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "memory_limit": Setting(
         read=_bounded_size,
-        kind="bytes, as 64M",
+        kind="bytes, as 64M; at least 16M",
         meaning="The most that buffers of all peers together take.",
     ),
 }

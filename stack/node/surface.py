@@ -174,6 +174,7 @@ class AnyNode(ABC):
         providers: Sequence[Multiaddr] = (),
         timeout: float | None = None,
         include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         update: bool = False,
         delete: bool = False,
         seed: bool = False,
@@ -181,8 +182,9 @@ class AnyNode(ABC):
         """A fetch that tells of itself; leaving the context cancels it, and the same call resumes it.
 
         `source` is a ticket, a CID, or either with `/path`. It gives up when nothing has come for `timeout` seconds; without one it waits.
-        Of a tree only files that match a pattern of `include`; with `update` a tree that is there, `out` itself, becomes this version,
-        and with `delete` loses what is not part of it. `seed` shares it afterwards, as `stack get --keep` does.
+        Of a tree only files that match a pattern of `include`, and none of `exclude`; with `update` a tree that is there, `out`
+        itself, becomes this version, and with `delete` loses what is not part of it. `seed` shares it afterwards, as
+        `stack get --keep` does.
         Raises FetchErrors, NoSpace, Refused, DecodeError.
         """
         here = Path(directory).absolute()
@@ -193,6 +195,7 @@ class AnyNode(ABC):
             providers=tuple(providers),
             timeout=timeout,
             include=tuple(include),
+            exclude=tuple(exclude),
             update=update,
             delete=delete,
             seed=seed,
@@ -209,6 +212,7 @@ class AnyNode(ABC):
         providers: Sequence[Multiaddr] = (),
         timeout: float | None = None,
         include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         update: bool = False,
         delete: bool = False,
         seed: bool = False,
@@ -221,6 +225,7 @@ class AnyNode(ABC):
             providers=providers,
             timeout=timeout,
             include=include,
+            exclude=exclude,
             update=update,
             delete=delete,
             seed=seed,

@@ -7,7 +7,7 @@ import pytest
 
 from stack.cli import COMMANDS
 from stack.cli.app import cli, run
-from stack.cli.groups import ELSEWHERE, SECTIONS, Group
+from stack.cli.groups import ELSEWHERE, NOT_SO, SECTIONS, Group
 from stack.cli.types import DURATION
 
 
@@ -53,6 +53,20 @@ def test_every_command_stands_in_one_section_of_the_help() -> None:
     assert set(COMMANDS) <= set(listed) and len(listed) == len(set(listed))
 
 
+PATHS = [
+    (*words, str(each.name)) for words, command in ALL for each in command.params if isinstance(each.type, click.Path)
+]
+
+
+@pytest.mark.parametrize("words", PATHS, ids=" ".join)
+def test_an_empty_name_is_no_path(words: tuple[str, ...]) -> None:
+    """A variable that is not set, as in `stack share "$film"`, shared the current directory."""
+    command = dict(ALL)[words[:-1]]
+    (parameter,) = (each for each in command.params if each.name == words[-1])
+    with pytest.raises(click.UsageError, match="empty name"):
+        parameter.type.convert("", parameter, None)
+
+
 @pytest.mark.parametrize("columns", ["40", "50", "80"])
 @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
 def test_summaries_are_not_cut(
@@ -70,6 +84,17 @@ def test_words_of_other_tools_are_answered_with_the_command_here(capsys: pytest.
     for typed, here in ELSEWHERE.items():
         code, out, err = said((*typed.split(), "something"), capsys)
         assert (code, out, err) == (2, "", f"stack: `stack {typed}` is `stack {here}` here.\n")
+
+
+def test_words_that_have_no_match_here_are_answered_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Point 46: `restart`, `log`, `tail`, `mount`, `cid`, `upgrade`, `shell`; all that is named is there."""
+    known = {words for words, _ in ALL}
+    for typed, sentence in NOT_SO.items():
+        code, out, err = said((typed,), capsys)
+        assert (code, out) == (2, "") and err == f"stack: there is no command {typed!r}: {sentence}.\n"
+        assert (typed,) not in known and typed not in ELSEWHERE
+        for command in re.findall(r"`stack (?:-\w )?([a-z ]+)", sentence):
+            assert any(tuple(command.split()[:length]) in known for length in (1, 2))
 
 
 def test_what_the_answers_name_is_there() -> None:

@@ -72,6 +72,7 @@ def test_a_setting_is_explained_with_what_it_is_now_and_why(
         ('profile = "unixfs-v1"', "line 1: profile: .* did you mean unixfs-v1-2025"),
         ("memory_limit = 'none'", "line 1: memory_limit: 'none' is not bytes"),
         ('upload_limit = "1"', "line 1: upload_limit: at least 16K"),
+        ('memory_limit = "15M"', "line 1: memory_limit: at least 16M"),
         ('quota = "1e999"', "line 1: quota"),
         ("mdns = ", "line 1"),
     ],

@@ -108,8 +108,10 @@ async def test_files_are_shared_listed_fetched_and_unshared_on_every_kind_of_nod
         assert await node.cat(f"{share.cid}/a.txt") == b"a.txt"
         with pytest.raises(Refused, match="shared"):
             await node.blocks.delete(share.cid)
-        target = await other.get(ticket, tmp_path / "there", include=["*.txt"])
+        target = await other.get(ticket, tmp_path / "there", include=["*.txt", "c*"], exclude=["c.md"])
         assert sorted(path.name for path in target.iterdir()) == ["a.txt", "b.txt"]
+        with pytest.raises(Refused, match="goes with an update"):
+            await other.get(ticket, tmp_path / "there", delete=True)
         (tmp_path / "tree" / "a.txt").write_text("another")
         newer = await node.share(tmp_path / "tree")
         again = await other.get(newer, tmp_path / "there", out="tree", update=True, timeout=10)

@@ -238,6 +238,8 @@ async def get_presence(node: Handled, request: GetPresence) -> Presence:
 @asynccontextmanager
 async def fetch(node: Handled, request: Fetch) -> AsyncIterator[AsyncIterator[FetchEvent]]:
     """Fetch a file or tree."""
+    if (request.delete or request.dry_run) and not request.update:
+        raise Refused("to delete, or only to tell what would be done, goes with an update")
     if request.seed and in_place(node.store) is None:
         raise Refused("a node without a home keeps nothing that it could serve on: give it a home, or leave out --seed")
     if not request.detach:

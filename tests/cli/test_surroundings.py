@@ -1,0 +1,79 @@
+"""What a shell, a supervisor or another tool leaves of a process's surroundings: closed streams, signals, names that are no text, settings
+that are set to nothing. A command does its work there, or says in one sentence why not."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from stack import Config, Node, RunningNode
+from stack.cli.app import run
+from stack.cli.types import SOURCE
+from stack.multiformats.cid import Cid
+from tests.acceptance.kit import Machine, good
+from tests.acceptance.process import Running
+
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+
+
+@pytest.mark.parametrize("closed", [("1>&-",), ("0<&-", "1>&-", "2>&-")], ids=" ".join)
+def test_a_command_does_its_work_without_standard_streams(sharer: Machine, closed: Sequence[str]) -> None:
+    """It ended with a traceback; and the number of a closed stream must not become that of a database."""
+    (sharer.folder / "note.txt").write_text("note\n")
+    line = shlex.join([sys.executable, "-m", "stack", "add", "--copy", "note.txt"])
+    shell = ["sh", "-c", f"{line} {' '.join(closed)}"]
+    with Running(shell, cwd=sharer.folder, environment=sharer.environment) as process:
+        assert good(process.wait()).out == ""
+    assert good(sharer.run("cat", Cid.of(b"note\n").text)).out == "note\n"
+
+
+@pytest.mark.parametrize("name", ["uvloop", "TRIO"])
+def test_an_event_loop_that_is_none_is_told(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STACK_BACKEND", name)
+    monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as ended:
+        run(["peers"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"stack: STACK_BACKEND: {name!r} is not one of asyncio, trio\n"
+    monkeypatch.setenv("STACK_BACKEND", "")  # is as if it were not set
+    with pytest.raises(SystemExit) as ended:
+        run(["peers"])
+    assert ended.value.code == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["caf\udce9", "two\nlines", "a b ", "unix /x", "\u202ertl"], ids=ascii)
+async def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """One that is not UTF-8 could not be told to other commands of the home: each ended with a traceback."""
+    home = tmp_path / name
+    source = tmp_path / "note.txt"
+    source.write_text("note\n")
+    async with Node.open(Config(home=home, listen=LOOPBACK)) as node, RunningNode.open(home) as other:
+        assert (await other.identity()).home == str(home)
+        cid = await other.add(source)
+        await other.share(source)
+        assert await node.cat(cid) == b"note\n"
+
+
+def test_a_ticket_is_read_from_a_pipe_that_the_shell_makes() -> None:
+    """`stack get <(pass show ticket)`."""
+    cid = Cid.of(b"x").text
+    receive, send = os.pipe()
+    with os.fdopen(receive, "rb"), os.fdopen(send, "wb") as pipe:
+        pipe.write(f"{cid}\n".encode())
+        pipe.close()
+        assert SOURCE.convert(f"/dev/fd/{receive}", None, None) == cid
+
+
+def test_a_daemon_whose_terminal_is_closed_ends_as_when_it_is_told_to(sharer: Machine) -> None:
+    """SIGHUP ended it there and then."""
+    with sharer.daemon() as daemon:
+        daemon.send(signal.SIGHUP)
+        assert "stopping" in good(daemon.wait()).err
+    assert not (sharer.home / "control").exists()
