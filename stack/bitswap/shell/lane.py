@@ -47,15 +47,23 @@ class Throttle:
 class Lane:
     """One outbound stream to a peer, opened when first needed, kept, and opened once more when it turns out to be gone.
 
-    It is written to no faster than `throttle` allows.
+    It is written to no faster than `throttle` allows. `spoken_on` is told of each once a message has gone.
     """
 
-    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_stream", "_throttle")
+    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_spoken_on", "_stream", "_throttle")
 
-    def __init__(self, host: Host, peer: PeerId, throttle: Throttle | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        peer: PeerId,
+        throttle: Throttle | None = None,
+        *,
+        spoken_on: Callable[[Stream], None] | None = None,
+    ) -> None:
         self._host = host
         self._throttle = throttle
         self._peer = peer
+        self._spoken_on = spoken_on
         self._stream: Stream | None = None
         self._lock = anyio.Lock()
         self._given_up = 0
@@ -117,10 +125,13 @@ class Lane:
                 raise
 
     async def _send(self, encode: Callable[[str], list[Buffer]]) -> None:
+        first = self._stream is None
         stream = await self._open()
         buffers = encode(stream.protocol)
         with self._whole_or_reset(), anyio.fail_after(seconds_for(sum(map(len, buffers)))) as limit:
             await self._write(stream, buffers, limit)
+        if first and self._spoken_on is not None:
+            self._spoken_on(stream)
 
     async def _send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
         stream = await self._open()

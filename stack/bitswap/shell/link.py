@@ -18,6 +18,7 @@ from stack.bitswap.messages import (
 )
 from stack.bitswap.served_peer import PIECE_BYTES
 from stack.bitswap.shell.buffers import MessageBuffers
+from stack.bitswap.shell.inbound import Inbound
 from stack.bitswap.shell.lane import Lane, Throttle
 from stack.bitswap.shell.shelf import Shelf, Shelved
 from stack.bitswap.wants import PeerWants
@@ -68,6 +69,8 @@ class LinkOwner(Protocol):
     def throttle(self) -> Throttle | None: ...
     @property
     def shelf(self) -> Shelf: ...
+    @property
+    def inbound(self) -> Inbound: ...
 
     def peer_unreachable(self, peer: PeerId, reason: str | None) -> None: ...
     def pump(self) -> None: ...
@@ -81,7 +84,7 @@ class Link:
         self.wants = wants if wants is not None else PeerWants()
         self._owner = owner
         self._peer = peer
-        self._control = Lane(owner.host, peer)
+        self._control = Lane(owner.host, peer, spoken_on=owner.inbound.spoken_on)
         self._blocks = Lane(owner.host, peer, owner.throttle)
         self._event = anyio.Event()
         self._scope = anyio.CancelScope()

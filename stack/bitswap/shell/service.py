@@ -18,6 +18,7 @@ from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
 from stack.bitswap.shell.delivery import Delivery
+from stack.bitswap.shell.inbound import Inbound
 from stack.bitswap.shell.intake import Arrival, Intake
 from stack.bitswap.shell.link import Link, look_up
 from stack.bitswap.shell.meeting import Meeting
@@ -26,12 +27,10 @@ from stack.bitswap.shell.shelf import Shelf
 from stack.bitswap.shell.wire import Loan, Receiver, Throttle
 from stack.bitswap.wants import PeerWants, SessionId, WantedBlocks
 from stack.blocks.interfaces import BlockStore, RealmId
-from stack.errors import RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource
-from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor, supervised
 from stack.trace import TraceEvent
 
@@ -86,6 +85,7 @@ class Bitswap:
             host, receive=self._receive, progress=self._progress, asked=self._is_asked, throttle=throttle
         )
         self._delivery = Delivery(self)
+        self.inbound = Inbound(host, self._receiver, self._delivery.offences, tasks)
         self._intake = Intake(self.wanted, self._delivery)
         tasks.keep(self._intake.verify, owner="hashing received blocks")
         tasks.keep(self._intake.deliver, owner="delivery of blocks")
@@ -123,7 +123,7 @@ class Bitswap:
                 exchange.sources += sources
                 exchange.serving = serve
                 for protocol in PROTOCOLS:
-                    host.handle(protocol, exchange._serve, streams=STREAMS_PER_PEER_MAX)
+                    host.handle(protocol, exchange.inbound.serve, streams=STREAMS_PER_PEER_MAX)
                 stop_listening = host.listen_to_peers(exchange)
                 try:
                     yield exchange
@@ -288,12 +288,6 @@ class Bitswap:
             self.drain(session)
 
     # receiving
-
-    async def _serve(self, stream: Stream) -> None:
-        if self._delivery.offences.is_cut(stream.remote_peer, anyio.current_time()):
-            await self.host.disconnect(stream.remote_peer)
-            raise RemoteProtocolError("peer has been cut")
-        await self._receiver.serve(stream)
 
     def _is_asked(self, peer: PeerId) -> bool:
         link = self._links.get(peer)

@@ -138,8 +138,9 @@ class Receiver:
             await anyio.sleep(REST_SECONDS)
             self._buffers.rest()
 
-    async def serve(self, stream: Stream) -> None:
-        """Read messages until the peer ends the stream, or nothing has come for long.
+    async def serve(self, stream: Stream, *, ours: bool = False) -> None:
+        """Read messages until the peer ends the stream, or nothing has come for long; of a stream of ours we have one a peer, and
+        keep it however long the peer is silent there.
 
         Raises RemoteProtocolError on what is malformed, too long or too slow, LimitExceeded when there is no memory for it,
         and what the stream raises.
@@ -149,7 +150,7 @@ class Receiver:
         try:
             while True:
                 if cutter.size is None:
-                    if not await self._receive_short(stream, cutter):
+                    if not await self._receive_short(stream, cutter, ours):
                         # Not closed politely: what its peer sends before it sees the end would be lost without a word.
                         stream.reset()
                         return
@@ -169,13 +170,16 @@ class Receiver:
             if loan is not None:
                 loan.release()
 
-    async def _receive_short(self, stream: Stream, cutter: Cutter) -> bool:
+    async def _receive_short(self, stream: Stream, cutter: Cutter, ours: bool) -> bool:
         """Something more of what fits into the lead; False when nothing comes for long or its place is needed."""
         if cutter.begun:
             with anyio.move_on_after(MESSAGE_SECONDS) as limit:
                 cutter.filled(await stream.receive_into(cutter.buffer()))
             if limit.cancelled_caught:
                 raise RemoteProtocolError("a message did not arrive in time")
+            return True
+        if ours:
+            cutter.filled(await stream.receive_into(cutter.buffer()))
             return True
         peer = stream.remote_peer
         idle = self._idle.setdefault(peer, {})
