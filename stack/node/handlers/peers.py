@@ -2,10 +2,13 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+import anyio
 
 from stack.announce.clocks import ADVICE
-from stack.errors import DecodeError, NegotiationError
+from stack.errors import DecodeError, NegotiationError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.interfaces import DialError
@@ -134,20 +137,33 @@ async def reach_target(node: Handled, target: str) -> PeerId:
     return await node.host.connect(peer)
 
 
+@contextmanager
+def spoken_with(peer: PeerId) -> Iterator[None]:
+    """What a stream ends with, as a sentence about the peer at its other end. Raises TransportError."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise TransportError(f"{peer} is connected, but does not answer") from error
+    except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        raise TransportError(f"{peer} has ended the conversation") from error
+
+
 @streaming
 async def ping(node: Handled, request: Ping) -> AsyncGenerator[PingReply, None]:
     """Round trips on one stream."""
     peer = await reach_target(node, request.target)
-    async with Pinger(node.host, peer) as pinger:
-        for sequence in range(request.count):
-            yield PingReply(peer_id=str(peer), sequence=sequence, seconds=await pinger.ping())
+    with spoken_with(peer):
+        async with Pinger(node.host, peer) as pinger:
+            for sequence in range(request.count):
+                yield PingReply(peer_id=str(peer), sequence=sequence, seconds=await pinger.ping())
 
 
 async def perf(node: Handled, request: Perf) -> PerfResult:
     """Bytes to and from a peer."""
     peer = await node.host.connect(None, [request.address])
     try:
-        upload, download = await run_perf(node.host, peer, request.upload, request.download)
+        with spoken_with(peer):
+            upload, download = await run_perf(node.host, peer, request.upload, request.download)
     except NegotiationError as error:
         raise NegotiationError(
             f"{peer} does not serve {PERF}; it is off unless asked for (`stack daemon --perf`)"
