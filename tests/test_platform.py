@@ -103,3 +103,51 @@ def test_a_file_system_is_synced_at_once_where_that_does_for_each_file(
 def test_a_sync_of_what_is_not_open_is_an_error() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         platform.sync_file_system(-1)
+
+
+class Named:
+    """A socket with two addresses that knows one congestion control."""
+
+    def __init__(self, here: str, there: str, *known: bytes) -> None:
+        self.here, self.there, self.known = here, there, known
+        self.set: list[bytes] = []
+
+    def getsockname(self) -> tuple[str, int]:
+        return self.here, 4001
+
+    def getpeername(self) -> tuple[str, int]:
+        if not self.there:
+            raise OSError("not connected")
+        return self.there, 4001
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        if value not in self.known:
+            raise PermissionError("not permitted")
+        self.set.append(value)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "known", "unpaced"),
+    [
+        ("127.0.0.1", "127.0.0.2", (b"cubic", b"reno"), [b"cubic"]),
+        ("::1", "::1", (b"reno",), [b"reno"]),
+        ("::1", "::1", (), []),
+        ("192.0.2.1", "127.0.0.1", (b"cubic",), []),
+        ("127.0.0.1", "192.0.2.1", (b"cubic",), []),
+        ("127.0.0.1", "", (b"cubic",), []),
+    ],
+)
+def test_only_what_stays_on_loopback_is_sent_without_a_timer(
+    here: str, there: str, known: tuple[bytes, ...], unpaced: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "_TCP_CONGESTION", 13)
+    connection = Named(here, there, *known)
+    platform.end_pacing(connection)  # type: ignore[arg-type] # as much of a socket as it looks at
+    assert connection.set == unpaced
+
+
+def test_a_system_that_knows_one_congestion_control_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "_TCP_CONGESTION", None)
+    connection = Named("::1", "::1", b"cubic")
+    platform.end_pacing(connection)  # type: ignore[arg-type] # as above
+    assert not connection.set

@@ -9,7 +9,7 @@ import socket
 import anyio
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.platform import unacknowledged
+from stack.platform import end_pacing, unacknowledged
 
 
 class SocketStream:
@@ -25,6 +25,7 @@ class SocketStream:
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             # Small messages go at once; the writer joins what belongs together.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end_pacing(connection)
         self._socket = connection
         self._closed = False
         self.local_address = local_address
