@@ -34,7 +34,8 @@ _UNPACED = (b"cubic", b"reno")
 _SYNCFS_TELLS = (5, 8)
 """Since this Linux syncfs(2) tells of data that could not be written; before, a caller learnt nothing."""
 _SYNCED_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
-"""ext4, XFS, btrfs, F2FS, tmpfs. On others (FUSE, overlays) syncfs may ask less of the disk than fsync does, or hide an error."""
+"""ext4, XFS, btrfs, F2FS, tmpfs. On others (FUSE, overlays) syncfs may ask less of the disk than fsync does, or hide an error;
+and when a file changed is what somebody else says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +117,19 @@ def end_pacing(connection: socket.socket) -> None:
 
 def can_sync_file_system(fd: int) -> bool:
     """Whether `sync_file_system` does for all files there what fsync does for each."""
-    if sys.platform != "linux" or _kernel() < _SYNCFS_TELLS:
-        return False
+    return sys.platform == "linux" and _kernel() >= _SYNCFS_TELLS and _file_system(fd) in _SYNCED_WHOLE
+
+
+def keeps_own_times(fd: int) -> bool:
+    """Whether this kernel itself writes down when a file was last changed, as another machine or a FUSE program might not."""
+    return sys.platform == "linux" and _file_system(fd) in _SYNCED_WHOLE
+
+
+def _file_system(fd: int) -> int:
     import ctypes  # as in `_entries`
 
     figures = (ctypes.c_long * 32)()  # struct statfs is smaller, and begins with the type
-    return ctypes.CDLL(None).fstatfs(fd, figures) == 0 and figures[0] in _SYNCED_WHOLE
+    return figures[0] if ctypes.CDLL(None).fstatfs(fd, figures) == 0 else 0
 
 
 def _kernel() -> tuple[int, ...]:

@@ -109,7 +109,7 @@ class StoreCore:
         self.locations = Locations(self.index)
         self.reader = Reader(self.index, self.locations, packs, tell)
         self.nodes = StoredNodes(self.index, self.reader)
-        self.files = Files(self.index, self.holds, tell)
+        self.files = Files(self.index, self.holds, tell, self.reader.hashed)
         self.small_files = SmallFiles(self.index)
         self.commits = Commits(self.index, self.packs, self.locations, self.holds)
         self.sweeper = Sweeper(self.index, self.packs, self.locations, self.holds, tell)

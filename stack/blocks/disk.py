@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from stack.blocks.hashed import look_of
 from stack.blocks.interfaces import FileStamp
 from stack.errors import NoSpace, StoreError
 from stack.platform import umask
@@ -85,11 +86,13 @@ def open_regular(path: Path) -> tuple[int, os.stat_result]:
     return fd, status
 
 
-def stamp_of(status: os.stat_result) -> FileStamp:
-    """The stamp of a file. A time that does not fit into 64 bits of nanoseconds counts as the nearest that does: files may
-    be dated 1601 or 9999, and what is compared is only whether the date is the same."""
+def stamp_of(status: os.stat_result, *, hashed: bool = False) -> FileStamp:
+    """The stamp of a file; `hashed` says that the look is of now, and that it is read and hashed after it. A time that does not fit
+    into 64 bits of nanoseconds counts as the nearest that does: files may be dated 1601 or 9999, and what is compared is only
+    whether the date is the same."""
     mtime_ns = max(-TIME_NS_MAX, min(status.st_mtime_ns, TIME_NS_MAX))
-    return FileStamp(status.st_dev, status.st_ino, status.st_size, mtime_ns)
+    ctime_ns = status.st_ctime_ns if hashed and look_of(status) is not None else None
+    return FileStamp(status.st_dev, status.st_ino, status.st_size, mtime_ns, ctime_ns)
 
 
 def unchanged(stamp: FileStamp | None, status: os.stat_result) -> bool:

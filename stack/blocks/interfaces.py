@@ -5,7 +5,7 @@ ipfs/boxo blockstore, with batches everywhere because calls cross into worker th
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import NewType, Protocol
@@ -99,6 +99,15 @@ class DirectReads(Protocol):
         ...
 
 
+class ReadsToSend(Protocol):
+    """A store that knows what need not be hashed for somebody who hashes it himself."""
+
+    async def read_to_send(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+        """As `DirectReads.read_into`, for a peer: a block that this process has hashed in a file which has not changed since is
+        not hashed again, but for one in some."""
+        ...
+
+
 class SegmentState(Enum):
     """`FETCHING`: being written by a fetch. `SEALED`: complete. `MISSING`: its file is gone or changed."""
 
@@ -132,6 +141,9 @@ class FileStamp:
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int | None = field(default=None, compare=False)
+    """Of a file whose leaves were read and hashed after it was looked at: then they are known to be right as long as it looks so.
+    Never kept, and never told of leaves that are known from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

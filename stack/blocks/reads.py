@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from stack.blocks import disk
+from stack.blocks.hashed import Hashed, look_of
 from stack.blocks.hashing import matches
 from stack.blocks.index import PACK, Index
 from stack.blocks.interfaces import (
@@ -109,6 +110,11 @@ class OpenFiles:
 
 def fill(fd: int, location: Location, out: memoryview) -> bool:
     """Put a block into `out`, which has its size; whether the bytes are right. Raises ReadFailed."""
+    return _copy(fd, location, out) and matches(location.multihash, out)
+
+
+def _copy(fd: int, location: Location, out: memoryview) -> bool:
+    """The same unhashed: whether there are as many bytes."""
     if not location.plausible:
         return False
     start = len(location.prefix)
@@ -120,7 +126,7 @@ def fill(fd: int, location: Location, out: memoryview) -> bool:
         raise ReadFailed(location.segment.path, error) from error
     out[:start] = location.prefix
     out[end:] = location.suffix
-    return matches(location.multihash, out)
+    return True
 
 
 def load(fd: int, location: Location) -> bytes | None:
@@ -144,6 +150,8 @@ class Reader:
         self._locations = locations
         self._packs = packs
         self._tell = tell
+        self.hashed = Hashed()
+        """For `read_to_send`."""
 
     def path(self, segment: Segment) -> Path:
         """Where a segment lies."""
@@ -170,6 +178,37 @@ class Reader:
 
     def read_into(self, multihashes: Sequence[bytes], out: memoryview) -> list[int | None]:
         """Blocks one behind the other; see `DirectReads.read_into`. Raises ReadFailed."""
+        return self._read_into(multihashes, out, fill)
+
+    def read_to_send(self, multihashes: Sequence[bytes], out: memoryview) -> list[int | None]:
+        """See `ReadsToSend.read_to_send`. Raises ReadFailed."""
+        return self._read_into(multihashes, out, self._fill_to_send)
+
+    def _fill_to_send(self, fd: int, location: Location, out: memoryview) -> bool:
+        """As `fill`, but for a file in place that looks as when the block was hashed, before the read and after it."""
+        segment = location.segment
+        if segment.kind == PACK or segment.state is not SegmentState.SEALED:
+            return fill(fd, location, out)
+        block = location.multihash, location.offset
+        try:
+            look = look_of(os.fstat(fd))
+            whole = _copy(fd, location, out)
+            if look_of(os.fstat(fd)) != look:
+                look = None
+        except OSError as error:
+            raise ReadFailed(segment.path, error) from error
+        if whole and look is not None and self.hashed.covers(segment.id, look, block, fd):
+            return True
+        if not whole or not matches(location.multihash, out):
+            self.hashed.found_wrong()
+            return False
+        if look is not None:
+            self.hashed.add(segment.id, look, [block])
+        return True
+
+    def _read_into(
+        self, multihashes: Sequence[bytes], out: memoryview, fill: Callable[[int, Location, memoryview], bool]
+    ) -> list[int | None]:
         sizes: list[int | None] = []
         position = 0
 

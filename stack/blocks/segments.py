@@ -7,6 +7,7 @@ from sqlite3 import Connection
 
 from stack.blocks import disk
 from stack.blocks.gc import Holds
+from stack.blocks.hashed import Hashed, Look, look_of
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, FRAME_BYTES_MAX, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import FileStamp, Leaf, RealmId, Segment, SegmentId, SegmentState, SourceChanged
@@ -33,7 +34,7 @@ def row_of(leaf: Leaf, size: int) -> Row:
 class Addition(Request):
     """Leaves of a file to be recorded; its weight is their number. `number` is the file's segment when it is done."""
 
-    __slots__ = ("first", "number", "path", "realm", "rows", "stamp")
+    __slots__ = ("first", "look", "number", "path", "realm", "rows", "stamp")
 
     def __init__(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf], realm: RealmId | None = None) -> None:
         """For a realm, or for everybody. Raises LimitExceeded, ValueError for leaves that no file has."""
@@ -43,16 +44,19 @@ class Addition(Request):
         self.realm = realm
         self.rows = [row_of(leaf, stamp.size) for leaf in leaves]
         self.first = self.rows[0] if self.rows else None
+        self.look: Look | None = None
+        """Of a file that looks, now that its leaves are hashed, as it did before."""
         self.number = SegmentId(-1)
 
 
 class Files:
     """The files of a store. `forget` and `check` are whole transactions; additions share one, as puts do."""
 
-    def __init__(self, index: Index, holds: Holds, tell: Trace) -> None:
+    def __init__(self, index: Index, holds: Holds, tell: Trace, hashed: Hashed) -> None:
         self._index = index
         self._holds = holds
         self._tell = tell
+        self._hashed = hashed
         self._line: Line[Addition] = Line(GROUP_ROWS_MAX)
 
     def submit(self, addition: Addition) -> None:
@@ -71,6 +75,10 @@ class Files:
             with self._index.database.writing() as connection:
                 for addition in right:
                     self._add(connection, addition)
+            for addition in right:
+                if addition.look is not None and addition.error is None:
+                    blocks = ((row[0], row[1]) for row in addition.rows)
+                    self._hashed.add(addition.number, addition.look, blocks)
         except StoreError as caught:
             error = caught
         except BaseException as caught:
@@ -167,8 +175,12 @@ def _is_below(path: Path, places: frozenset[Path]) -> bool:
 
 
 def _looks_right(addition: Addition) -> bool:
+    stamp = addition.stamp
     try:
-        right = disk.unchanged(addition.stamp, addition.path.stat())
+        status = addition.path.stat()
+        right = disk.unchanged(stamp, status)
+        if (status.st_dev, status.st_ino, status.st_ctime_ns) == (stamp.device, stamp.inode, stamp.ctime_ns):
+            addition.look = look_of(status)
     except OSError:
         right = False
     if not right:

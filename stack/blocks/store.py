@@ -57,7 +57,8 @@ WRITE_WORKERS = 4
 
 
 class DiskStore(StoredMarks):
-    """Implements BlockStore, DirectReads, InPlaceStore, WholeFiles, PinStore, RealmStore. Opened with `open`, an async context.
+    """Implements BlockStore, DirectReads, ReadsToSend, InPlaceStore, WholeFiles, PinStore, RealmStore. Opened with `open`, an async
+    context.
 
     Besides: `hold` (what runs must not be collected), `collect` (garbage), `withdraw` and
     `leave_parts` (what is not to be had here any more), `verify`, `statistics`, `rebuild_index`.
@@ -130,6 +131,10 @@ class DiskStore(StoredMarks):
     async def read_into(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
         """Read blocks one behind the other into `out`, each re-hashed, in one worker call; see `DirectReads`."""
         return await self._run(self._reads, self._core.reader.read_into, [cid.multihash for cid in cids], out)
+
+    async def read_to_send(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
+        """See `ReadsToSend`."""
+        return await self._run(self._reads, self._core.reader.read_to_send, [cid.multihash for cid in cids], out)
 
     async def put(self, blocks: Sequence[Block]) -> None:
         """Keep blocks; returns when they would survive a power cut. What waits meanwhile is written together.

@@ -130,7 +130,7 @@ class FileAdder:
     async def _add_once(self, path: Path, shown: str) -> FileRoot:
         file, status, leaves = await anyio.to_thread.run_sync(self.open, path, PIECE_BYTES)
         try:
-            run = _Run(self, path, shown, file, stamp_of(status))
+            run = _Run(self, path, shown, file, stamp_of(status, hashed=leaves is None))
             try:
                 if leaves is not None:
                     for start in range(0, len(leaves), LEAVES_A_TURN):

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from stack.blocks.hashed import SETTLED_NS
 from stack.blocks.sqlite import connect
 from stack.dag.unixfs.chunkers import parse_chunker
 from stack.dag.unixfs.options import ImportOptions
@@ -25,10 +26,6 @@ NAME = "known.sqlite"
 
 FILES_MAX = 2_000_000
 """Files remembered; those remembered longest ago go. A row has some 150 bytes, and 32 more for each leaf."""
-
-SETTLED_NS = 2_000_000_000
-"""A file that was changed less than this before it was read may change again without its times telling: they are as coarse as the
-file system's clock (2 s on FAT)."""
 
 ROWS_BATCH = 1000
 BUSY_SECONDS = 1.0

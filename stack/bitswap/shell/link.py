@@ -22,7 +22,7 @@ from stack.bitswap.shell.inbound import Inbound
 from stack.bitswap.shell.lane import Lane, Throttle
 from stack.bitswap.shell.shelf import Shelf, Shelved
 from stack.bitswap.wants import PeerWants
-from stack.blocks.interfaces import NOT_HERE, BlockStore, DirectReads, ReadFailed, RealmId, RealmStore
+from stack.blocks.interfaces import NOT_HERE, BlockStore, DirectReads, ReadFailed, ReadsToSend, RealmId, RealmStore
 from stack.errors import LimitExceeded, NegotiationError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -240,7 +240,12 @@ class Link:
         missing: list[Cid] = []
         if hasattr(store, "read_into"):
             position = 0
-            for cid, size in zip(cids, await cast(DirectReads, store).read_into(cids, out), strict=True):
+            read = (
+                cast(ReadsToSend, store).read_to_send
+                if hasattr(store, "read_to_send")
+                else cast(DirectReads, store).read_into
+            )
+            for cid, size in zip(cids, await read(cids, out), strict=True):
                 if size is None:
                     missing.append(cid)
                 else:
