@@ -428,7 +428,8 @@ def _as_if_long(real: object) -> object:
         if stat.S_ISREG(status.st_mode):
             values = list(status)
             values[6] = 3 * PIECE_BYTES
-            return os.stat_result(values, {"st_mtime_ns": status.st_mtime_ns, "st_dev": 0, "st_ino": 0})
+            times = {"st_mtime_ns": status.st_mtime_ns, "st_ctime_ns": status.st_ctime_ns}
+            return os.stat_result(values, {**times, "st_dev": 0, "st_ino": 0})
         return status  # type: ignore[no-any-return]
 
     return fstat
