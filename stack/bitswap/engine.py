@@ -267,7 +267,7 @@ class Engine:
         in_pieces = bool(self._in_pieces(served, now))
         wants: list[HeldWant] = []
         size = 0
-        room = min(self._parameters.message, served.allowance - served.active_bytes)
+        room = min(served.message_size(self._parameters), served.allowance - served.active_bytes)
         if in_pieces:
             room = min(room, self._parameters.piece)
         while (want := self._copies.least(served.ledger)) is not None and (not wants or size + want.size <= room):

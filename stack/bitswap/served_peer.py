@@ -26,6 +26,8 @@ class EngineParameters:
 
     message: int = MIB
     """Blocks are packed into messages of about this size: one worker call, one buffer, and every implementation takes it."""
+    message_most: int = 13 * 256 * KIB
+    """The same for a peer that takes all that it may be sent, and fast: a message costs as much whatever its size."""
     outstanding_least: int = 256 * KIB
     outstanding_start: int = MIB
     outstanding_most: int = 4 * MIB
@@ -58,6 +60,7 @@ class EngineParameters:
         outstanding = min(max(rate // 4, 256 * KIB), 4 * MIB)
         return cls(
             message=min(max(rate // 10, 1), MIB),
+            message_most=min(max(rate // 10, 1), MIB),
             outstanding_start=min(outstanding, MIB),
             outstanding_most=outstanding,
             peers_at_once=max(rate // RATE_OF_ONE, 1),
@@ -126,6 +129,11 @@ class ServedPeer:
     def is_proven(self, parameters: EngineParameters) -> bool:
         """It reads what it asks for, and fast enough that whole messages may be held for it."""
         return self.taken >= parameters.proven and not self.slow
+
+    def message_size(self, parameters: EngineParameters) -> int:
+        """How much the next message may hold."""
+        takes_all = self.taken > 0 and self.allowance >= parameters.outstanding_most
+        return parameters.message_most if takes_all else parameters.message
 
     def message_taken(self, size: int, seconds: float, parameters: EngineParameters) -> None:
         """It has read a message in this time."""

@@ -3,7 +3,7 @@
 import pytest
 
 from stack.bitswap.engine import Engine, EngineParameters, LookUp, PresencesReady, SendBlocks
-from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want, WantKind
+from stack.bitswap.messages import MESSAGE_BYTES_MAX, WANTS_PER_MESSAGE_MAX, Presence, Want, WantKind
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, RealmId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -245,6 +245,33 @@ def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
     assert [message.pending_bytes for message in sends][-1] == 0
     assert sends[0].pending_bytes == 4 * 300 * KIB + 4 * MIB
     assert sends[0].size == 900 * KIB
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rate", "counts"),
+    [
+        (trusting(), 400 * MIB, [3, 1, 3, 1]),
+        (trusting(), 20 * MIB, [1, 1, 1, 1]),
+        (EngineParameters.limited(1000 * MIB), 400 * MIB, [1, 1, 1, 1]),
+    ],
+)
+def test_a_peer_that_takes_all_it_may_have_and_fast_gets_longer_messages_but_not_at_first(
+    parameters: EngineParameters, rate: int, counts: list[int]
+) -> None:
+    server = Server(parameters)
+    server.sizes = dict.fromkeys(CIDS, MIB)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:20]))
+    (first,) = server.sends()
+    assert first.size == MIB
+    server.sent(first, seconds=MIB / rate)
+    found: list[int] = []
+    while len(found) < 4:
+        for message in server.sends():
+            found.append(len(message.cids))
+            server.now += message.size / rate
+            server.engine.message_sent(message.id, (), message.size, server.now)
+    assert found[:4] == counts
+    assert parameters.message_most < MESSAGE_BYTES_MAX - 16 * KIB
 
 
 def test_as_much_goes_to_a_peer_as_it_may_have_on_the_way() -> None:

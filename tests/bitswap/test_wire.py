@@ -315,7 +315,7 @@ async def test_a_lane_says_when_its_peer_is_gone() -> None:
 
 @pytest.mark.anyio
 async def test_a_send_that_is_not_taken_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "seconds_for", lambda size: 0.1)
+    monkeypatch.setattr(lane_module, "seconds_for", lambda size: 0.3)
 
     async def never_read(stream: object) -> None:
         await anyio.sleep_forever()
@@ -380,7 +380,7 @@ async def test_a_throttle_bounds_all_streams_together_and_shares_the_rate(upload
 async def test_waiting_for_a_throttle_is_not_counted_against_the_peer(
     upload: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "seconds_for", lambda size: 0.1)
+    monkeypatch.setattr(lane_module, "seconds_for", lambda size: 0.3)
     quick_looks(monkeypatch)
     (block,) = some_blocks(1, 200_000)
     async with hosts(2, identify=False) as [here, there]:

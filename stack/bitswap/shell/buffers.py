@@ -5,8 +5,9 @@ from bisect import bisect_left
 from stack.bitswap.messages import MESSAGE_BYTES_MAX
 
 KIB = 1024
-SIZES = (64 * KIB, 320 * KIB, 1088 * KIB, 2112 * KIB, MESSAGE_BYTES_MAX)
-"""One block of 256 KiB, 1 MiB, 2 MiB with its header; the longest message. The smallest is for the beginning of any."""
+SIZES = (64 * KIB, 320 * KIB, 1088 * KIB, 2112 * KIB, 3392 * KIB, MESSAGE_BYTES_MAX)
+"""One block of 256 KiB, 1 MiB, 2 MiB, three of 1 MiB or thirteen of 256 KiB, with their headers; the longest message. The smallest is
+for the beginning of any."""
 
 KEPT_BYTES_MAX = 16 * 1024 * KIB
 """Free buffers kept in all: what one fast peer has under way."""
