@@ -257,7 +257,12 @@ class Engine:
         if want is None or now < served.again_at:
             return None
         if served.is_proven(self._parameters) and self._total - self._total_unproven < self._parameters.total:
-            fits = not served.active or served.active_bytes + want.size <= served.allowance
+            least = want.size
+            if served.takes_all(self._parameters):
+                # A short message between long ones would cost as much as they do.
+                longest = min(self._parameters.message_most, served.allowance // 2)
+                least = max(least, min(longest, want.size * served.ledger.held))
+            fits = not served.active or served.active_bytes + least <= served.allowance
             return False if fits else None
         return True if not served.active and self._total_unproven < self._parameters.total_unproven else None
 
@@ -267,7 +272,8 @@ class Engine:
         in_pieces = bool(self._in_pieces(served, now))
         wants: list[HeldWant] = []
         size = 0
-        room = min(served.message_size(self._parameters), served.allowance - served.active_bytes)
+        most = self._parameters.message_most if served.takes_all(self._parameters) else self._parameters.message
+        room = min(most, served.allowance - served.active_bytes)
         if in_pieces:
             room = min(room, self._parameters.piece)
         while (want := self._copies.least(served.ledger)) is not None and (not wants or size + want.size <= room):

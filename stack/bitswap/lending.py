@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Reservation, Resource, Scope
 
-PEER_BYTES_MAX = 8 * 1024 * 1024
-"""Of one peer that we asked: several messages of our own nodes, so that reading goes on while one is hashed."""
+PEER_BYTES_MAX = 16 * 1024 * 1024
+"""Of one peer that we asked: several long messages of our own nodes, so that reading goes on while one is hashed."""
 
 UNASKED_PARTS = 16
 """Of what those may hold whom we asked nothing, a peer or a group of addresses with several messages has one such part."""

@@ -30,7 +30,7 @@ class EngineParameters:
     """The same for a peer that takes all that it may be sent, and fast: a message costs as much whatever its size."""
     outstanding_least: int = 256 * KIB
     outstanding_start: int = MIB
-    outstanding_most: int = 4 * MIB
+    outstanding_most: int = 7 * MIB
     """Bytes on their way to one peer (boxo: 1 MiB). A peer that takes 10 MiB a second or more gets a tenth of a second of its
     rate, so that reading the next message from disk overlaps with sending; one that takes less gets a second of it."""
     total: int = 48 * MIB
@@ -130,10 +130,9 @@ class ServedPeer:
         """It reads what it asks for, and fast enough that whole messages may be held for it."""
         return self.taken >= parameters.proven and not self.slow
 
-    def message_size(self, parameters: EngineParameters) -> int:
-        """How much the next message may hold."""
-        takes_all = self.taken > 0 and self.allowance >= parameters.outstanding_most
-        return parameters.message_most if takes_all else parameters.message
+    def takes_all(self, parameters: EngineParameters) -> bool:
+        """It takes as much as may be on its way to one peer, and has shown it."""
+        return self.taken > 0 and self.allowance >= parameters.outstanding_most
 
     def message_taken(self, size: int, seconds: float, parameters: EngineParameters) -> None:
         """It has read a message in this time."""

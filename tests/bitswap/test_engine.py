@@ -250,7 +250,7 @@ def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
 @pytest.mark.parametrize(
     ("parameters", "rate", "counts"),
     [
-        (trusting(), 400 * MIB, [3, 1, 3, 1]),
+        (trusting(), 400 * MIB, [3, 3, 3, 3]),
         (trusting(), 20 * MIB, [1, 1, 1, 1]),
         (EngineParameters.limited(1000 * MIB), 400 * MIB, [1, 1, 1, 1]),
     ],
@@ -298,7 +298,7 @@ def test_one_block_always_goes_even_if_it_is_larger_than_the_allowance() -> None
         (600 * KIB, 600 * KIB),
         (5 * MIB, MIB),
         (20 * MIB, 2 * MIB),
-        (400 * MIB, 4 * MIB),
+        (400 * MIB, 7 * MIB),
     ],
 )
 def test_a_peer_gets_as_much_ahead_as_it_takes_soon(rate: int, allowance: int) -> None:
