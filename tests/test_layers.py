@@ -60,6 +60,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "core",
         "database",
         "disk",
+        "hashed",
         "index",
         "packs",
         "partfile",
