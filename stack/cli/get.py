@@ -22,6 +22,7 @@ from stack.cli.types import (
     config,
     discovery_flags,
     down_option,
+    external_option,
     from_option,
     limit_flags,
     mdns_option,
@@ -53,6 +54,7 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
     help="File or directory to write (default: the shared name); - is stdout.",
 )
 @from_option
+@external_option
 @bootstrap_option
 @mdns_option
 @up_option
@@ -79,6 +81,7 @@ def get(
     source: str,
     target: str | None,
     providers: tuple[Multiaddr, ...],
+    external: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
     up: int | None,
@@ -142,6 +145,7 @@ def get(
         seed=(seed or keep) and not dry_run,
     )
     flags = {**finding, **limit_flags(up, down), "serve": False if no_serve else None}
+    flags["external"] = tuple(map(str, external)) or None
     settings = config("get", **flags)
     no_way = NO_DHT if settings.bootstrap else NO_DHT + NO_BOOTSTRAP
 

@@ -76,10 +76,11 @@ class Host:
         self._resolver = resolver or Resolver()
         self._clock = clock
         self._wall_clock = wall_clock
-        self._ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces, external)
+        self.ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces, external, self._changed)
+        """Where others can dial us, by who says so."""
         self._wake = WakeDetector(wall_clock(), clock())
         self.on_wake(self.peerstore.clock_jumped)
-        self.on_wake(self._ours.clock_jumped)
+        self.on_wake(self.ours.clock_jumped)
         self._handlers: dict[str, StreamHandler] = {}
         self._stream_bounds: dict[str, int] = {}
         self._peer_listeners: list[PeerListener] = []
@@ -166,11 +167,11 @@ class Host:
 
     def addresses(self) -> list[Multiaddr]:
         """See `interfaces.Host.addresses`; what is seen from furthest away comes first."""
-        return self._ours.all(self._clock())
+        return self.ours.all(self._clock())
 
     def signed_record(self) -> bytes:
         """Our addresses, signed; a new sequence number only when they have changed."""
-        return self._ours.signed_record(self._clock(), self._wall_clock())
+        return self.ours.signed_record(self._clock(), self._wall_clock())
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever our protocols or addresses have changed."""
@@ -295,10 +296,9 @@ class Host:
         self.peerstore.replace_addresses(peer, addresses, CONNECTED_SECONDS, now)
 
     def told_observation(self, connection: Connection, address: Multiaddr) -> None:
-        """The peer of `connection` sees us at `address`. Only from who dialled us: our own dials leave from random ports."""
+        """The peer of `connection` sees us at `address`."""
         inbound = connection.direction is Direction.INBOUND
-        if inbound and self._ours.observe(connection.address, address, self._clock()):
-            self._changed()
+        self.ours.observe(connection.address, address, self._clock(), dialled_us=inbound)
 
     # --- what the swarm tells
 
@@ -330,9 +330,7 @@ class Host:
     async def upkeep(self) -> None:
         """One look at clocks, interfaces and connections; done every few seconds by itself."""
         self._swarm.upkeep()
-        moved = self._ours.look()
-        if moved:
-            self._changed()
+        moved = self.ours.look()
         jump = self._wake.jump(self._wall_clock(), self._clock())
         for callback in self._wake.listeners() if jump else ():
             self._tasks.call(callback, jump, owner=LISTENER)

@@ -1,20 +1,40 @@
-"""Where others can dial us: what we listen on, on concrete interfaces, and what many others say they see."""
+"""Where others can dial us, from all who know something of it: the owner, our listeners, a router, other peers, a relay."""
 
 from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import chain
 
 from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import expand, reach_of, unique
+from stack.net.addresses import IpAddress, Reach, expand, reach_of, unique
 from stack.net.observed import ObservedAddresses
 
 ADDRESSES_MAX = 32
 """Addresses we tell of ourselves: an identify message stays below 4 KiB."""
+SOURCE_MAX = 8
+"""Of one source that is told (`OurAddresses.tell`)."""
+
+
+class AddressSource(Enum):
+    """Who says that others reach us there. Addresses are told in this order, listening ones that are not public last."""
+
+    EXTERNAL = "external"
+    """The owner of the node: a port that is forwarded, a proxy."""
+    LISTENING = "listening"
+    """Our listeners, on the addresses of this computer."""
+    MAPPED = "mapped"
+    """A router that we have asked to let others in."""
+    OBSERVED = "observed"
+    """Other peers: enough of them see us there, or one has dialled us there because we asked for it."""
+    RELAYED = "relayed"
+    """A relay that keeps a place for us; these end in `/p2p-circuit`."""
 
 
 class OurAddresses:
-    """Getters: `all`, `signed_record`, `interfaces`. Facts: `look` (at the interfaces again), `observe`, `clock_jumped`."""
+    """Getters: `all`, `of`, `ips`, `signed_record`, `interfaces`. Commands: `tell`, `on_move`. Facts: `look` (at the interfaces again),
+    `observe`, `clock_jumped`."""
 
     def __init__(
         self,
@@ -22,32 +42,72 @@ class OurAddresses:
         listening: Callable[[], list[Multiaddr]],
         read_interfaces: Callable[[], list[str]],
         external: Sequence[Multiaddr] = (),
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`external`: where a router or proxy lets others in to us, as its owner says; told first."""
+        """`external`: where a router or proxy lets others in to us, as its owner says. `changed` is called when what we tell others may
+        be another than before."""
         self._key = key
-        self._external = tuple(external)
+        self._told = {AddressSource.EXTERNAL: tuple(external)}
         self._listening = listening
         self._read_interfaces = read_interfaces
+        self._changed = changed
+        self._movers: list[Callable[[], None]] = []
         self.interfaces = read_interfaces()
         self._observed = ObservedAddresses()
         self._record: tuple[tuple[Multiaddr, ...] | None, int, bytes] | None = None
 
     def look(self) -> bool:
-        """Read the interfaces' addresses; True when they have changed. Raises OSError."""
+        """Read the interfaces' addresses; True when they have changed. What others have seen of the old ones counts no more, and
+        those who asked by `on_move` are told. Raises OSError."""
         before, self.interfaces = self.interfaces, self._read_interfaces()
-        return before != self.interfaces
+        if before == self.interfaces:
+            return False
+        self._observed.moved()
+        self._told.pop(AddressSource.OBSERVED, None)
+        for callback in self._movers:
+            callback()
+        self._changed()
+        return True
 
-    def observe(self, observer: Multiaddr, address: Multiaddr, now: float) -> bool:
-        """The peer at `observer`, who dialled us, sees us at `address`; True when this changes what we tell others."""
+    def on_move(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when this computer's addresses have changed: it is in another network, perhaps. It must not raise."""
+        self._movers.append(callback)
+
+    def tell(self, source: AddressSource, addresses: Sequence[Multiaddr]) -> None:
+        """What `source` knows now, in place of what it knew before; at most SOURCE_MAX count. Listeners are not told of: they are asked."""
+        fresh = tuple(unique(addresses))[:SOURCE_MAX]
+        if fresh != self._told.get(source, ()):
+            self._told[source] = fresh
+            self._changed()
+
+    def observe(self, observer: Multiaddr, address: Multiaddr, now: float, *, dialled_us: bool) -> None:
+        """The peer at `observer`, who dialled us or was dialled, sees us at `address`."""
         before = self._observed.believed(now)
-        self._observed.observe(observer, address, now)
-        return self._observed.believed(now) != before
+        self._observed.observe(observer, address, now, dialled_us=dialled_us)
+        if self._observed.believed(now) != before:
+            self._changed()
+
+    def ips(self, now: float) -> list[IpAddress]:
+        """Our IP addresses as several peers outside see them; of use to whoever opens a port there."""
+        return self._observed.ips(now)
+
+    def of(self, source: AddressSource, now: float) -> list[Multiaddr]:
+        """What one source knows; `now` in monotonic seconds."""
+        told = self._told.get(source, ())
+        if source is AddressSource.OBSERVED:
+            return unique([*told, *self._observed.believed(now)])
+        if source is not AddressSource.LISTENING:
+            return list(told)
+        listening = [address for bound in self._listening() for address in expand(bound, self.interfaces)]
+        return unique(sorted(listening, key=reach_of, reverse=True))
 
     def all(self, now: float) -> list[Multiaddr]:
-        """What the owner says, then what is seen from furthest away, what others observed last; `now` in monotonic seconds."""
-        listening = [address for bound in self._listening() for address in expand(bound, self.interfaces)]
-        listening.sort(key=reach_of, reverse=True)
-        return unique([*self._external, *listening, *self._observed.believed(now)])[:ADDRESSES_MAX]
+        """In the order of their sources; of our listeners what is not public comes last, what is seen from furthest away first."""
+        found = {source: self.of(source, now) for source in AddressSource}
+        listening = found[AddressSource.LISTENING]
+        near = [address for address in listening if reach_of(address) is not Reach.PUBLIC]
+        found[AddressSource.LISTENING] = listening[: len(listening) - len(near)]
+        return unique([*chain.from_iterable(found.values()), *near])[:ADDRESSES_MAX]
 
     def clock_jumped(self, seconds: float) -> None:
         """The wall clock was set: the next record gets a number by it. One of a clock that stood in the past when we began is lower

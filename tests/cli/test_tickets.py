@@ -118,8 +118,11 @@ def test_what_is_seeded_has_a_ticket_of_this_node_also_while_none_runs(sharer: M
     receiver = Machine(place / "b", listen=f"/ip4/127.0.0.1/tcp/{port}")
     source = sharer.folder / "note.txt"
     source.write_bytes(b"note\n")
-    with sharer.sharing(source) as (_, shared), receiver.start("get", "--seed", "--keep", shared["ticket"]) as process:
+    flags = ("--seed", "--keep", "--external", "203.0.113.11:7")
+    with sharer.sharing(source) as (_, shared), receiver.start("get", *flags, shared["ticket"]) as process:
         until(lambda: "serving it" in process.err, 20, "the seed")
+        seeded = decode_ticket(good(receiver.run("ticket", "note.txt")).out.strip())
+        assert str(seeded.addresses[0]) == "/ip4/203.0.113.11/tcp/7"
         process.send(signal.SIGINT)
         process.wait(20)
     again = good(receiver.run("ticket", "note.txt"))
