@@ -76,7 +76,7 @@ class Host:
         self._resolver = resolver or Resolver()
         self._clock = clock
         self._wall_clock = wall_clock
-        self.ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces, external, self._changed)
+        self.ours = OurAddresses(key, lambda: self._swarm.listen_addresses, interfaces, external, self._changed, clock)
         """Where others can dial us, by who says so."""
         self._wake = WakeDetector(wall_clock(), clock())
         self.on_wake(self.peerstore.clock_jumped)
@@ -167,11 +167,11 @@ class Host:
 
     def addresses(self) -> list[Multiaddr]:
         """See `interfaces.Host.addresses`; what is seen from furthest away comes first."""
-        return self.ours.all(self._clock())
+        return self.ours.all()
 
     def signed_record(self) -> bytes:
         """Our addresses, signed; a new sequence number only when they have changed."""
-        return self.ours.signed_record(self._clock(), self._wall_clock())
+        return self.ours.signed_record(self._wall_clock())
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever our protocols or addresses have changed."""
@@ -194,6 +194,10 @@ class Host:
         if self._swarm.best(peer) is None:
             await self._dial(peer, addresses)
         return peer
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        """A transport knows this address."""
+        return self._swarm.can_dial(address)
 
     async def disconnect(self, peer: PeerId) -> bool:
         """See `interfaces.Host.disconnect`."""
@@ -298,7 +302,7 @@ class Host:
     def told_observation(self, connection: Connection, address: Multiaddr) -> None:
         """The peer of `connection` sees us at `address`."""
         inbound = connection.direction is Direction.INBOUND
-        self.ours.observe(connection.address, address, self._clock(), dialled_us=inbound)
+        self.ours.observe(connection.address, address, dialled_us=inbound)
 
     # --- what the swarm tells
 

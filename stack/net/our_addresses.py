@@ -1,5 +1,6 @@
 """Where others can dial us, from all who know something of it: the owner, our listeners, a router, other peers, a relay."""
 
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from itertools import chain
@@ -33,8 +34,8 @@ class AddressSource(Enum):
 
 
 class OurAddresses:
-    """Getters: `all`, `of`, `ips`, `signed_record`, `interfaces`. Commands: `tell`, `on_move`. Facts: `look` (at the interfaces again),
-    `observe`, `clock_jumped`."""
+    """Getters: `all`, `of`, `bound`, `ips`, `signed_record`, `interfaces`. Commands: `tell`, `on_move`. Facts: `look` (at the interfaces
+    again), `observe`, `clock_jumped`."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class OurAddresses:
         read_interfaces: Callable[[], list[str]],
         external: Sequence[Multiaddr] = (),
         changed: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`external`: where a router or proxy lets others in to us, as its owner says. `changed` is called when what we tell others may
         be another than before."""
@@ -51,6 +53,7 @@ class OurAddresses:
         self._listening = listening
         self._read_interfaces = read_interfaces
         self._changed = changed
+        self._clock = clock
         self._movers: list[Callable[[], None]] = []
         self.interfaces = read_interfaces()
         self._observed = ObservedAddresses()
@@ -80,30 +83,35 @@ class OurAddresses:
             self._told[source] = fresh
             self._changed()
 
-    def observe(self, observer: Multiaddr, address: Multiaddr, now: float, *, dialled_us: bool) -> None:
+    def observe(self, observer: Multiaddr, address: Multiaddr, *, dialled_us: bool) -> None:
         """The peer at `observer`, who dialled us or was dialled, sees us at `address`."""
+        now = self._clock()
         before = self._observed.believed(now)
         self._observed.observe(observer, address, now, dialled_us=dialled_us)
         if self._observed.believed(now) != before:
             self._changed()
 
-    def ips(self, now: float) -> list[IpAddress]:
+    def ips(self) -> list[IpAddress]:
         """Our IP addresses as several peers outside see them; of use to whoever opens a port there."""
-        return self._observed.ips(now)
+        return self._observed.ips(self._clock())
 
-    def of(self, source: AddressSource, now: float) -> list[Multiaddr]:
-        """What one source knows; `now` in monotonic seconds."""
+    def bound(self) -> list[Multiaddr]:
+        """What our listeners are bound to: wildcards stand for every address of their family."""
+        return self._listening()
+
+    def of(self, source: AddressSource) -> list[Multiaddr]:
+        """What one source knows."""
         told = self._told.get(source, ())
         if source is AddressSource.OBSERVED:
-            return unique([*told, *self._observed.believed(now)])
+            return unique([*told, *self._observed.believed(self._clock())])
         if source is not AddressSource.LISTENING:
             return list(told)
-        listening = [address for bound in self._listening() for address in expand(bound, self.interfaces)]
+        listening = [address for bound in self.bound() for address in expand(bound, self.interfaces)]
         return unique(sorted(listening, key=reach_of, reverse=True))
 
-    def all(self, now: float) -> list[Multiaddr]:
+    def all(self) -> list[Multiaddr]:
         """In the order of their sources; of our listeners what is not public comes last, what is seen from furthest away first."""
-        found = {source: self.of(source, now) for source in AddressSource}
+        found = {source: self.of(source) for source in AddressSource}
         listening = found[AddressSource.LISTENING]
         near = [address for address in listening if reach_of(address) is not Reach.PUBLIC]
         found[AddressSource.LISTENING] = listening[: len(listening) - len(near)]
@@ -115,9 +123,9 @@ class OurAddresses:
         if self._record is not None and seconds > 0:
             self._record = (None, *self._record[1:])
 
-    def signed_record(self, now: float, wall: float) -> bytes:
+    def signed_record(self, wall: float) -> bytes:
         """Our addresses, signed; a new sequence number (wall time in nanoseconds) only when they have changed."""
-        addresses = tuple(self.all(now))
+        addresses = tuple(self.all())
         if self._record is None or self._record[0] != addresses:
             sequence = max(int(wall * 1e9), self._record[1] + 1 if self._record else 0)
             envelope = PeerRecord(PeerId.of(self._key.public), sequence, addresses).seal(self._key)

@@ -26,12 +26,12 @@ class Place:
     def _changed(self) -> None:
         self.changes += 1
 
-    def told(self, now: float = 0.0) -> list[str]:
-        return [str(each) for each in self.ours.all(now)]
+    def told(self) -> list[str]:
+        return [str(each) for each in self.ours.all()]
 
     def seen_at(self, text: str, witnesses: int, *, dialled_us: bool = True) -> None:
         for number in range(witnesses):
-            self.ours.observe(address(f"/ip4/8.8.{number}.1/tcp/9"), address(text), 0.0, dialled_us=dialled_us)
+            self.ours.observe(address(f"/ip4/8.8.{number}.1/tcp/9"), address(text), dialled_us=dialled_us)
 
 
 def test_every_source_has_its_place_and_what_is_near_comes_last() -> None:
@@ -65,7 +65,7 @@ def test_no_source_can_push_out_the_others() -> None:
     place = Place(*(f"10.0.0.{number}" for number in range(40)))
     for source in (AddressSource.MAPPED, AddressSource.OBSERVED, AddressSource.RELAYED):
         place.ours.tell(source, [address(f"/ip4/9.9.9.9/tcp/{number + 1}") for number in range(100)])
-        assert len(place.ours.of(source, 0.0)) == SOURCE_MAX
+        assert len(place.ours.of(source)) == SOURCE_MAX
     assert len(place.told()) == ADDRESSES_MAX
 
 
@@ -79,24 +79,24 @@ def test_in_another_network_what_was_seen_of_the_old_one_is_forgotten() -> None:
     place.interfaces = ["10.0.0.7"]
     assert place.ours.look()
     assert moves == ["/ip4/10.0.0.7/tcp/4001"]
-    assert place.told() == ["/ip4/10.0.0.7/tcp/4001"] and not place.ours.ips(0.0)
+    assert place.told() == ["/ip4/10.0.0.7/tcp/4001"] and not place.ours.ips()
 
 
 def test_a_record_follows_the_addresses() -> None:
     place = Place("192.168.1.5")
-    first = open_peer_record(place.ours.signed_record(0.0, 5.0))
+    first = open_peer_record(place.ours.signed_record(5.0))
     place.ours.tell(AddressSource.MAPPED, [address("/ip4/9.9.9.9/tcp/2")])
-    second = open_peer_record(place.ours.signed_record(0.0, 5.0))
-    assert second.sequence > first.sequence and list(second.addresses) == place.ours.all(0.0)
+    second = open_peer_record(place.ours.signed_record(5.0))
+    assert second.sequence > first.sequence and list(second.addresses) == place.ours.all()
 
 
 def test_whom_we_dialled_tells_our_ip_and_no_port() -> None:
     """The port of a connection that goes out leads nobody in."""
     place = Place("192.168.1.5")
     place.seen_at("/ip4/9.9.9.9/tcp/50123", IP_WITNESSES_MIN - 1, dialled_us=False)
-    assert place.ours.ips(0.0) == []
+    assert place.ours.ips() == []
     place.seen_at("/ip4/9.9.9.9/tcp/50124", WITNESSES_MIN, dialled_us=False)
-    assert list(map(str, place.ours.ips(0.0))) == ["9.9.9.9"]
+    assert list(map(str, place.ours.ips())) == ["9.9.9.9"]
     assert place.told() == ["/ip4/192.168.1.5/tcp/4001"]
 
 
@@ -105,5 +105,5 @@ def test_what_is_seen_over_a_relay_is_not_where_we_are() -> None:
     place.seen_at(RELAY, WITNESSES_MIN)
     for number in range(WITNESSES_MIN):
         over = address(RELAY.replace("9.9.9.8", f"9.9.{number}.8"))
-        place.ours.observe(over, address("/ip4/9.9.9.9/tcp/4"), 0.0, dialled_us=True)
-    assert place.told() == ["/ip4/192.168.1.5/tcp/4001"] and not place.ours.ips(0.0)
+        place.ours.observe(over, address("/ip4/9.9.9.9/tcp/4"), dialled_us=True)
+    assert place.told() == ["/ip4/192.168.1.5/tcp/4001"] and not place.ours.ips()
