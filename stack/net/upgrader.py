@@ -52,6 +52,10 @@ class Upgrader:
         security = _Rows(SECURITY, lambda make: cast(Security, make(key)))
         return Upgrader(security, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
 
+    def for_key(self, key: PrivateKey) -> "Upgrader":
+        """For another identity in the same network."""
+        return Upgrader.of(key, self._protector)
+
     async def secure(
         self, stream: RawStream, *, outbound: bool, expected: PeerId | None, agreed: Callable[[], object] = lambda: None
     ) -> SecureChannel:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from stack.discovery.service import Discovery
     from stack.gossipsub.shell.service import PubSub
     from stack.node.announcing import Announcing
+    from stack.protocols.autonat.service import AutonatService
     from stack.security.pnet.shell import PrivateNetwork
 
 
@@ -102,6 +103,7 @@ class Parts:
     ask_name: Callable[[Cid, PeerId, bytes], Awaitable[str]]
     receivers: Callable[[Cid], dict[PeerId, float]]
     access: Access
+    autonat: "AutonatService | None"
     traffic: Traffic
     notices: tuple[str, ...]
     pubsub: "PubSub | None"
@@ -132,7 +134,8 @@ def transports() -> list[Transport]:
 def service_names(config: Config) -> list[str]:
     """Our services, and those of other packages where the node serves anybody: to look for them costs 30 ms."""
     found = entry_points(group="stack.services") if config.role in LISTENING_ROLES else ()
-    ours = [name for name in SERVICES if name != "perf" or config.perf]
+    wanted = {"perf": config.perf, "autonat": config.role in LISTENING_ROLES}
+    ours = [name for name in SERVICES if wanted.get(name, True)]
     return [*ours, *(entry.name for entry in found if entry.name not in SERVICES)]
 
 
@@ -217,9 +220,12 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             )
         )
         knows = AccessService(host, keyring)
+        autonat: AutonatService | None = None
         for service in await to_thread.run_sync(service_names, config):
             row = resolve(SERVICES, "stack.services", service)
-            if service not in ("access", "providers"):  # those also take the keyring and the book
+            if service == "autonat":
+                autonat = cast("AutonatService", row(host, serve=config.autonat))  # type: ignore[operator] # as below
+            elif service not in ("access", "providers"):  # those also take the keyring and the book
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
 
         def may_know(root: Cid, peer: PeerId) -> bool:
@@ -287,6 +293,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             ask_name=ask_name,
             receivers=swarm.receivers,
             access=access,
+            autonat=autonat,
             traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,

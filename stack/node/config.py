@@ -60,6 +60,8 @@ class Config:
     """Speak gossipsub (`node.pubsub`)."""
     announce: bool = True
     """Take part in the announcement layer: find who has a CID, and be found for what is announced. Needs `pubsub`."""
+    autonat: bool = True
+    """Try for others whether they can be reached (AutoNAT). Whether this node itself can be is asked in any case."""
     perf: bool = False
     """Serve `/perf/1.0.0`: whoever asks gets as many bytes as it wants, so the specification advises to serve it only while measuring."""
     store: str = ""

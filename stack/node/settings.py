@@ -137,6 +137,11 @@ SETTINGS: dict[str, Setting] = {
         kind=SWITCH,
         meaning="Take part in announcements: find who has something by its CID or public name, and be found. Needs `pubsub`.",
     ),
+    "autonat": Setting(
+        read=_switch,
+        kind=SWITCH,
+        meaning="Try for others whether they can be reached: some dials a minute at the most.",
+    ),
     "perf": Setting(
         read=_switch,
         kind=SWITCH,

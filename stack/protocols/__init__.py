@@ -5,5 +5,6 @@ SERVICES: dict[str, str] = {
     "ping": "stack.protocols.ping.service:PingService",
     "providers": "stack.protocols.providers.service:ProvidersService",
     "access": "stack.protocols.access.service:AccessService",
+    "autonat": "stack.protocols.autonat.service:AutonatService",
     "perf": "stack.protocols.perf.service:PerfService",
 }
