@@ -179,6 +179,24 @@ def interface_addresses() -> list[str]:
     return list(dict.fromkeys(socket.inet_ntop(family, address) for _, _, family, address, _ in entries if address))
 
 
+_ROUTE_GATEWAY = 0x2
+
+
+def default_gateway() -> str | None:
+    """The IPv4 address of the router to everywhere else; None without one, and where the system does not tell (it does on Linux)."""
+    best: tuple[int, str] | None = None
+    try:
+        with open("/proc/net/route") as file:
+            rows = [line.split() for line in file][1:]
+    except OSError:
+        return None
+    for _, target, gateway, flags, _, _, metric, mask, *_ in rows:
+        if int(target, 16) == int(mask, 16) == 0 and int(flags, 16) & _ROUTE_GATEWAY:
+            found = int(metric), socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))
+            best = min(best, found) if best is not None else found
+    return best[1] if best is not None else None
+
+
 def _entries() -> list[tuple[str, int, int, bytes, bytes]] | None:
     """Name, flags, family, address and netmask (empty for families other than IP) of each entry; None where it cannot be had."""
     import ctypes  # costs milliseconds, and most commands never come here

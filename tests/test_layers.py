@@ -22,6 +22,7 @@ LAYERS: tuple[str, ...] = (
     "transports",
     "net",
     "protocols",
+    "portmap",
     "discovery",
     "gossipsub",
     "bitswap",

@@ -1,0 +1,215 @@
+"""Ports of a host, kept open at the router of its network while it runs, shut when it ends. Waits for nobody, harms nobody."""
+
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import anyio
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import Reach, ip_of, reach_of, unique
+from stack.net.host import Host
+from stack.net.our_addresses import AddressSource
+from stack.platform import default_gateway
+from stack.portmap.lease import Lease, Mapping
+from stack.portmap.messages import PACKET_MAX, SERVER_PORT, Transport
+from stack.streams.supervision import Supervisor, supervised
+
+PORTS_MAX = 4
+"""Of our listeners that are asked for."""
+NO_ROUTER = "no router is known to this computer"
+NOT_NEEDED = "not needed: this computer has a public IPv4 address"
+PRIVATE = "the router's own address {address} is not public: it is behind another router, which lets nobody in"
+
+
+@dataclass(frozen=True, slots=True)
+class PortFact:
+    """What came of asking for one port."""
+
+    bound: Multiaddr
+    """Our listener."""
+    mapping: Mapping | None
+    fault: str
+    """Why others do not reach us there; empty while they do, or it is not known yet."""
+
+
+class PortMapper:
+    """A context. Getters: `facts`, `is_pending`, `gateway`. Commands: `settle`."""
+
+    def __init__(
+        self, host: Host, *, find_gateway: Callable[[], str | None] = default_gateway, port: int = SERVER_PORT
+    ) -> None:
+        self._host = host
+        self._find_gateway = find_gateway
+        self._port = port
+        self._leases: dict[Multiaddr, Lease] = {}
+        self._socket: socket.socket | None = None
+        self._changed = anyio.Event()
+        self._moved = anyio.Event()
+        self._random = random.SystemRandom()
+        self._tried = False
+        self.gateway: str | None = None
+        """The router that is asked; None when there is none."""
+        self.fault = ""
+        """Why none is asked; empty while one is."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, host: Host, *, find_gateway: Callable[[], str | None] = default_gateway, port: int = SERVER_PORT
+    ) -> AsyncIterator["PortMapper"]:
+        """Begin; leaving the context shuts the ports again, and waits for nobody."""
+        mapper = cls(host, find_gateway=find_gateway, port=port)
+        host.ours.on_move(mapper._move)
+        host.on_change(mapper._wake)
+        async with supervised(host.trace) as tasks:
+            tasks.keep(mapper._run, owner="port mapping")
+            try:
+                yield mapper
+            finally:
+                mapper._shut()
+
+    def facts(self) -> list[PortFact]:
+        """What came of it, by listener."""
+        now = anyio.current_time()
+        facts = []
+        for bound, lease in self._leases.items():
+            mapping = lease.mapping(now)
+            fault = lease.fault
+            if mapping is not None and reach_of(_outside(bound, mapping)) is not Reach.PUBLIC:
+                fault = PRIVATE.format(address=mapping.address)
+            facts.append(PortFact(bound, mapping, fault))
+        return facts
+
+    @property
+    def is_pending(self) -> bool:
+        """The router has not yet answered, nor had its time to."""
+        now = anyio.current_time()
+        return not self._tried or any(lease.is_pending(now) for lease in self._leases.values())
+
+    async def settle(self) -> None:
+        """Wait until it is known whether the router opens the ports; two seconds at most when it does not answer."""
+        while self.is_pending:
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _move(self) -> None:
+        """In another network there is another router."""
+        self._moved.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._moved = anyio.Event()
+            try:
+                await self._serve_here()
+            finally:
+                self._leases, self._socket = {}, None
+                self._tell()
+
+    async def _serve_here(self) -> None:
+        """Until the network changes."""
+        self.gateway, self.fault = self._find_gateway(), ""
+        listening = self._host.ours.of(AddressSource.LISTENING)
+        if any(reach_of(address) is Reach.PUBLIC and address.get("ip4") for address in listening):
+            self.gateway, self.fault = None, NOT_NEEDED
+        elif self.gateway is None:
+            self.fault = NO_ROUTER
+        else:
+            try:
+                await self._ask_there(self.gateway)
+            except OSError as error:
+                self.fault = f"the router {self.gateway} cannot be asked: {error.strerror or error}"
+        self._tried = True
+        self._wake()
+        await self._moved.wait()
+
+    async def _ask_there(self, gateway: str) -> None:
+        """Until the network changes. Raises OSError when it has changed already."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as self._socket:
+            self._socket.setblocking(False)
+            self._socket.connect((gateway, self._port))
+            ours = str(self._socket.getsockname()[0])
+            async with anyio.create_task_group() as group:
+                tasks = Supervisor(group, self._host.trace)
+                tasks.keep(self._receive, self._socket, owner="answers of the router")
+                tasks.keep(self._send, ours, owner="questions to the router")
+                await self._moved.wait()
+                tasks.cancel()
+
+    def _look(self, ours: str) -> None:
+        """A lease for each listener that the router could lead to."""
+        wanted = unique(each for each in self._host.ours.bound() if _is_for(each, ours))[:PORTS_MAX]
+        self._leases = {bound: lease for bound, lease in self._leases.items() if bound in wanted}
+        for bound in wanted:
+            if bound not in self._leases:
+                port = int(bound.get("tcp") or bound.get("udp") or 0)
+                transport = Transport.TCP if bound.get("tcp") else Transport.UDP
+                self._leases[bound] = Lease(transport, port, ip_address(ours), self._random, anyio.current_time())
+
+    async def _send(self, ours: str) -> None:
+        while True:
+            changed, pending = self._changed, self.is_pending
+            self._look(ours)
+            self._tried = True
+            for lease in self._leases.values():
+                self._say(lease.packets(anyio.current_time()))
+            self._tell()
+            if pending and not self.is_pending:
+                self._wake()
+            due = min((lease.next_timeout() for lease in self._leases.values()), default=None)
+            with anyio.move_on_after(None if due is None else max(due - anyio.current_time(), 0.0)):
+                await changed.wait()
+
+    async def _receive(self, socket: socket.socket) -> None:
+        while True:
+            await anyio.wait_readable(socket)
+            try:
+                data = socket.recv(PACKET_MAX)
+            except OSError:
+                for lease in self._leases.values():
+                    lease.refused(anyio.current_time())
+            else:
+                for lease in self._leases.values():
+                    lease.receive(data, anyio.current_time())
+            self._tell()
+            self._wake()
+
+    def _say(self, packets: list[bytes]) -> None:
+        for packet in packets:
+            with suppress(OSError):  # nobody listens there, or the network has gone: as if it did not answer
+                if self._socket is not None:
+                    self._socket.send(packet)
+
+    def _tell(self) -> None:
+        """What others may know of it."""
+        now = anyio.current_time()
+        opened = [_outside(bound, mapping) for bound, lease in self._leases.items() if (mapping := lease.mapping(now))]
+        self._host.ours.tell(AddressSource.MAPPED, [each for each in opened if reach_of(each) is Reach.PUBLIC])
+
+    def _shut(self) -> None:
+        """Have every port shut; who does not hear it shuts it when its time is over."""
+        for lease in self._leases.values():
+            self._say(lease.last_words(anyio.current_time()))
+
+
+def _is_for(bound: Multiaddr, ours: str) -> bool:
+    """The router can lead to this listener: it is on our address in the router's network, or on all."""
+    ip, here = ip_of(bound), ip_address(ours)
+    return ip is not None and ip.version == here.version and (ip.is_unspecified or ip == here)
+
+
+def _outside(bound: Multiaddr, mapping: Mapping) -> Multiaddr:
+    """The listener's address as it is outside."""
+    address = mapping.address
+    parts = [f"/ip{address.version}/{address}"]
+    for name, value in list(bound)[1:]:
+        parts.append(
+            f"/{name}/{mapping.port}" if name in ("tcp", "udp") else f"/{name}/{value}" if value else f"/{name}"
+        )
+    return Multiaddr.parse("".join(parts))

@@ -1,0 +1,63 @@
+"""A router that opens ports, as a machine and on a socket."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+import anyio
+
+MAPPED = bytes(10) + b"\xff\xff"
+
+
+@dataclass
+class Router:
+    """Speaks `versions`; `opened` has each port and for how many seconds it was asked for last."""
+
+    versions: tuple[int, ...] = (0, 2)
+    result: int = 0
+    address: str = "9.1.1.1"
+    external: int = 4002
+    seconds: int = 600
+    is_silent_of_others: bool = False
+    opened: dict[int, int] = field(default_factory=dict)
+
+    def answer(self, data: bytes) -> bytes | None:
+        version, operation = data[0], data[1]
+        if version not in self.versions:
+            return None if self.is_silent_of_others else bytes([0, operation | 128, 0, 1, 0, 0, 0, 7])
+        if version == 0 and operation == 0:
+            return bytes([0, 128, 0, 0, 0, 0, 0, 7]) + IPv4Address(self.address).packed
+        port = int.from_bytes(data[4:6] if version == 0 else data[40:42])
+        wanted = int.from_bytes(data[8:12] if version == 0 else data[4:8])
+        if not self.result:
+            self.opened[port] = wanted
+        granted = min(wanted, self.seconds).to_bytes(4)
+        outside = self.external.to_bytes(2)
+        if version == 0:
+            return bytes([0, operation | 128]) + self.result.to_bytes(2) + bytes(4) + data[4:6] + outside + granted
+        head = bytes([2, 129, 0, self.result]) + granted + bytes(16)
+        return head + data[24:42] + outside + MAPPED + IPv4Address(self.address).packed
+
+
+@asynccontextmanager
+async def listening(router: Router) -> AsyncIterator[int]:
+    """The router on a port of loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+        place.setblocking(False)
+        place.bind(("127.0.0.1", 0))
+
+        async def serve() -> None:
+            while True:
+                await anyio.wait_readable(place)
+                data, sender = place.recvfrom(2000)
+                if (answer := router.answer(data)) is not None:
+                    place.sendto(answer, sender)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            yield place.getsockname()[1]
+            with anyio.move_on_after(0.05):  # for what was said last
+                await anyio.sleep_forever()
+            tasks.cancel_scope.cancel()
