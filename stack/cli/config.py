@@ -192,7 +192,7 @@ def _origins(settings: Config, environment: Mapping[str, str] = os.environ) -> d
 
 def _explained(name: str, settings: Config, origin: str, place: str, running: str) -> SettingInfo:
     setting = SETTINGS[name]
-    usual = Config(home=settings.home, mdns=True, remember_peers=True)
+    usual = Config(home=settings.home, mdns=True, portmap=True, remember_peers=True)
     return SettingInfo(
         name=name,
         value=shown(name, getattr(settings, name)),

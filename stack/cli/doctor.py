@@ -26,7 +26,7 @@ from stack.platform import interface_addresses
 
 LOW_SPACE = 1 << 30
 DISCOVERY_SECONDS = 3.0
-"""For neighbours to answer, and for bootstrap peers to be tried."""
+"""For neighbours to answer, for bootstrap peers to be tried, and for peers outside to try this node."""
 OLDEST_CLOCK = 1_700_000_000
 """A clock before 2023 is wrong; records with dates would be refused by others."""
 
@@ -134,7 +134,7 @@ async def _node(settings: Config) -> list[Finding]:
                 )
             )
             if info.pid != os.getpid():
-                reach = await api.ask(GetReach())
+                reach = await api.ask(GetReach(seconds=DISCOVERY_SECONDS))
                 findings.append(Finding("reach", "ok" if reach.scope != "computer" else "warning", reach.advice))
             else:
                 findings.append(

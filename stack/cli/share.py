@@ -1,7 +1,7 @@
 """`stack share`: index in place, print the ticket, serve."""
 
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from stack.cli.types import (
 )
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import safe_name
-from stack.errors import DecodeError, LocalProtocolError
+from stack.errors import DecodeError, LocalProtocolError, StackError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
@@ -38,11 +38,16 @@ from stack.node.api import (
     GetReach,
     ImportFlags,
     ListPeers,
+    Reach,
     Share,
     Shared,
     SourceLost,
     WatchShare,
 )
+from stack.streams.supervision import supervised
+
+REACH_SECONDS = 2.5
+"""For the router to open a port, and for peers outside to try it: three seconds after it began it is said who can reach it."""
 
 ONCE = "Serving until a receiver has all of it; Ctrl-C ends it sooner."
 KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next node: `stack shares rm` ends it."
@@ -165,8 +170,9 @@ def share(
             output.data(shared.ticket)
         ticket, is_first = shared.ticket, not ticket
         await note_kept(api, shared.cid)
+        reach: Reach | None = None
         if is_first:
-            await _explain(api, shared, asked_open=open_ or shared.announced)
+            reach = await _explain(api, shared, asked_open=open_ or shared.announced)
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
@@ -176,7 +182,10 @@ def share(
             if not as_json:
                 output.note("On the other computer:")
                 output.command(f"stack get {shared.ticket}")
-        await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
+        async with supervised() as tasks:
+            if reach is not None:
+                tasks.start(_say_what_was_tried, api, reach, owner="who can reach this node")
+            await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
 
     try:
         with nullcontext("") if keep else owning(settings) as owner:
@@ -221,7 +230,16 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
     return shared
 
 
-async def _explain(api: Api, shared: Shared, *, asked_open: bool) -> None:
+async def _say_what_was_tried(api: Api, said: Reach) -> None:
+    """Who can reach it, once the router and peers outside have answered, if that is another than was said at once."""
+    with suppress(StackError):  # the node ends: nobody needs to know any more
+        reach = await api.ask(GetReach(seconds=REACH_SECONDS))
+        if reach.advice != said.advice:
+            output.note(reach.advice)
+
+
+async def _explain(api: Api, shared: Shared, *, asked_open: bool) -> Reach:
+    """What a person wants to know of a share that begins; returns what was said of who can reach it."""
     reach = await api.ask(GetReach())
     output.note(f"Sharing {shared.name or 'it'} ({output.size(shared.size)}, {shared.cid}).")
     if shared.open and not asked_open:
@@ -236,6 +254,7 @@ async def _explain(api: Api, shared: Shared, *, asked_open: bool) -> None:
         if shared.public_name is not None:
             output.note(f"Public: anybody finds it by `stack find {shared.public_name}`.")
     output.note(reach.advice)
+    return reach
 
 
 async def serve(api: Api, root: Cid, name: str, size: int, owner: str, *, once: bool = False) -> None:

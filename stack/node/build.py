@@ -31,6 +31,7 @@ from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
 from stack.node.keystore import load_or_create
 from stack.node.listen import listen
+from stack.node.outside import Outside
 from stack.node.roles import LISTENING_ROLES
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
@@ -103,7 +104,7 @@ class Parts:
     ask_name: Callable[[Cid, PeerId, bytes], Awaitable[str]]
     receivers: Callable[[Cid], dict[PeerId, float]]
     access: Access
-    autonat: "AutonatService | None"
+    outside: Outside
     traffic: Traffic
     notices: tuple[str, ...]
     pubsub: "PubSub | None"
@@ -252,6 +253,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         notices: list[str] = []
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)
+        outside = await stack.enter_async_context(Outside.open(host, config, autonat))
         announcing = await stack.enter_async_context(_announcing(host, pubsub, key, blocks, exchange, config))
         discovery = await stack.enter_async_context(discovering(host, config, private))
 
@@ -293,7 +295,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             ask_name=ask_name,
             receivers=swarm.receivers,
             access=access,
-            autonat=autonat,
+            outside=outside,
             traffic=traffic,
             notices=tuple(notices),
             pubsub=pubsub,

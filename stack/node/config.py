@@ -60,6 +60,8 @@ class Config:
     """Speak gossipsub (`node.pubsub`)."""
     announce: bool = True
     """Take part in the announcement layer: find who has a CID, and be found for what is announced. Needs `pubsub`."""
+    portmap: bool = False
+    """Ask the router of this network to let others in (NAT-PMP, PCP). Commands do unless told otherwise, programs when they ask for it."""
     autonat: bool = True
     """Try for others whether they can be reached (AutoNAT). Whether this node itself can be is asked in any case."""
     perf: bool = False
@@ -124,7 +126,7 @@ def load(
     wrong = sorted(set(given) - {item.name for item in fields(Config)})
     if wrong:
         raise ConfigError(f"{wrong[0]} is no setting")
-    defaults = Config(home=folder, mdns=True, remember_peers=True)
+    defaults = Config(home=folder, mdns=True, portmap=True, remember_peers=True)
     try:
         return replace(defaults, **{**values, **given})  # type: ignore[arg-type] # names and types were checked above
     except ConfigError as error:

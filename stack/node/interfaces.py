@@ -18,6 +18,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.node.access import Access
 from stack.node.config import Config
+from stack.node.outside import Outside
 from stack.node.patience import PatientSession
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
@@ -60,6 +61,7 @@ class Handled(Protocol):
     sharing: Shares
     receivers: Callable[[Cid], dict[PeerId, float]]
     access: Access
+    outside: Outside
     traffic: Traffic
     tasks: Supervisor
     aside: Aside

@@ -69,8 +69,8 @@ class Node(AnyNode):
         """Who asks about a root, and what part of it each says it has, 0 to 1."""
         self.access = parts.access
         """For whom it is what is shared and fetched."""
-        self.autonat = parts.autonat
-        """Whether others reach this node, as far as they have tried; None where it does not listen."""
+        self.outside = parts.outside
+        """Whether others reach this node, and through which router."""
         self.traffic = parts.traffic
         self.tasks = tasks
         self.aside = Aside()

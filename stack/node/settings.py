@@ -137,6 +137,11 @@ SETTINGS: dict[str, Setting] = {
         kind=SWITCH,
         meaning="Take part in announcements: find who has something by its CID or public name, and be found. Needs `pubsub`.",
     ),
+    "portmap": Setting(
+        read=_switch,
+        kind=SWITCH,
+        meaning="Ask the router to let others in (PCP, NAT-PMP), for as long as the node runs.",
+    ),
     "autonat": Setting(
         read=_switch,
         kind=SWITCH,

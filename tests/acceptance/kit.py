@@ -63,6 +63,7 @@ class Machine:
             "STACK_HOME": str(self.home),
             "STACK_LISTEN": listen,
             "STACK_MDNS": "0",
+            "STACK_PORTMAP": "0",
             "STACK_REMEMBER_PEERS": "0",
             "PYTHONPATH": str(Path(stack.__file__).parent.parent),
             **(settings or {}),

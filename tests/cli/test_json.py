@@ -113,6 +113,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STACK_LISTEN", "/ip4/127.0.0.1/tcp/0")
     monkeypatch.setenv("STACK_MDNS", "0")
+    monkeypatch.setenv("STACK_PORTMAP", "0")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 

@@ -94,7 +94,7 @@ def test_addresses_that_the_owner_says_stand_first_in_tickets(sharer: Machine) -
     source.write_bytes(b"note\n")
     with sharer.sharing(source, "--external", "203.0.113.11:43851") as (process, shared):
         assert str(decode_ticket(shared["ticket"]).addresses[0]) == "/ip4/203.0.113.11/tcp/43851"
-        until(lambda: "reached at /ip4/203.0.113.11/tcp/43851" in process.err, 20, "where others are told to come")
+        until(lambda: "reached at 203.0.113.11:43851" in process.err, 20, "where others are told to come")
     good(sharer.run("config", "set", "external", "cloud.example.org:4001 [2001:db8::1]:4002"))
     with sharer.sharing(source) as (_, shared):
         told = [str(address) for address in decode_ticket(shared["ticket"]).addresses]

@@ -9,7 +9,9 @@ from stack.node.config import Config, load, read_setting
 
 
 def test_defaults_hold_when_nothing_is_set(tmp_path: Path) -> None:
-    assert load({}, home=tmp_path, environment={}) == Config(home=tmp_path, mdns=True, remember_peers=True)
+    assert load({}, home=tmp_path, environment={}) == Config(
+        home=tmp_path, mdns=True, portmap=True, remember_peers=True
+    )
 
 
 def test_programs_speak_on_no_network_unless_they_ask_for_it(tmp_path: Path) -> None:

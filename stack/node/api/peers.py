@@ -48,6 +48,8 @@ class PeerInfo:
     peer_id: str
     address: Multiaddr
     direction: str
+    relayed: bool
+    """Its bytes go through a third peer, which cannot read them."""
     seconds: float
     streams: int
     latency: float | None
@@ -126,13 +128,17 @@ class GetDiscovery(Ask[tuple[DiscoveryFact, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """Who can reach this node: `computer`, `network` or `internet`, with what that is known from."""
+    """Who can reach this node: `computer`, `network`, `internet` or `nobody`, with what that is known from."""
 
     scope: str
     addresses: tuple[Multiaddr, ...]
     advice: str
+    checked: bool
+    """Peers outside have tried it, and `scope` is what came of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetReach(Ask[Reach]):
-    """What `share` says of who can reach it."""
+    """What `share` says of who can reach it; `seconds` is how long to wait for what is being tried."""
+
+    seconds: float = 0.0

@@ -11,6 +11,7 @@ from stack.announce.clocks import ADVICE
 from stack.errors import DecodeError, NegotiationError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import is_relayed
 from stack.net.interfaces import DialError
 from stack.node.api import (
     CompareSettings,
@@ -35,6 +36,7 @@ from stack.node.config import read_address
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
+from stack.node.roles import LISTENING_ROLES
 from stack.protocols.identify.messages import AGENT_VERSION
 from stack.protocols.perf.service import PERF, run_perf
 from stack.protocols.ping.service import Pinger
@@ -70,7 +72,16 @@ async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str
 
 async def get_reach(node: Handled, request: GetReach) -> Reach:
     """Who can reach this node."""
-    return reach_of(node.addresses(), node.notices, node.config.external)
+    outside = node.outside
+    await outside.settle(min(request.seconds, DISCOVERY_SECONDS_MAX))
+    return reach_of(
+        node.addresses(),
+        node.notices,
+        [read_address(text) for text in node.config.external],
+        mapped=outside.mapped(),
+        verdicts=outside.verdicts(),
+        pending=outside.is_pending,
+    )
 
 
 DISCOVERY_SECONDS_MAX = 30.0
@@ -92,6 +103,8 @@ async def get_discovery(node: Handled, request: GetDiscovery) -> tuple[Discovery
     if clock is not None:
         detail = f"{clock}: {ADVICE}" if clock.is_wrong else f"as that of {clock.peers} peers"
         facts.append(DiscoveryFact(what="clock", subject="", ok=not clock.is_wrong, detail=detail))
+    if node.config.role in LISTENING_ROLES:
+        facts += node.outside.facts()
     return tuple(facts)
 
 
@@ -105,6 +118,7 @@ async def list_peers(node: Handled, request: ListPeers) -> tuple[PeerInfo, ...]:
                 peer_id=str(connection.peer),
                 address=connection.address,
                 direction=connection.direction.value,
+                relayed=is_relayed(connection.address),
                 seconds=now - connection.opened_at,
                 streams=connection.streams,
                 latency=connection.latency,

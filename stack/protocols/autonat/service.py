@@ -61,10 +61,10 @@ class AutonatService:
         self._judge.candidates_are(self._candidates())
         return self._judge.may_learn(anyio.current_time())
 
-    async def settle(self) -> None:
-        """Have it found out now, and wait until there is nothing more to find out."""
+    async def settle(self, *, expecting: bool = False) -> None:
+        """Have it found out now, and wait until there is nothing more to find out; `expecting` servers, until there is one."""
         self._hurry.set()
-        while self.is_busy:
+        while self.is_busy or (expecting and not self.servers):
             await self._changed.wait()
 
     # --- what others want

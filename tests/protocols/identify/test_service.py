@@ -219,7 +219,7 @@ async def test_A33_observed_addresses_are_believed_only_from_many_and_never_dial
         for number in range(4):
             connection.address = Multiaddr.parse(f"/ip4/8.{number}.8.8/tcp/1")
             a.told_observation(connection, claimed)
-        assert a.addresses()[-1] == claimed
+        assert a.addresses()[0] == claimed
         connection.direction = Direction.OUTBOUND
         connection.address = Multiaddr.parse("/ip4/7.7.7.7/tcp/1")
         a.told_observation(connection, Multiaddr.parse("/ip4/6.6.6.6/tcp/1"))
