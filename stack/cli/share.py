@@ -36,6 +36,7 @@ from stack.node.api import (
     Api,
     EntrySkipped,
     GetReach,
+    GetTicket,
     ImportFlags,
     ListPeers,
     Reach,
@@ -184,7 +185,7 @@ def share(
                 output.command(f"stack get {shared.ticket}")
         async with supervised() as tasks:
             if reach is not None:
-                tasks.start(_say_what_was_tried, api, reach, owner="who can reach this node")
+                tasks.start(_say_what_was_tried, api, reach, shared, owner="who can reach this node")
             await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
 
     try:
@@ -230,12 +231,19 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
     return shared
 
 
-async def _say_what_was_tried(api: Api, said: Reach) -> None:
-    """Who can reach it, once the router and peers outside have answered, if that is another than was said at once."""
+async def _say_what_was_tried(api: Api, said: Reach, shared: Shared) -> None:
+    """Who can reach it, once the router and peers outside have answered, if that is another than was said at once; and the ticket that
+    leads there, when what was printed does not."""
     with suppress(StackError):  # the node ends: nobody needs to know any more
         reach = await api.ask(GetReach(seconds=REACH_SECONDS))
-        if reach.advice != said.advice:
-            output.note(reach.advice)
+        if reach.advice == said.advice:
+            return
+        output.note(reach.advice)
+        root = shared.cid.text
+        tickets = [info.ticket for info in await api.ask(GetTicket(target=root, path=Path(root)))]
+        if reach.scope == "internet" != said.scope and shared.ticket not in tickets[:1]:
+            output.note("The ticket that leads there:")
+            output.command(f"stack get {tickets[0]}")
 
 
 async def _explain(api: Api, shared: Shared, *, asked_open: bool) -> Reach:

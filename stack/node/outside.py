@@ -31,7 +31,7 @@ BY_HAND = (
 
 
 class Outside:
-    """Getters: `verdicts`, `mapped`, `is_pending`, `facts`. Commands: `settle`."""
+    """Getters: `verdicts`, `mapped`, `is_pending`, `facts`. Commands: `begin`, `ask_router`, `settle`."""
 
     def __init__(self, host: Host, config: Config, autonat: "AutonatService | None") -> None:
         self._host = host
@@ -63,14 +63,23 @@ class Outside:
             self._begun.set()
             await anyio.sleep_forever()
 
-    async def settle(self, seconds: float) -> None:
-        """Have it found out now; until there is nothing more to find out, or `seconds` are over."""
+    def begin(self) -> None:
+        """Somebody will want to know: the router is asked now."""
         self._hurry.set()
+
+    async def ask_router(self, seconds: float) -> None:
+        """Have it asked now; until it has answered, or `seconds` are over."""
+        self.begin()
         with anyio.move_on_after(seconds):
-            if self.maps:
+            if self.maps and default_gateway() is not None:
                 await self._begun.wait()
                 if self._mapper is not None:
                     await self._mapper.settle()
+
+    async def settle(self, seconds: float) -> None:
+        """Have all found out now; until there is nothing more to find out, or `seconds` are over."""
+        with anyio.move_on_after(seconds):
+            await self.ask_router(seconds)
             if self._autonat is not None:
                 await self._autonat.settle(expecting=self._expects)
 

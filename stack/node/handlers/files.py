@@ -46,6 +46,10 @@ EVENTS_MAX = 1024
 
 NOT_FOR_IMPORT = ("profile",)
 
+ROUTER_SECONDS = 0.3
+"""A ticket waits so long at most for the router to say where it lets others in: one that speaks PCP or NAT-PMP does so in a few
+milliseconds, and has been asked since the import began."""
+
 LASTS_AS_LONG = frozenset({"get", "library"})
 """Nodes that give to others what they have fetched until they end."""
 
@@ -211,6 +215,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
             if isinstance(event, AddProgress | EntrySkipped):
                 yield event
             elif isinstance(event, Added):
+                await node.outside.ask_router(ROUTER_SECONDS)
                 yield Shared(
                     ticket=node.ticket(event.cid, event.name, event.size),
                     cid=event.cid,
@@ -223,6 +228,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                     public_name=request.public_name,
                 )
 
+    node.outside.begin()
     async with run_import(work) as events, aclosing(shared(events)) as told:
         yield told
 
