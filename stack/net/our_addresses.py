@@ -9,7 +9,7 @@ from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import IpAddress, Reach, expand, reach_of, unique
+from stack.net.addresses import IpAddress, Reach, expand, is_relayed, reach_of, unique
 from stack.net.observed import ObservedAddresses
 
 ADDRESSES_MAX = 32
@@ -30,7 +30,7 @@ class AddressSource(Enum):
     OBSERVED = "observed"
     """Other peers: enough of them see us there, or one has dialled us there because we asked for it."""
     RELAYED = "relayed"
-    """A relay that keeps a place for us; these end in `/p2p-circuit`."""
+    """A relay that keeps a place for us, told or as a listener; these end in `/p2p-circuit`."""
 
 
 class OurAddresses:
@@ -96,14 +96,16 @@ class OurAddresses:
         return self._observed.ips(self._clock())
 
     def bound(self) -> list[Multiaddr]:
-        """What our listeners are bound to: wildcards stand for every address of their family."""
-        return self._listening()
+        """What our listeners on this computer are bound to: wildcards stand for every address of their family."""
+        return [address for address in self._listening() if not is_relayed(address)]
 
     def of(self, source: AddressSource) -> list[Multiaddr]:
         """What one source knows."""
         told = self._told.get(source, ())
         if source is AddressSource.OBSERVED:
             return unique([*told, *self._observed.believed(self._clock())])
+        if source is AddressSource.RELAYED:
+            return unique([*told, *(address for address in self._listening() if is_relayed(address))])
         if source is not AddressSource.LISTENING:
             return list(told)
         listening = [address for bound in self.bound() for address in expand(bound, self.interfaces)]

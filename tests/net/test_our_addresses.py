@@ -20,8 +20,8 @@ class Place:
         self.interfaces = list(interfaces)
         self.changes = 0
         given = [address(external)] if external else []
-        listening = [address("/ip4/0.0.0.0/tcp/4001")]
-        self.ours = OurAddresses(key(0), lambda: listening, lambda: list(self.interfaces), given, self._changed)
+        self.listening = [address("/ip4/0.0.0.0/tcp/4001")]
+        self.ours = OurAddresses(key(0), lambda: self.listening, lambda: list(self.interfaces), given, self._changed)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -107,3 +107,11 @@ def test_what_is_seen_over_a_relay_is_not_where_we_are() -> None:
         over = address(RELAY.replace("9.9.9.8", f"9.9.{number}.8"))
         place.ours.observe(over, address("/ip4/9.9.9.9/tcp/4"), dialled_us=True)
     assert place.told() == ["/ip4/192.168.1.5/tcp/4001"] and not place.ours.ips()
+
+
+def test_a_place_at_a_relay_that_is_listened_on_is_one_of_the_relayed() -> None:
+    place = Place("192.168.1.5")
+    place.listening.append(address(RELAY))
+    place.ours.tell(AddressSource.MAPPED, [address("/ip4/9.9.9.9/tcp/2")])
+    assert place.told() == ["/ip4/9.9.9.9/tcp/2", RELAY, "/ip4/192.168.1.5/tcp/4001"]
+    assert place.ours.bound() == place.listening[:1]
