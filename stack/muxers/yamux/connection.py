@@ -204,7 +204,7 @@ class YamuxMachine:
             self._outbox.schedule(record)
 
     def close_stream(self, stream: StreamId) -> None:
-        """Finish if that was not done, and read no more. A peer that goes on sending is told by a reset, then.
+        """Finish if that was not done, and read no more. A peer that goes on and on sending is told by a reset, then.
 
         What is unwritten belongs to a `send` that will never return: the stream is reset, so as not to end cleanly.
         """

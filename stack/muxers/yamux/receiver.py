@@ -176,8 +176,8 @@ class Receiver:
             if self._strays < 0:
                 self._nothing_said()
         if flags & (FIN | RST):
-            self._table.take_closed(id)
-        elif kind == DATA and length and self._table.take_closed(id):
+            self._table.late_end(id)
+        elif kind == DATA and self._table.late_bytes(id, length):
             self._outbox.push(encode_header(WINDOW_UPDATE, RST, id, 0))
 
     def _receive_syn(self, kind: int, id: int, length: int) -> Stream | None:

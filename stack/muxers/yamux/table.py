@@ -11,9 +11,13 @@ from stack.sansio.budget import Resource, Scope
 CLOSED_MAX = 256
 """Streams we closed and the peer did not, of which we remember to tell it by a reset if it goes on sending."""
 
+LATE_BYTES = 1024
+"""So much may come on such a stream before that: a peer that answers to its protocol while what we have said last is on its way. A
+reset would have some forget what they have not read yet (py-libp2p, go-yamux): a push of identify was lost so, now and then."""
+
 
 class StreamTable:
-    """Commands: `create`, `acknowledge`, `accept`, `settle`, `forget`, `end_all`, `rest`, `take_closed`.
+    """Commands: `create`, `acknowledge`, `accept`, `settle`, `forget`, `end_all`, `rest`, `late_bytes`, `late_end`.
 
     Getters: `get`, `len`, `may_open`, `may_accept`, `grown`. `forgotten` is called for each stream that leaves; `backlog_opened`
     when enough of our streams were acknowledged.
@@ -54,7 +58,8 @@ class StreamTable:
         self._streams: dict[int, Stream] = {}
         self.get = self._streams.get
         """The record of a stream that is not over, or None."""
-        self._closed: dict[int, None] = {}
+        self._closed: dict[int, int] = {}
+        """How much may still come."""
         self._unacknowledged = 0
         self._unaccepted: set[int] = set()
 
@@ -114,7 +119,7 @@ class StreamTable:
         elif stream.settled and not stream.reading:
             if len(self._closed) >= CLOSED_MAX:
                 del self._closed[next(iter(self._closed))]
-            self._closed[stream.id] = None
+            self._closed[stream.id] = LATE_BYTES
             self.forget(stream)
 
     def forget(self, stream: Stream) -> None:
@@ -145,9 +150,17 @@ class StreamTable:
         for stream in self._streams.values():
             stream.receive_window.rest(now)
 
-    def take_closed(self, id: int) -> bool:
-        """Whether the peer has still to be told that we closed `id`; it is not asked twice."""
-        if id not in self._closed:
+    def late_bytes(self, id: int, count: int) -> bool:
+        """So many have come on a stream that is gone. Whether the peer is to be told that we closed it, which is said once."""
+        left = self._closed.get(id)
+        if left is None:
+            return False
+        self._closed[id] = left - count
+        if count <= left:
             return False
         del self._closed[id]
         return True
+
+    def late_end(self, id: int) -> None:
+        """The peer has ended a stream that is gone: it need not be told."""
+        self._closed.pop(id, None)

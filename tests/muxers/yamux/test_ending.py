@@ -11,6 +11,7 @@ from stack.muxers.yamux.events import (
 )
 from stack.muxers.yamux.parameters import YamuxParameters
 from stack.muxers.yamux.stream import TRANSITIONS, Input, State, Stream
+from stack.muxers.yamux.table import LATE_BYTES
 from stack.muxers.yamux.windows import ReceiveWindow
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import StreamId
@@ -196,7 +197,19 @@ def test_a_peer_that_goes_on_sending_to_a_closed_stream_is_told_once() -> None:
     end, stream = raw_listener()
     end.close_stream(stream)
     drain(end)
-    feed(end, data(1, b"more") + data(1, b"and more"))
+    feed(end, data(1, bytes(LATE_BYTES + 1)) + data(1, b"and more"))
+    assert headers(drain(end)) == [(WINDOW_UPDATE, RST, 1, 0)]
+
+
+def test_a_peer_that_answers_to_its_protocol_when_we_have_said_all_is_not_reset() -> None:
+    """It would forget what it has not read yet: pushes of identify were lost so."""
+    end, stream = raw_listener()
+    end.close_stream(stream)
+    drain(end)
+    for late in (b"\x13/multistream/1.0.0\n", b"\x16/ipfs/id/push/1.0.0\n"):
+        feed(end, data(1, late))
+    assert drain(end) == b""
+    feed(end, data(1, bytes(LATE_BYTES)))
     assert headers(drain(end)) == [(WINDOW_UPDATE, RST, 1, 0)]
 
 
@@ -215,7 +228,7 @@ def test_only_the_last_256_closed_streams_are_remembered() -> None:
         feed(end, frame(WINDOW_UPDATE, SYN, id, 0))
         end.close_stream(StreamId(id))
     drain(end)
-    feed(end, data(1, b"x") + data(3, b"x") + data(5, b"x"))
+    feed(end, b"".join(data(id, bytes(LATE_BYTES + 1)) for id in (1, 3, 5)))
     assert headers(drain(end)) == [(WINDOW_UPDATE, RST, 5, 0)]
 
 
