@@ -37,7 +37,7 @@ class Arrival:
     loan: Loan | None
     """Where they lie; given back once everybody has had them."""
     again: bool = False
-    """They have come before, and go round once more for those who joined while they were handed over."""
+    """They have come before, and go round once more for those who joined while they were handed over; or they were found here."""
 
 
 class BlockHandler(Protocol):

@@ -13,7 +13,7 @@ from stack.bitswap.engine import Engine, EngineParameters
 from stack.bitswap.events import SessionPeerDropped
 from stack.bitswap.interfaces import Access, Enclosure, Order, Provider, ProviderSource, Swarm
 from stack.bitswap.ledger import Ledger
-from stack.bitswap.messages import PROTOCOLS, Message, WantKind
+from stack.bitswap.messages import PROTOCOLS, BlockPrefix, Message, Payload, WantKind
 from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_peer import SessionParameters
@@ -276,6 +276,12 @@ class Bitswap:
         if self.host.is_connected(peer):
             self._meeting.connected(session, peer)
         self.drain(session)
+
+    def found_here(self, cid: Cid, block: bytes) -> None:
+        """See Hub."""
+        prefix = BlockPrefix(cid.version, cid.codec, cid.hash_code, len(cid.digest))
+        payload = Payload(prefix, memoryview(block))
+        self._intake.add(Arrival(peer=self.host.peer_id, told=None, blocks=(payload,), loan=None, again=True))
 
     # link
 

@@ -1,7 +1,8 @@
 """A session: calls that wait for blocks, on top of the machine that decides whom to ask."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Protocol, cast
 
 import anyio
@@ -13,6 +14,7 @@ from stack.bitswap.introductions import Introductions
 from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell.call import FetchCall
+from stack.bitswap.shell.found import look_into_store
 from stack.bitswap.wants import SessionId, WantedBlocks
 from stack.blocks.interfaces import NOT_HERE, BlockStore, RealmId, RealmStore
 from stack.errors import LocalProtocolError, StackError, StoreError
@@ -66,6 +68,10 @@ class Hub(Protocol):
 
     def blocks_added(self, cids: Sequence[Cid], sizes: Sequence[int], realms: frozenset[RealmId] | None = None) -> None:
         """These are in the store now, for those realms or for everybody."""
+        ...
+
+    def found_here(self, cid: Cid, block: bytes) -> None:
+        """Somebody waits for a block that has come into the store by another way."""
         ...
 
     def trace(self, event: TraceEvent) -> None: ...
@@ -246,6 +252,8 @@ class FetchSession:
                 async with anyio.create_task_group() as group:
                     tasks = Supervisor(group)
                     tasks.start(self.keep_blocks, owner="keeping blocks of a session")
+                    look = partial(look_into_store, self._store, lambda: self._received, self._waited_for)
+                    tasks.start(look, self._hub.found_here, owner="a session that looks into the store")
                     await self._seek.wait()
                     for source in sources:
                         tasks.start(self.find_providers, source, owner="a source of providers")
@@ -362,6 +370,10 @@ class FetchSession:
             self._end_call(call, cids)
         if self._error is not None:
             raise self._error
+
+    def _waited_for(self, limit: int) -> list[Cid]:
+        takers = (taker for call in self._calls for each in call.missing for taker in self._hub.wanted.takers(each)[:1])
+        return [taker.cid for taker in islice(takers, limit)]
 
     def _end_call(self, call: FetchCall, cids: Sequence[Cid]) -> None:
         call.ended = True
