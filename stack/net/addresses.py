@@ -9,6 +9,7 @@ from stack.multiformats.multiaddr import Multiaddr
 IpAddress = IPv4Address | IPv6Address
 
 DNS_NAMES = ("dns", "dns4", "dns6", "dnsaddr")
+RELAYED = "p2p-circuit"
 GROUP_PREFIX_4 = 32
 GROUP_PREFIX_6 = 56
 """One IPv4 address, or the smallest block a provider hands to one IPv6 customer: figures of go-libp2p's conn_limiter."""
@@ -70,6 +71,16 @@ def _group(address: Multiaddr, prefix_4: int, prefix_6: int) -> str | None:
     ip = mapped or ip
     prefix = prefix_4 if isinstance(ip, IPv4Address) else prefix_6
     return str(ip_network((ip, prefix), strict=False))
+
+
+def is_relayed(address: Multiaddr) -> bool:
+    """It leads to a peer through another one: what stands in front is where that one is."""
+    return RELAYED in address.protocols
+
+
+def relay_of(address: Multiaddr) -> tuple[Multiaddr, str | None]:
+    """Of a relayed address: where the relay is, and its peer id if that is said."""
+    return address.decapsulate(RELAYED).split_peer()
 
 
 def is_unspecified(address: Multiaddr) -> bool:

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import anyio
 
 from stack.errors import LimitExceeded, NegotiationError, ProtocolError, RemoteProtocolError, SecurityError, StackError
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import neighbourhood_of
+from stack.net.addresses import is_relayed, neighbourhood_of
 from stack.net.events import CloseReason, StreamOpened
-from stack.net.interfaces import Direction
+from stack.net.interfaces import ConnectionInfo, Direction
 from stack.net.limits import STREAM_BYTES, STREAMS_UNCHARGED
 from stack.net.negotiate import LazyStream, select_one, serve
 from stack.net.stream_places import Place, StreamPlaces
@@ -53,6 +54,11 @@ class NegotiatedStream:
 
     def __repr__(self) -> str:
         return f"<NegotiatedStream {self.protocol} with {self.remote_peer}>"
+
+    @property
+    def superseded(self) -> bool:
+        """There is a better connection to the peer: who keeps a stream for long opens another, which goes there."""
+        return self._connection.superseded_at is not None
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """See `MuxedStream`; so for the methods below."""
@@ -109,6 +115,7 @@ class Connection:
         scope: Scope,
         places: StreamPlaces,
         starting: anyio.Lock,
+        limited: bool = False,
         trace: Trace | None = None,
     ) -> None:
         """`starting` is shared by all connections: in one turn of the event loop one stream is begun, and peers take turns."""
@@ -125,6 +132,13 @@ class Connection:
         """The peer's, as we dialled it or as it came."""
         self.local_address = muxed.local_address
         self.opened_at = opened_at
+        self.relayed = is_relayed(address)
+        self.limited = limited
+        """It goes through a relay that carries so little that only coordination belongs there."""
+        self.superseded_at: float | None = None
+        """Since when there has been a direct one beside this relayed one."""
+        self.observed: Multiaddr | None = None
+        """Where the peer says that it sees us."""
         self.neighbourhood = neighbourhood_of(address)
         self.idle_since: float | None = None
         self.moved = 0
@@ -165,6 +179,22 @@ class Connection:
             idle_since=self.idle_since,
             protected=protected,
             neighbourhood=self.neighbourhood,
+            relayed=self.relayed,
+            superseded_at=self.superseded_at,
+        )
+
+    def info(self, agent: str | None) -> ConnectionInfo:
+        """As shown to users."""
+        return ConnectionInfo(
+            peer=self.peer,
+            address=self.address,
+            direction=self.direction,
+            opened_at=self.opened_at,
+            streams=self.streams,
+            latency=self.latency,
+            agent=agent,
+            relayed=self.relayed,
+            limited=self.limited,
         )
 
     def look(self, now: float) -> None:
@@ -293,6 +323,32 @@ class Connection:
             self._places.agree(place, protocol)
             await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND, place))
             await stream.aclose()
+
+
+class SwarmListener(Protocol):
+    """Told of connections, synchronously."""
+
+    def connection_opened(self, connection: Connection, first: bool) -> None:
+        """It is in the table; `first` of its peer."""
+        ...
+
+    def connection_closed(self, connection: Connection, last: bool) -> None:
+        """It has left the table; `last` of its peer."""
+        ...
+
+    def listener_ended(self, address: Multiaddr) -> None:
+        """Nobody listens there any more."""
+        ...
+
+
+def supersede(connections: Sequence[Connection], now: float) -> None:
+    """Of the connections to one peer the relayed ones are wanted no longer while there is a direct one."""
+    direct = any(not connection.relayed for connection in connections)
+    for connection in connections:
+        if not (direct and connection.relayed):
+            connection.superseded_at = None
+        elif connection.superseded_at is None:
+            connection.superseded_at = now
 
 
 def _is_offence(reason: BaseException | None) -> bool:

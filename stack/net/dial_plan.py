@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import Reach, ip_of, is_worth_dialling, reach_of, unique
+from stack.net.addresses import Reach, ip_of, is_relayed, is_worth_dialling, reach_of, unique
 
 ADDRESSES_MAX = 64
 """Addresses tried for one dial; more is a waste or an attack (A08)."""
 CONCURRENT_MAX = 8
 """Attempts under way for one peer: go-libp2p's DefaultPerPeerRateLimit."""
+RELAY_DELAY_SECONDS = 0.5
+"""What leads through a relay is tried so long after the last direct address: go-libp2p's figure."""
 STAGGER_SECONDS = {Reach.LOOPBACK: 0.01, Reach.PRIVATE: 0.03, Reach.PUBLIC: 0.25}
 """Time a better address has before the next one is tried as well: 250 ms is RFC 8305's delay, 30 ms go-libp2p's on
 private networks, where round trips are short."""
@@ -29,11 +31,15 @@ def rank(addresses: Iterable[Multiaddr]) -> list[tuple[float, Multiaddr]]:
     """Addresses with their delay in seconds, in dialling order.
 
     Loopback, private and public addresses are three groups that start at once, because nothing tells which of them
-    this machine shares with the peer. In each, IPv6 and IPv4 alternate, TCP before what wraps it.
+    this machine shares with the peer. In each, IPv6 and IPv4 alternate, TCP before what wraps it. Relays come last.
     """
     groups: dict[Reach, list[Multiaddr]] = {reach: [] for reach in Reach}
+    relayed = []
     for address in addresses:
-        groups[reach_of(address)].append(address)
+        if is_relayed(address):
+            relayed.append(address)
+        else:
+            groups[reach_of(address)].append(address)
     ranked = []
     for reach, members in groups.items():
         members.sort(key=lambda address: len(address.protocols))
@@ -41,7 +47,8 @@ def rank(addresses: Iterable[Multiaddr]) -> list[tuple[float, Multiaddr]]:
         others = [address for address in members if address not in sixes]
         ranked += [(place * STAGGER_SECONDS[reach], a) for place, a in enumerate(_alternate(sixes, others))]
     ranked.sort(key=lambda pair: pair[0])
-    return ranked
+    later = ranked[-1][0] + RELAY_DELAY_SECONDS if ranked else 0.0
+    return ranked + [(later + place * STAGGER_SECONDS[Reach.PUBLIC], a) for place, a in enumerate(relayed)]
 
 
 def _alternate(first: list[Multiaddr], second: list[Multiaddr]) -> list[Multiaddr]:

@@ -211,6 +211,27 @@ class Dialer:
         dial.wake()
 
 
+async def connect_by_addresses(
+    connect: Callable[[PeerId, Sequence[Multiaddr]], Awaitable[PeerId]], dialer: Dialer, addresses: Sequence[Multiaddr]
+) -> PeerId:
+    """Be connected to one of those whom the addresses name; where none is named to whoever is there. Raises as `Host.connect`."""
+    by_peer: dict[PeerId | None, list[Multiaddr]] = {}
+    for address in addresses:
+        text = address.split_peer()[1]
+        by_peer.setdefault(PeerId.parse(text) if text else None, []).append(address)
+    attempts: list[tuple[Multiaddr, str]] = []
+    for peer, theirs in by_peer.items():
+        try:
+            if peer is not None:
+                return await connect(peer, theirs)
+            return (await dialer.dial(None, theirs)).peer
+        except DialError as error:
+            if len(by_peer) == 1:
+                raise
+            attempts += error.attempts
+    raise DialError(None, attempts)
+
+
 def _for_peer(dial: _Dial, address: Multiaddr) -> Multiaddr | None:
     """The address without its `/p2p`; None, noted, when it is another peer's."""
     if is_named(address) and address.protocols[0] == "dnsaddr":

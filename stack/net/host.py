@@ -8,11 +8,14 @@ from types import TracebackType
 import anyio
 
 from stack.errors import StackError
+from stack.identity.envelope import Envelope
 from stack.identity.keys import PrivateKey, PublicKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import is_relayed
 from stack.net.connection import Connection
-from stack.net.dialer import Dialer
+from stack.net.dialer import Dialer, connect_by_addresses
+from stack.net.direct import COORDINATION, Direct
 from stack.net.events import CloseReason
 from stack.net.interfaces import ConnectionInfo, DialError, Direction, PeerListener
 from stack.net.limits import NetLimits
@@ -109,6 +112,7 @@ class Host:
             trace=self.trace,
             clock=self._clock,
         )
+        self._direct = Direct(self._swarm.best)
         self._dialer = Dialer(
             self._swarm.establish,
             self._swarm.can_dial,
@@ -173,6 +177,14 @@ class Host:
         """Our addresses, signed; a new sequence number only when they have changed."""
         return self.ours.signed_record(self._wall_clock())
 
+    def seal(self, domain: str, payload_type: bytes, payload: bytes) -> bytes:
+        """A payload in an envelope that this host has signed for the purpose `domain`."""
+        return Envelope.seal(self._key, domain, payload_type, payload).encode()
+
+    def carry(self, transport: Transport) -> None:
+        """One more transport, which comes after the others."""
+        self._swarm.carry(transport)
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever our protocols or addresses have changed."""
         self._change_callbacks.append(callback)
@@ -190,7 +202,7 @@ class Host:
     async def connect(self, peer: PeerId | None, addresses: Sequence[Multiaddr] = ()) -> PeerId:
         """See `interfaces.Host.connect`."""
         if peer is None:
-            return await self._connect_by_addresses(addresses)
+            return await connect_by_addresses(self.connect, self._dialer, addresses)
         if self._swarm.best(peer) is None:
             await self._dial(peer, addresses)
         return peer
@@ -209,22 +221,13 @@ class Host:
 
     def connections(self) -> list[ConnectionInfo]:
         """See `interfaces.Host.connections`."""
-        return [
-            ConnectionInfo(
-                peer=connection.peer,
-                address=connection.address,
-                direction=connection.direction,
-                opened_at=connection.opened_at,
-                streams=connection.streams,
-                latency=connection.latency,
-                agent=self.peerstore.agent(connection.peer),
-            )
-            for connection in self._swarm.all()
-        ]
+        return [connection.info(self.peerstore.agent(connection.peer)) for connection in self._swarm.all()]
 
     async def open_stream(self, peer: PeerId, *protocols: str) -> Stream:
         """See `interfaces.Host.open_stream`."""
         connection = self._swarm.best(peer) or await self._dial(peer, ())
+        if connection.limited and not all(protocol.startswith(COORDINATION) for protocol in protocols):
+            connection = await self._direct.wait(peer, connection)
         try:
             return await connection.open_stream(protocols, self.peerstore.protocols(peer))
         except anyio.BrokenResourceError:
@@ -301,6 +304,9 @@ class Host:
 
     def told_observation(self, connection: Connection, address: Multiaddr) -> None:
         """The peer of `connection` sees us at `address`."""
+        if connection.relayed or is_relayed(address):
+            return
+        connection.observed = address
         inbound = connection.direction is Direction.INBOUND
         self.ours.observe(connection.address, address, dialled_us=inbound)
 
@@ -308,6 +314,7 @@ class Host:
 
     def connection_opened(self, connection: Connection, first: bool) -> None:
         """See `SwarmListener`."""
+        self._direct.changed()
         if connection.direction is Direction.OUTBOUND:
             self.peerstore.dialled(connection.peer, connection.address, self._wall_clock())
         self._dialer.peer_connected(connection)
@@ -322,8 +329,13 @@ class Host:
             self._tasks.start(hook, connection, owner="a hook for new connections")
         self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)
 
+    def listener_ended(self, address: Multiaddr) -> None:
+        """See `SwarmListener`."""
+        self._changed()
+
     def connection_closed(self, connection: Connection, last: bool) -> None:
         """See `SwarmListener`."""
+        self._direct.changed()
         if last:
             self.peerstore.peer_disconnected(connection.peer, self._wall_clock())
             for listener in tuple(self._peer_listeners):
@@ -376,23 +388,6 @@ class Host:
         now = self._wall_clock()
         known = [a for a in self.peerstore.addresses(peer, now) if a not in self.addresses()]
         return await self._dialer.dial(peer, addresses, known)
-
-    async def _connect_by_addresses(self, addresses: Sequence[Multiaddr]) -> PeerId:
-        by_peer: dict[PeerId | None, list[Multiaddr]] = {}
-        for address in addresses:
-            text = address.split_peer()[1]
-            by_peer.setdefault(PeerId.parse(text) if text else None, []).append(address)
-        attempts: list[tuple[Multiaddr, str]] = []
-        for peer, theirs in by_peer.items():
-            try:
-                if peer is not None:
-                    return await self.connect(peer, theirs)
-                return (await self._dialer.dial(None, theirs)).peer
-            except DialError as error:
-                if len(by_peer) == 1:
-                    raise
-                attempts += error.attempts
-        raise DialError(None, attempts)
 
     def _changed(self) -> None:
         for callback in self._change_callbacks:

@@ -44,6 +44,10 @@ class ConnectionInfo:
     latency: float | None
     """Seconds, from the last ping."""
     agent: str | None
+    relayed: bool = False
+    """Through another peer."""
+    limited: bool = False
+    """And through one that carries only some KiB."""
 
 
 class PeerListener(Protocol):

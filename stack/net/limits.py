@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import group_of
+from stack.net.addresses import group_of, is_relayed, relay_of
 from stack.sansio.budget import Limits, Resource
 
 MIB = 1 << 20
@@ -58,6 +58,8 @@ class NetLimits:
     """One connection (design: windows within 32 MiB a connection)."""
     connections_per_group: int = 8
     """Inbound connections from one IPv4 /32 or IPv6 /56 at a time; loopback has no limit."""
+    connections_per_relay: int = 64
+    """And through one relay of ours, which counts those of each peer."""
     group_rate: float = 3.0
     """New inbound connections a second from one group, in the long run (A04): a script that fetches one small file after the other
     makes two. A handshake costs some 5 ms of the event loop: ten a second of ten addresses were half of it (attack 5)."""
@@ -168,7 +170,7 @@ class InboundGate:
 
     def admit(self, address: Multiaddr, now: float) -> Refusal | None:
         """Decide on a connection from `address`; None means that it is counted from now on."""
-        group = group_of(address)
+        group = _gate_of(address)
         if group is None:
             return None
         bucket = self._buckets.get(group)
@@ -179,20 +181,22 @@ class InboundGate:
         self._buckets.move_to_end(group)
         if not bucket.take(now):
             return Refusal.RATE
-        if self._open.get(group, 0) >= self._limits.connections_per_group:
+        limits = self._limits
+        most = limits.connections_per_relay if is_relayed(address) else limits.connections_per_group
+        if self._open.get(group, 0) >= most:
             return Refusal.GROUP
         self._open[group] = self._open.get(group, 0) + 1
         return None
 
     def charge(self, address: Multiaddr, connections: int) -> None:
         """One from `address` was as dear as so many: the next one from there comes later."""
-        bucket = self._buckets.get(group_of(address) or "")
+        bucket = self._buckets.get(_gate_of(address) or "")
         if bucket is not None:
             bucket.charge(connections)
 
     def leave(self, address: Multiaddr) -> None:
         """An admitted connection from `address` has ended."""
-        group = group_of(address)
+        group = _gate_of(address)
         if group is None:
             return
         self._open[group] -= 1
@@ -203,3 +207,8 @@ class InboundGate:
     def groups(self) -> int:
         """How many groups have an open connection."""
         return len(self._open)
+
+
+def _gate_of(address: Multiaddr) -> str | None:
+    """Who comes through a relay does not take the places of who else is where that is."""
+    return f"behind {relay_of(address)[1]}" if is_relayed(address) else group_of(address)

@@ -3,15 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import anyio
 
 from stack.errors import LimitExceeded, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import is_relayed
 from stack.net.arrivals import Arrival, Arrivals
-from stack.net.connection import Connection
+from stack.net.connection import Connection, SwarmListener, supersede
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
 from stack.net.limits import (
@@ -41,18 +41,6 @@ SHUTDOWN_SECONDS = 3.0
 """For all goodbyes together, and for what is on its way then."""
 ACCEPT_PAUSE_SECONDS = 0.1
 """After an accept that failed in a way no transport should, so that the loop does not spin."""
-
-
-class SwarmListener(Protocol):
-    """Told of connections, synchronously."""
-
-    def connection_opened(self, connection: Connection, first: bool) -> None:
-        """It is in the table; `first` of its peer."""
-        ...
-
-    def connection_closed(self, connection: Connection, last: bool) -> None:
-        """It has left the table; `last` of its peer."""
-        ...
 
 
 class Swarm:
@@ -116,14 +104,18 @@ class Swarm:
         """What this peer makes us hold."""
         return self._scopes.of(peer)
 
+    def carry(self, transport: Transport) -> None:
+        """One more transport."""
+        self._transports.append(transport)
+
     def can_dial(self, address: Multiaddr) -> bool:
         """A transport knows this address."""
         return any(transport.can_dial(address) for transport in self._transports)
 
     @property
     def listen_addresses(self) -> list[Multiaddr]:
-        """As the listeners tell them, wildcards included."""
-        return [listener.address for listener in self._listeners]
+        """As the listeners tell them, wildcards included; what is listened on at a relay comes last."""
+        return sorted((listener.address for listener in self._listeners), key=is_relayed)
 
     async def listen(self, address: Multiaddr) -> Multiaddr:
         """See `Host.listen`."""
@@ -142,9 +134,14 @@ class Swarm:
         transport = next(transport for transport in self._transports if transport.can_dial(address))
         if self._upgrader.private and not protectable(transport, address):
             raise TransportError(CANNOT_BE_PRIVATE)
+        target = address
+        if is_relayed(address):
+            if peer is None:
+                raise TransportError("it does not say who is behind the relay")
+            target = address.with_peer(str(peer))
         room = self._transient.reserve(Resource.CONNECTIONS_OUT)
         try:
-            stream = await transport.dial(address)
+            stream = await transport.dial(target)
             return await self._upgrade(stream, Direction.OUTBOUND, peer, room, address)
         except BaseException:
             room.release()
@@ -199,10 +196,13 @@ class Swarm:
                 else:
                     self._tasks.start(self._welcome, incoming, *admitted, owner="an inbound connection")
             except anyio.ClosedResourceError:
-                return
+                break
             except Exception:  # noqa: BLE001 - a transport of another package may raise anything; the others' callers go on
                 _log.exception("fault while accepting on %s", listener.address)
                 await anyio.sleep(ACCEPT_PAUSE_SECONDS)
+        if not self._closing:  # a relay keeps no place for us any more
+            self._listeners.remove(listener)
+            self._listener.listener_ended(listener.address)
 
     def _admit(self, address: Multiaddr) -> tuple[Reservation, Arrival, anyio.CancelScope] | None:
         refusal = self._gate.admit(address, self._clock())
@@ -308,6 +308,7 @@ class Swarm:
             scope=scope,
             places=self._places,
             starting=self._starting,
+            limited=getattr(stream, "limited", False),  # of a stream through a relay
             trace=self._trace,
         )
         if self._closing:
@@ -333,6 +334,7 @@ class Swarm:
             self._trace(
                 ConnectionOpened(peer=connection.peer, address=connection.address, direction=connection.direction)
             )
+        supersede(connections, self._clock())
         self._listener.connection_opened(connection, len(connections) == 1)
         self._trim()
 
@@ -343,6 +345,7 @@ class Swarm:
         connections.remove(connection)
         if not connections:
             del self._connections[connection.peer]
+        supersede(connections, self._clock())
         reason = connection.close_reason or CloseReason.REMOTE
         connection.close_reason = reason
         if self._trace is not None:

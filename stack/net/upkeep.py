@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 DUPLICATE_IDLE_SECONDS = 10.0
 """A duplicate is closed after carrying nothing for this long: time for a stream that the other end is just opening."""
+SUPERSEDED_SECONDS = 60.0
+"""A relayed connection beside a direct one is closed after so long, whatever is open on it: what is kept for long goes over by itself
+when it is next used, and what is asked for again is little."""
 SHOWN_BYTES = 16 * 1024
 """Who has moved so much is more than a stranger that has said who it is and asks whether we are there."""
 WAKE_SECONDS = 10.0
@@ -32,13 +35,21 @@ class Standing:
     protected: bool
     neighbourhood: str | None
     """Where it comes from or goes to."""
+    relayed: bool = False
+    superseded_at: float | None = None
+    """Monotonic seconds since when a relayed one has stood beside a direct one."""
 
 
 def best(connections: Sequence[T], standing: Callable[[T], Standing], ours: PeerId, theirs: PeerId) -> T:
-    """The connection for new streams. Both ends come to the same answer: what the peer with the smaller id dialled,
-    of those the oldest."""
+    """The connection for new streams. Both ends come to the same answer: a direct one, if there is one; of those what the peer with
+    the smaller id dialled, of those the oldest."""
     smaller_dialled = Direction.OUTBOUND if ours < theirs else Direction.INBOUND
-    return min(connections, key=lambda c: (standing(c).direction is not smaller_dialled, standing(c).opened_at))
+
+    def order(connection: T) -> tuple[bool, bool, float]:
+        seen = standing(connection)
+        return seen.relayed, seen.direction is not smaller_dialled, seen.opened_at
+
+    return min(connections, key=order)
 
 
 def superfluous(
@@ -46,18 +57,21 @@ def superfluous(
 ) -> list[T]:
     """Duplicates to close now: not the best, and without a stream for a while (closing a busy one resets Kubo's streams).
 
-    Only the peer with the smaller id closes; if both did, each might close the one that the other keeps.
+    Only the peer with the smaller id closes; if both did, each might close the one that the other keeps. Relayed ones beside a direct
+    one are closed by either, and do not stay for what is open on them.
     """
-    if len(connections) < 2 or theirs < ours:
+    if len(connections) < 2:
         return []
     kept = best(connections, standing, ours, theirs)
-    return [
-        connection
-        for connection in connections
-        if connection is not kept
-        and (idle := standing(connection).idle_since) is not None
-        and now - idle >= DUPLICATE_IDLE_SECONDS
-    ]
+    going = []
+    for connection in connections:
+        seen = standing(connection)
+        since = seen.superseded_at
+        overdue = since is not None and now - since >= SUPERSEDED_SECONDS
+        idle = seen.idle_since is not None and now - seen.idle_since >= DUPLICATE_IDLE_SECONDS
+        if connection is not kept and (overdue or (idle and (ours < theirs or since is not None))):
+            going.append(connection)
+    return going
 
 
 def to_trim(

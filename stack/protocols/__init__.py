@@ -6,5 +6,6 @@ SERVICES: dict[str, str] = {
     "providers": "stack.protocols.providers.service:ProvidersService",
     "access": "stack.protocols.access.service:AccessService",
     "autonat": "stack.protocols.autonat.service:AutonatService",
+    "relay": "stack.protocols.relay.service:RelayService",
     "perf": "stack.protocols.perf.service:PerfService",
 }

@@ -1,0 +1,81 @@
+"""At which relays a node has a place."""
+
+from stack.protocols.relay.keeping import (
+    CANDIDATES_MAX,
+    PAUSE_SECONDS,
+    PAUSE_SECONDS_MAX,
+    RENEW_SECONDS_MIN,
+    Relays,
+    renew_after,
+)
+
+LATENCY = {"near": 0.02, "far": 0.3, "other": 0.1, "new": None}
+
+
+def relays(*names: str, wanted: int = 2) -> "Relays[str]":
+    made: Relays[str] = Relays(wanted)
+    for name in names:
+        made.offered(name)
+    return made
+
+
+def asked(relays: "Relays[str]", now: float = 0.0) -> str | None:
+    return relays.next_relay(now, LATENCY.__getitem__)
+
+
+def test_the_nearest_is_asked_first_and_no_more_than_are_wanted() -> None:
+    book = relays("far", "new", "near", "other")
+    assert asked(book) == "near"
+    book.placed("near")
+    assert asked(book) == "other"
+    book.placed("other")
+    assert asked(book) is None
+    assert book.next_timeout() is None
+    assert repr(book) == "<Relays: 2 of 4>"
+
+
+def test_who_had_no_place_is_asked_later_and_after_others() -> None:
+    book = relays("near", "other", "far")
+    book.failed("near", 0.0)
+    assert asked(book) == "other"
+    assert book.next_timeout() == PAUSE_SECONDS
+    book.failed("other", 0.0)
+    book.failed("other", PAUSE_SECONDS)
+    assert asked(book, PAUSE_SECONDS) == "near"
+    assert asked(book, 1000.0) == "near"
+    book.failed("near", 1000.0)
+    book.failed("near", 1000.0)
+    assert asked(book, 1001.0) == "far"
+    for _ in range(20):
+        book.failed("far", 2000.0)
+    assert asked(book, 2000.0 + PAUSE_SECONDS_MAX) == "other"
+
+
+def test_one_that_is_lost_is_asked_again_after_a_pause() -> None:
+    book = relays("near", wanted=1)
+    book.placed("near")
+    book.lost("near", 10.0)
+    assert asked(book, 10.0) is None
+    assert asked(book, 10.0 + PAUSE_SECONDS) == "near"
+
+
+def test_one_that_has_gone_is_not_asked() -> None:
+    book = relays("near")
+    book.placed("near")
+    book.gone("near")
+    book.gone("near")
+    book.failed("near", 0.0)
+    assert asked(book) is None
+    assert book.next_timeout() is None
+
+
+def test_so_many_are_remembered_at_the_most() -> None:
+    book = relays(*(f"r{number}" for number in range(CANDIDATES_MAX + 5)))
+    assert repr(book) == f"<Relays: 0 of {CANDIDATES_MAX}>"
+    book.offered("r0")
+
+
+def test_a_place_is_renewed_in_time_whatever_a_relay_says() -> None:
+    assert renew_after(3600.0) == 2400.0
+    assert renew_after(-5.0) == RENEW_SECONDS_MIN
+    assert renew_after(1e12) == 24 * 3600.0

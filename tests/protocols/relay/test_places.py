@@ -1,0 +1,130 @@
+"""What a relay gives to whom. Each bound is met exactly: it is no proxy for strangers."""
+
+import pytest
+
+from stack.multiformats.multiaddr import Multiaddr
+from stack.protocols.relay.messages import UNLIMITED, Limit, Status
+from stack.protocols.relay.places import Circuit, RelayParameters, RelayPlaces
+from tests.net.identities import peers_in_order
+
+PEERS = peers_in_order(24)
+HERE = Multiaddr.parse("/ip4/45.1.2.3/tcp/4001")
+HOUR = 3600
+
+
+def at(host: int, net: int = 2) -> Multiaddr:
+    return Multiaddr.parse(f"/ip4/45.1.{net}.{host}/tcp/4001")
+
+
+def places(allowed: tuple[int, ...] = (), **figures: int) -> RelayPlaces:
+    return RelayPlaces(RelayParameters(**figures), [PEERS[number] for number in allowed])  # type: ignore[arg-type] # figures
+
+
+def opened(result: Circuit | Status) -> Circuit:
+    assert isinstance(result, Circuit)
+    return result
+
+
+def test_the_reservations_in_all_are_bounded() -> None:
+    relay = places(reservations=3, allowed=(9,))
+    assert [relay.reserve(PEERS[n], at(n, n), 0.0) for n in range(4)] == [HOUR] * 3 + [Status.RESERVATION_REFUSED]
+    assert relay.reserve(PEERS[1], at(1, 1), 1.0) == HOUR  # who has one may renew it
+    assert relay.reserve(PEERS[9], at(9, 9), 1.0) == HOUR  # who is allowed by name is not kept out by others
+    assert relay.reservations == 4
+
+
+def test_the_reservations_of_one_address_are_bounded() -> None:
+    relay = places()
+    answers = [relay.reserve(PEERS[n], at(1), 0.0) for n in range(9)]
+    assert answers == [HOUR] * 8 + [Status.RESERVATION_REFUSED]
+    assert relay.reserve(PEERS[9], at(2), 0.0) == HOUR
+
+
+def test_the_reservations_of_one_neighbourhood_are_bounded() -> None:
+    relay = places(reservations_of_neighbourhood=5)
+    answers = [relay.reserve(PEERS[n], at(n), 0.0) for n in range(6)]
+    assert answers == [HOUR] * 5 + [Status.RESERVATION_REFUSED]
+    assert relay.reserve(PEERS[9], at(1, 3), 0.0) == HOUR
+
+
+def test_on_loopback_nobody_is_a_stranger() -> None:
+    relay = places(reservations=10)
+    assert {relay.reserve(PEERS[n], Multiaddr.parse("/ip4/127.0.0.1/tcp/1"), 0.0) for n in range(10)} == {HOUR}
+
+
+def test_a_reservation_ends_with_its_time_or_its_connection() -> None:
+    relay = places(reservations=1)
+    relay.reserve(PEERS[0], HERE, 0.0)
+    assert isinstance(relay.connect(PEERS[1], HERE, PEERS[0], HOUR - 0.1), Circuit)
+    assert relay.connect(PEERS[1], HERE, PEERS[0], HOUR) is Status.NO_RESERVATION
+    assert relay.reserve(PEERS[2], HERE, HOUR) == HOUR
+    relay.peer_disconnected(PEERS[2])
+    relay.peer_disconnected(PEERS[2])
+    assert relay.connect(PEERS[1], HERE, PEERS[2], HOUR) is Status.NO_RESERVATION
+    assert relay.reservations == 0
+
+
+def test_nobody_is_connected_to_who_has_not_asked_for_it() -> None:
+    """A68; and a relay dials nobody for others."""
+    assert places().connect(PEERS[1], HERE, PEERS[0], 0.0) is Status.NO_RESERVATION
+
+
+def test_a_relay_is_not_used_through_a_relay() -> None:
+    relay, relayed = places(), Multiaddr.parse(f"{HERE}/p2p/{PEERS[5]}/p2p-circuit")
+    assert relay.reserve(PEERS[0], relayed, 0.0) is Status.PERMISSION_DENIED
+    relay.reserve(PEERS[0], HERE, 0.0)
+    assert relay.connect(PEERS[1], relayed, PEERS[0], 0.0) is Status.PERMISSION_DENIED
+    assert relay.connect(PEERS[0], HERE, PEERS[0], 0.0) is Status.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("way", ["to", "from"])
+def test_the_circuits_of_a_peer_are_bounded(way: str) -> None:
+    relay = places()
+    for peer in PEERS:
+        relay.reserve(peer, Multiaddr.parse("/ip4/127.0.0.1/tcp/1"), 0.0)
+
+    def connect(number: int) -> Circuit | Status:
+        pair = (PEERS[number], PEERS[0]) if way == "to" else (PEERS[0], PEERS[number])
+        return relay.connect(pair[0], HERE, pair[1], 0.0)
+
+    first, *_ = [opened(connect(1 + n)) for n in range(16)]
+    assert connect(20) is Status.RESOURCE_LIMIT_EXCEEDED
+    relay.ended(first)
+    assert relay.circuits == 15
+    assert isinstance(connect(20), Circuit)
+
+
+def test_the_circuits_in_all_are_bounded() -> None:
+    relay = places(circuits=2, allowed=(9,))
+    for n in (0, 1, 2, 9):
+        relay.reserve(PEERS[n], at(n), 0.0)
+    circuits = [opened(relay.connect(PEERS[n + 10], HERE, PEERS[n], 0.0)) for n in range(2)]
+    assert relay.connect(PEERS[12], HERE, PEERS[2], 0.0) is Status.RESOURCE_LIMIT_EXCEEDED
+    assert isinstance(relay.connect(PEERS[12], HERE, PEERS[9], 0.0), Circuit)
+    relay.ended(circuits[0])
+    assert isinstance(relay.connect(PEERS[12], HERE, PEERS[2], 0.0), Circuit)
+
+
+def test_strangers_have_a_limit_and_who_is_allowed_has_none() -> None:
+    relay = places(allowed=(0,))
+    for n in (0, 1):
+        relay.reserve(PEERS[n], at(n), 0.0)
+    assert opened(relay.connect(PEERS[2], HERE, PEERS[1], 0.0)).limit == Limit(120, 128 * 1024)
+    assert opened(relay.connect(PEERS[2], HERE, PEERS[0], 0.0)).limit is UNLIMITED
+    assert opened(relay.connect(PEERS[0], HERE, PEERS[1], 0.0)).limit is UNLIMITED
+    assert relay.limit(PEERS[1]).binds
+    assert not relay.limit(PEERS[0]).binds
+    assert repr(relay) == "<RelayPlaces: 2 reservations, 3 circuits>"
+
+
+def test_an_allowed_peer_has_more_circuits() -> None:
+    relay = places(allowed=(0,), circuits_of_allowed=18)
+    relay.reserve(PEERS[0], HERE, 0.0)
+    answers = [relay.connect(PEERS[1 + n], HERE, PEERS[0], 0.0) for n in range(19)]
+    assert all(isinstance(answer, Circuit) for answer in answers[:18])
+    assert answers[18] is Status.RESOURCE_LIMIT_EXCEEDED
+
+
+def test_strangers_cannot_be_given_everything() -> None:
+    with pytest.raises(ValueError, match="limit"):
+        RelayParameters(limit=Limit(120, 0))
