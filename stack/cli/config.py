@@ -216,6 +216,7 @@ async def _running(settings: Config) -> dict[str, str]:
         asked = CompareSettings(
             listen=settings.listen,
             external=settings.external,
+            relay_via=settings.relay_via,
             bootstrap=settings.bootstrap,
             mdns=settings.mdns,
             upload_limit=settings.upload_limit or 0,

@@ -16,6 +16,7 @@ from stack.cli.app import flatten, run_async
 from stack.cli.home import take
 from stack.cli.logs import log_file, logged_to
 from stack.cli.types import (
+    PEER,
     bootstrap_option,
     config,
     discovery_flags,
@@ -24,6 +25,7 @@ from stack.cli.types import (
     limit_flags,
     listen_option,
     mdns_option,
+    relay_via_option,
     up_option,
 )
 from stack.errors import Refused
@@ -40,6 +42,14 @@ READY = b"1"
 @click.command()
 @listen_option
 @external_option
+@relay_via_option
+@click.option("--relay", is_flag=True, help="Be a relay: peers that nobody can dial meet through this node.")
+@click.option(
+    "--relay-allow",
+    type=PEER,
+    multiple=True,
+    help="A peer whose files this relay carries, whole; may be given several times. For others it carries a few KiB.",
+)
 @bootstrap_option
 @mdns_option
 @up_option
@@ -53,6 +63,9 @@ def daemon(
     context: click.Context,
     listen: tuple[Multiaddr, ...],
     external: tuple[Multiaddr, ...],
+    relay_via: tuple[Multiaddr, ...],
+    relay: bool,
+    relay_allow: tuple[str, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
     up: int | None,
@@ -67,6 +80,11 @@ def daemon(
     It writes a log into the home (daemon.log; STACK_LOG=debug: more).
     """
     flags = {**discovery_flags(bootstrap, no_mdns), **limit_flags(up, down), "perf": perf or None}
+    flags |= {
+        "relay": relay or None,
+        "relay_allow": relay_allow or None,
+        "relay_via": tuple(map(str, relay_via)) or None,
+    }
     settings = config(
         "daemon", listen=tuple(map(str, listen)) or None, external=tuple(map(str, external)) or None, **flags
     )

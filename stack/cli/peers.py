@@ -31,7 +31,7 @@ def peers(as_json: bool) -> None:
             return
         for row in rows:
             latency = f"{row.latency * 1000:.1f} ms" if row.latency is not None else "-"
-            way = "relayed" if row.relayed else "direct"
+            way = "direct" if not row.relayed else "relayed, a few KiB" if row.limited else "relayed"
             moved = f"sent {output.size(row.bytes_sent)}, received {output.size(row.bytes_received)}"
             output.data(f"{row.peer_id}  {row.address}  {row.direction}, {way}  {latency}  {moved}  {row.agent or '-'}")
         if not rows:

@@ -33,6 +33,7 @@ POLL_SECONDS = 0.05
 FLAGS = {
     "listen": "--listen",
     "external": "--external",
+    "relay_via": "--relay-via",
     "bootstrap": "--bootstrap",
     "mdns": "--no-mdns",
     "upload_limit": "--up",

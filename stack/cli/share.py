@@ -24,6 +24,7 @@ from stack.cli.types import (
     limit_flags,
     listen_option,
     mdns_option,
+    relay_via_option,
     up_option,
 )
 from stack.control.client import ControlClient
@@ -85,6 +86,7 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option("--public", metavar="NAME", help="Let anybody find it by this name (`stack find`); implies --announce.")
 @listen_option
 @external_option
+@relay_via_option
 @bootstrap_option
 @mdns_option
 @up_option
@@ -114,6 +116,7 @@ def share(
     public: str | None,
     listen: tuple[Multiaddr, ...],
     external: tuple[Multiaddr, ...],
+    relay_via: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
     up: int | None,
@@ -135,7 +138,8 @@ def share(
     if public is not None:
         _check_name(public)
     kept = ImportFlags(preserve_mode=preserve_mode, preserve_mtime=preserve_mtime)
-    places = {"listen": tuple(map(str, listen)) or None, "external": tuple(map(str, external)) or None}
+    told = {"listen": listen, "external": external, "relay_via": relay_via}
+    places = {name: tuple(map(str, addresses)) or None for name, addresses in told.items()}
     flags = {**places, **discovery_flags(bootstrap, no_mdns), **limit_flags(up, down)}
     settings = config("share", **flags)
 

@@ -232,6 +232,12 @@ external_option = click.option(
     multiple=True,
     help="Tell others that they reach this node there: HOST:PORT of a router that forwards the port to this computer.",
 )
+relay_via_option = click.option(
+    "--relay-via",
+    type=FROM,
+    multiple=True,
+    help="Have others reach this node through a relay, your own or a friend's (`stack daemon --relay`): HOST:PORT or a multiaddr.",
+)
 
 
 def _given(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
@@ -311,6 +317,7 @@ __all__ = [
     "limit_flags",
     "listen_option",
     "mdns_option",
+    "relay_via_option",
     "source_argument",
     "timeout_option",
     "up_option",

@@ -26,6 +26,7 @@ TEXT_MAX = 300
 INPUT_MAX = 2048
 """Characters looked at: a ticket with spaces, hyphens and line breaks, and the web page in front of it."""
 ADDRESSES_MAX = 8
+CIRCUIT = "p2p-circuit"
 NAME_FLOOR = 24
 """Bytes of a long name that are kept even if an address must go for them."""
 SUFFIX_MAX = 12
@@ -183,18 +184,29 @@ def _unpack(data: bytes) -> Ticket:
     return Ticket(root, message.name, message.size, peer, tuple(addresses), message.secret)
 
 
+def _short(address: Multiaddr) -> Multiaddr:
+    """Without who is there, and of a relay without who that is: the peer has to prove who it is, and 40 bytes are many here."""
+    bare = address.split_peer()[0]
+    if CIRCUIT not in bare.protocols:
+        return bare
+    relay = bare.decapsulate(CIRCUIT).split_peer()[0]
+    return relay.encapsulate(Multiaddr.parse(f"/{CIRCUIT}")) if relay else bare
+
+
 def _preferred(addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
-    bare = dict.fromkeys(address.split_peer()[0] for address in addresses)
+    bare = dict.fromkeys(_short(address) for address in addresses)
     ranked = sorted(bare, key=_rank)
     if ranked and _rank(ranked[0]) < _LOOPBACK:
         ranked = [address for address in ranked if _rank(address) < _LOOPBACK]
     return ranked[:ADDRESSES_MAX]
 
 
-_PUBLIC, _PRIVATE, _LOOPBACK = range(3)
+_PUBLIC, _RELAYED, _PRIVATE, _LOOPBACK = range(4)
 
 
 def _rank(address: Multiaddr) -> int:
+    if CIRCUIT in address.protocols:
+        return _RELAYED
     for name, value in address:
         if name in ("ip4", "ip6") and value is not None:
             ip = ip_address(value)

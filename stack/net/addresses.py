@@ -36,11 +36,6 @@ def ip_of(address: Multiaddr) -> IpAddress | None:
     return None
 
 
-def is_relayed(address: Multiaddr) -> bool:
-    """It leads over a relay, whose address stands in front."""
-    return "p2p-circuit" in address.protocols
-
-
 def reach_of(address: Multiaddr) -> Reach:
     """Memory addresses are as near as loopback; a name that is not resolved yet is taken for public."""
     ip = ip_of(address)

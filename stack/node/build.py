@@ -32,6 +32,7 @@ from stack.node.home import Home
 from stack.node.keystore import load_or_create
 from stack.node.listen import listen
 from stack.node.outside import Outside
+from stack.node.relaying import relaying
 from stack.node.roles import LISTENING_ROLES
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
@@ -226,7 +227,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             row = resolve(SERVICES, "stack.services", service)
             if service == "autonat":
                 autonat = cast("AutonatService", row(host, serve=config.autonat))  # type: ignore[operator] # as below
-            elif service not in ("access", "providers"):  # those also take the keyring and the book
+            elif service not in ("access", "providers", "relay"):  # those also take the keyring, the book, the settings
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
 
         def may_know(root: Cid, peer: PeerId) -> bool:
@@ -254,6 +255,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)
         outside = await stack.enter_async_context(Outside.open(host, config, autonat))
+        await stack.enter_async_context(relaying(host, config))
         announcing = await stack.enter_async_context(_announcing(host, pubsub, key, blocks, exchange, config))
         discovery = await stack.enter_async_context(discovering(host, config, private))
 

@@ -4,16 +4,27 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from stack.errors import ConfigError, DecodeError
 from stack.multiformats.multiaddr import Multiaddr
+from stack.multiformats.peer_text import decode_peer_text
 from stack.node.home import default_home
-from stack.node.settings import KEY_TYPES, SETTINGS, place, read_address, read_file, read_rate, read_setting, variable
+from stack.node.settings import (
+    KEY_TYPES,
+    SETTINGS,
+    place,
+    read_address,
+    read_file,
+    read_rate,
+    read_relay,
+    read_setting,
+    variable,
+)
 
-__all__ = ["SETTINGS", "Config", "load", "read_address", "read_rate", "read_setting"]
+__all__ = ["SETTINGS", "Config", "load", "read_address", "read_rate", "read_relay", "read_setting"]
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 BOOTSTRAP_MAX = 64
@@ -21,6 +32,11 @@ BOOTSTRAP_MAX = 64
 
 EXTERNAL_MAX = 4
 """Addresses that a user says are ours: half of those that a ticket has room for."""
+
+RELAYS_MAX = 4
+"""Relays that are named: each is a connection that is kept."""
+RELAY_ALLOW_MAX = 256
+"""Peers that a relay knows by name."""
 
 RATE_MIN = 16 * 1024
 """Bytes a second: other nodes grant a block so much, and some seconds."""
@@ -50,6 +66,12 @@ class Config:
     external: tuple[str, ...] = ()
     """Where others reach this node through a router that forwards a port, or a proxy: multiaddrs or `HOST:PORT`. They stand first in
     its tickets and in what it tells others."""
+    relay: bool = False
+    """Be a relay for peers that nobody can dial: strangers are carried so far as to find out how to do without."""
+    relay_allow: tuple[str, ...] = ()
+    """Peer ids: they have a place at this relay whoever else asks, and connections from and to them have no limits."""
+    relay_via: tuple[str, ...] = ()
+    """Relays through which others reach this node: multiaddrs or `HOST:PORT`. They stand in its tickets."""
     serve: bool = True
     """Answer what others ask for; False on metered lines."""
     upload_limit: int | None = None
@@ -97,10 +119,21 @@ class Config:
             raise ConfigError(f"bootstrap: more than {BOOTSTRAP_MAX} addresses")
         if len(self.external) > EXTERNAL_MAX:
             raise ConfigError(f"external: more than {EXTERNAL_MAX} addresses")
-        for name, texts in (("listen", self.listen), ("bootstrap", self.bootstrap), ("external", self.external)):
+        if len(self.relay_via) > RELAYS_MAX:
+            raise ConfigError(f"relay_via: more than {RELAYS_MAX} addresses")
+        if len(self.relay_allow) > RELAY_ALLOW_MAX:
+            raise ConfigError(f"relay_allow: more than {RELAY_ALLOW_MAX} peers")
+        readers: tuple[tuple[str, tuple[str, ...], Callable[[str], object]], ...] = (
+            ("listen", self.listen, Multiaddr.parse),
+            ("bootstrap", self.bootstrap, Multiaddr.parse),
+            ("external", self.external, read_address),
+            ("relay_via", self.relay_via, read_relay),
+            ("relay_allow", self.relay_allow, decode_peer_text),
+        )
+        for name, texts, read in readers:
             for text in texts:
                 try:
-                    read_address(text) if name == "external" else Multiaddr.parse(text)
+                    read(text)
                 except DecodeError as error:
                     raise ConfigError(f"{name}: {error}") from error
 

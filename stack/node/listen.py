@@ -12,10 +12,11 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import expand
 from stack.net.host import Host
 from stack.net.interfaces import ListenError
-from stack.node.config import Config, read_address
+from stack.node.config import Config, read_address, read_relay
 from stack.platform import interface_addresses
 
 PORT_FILE = "port"
+CIRCUIT = Multiaddr.parse("/p2p-circuit")
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 EVERYWHERE = ("/ip4/0.0.0.0/tcp/{port}", "/ip6/::/tcp/{port}")
 
@@ -51,7 +52,8 @@ def usual_addresses(config: Config) -> list[Multiaddr]:
     texts = config.listen or [template.format(port=port) for template in EVERYWHERE if port]
     bound = [address for address in map(Multiaddr.parse, texts) if address.get("tcp") != "0"]
     given = [read_address(text) for text in config.external]
-    return [*given, *(each for address in bound for each in expand(address, interface_addresses()))]
+    ours = [each for address in bound for each in expand(address, interface_addresses())]
+    return [*given, *ours, *(read_relay(text).encapsulate(CIRCUIT) for text in config.relay_via)]
 
 
 def stored_port(home: Path) -> int:

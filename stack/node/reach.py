@@ -1,10 +1,11 @@
 """Who can reach a node, in words, from what is known of its addresses. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import host_and_port
+from stack.net.addresses import host_and_port, is_relayed, relay_of
 from stack.node.api import Reach
 from stack.protocols.autonat.judge import Verdict
 
@@ -24,6 +25,7 @@ SHUT_BY = {
     "mapped": "The router says that it is open: perhaps another router stands before it, or the provider lets nobody in.",
     "public": "A firewall stops them: let {port} in, here and at the router.",
 }
+RELAYED = "Others reach it through the relay at {relays}, and without it where both routers let them."
 PENDING = "Computers on this network can reach it. Whether others can is being tried."
 
 
@@ -49,6 +51,24 @@ def reach_of(
 ) -> Reach:
     """Who can reach it, with what to do if that is not enough. `notices` are said first. What peers outside have tried counts more than
     what the owner (`external`) or a router (`mapped`) says, and that more than what the addresses look like."""
+    relayed = [address for address in addresses if is_relayed(address)]
+    direct = _direct([address for address in addresses if address not in relayed], external, mapped, verdicts, pending)
+    advice = direct.advice
+    if relayed and direct.scope != "internet":
+        relays = " or ".join(dict.fromkeys(host_and_port(relay_of(address)[0]) for address in relayed))
+        direct = replace(direct, scope="internet", addresses=tuple(relayed), checked=False)
+        advice = RELAYED.format(relays=relays)
+    return replace(direct, advice=" ".join((*notices, advice)))
+
+
+def _direct(
+    addresses: Sequence[Multiaddr],
+    external: Sequence[Multiaddr],
+    mapped: Sequence[Multiaddr],
+    verdicts: Sequence[Verdict],
+    pending: bool,
+) -> Reach:
+    """The same of what needs no relay."""
     bare = [address.split_peer()[0] for address in addresses]
     whole = dict(zip(bare, addresses, strict=True))
     ports = sorted({port for address in bare if (port := address.get("tcp")) and address not in (*external, *mapped)})
@@ -58,7 +78,7 @@ def reach_of(
     def answer(scope: str, text: str, places: Sequence[Multiaddr] | None = None, *, checked: bool = False) -> Reach:
         best = [each for each in bare if scopes[each] == scope] if places is None else places
         found = tuple(whole.get(each, each) for each in best)
-        return Reach(scope=scope, addresses=found, advice=" ".join((*notices, text)), checked=checked)
+        return Reach(scope=scope, addresses=found, advice=text, checked=checked)
 
     opened = [verdict for verdict in verdicts if verdict.open]
     if opened:

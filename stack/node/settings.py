@@ -74,6 +74,11 @@ def read_address(text: str) -> Multiaddr:
     return Multiaddr.parse(f"/{kind}/{bare}/tcp/{port}")
 
 
+def read_relay(text: str) -> Multiaddr:
+    """Where a relay is: a multiaddr, which may say who it is, or `HOST:PORT`. Raises DecodeError."""
+    return Multiaddr.parse(text) if text.startswith("/") else read_address(text)
+
+
 def _switch(text: str) -> bool:
     word = text.strip().lower()
     if word in ("1", "true", "yes", "on"):
@@ -107,6 +112,24 @@ SETTINGS: dict[str, Setting] = {
         kind=f"{ADDRESSES}, as 203.0.113.7:4001",
         meaning="Where others reach this node through a router that forwards a port. They stand first in its tickets.",
         flag="--external",
+    ),
+    "relay": Setting(
+        read=_switch,
+        kind=SWITCH,
+        meaning="Be a relay: peers that nobody can dial are reached through this node, so far as to find out how to do without.",
+        flag="--relay",
+    ),
+    "relay_allow": Setting(
+        read=_list,
+        kind="peer ids, with blanks between them",
+        meaning="Peers that have a place at this relay whoever else asks, and whole files carried.",
+        flag="--relay-allow",
+    ),
+    "relay_via": Setting(
+        read=_list,
+        kind=f"{ADDRESSES}, as 203.0.113.7:4001 or a multiaddr that ends in /p2p/PEER",
+        meaning="Relays, your own or a friend's, through which others reach this node. They stand in its tickets.",
+        flag="--relay-via",
     ),
     "mdns": Setting(
         read=_switch, kind=SWITCH, meaning="Find peers on the local network, and be found there.", flag="--no-mdns"

@@ -34,6 +34,7 @@ class CompareSettings(Ask[tuple[str, ...]]):
 
     listen: tuple[str, ...] = ()
     external: tuple[str, ...] = ()
+    relay_via: tuple[str, ...] = ()
     bootstrap: tuple[str, ...] = ()
     mdns: bool | None = None
     upload_limit: int | None = None
@@ -47,9 +48,12 @@ class PeerInfo:
 
     peer_id: str
     address: Multiaddr
+    """Ends in `/p2p-circuit` when the connection goes through a relay."""
     direction: str
     relayed: bool
     """Its bytes go through a third peer, which cannot read them."""
+    limited: bool
+    """And that one carries some KiB: only enough to find out how to do without it."""
     seconds: float
     streams: int
     latency: float | None

@@ -32,7 +32,7 @@ from stack.node.api import (
     PingReply,
     Reach,
 )
-from stack.node.config import read_address
+from stack.node.config import read_address, read_relay
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
@@ -61,6 +61,7 @@ async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str
     differs = {
         "listen": not {*request.listen} <= {*config.listen},
         "external": not {*map(read_address, request.external)} <= {*map(read_address, config.external)},
+        "relay_via": not {*map(read_relay, request.relay_via)} <= {*map(read_relay, config.relay_via)},
         "bootstrap": not {*request.bootstrap} <= {*config.bootstrap},
         "mdns": request.mdns is not None and request.mdns != config.mdns,
         "upload_limit": request.upload_limit is not None and request.upload_limit != (config.upload_limit or 0),
@@ -118,7 +119,8 @@ async def list_peers(node: Handled, request: ListPeers) -> tuple[PeerInfo, ...]:
                 peer_id=str(connection.peer),
                 address=connection.address,
                 direction=connection.direction.value,
-                relayed=is_relayed(connection.address),
+                relayed=connection.relayed,
+                limited=connection.limited,
                 seconds=now - connection.opened_at,
                 streams=connection.streams,
                 latency=connection.latency,

@@ -15,7 +15,6 @@ from stack.pb import relay_pb2
 
 E = TypeVar("E", bound=IntEnum)
 
-HOP: Final = "/libp2p/circuit/relay/0.2.0/hop"
 STOP: Final = "/libp2p/circuit/relay/0.2.0/stop"
 MESSAGE_BYTES_MAX: Final = 4096
 """Of one message: go-libp2p's figure."""

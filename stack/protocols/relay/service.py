@@ -1,24 +1,59 @@
 """Peers behind relays on a host: the transport for addresses with `/p2p-circuit`. What speaks with relays is loaded when there is one
 to speak with."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import anyio
+
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import RELAYED
 from stack.net.host import Host
+from stack.streams.supervision import Supervisor
 from stack.transports.interfaces import Listener
 
 if TYPE_CHECKING:
     from stack.protocols.relay.shell.client import RelayClient
     from stack.protocols.relay.shell.stream import RelayedStream
 
+HOP: Final = "/libp2p/circuit/relay/0.2.0/hop"
+
 
 class RelayService:
     """Row "relay" of `SERVICES`."""
 
     def __init__(self, host: Host) -> None:
-        self._transport = RelayTransport(host)
-        host.carry(self._transport)
+        self._host = host
+        self.transport = RelayTransport(host)
+        host.carry(self.transport)
+
+    async def keep_places(self, tasks: Supervisor) -> None:
+        """Have places at relays among the peers that we meet, from when there is one."""
+        offers = _Offers()
+        end = self._host.listen_to_peers(offers)
+        await offers.seen.wait()
+        end()
+        from stack.protocols.relay.shell.keeper import RelayKeeper
+
+        RelayKeeper(self._host, self.transport, (), tasks)
+
+
+class _Offers:
+    """A `PeerListener` that waits for the first relay."""
+
+    def __init__(self) -> None:
+        self.seen = anyio.Event()
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """See PeerListener."""
+
+    def peer_identified(self, peer: PeerId, protocols: frozenset[str]) -> None:
+        """See PeerListener."""
+        if HOP in protocols:
+            self.seen.set()
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        """See PeerListener."""
 
 
 class RelayTransport:

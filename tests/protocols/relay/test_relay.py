@@ -12,7 +12,6 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.net.interfaces import DialError, ListenError
 from stack.protocols.relay.messages import (
-    HOP,
     MESSAGE_BYTES_MAX,
     STOP,
     Hop,
@@ -26,7 +25,7 @@ from stack.protocols.relay.messages import (
     open_voucher,
 )
 from stack.protocols.relay.places import RelayParameters
-from stack.protocols.relay.service import RelayService
+from stack.protocols.relay.service import HOP, RelayService
 from stack.protocols.relay.shell import client as client_module
 from stack.protocols.relay.shell import server as server_module
 from stack.protocols.relay.shell.bridge import BUFFER_BYTES
@@ -47,7 +46,7 @@ class Three:
 
     def __init__(self, relay: Host, home: Host, guest: Host, server: RelayServer, clock: Clock) -> None:
         self.relay, self.home, self.guest, self.server, self.clock = relay, home, guest, server, clock
-        self.transport = RelayService(home)._transport
+        self.transport = RelayService(home).transport
         RelayService(guest)
         self.front = relay.addresses()[0].with_peer(str(relay.peer_id))
         self.circuit = Multiaddr.parse(f"{self.front}/p2p-circuit")
@@ -342,8 +341,9 @@ async def test_who_is_no_relay_or_silent_or_away_is_told_apart(monkeypatch: pyte
         with pytest.raises(ListenError, match="does not answer"):
             await net.home.listen(net.circuit)
         net.server.close()
+        guests = RelayService(net.guest).transport
         with pytest.raises(ListenError, match="no relay"):
-            await net.home.listen(net.circuit)
+            await guests.listen(net.circuit)
 
 
 async def bare_circuit(net: Three) -> tuple[Stream, Stream]:

@@ -13,7 +13,6 @@ from stack.net.connection import Connection
 from stack.net.failures import ASK_ERRORS
 from stack.net.host import Host
 from stack.protocols.relay.messages import (
-    HOP,
     MESSAGE_BYTES_MAX,
     STOP,
     Hop,
@@ -24,6 +23,7 @@ from stack.protocols.relay.messages import (
     decode_hop,
     decode_stop,
 )
+from stack.protocols.relay.service import HOP
 from stack.protocols.relay.shell.listener import PlaceTaken, RelayListener
 from stack.protocols.relay.shell.stream import RelayedStream
 from stack.streams.delimited import receive_message, send_message

@@ -10,8 +10,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import Reach, is_relayed, reach_of
 from stack.net.host import Host
 from stack.protocols.relay.keeping import Relays
-from stack.protocols.relay.messages import HOP
-from stack.protocols.relay.service import RelayTransport
+from stack.protocols.relay.service import HOP, RelayTransport
 from stack.protocols.relay.shell.client import CIRCUIT
 from stack.streams.supervision import Supervisor
 

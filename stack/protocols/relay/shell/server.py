@@ -13,7 +13,6 @@ from stack.net.addresses import Reach, is_relayed, reach_of
 from stack.net.host import Host
 from stack.protocols.relay.messages import (
     ADDRESSES_MAX,
-    HOP,
     MESSAGE_BYTES_MAX,
     STOP,
     VOUCHER_DOMAIN,
@@ -29,6 +28,7 @@ from stack.protocols.relay.messages import (
     decode_stop,
 )
 from stack.protocols.relay.places import Circuit, RelayParameters, RelayPlaces
+from stack.protocols.relay.service import HOP
 from stack.protocols.relay.shell.bridge import BUFFER_BYTES, join
 from stack.sansio.budget import Resource
 from stack.streams.delimited import receive_message, send_message

@@ -1,0 +1,102 @@
+"""Nodes behind a relay: what their settings say, their tickets, and a fetch through it."""
+
+from pathlib import Path
+
+import pytest
+
+from stack import Node
+from stack.errors import ConfigError
+from stack.files.ticket import decode_ticket
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.config import Config
+from stack.node.listen import usual_addresses
+from stack.node.reach import reach_of
+from stack.protocols.relay.service import HOP
+from tests.net.hosts import settled
+
+pytestmark = pytest.mark.anyio
+
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+CONTENT = bytes(range(256)) * 4096
+
+
+def relay_at(node: Node) -> str:
+    return str(node.addresses()[0])
+
+
+async def test_a_file_comes_through_a_relay_from_who_can_be_reached_no_other_way(tmp_path: Path) -> None:
+    """It is all that the ticket names: without who the relay is, for which there is no room."""
+    source = tmp_path / "film"
+    source.write_bytes(CONTENT)
+    async with Node.open(Config()) as home:
+        allowed = (str(home.peer_id),)
+        async with Node.open(Config(relay=True, relay_allow=allowed, listen=LOOPBACK)) as relay:
+            await home.host.listen(Multiaddr.parse(f"{relay_at(relay)}/p2p-circuit"))
+            shared = await home.share(source)
+            ticket = decode_ticket(shared)
+            short = Multiaddr.parse(f"{relay.host.addresses()[0]}/p2p-circuit")
+            assert short in ticket.addresses
+            bare = Config(relay_via=(relay_at(relay),))
+            assert usual_addresses(bare) == [Multiaddr.parse(f"{relay_at(relay)}/p2p-circuit")]
+            async with Node.open(Config()) as guest:
+                await guest.host.connect(home.peer_id, [short])
+                got = await guest.get(shared, tmp_path / "got")
+                assert got.read_bytes() == CONTENT
+                [row] = [row for row in await guest.peers.ls() if row.peer_id == str(home.peer_id)]
+                assert row.relayed
+                assert not row.limited
+
+
+async def test_a_node_has_places_at_the_relays_that_are_named_before_it_makes_tickets() -> None:
+    async with Node.open(Config(relay=True)) as relay:
+        bound = Multiaddr.parse(f"{relay_at(relay)}/p2p-circuit")
+        async with Node.open(Config(relay_via=(relay_at(relay), "/ip4/127.0.0.1/tcp/1"))) as home:
+            assert bound in home.host.addresses()
+            await relay.host.disconnect(home.peer_id)
+            await settled(lambda: bound not in home.host.addresses())
+
+
+async def test_only_who_is_asked_for_it_is_a_relay() -> None:
+    async with Node.open(Config()) as node:
+        assert HOP not in node.host.supported()
+    async with Node.open(Config(relay=True)) as node:
+        assert HOP in node.host.supported()
+
+
+async def test_who_looks_for_a_relay_takes_one_among_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not public itself, and the relay is."""
+    from stack.net.addresses import Reach
+    from stack.protocols.relay.shell import keeper
+
+    async with Node.open(Config(relay=True)) as relay, Node.open(Config()) as home:
+        reaches = {relay_at(relay): Reach.PUBLIC}
+        monkeypatch.setattr(
+            keeper,
+            "reach_of",
+            lambda address: Reach.PUBLIC if f"{address}/p2p/{relay.peer_id}" in reaches else Reach.PRIVATE,
+        )
+        await home.host.connect(None, relay.addresses())
+        await settled(lambda: any("p2p-circuit" in address.protocols for address in home.host.addresses()))
+        await relay.host.disconnect(home.peer_id)
+        await settled(lambda: not any("p2p-circuit" in address.protocols for address in home.host.addresses()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"relay_allow": ("nobody",)}, "relay_allow"),
+        ({"relay_via": ("nowhere",)}, "relay_via"),
+        ({"relay_via": ("192.0.2.1:1",) * 5}, "more than 4"),
+        ({"relay_allow": ("x",) * 257}, "more than 256"),
+    ],
+)
+def test_settings_of_relays_that_make_no_sense_are_refused(settings: dict[str, tuple[str, ...]], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Config(**settings)  # type: ignore[arg-type] # names of settings
+
+
+def test_who_is_reached_through_a_relay_is_told_so() -> None:
+    addresses = [Multiaddr.parse(t) for t in ("/ip4/192.168.1.2/tcp/1", "/ip4/45.1.2.3/tcp/4001/p2p-circuit")]
+    reach = reach_of(addresses)
+    assert (reach.scope, reach.addresses) == ("internet", (addresses[1],))
+    assert "through the relay at 45.1.2.3:4001" in reach.advice
