@@ -42,6 +42,7 @@ from stack.protocols.access.keyring import Keyring
 from stack.protocols.access.service import AccessService
 from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
+from stack.protocols.relay.service import RelayService
 from stack.trace import TraceFan
 from stack.transports.interfaces import Transport
 from stack.transports.late import LateTransport, default_transports
@@ -223,6 +224,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         )
         knows = AccessService(host, keyring)
         autonat: AutonatService | None = None
+        relays = RelayService(host)
         for service in await to_thread.run_sync(service_names, config):
             row = resolve(SERVICES, "stack.services", service)
             if service == "autonat":
@@ -255,7 +257,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         if config.role in LISTENING_ROLES:
             notices = await listen(host, config.listen, config.home)
         outside = await stack.enter_async_context(Outside.open(host, config, autonat))
-        await stack.enter_async_context(relaying(host, config))
+        await stack.enter_async_context(relaying(host, relays, config))
         announcing = await stack.enter_async_context(_announcing(host, pubsub, key, blocks, exchange, config))
         discovery = await stack.enter_async_context(discovering(host, config, private))
 

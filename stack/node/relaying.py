@@ -14,10 +14,9 @@ from stack.streams.supervision import supervised
 
 
 @asynccontextmanager
-async def relaying(host: Host, config: Config) -> AsyncIterator[None]:
+async def relaying(host: Host, relays: RelayService, config: Config) -> AsyncIterator[None]:
     """While the context lasts. Places at the relays that are named are asked for before it begins, for a moment: tickets name them.
     What a relay and its guests need is loaded where it is used."""
-    service = RelayService(host)
     if config.role not in LISTENING_ROLES:
         yield
         return
@@ -29,9 +28,9 @@ async def relaying(host: Host, config: Config) -> AsyncIterator[None]:
         if config.relay_via:
             from stack.protocols.relay.shell.keeper import FIRST_SECONDS, RelayKeeper
 
-            keeper = RelayKeeper(host, service.transport, [read_relay(text) for text in config.relay_via], tasks)
+            keeper = RelayKeeper(host, relays.transport, [read_relay(text) for text in config.relay_via], tasks)
             with anyio.move_on_after(FIRST_SECONDS):
                 await keeper.tried.wait()
         elif not config.relay:
-            tasks.start(service.keep_places, tasks, owner="looking for relays")
+            tasks.start(relays.keep_places, tasks, owner="looking for relays")
         yield

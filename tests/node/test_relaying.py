@@ -7,8 +7,10 @@ import pytest
 from stack import Node
 from stack.errors import ConfigError
 from stack.files.ticket import decode_ticket
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.config import Config
+from stack.node.keystore import load_or_create
 from stack.node.listen import usual_addresses
 from stack.node.reach import reach_of
 from stack.protocols.relay.service import HOP
@@ -28,23 +30,21 @@ async def test_a_file_comes_through_a_relay_from_who_can_be_reached_no_other_way
     """It is all that the ticket names: without who the relay is, for which there is no room."""
     source = tmp_path / "film"
     source.write_bytes(CONTENT)
-    async with Node.open(Config()) as home:
-        allowed = (str(home.peer_id),)
-        async with Node.open(Config(relay=True, relay_allow=allowed, listen=LOOPBACK)) as relay:
-            await home.host.listen(Multiaddr.parse(f"{relay_at(relay)}/p2p-circuit"))
-            shared = await home.share(source)
-            ticket = decode_ticket(shared)
-            short = Multiaddr.parse(f"{relay.host.addresses()[0]}/p2p-circuit")
-            assert short in ticket.addresses
-            bare = Config(relay_via=(relay_at(relay),))
-            assert usual_addresses(bare) == [Multiaddr.parse(f"{relay_at(relay)}/p2p-circuit")]
-            async with Node.open(Config()) as guest:
-                await guest.host.connect(home.peer_id, [short])
-                got = await guest.get(shared, tmp_path / "got")
-                assert got.read_bytes() == CONTENT
-                [row] = [row for row in await guest.peers.ls() if row.peer_id == str(home.peer_id)]
-                assert row.relayed
-                assert not row.limited
+    (tmp_path / "home").mkdir(mode=0o700)
+    home_peer = PeerId.of(load_or_create(tmp_path / "home", "ed25519").public)
+    relaying = Config(relay=True, relay_allow=(str(home_peer),), listen=LOOPBACK)
+    async with Node.open(relaying) as relay:
+        circuit = f"{relay_at(relay)}/p2p-circuit"
+        short = Multiaddr.parse(f"{relay.host.addresses()[0]}/p2p-circuit")
+        assert usual_addresses(Config(relay_via=(relay_at(relay),))) == [Multiaddr.parse(circuit)]
+        async with Node.open(Config(home=tmp_path / "home", listen=(circuit,))) as home, Node.open(Config()) as guest:
+            ticket = await home.share(source)
+            assert decode_ticket(ticket).addresses == (short,)
+            got = await guest.get(ticket, tmp_path / "got")
+            assert got.read_bytes() == CONTENT
+            [row] = [row for row in await guest.peers.ls() if row.peer_id == str(home.peer_id)]
+            assert row.relayed
+            assert not row.limited
 
 
 async def test_a_node_has_places_at_the_relays_that_are_named_before_it_makes_tickets() -> None:

@@ -11,7 +11,6 @@ from stack.announce.clocks import ADVICE
 from stack.errors import DecodeError, NegotiationError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import is_relayed
 from stack.net.interfaces import DialError
 from stack.node.api import (
     CompareSettings,
