@@ -1,26 +1,52 @@
-"""Waiting for a connection without a relay, where the relay carries only a few words."""
+"""Connections without a relay beside relayed ones: waited for where the relay carries only a few words, and brought about by dialling a
+peer at the moment when it dials us, so that the routers of both take what comes for an answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
+from stack.errors import LimitExceeded, NegotiationError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import is_relayed
 from stack.net.connection import Connection
 from stack.net.interfaces import DialError
+from stack.net.peerstore import Peerstore
+from stack.net.swarm import Swarm
 
 DIRECT_SECONDS = 20.0
 """For a direct connection to come about beside one that is only good for coordination: three tries of hole punching."""
 LIMITED = "no direct connection came about, and the relay carries only some KiB (it may allow you by name)"
+PUNCH_SECONDS = 5.0
+"""For one try: go-libp2p's figure. A lost SYN is sent again after one second and after three."""
+AGAIN_SECONDS = 0.1
+"""A router that refuses what it does not know yet is asked again so soon."""
 COORDINATION = ("/ipfs/id/", "/ipfs/ping/", "/libp2p/dcutr", "/stack/access/", "/stack/providers/")
 """Protocols of a few words: what is spoken over a relay that carries little."""
 
 
 class Direct:
-    """Fact: `changed`. Command: `wait`."""
+    """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `ports`, `addresses`."""
 
-    def __init__(self, best: Callable[[PeerId], Connection | None]) -> None:
-        self._best = best
+    def __init__(self, swarm: Swarm, peerstore: Peerstore, wall_clock: Callable[[], float]) -> None:
+        self._swarm = swarm
+        self._best = swarm.best
+        self._peerstore = peerstore
+        self._wall_clock = wall_clock
         self._changed = anyio.Event()
+
+    def connections(self) -> list[Connection]:
+        """Those without a relay."""
+        return [connection for connection in self._swarm.all() if not connection.relayed]
+
+    def ports(self) -> list[int]:
+        """Of TCP, that are listened on."""
+        listening = (address for address in self._swarm.listen_addresses if not is_relayed(address))
+        return list(dict.fromkeys(int(port) for address in listening if (port := address.get("tcp"))))
+
+    def addresses(self, peer: PeerId) -> list[Multiaddr]:
+        """What is known of a peer, relayed addresses too."""
+        return self._peerstore.addresses(peer, self._wall_clock())
 
     def changed(self) -> None:
         """Some connection has come or gone."""
@@ -35,3 +61,33 @@ class Direct:
         if best is None or best.limited:
             raise DialError(peer, [(relayed.address, LIMITED)])
         return best
+
+    async def punch(
+        self, peer: PeerId, addresses: Sequence[Multiaddr], *, client: bool, seconds: float = PUNCH_SECONDS
+    ) -> bool:
+        """Dial all addresses at once from the port that is listened on, again where it is refused, until a connection without a relay
+        stands, whoever has begun it; False when none does after so long. `client` is for what runs over it: of the two that dial each
+        other just one has to be it."""
+        if client:
+            self._swarm.expect(addresses, seconds)
+        with anyio.move_on_after(seconds if addresses else 0):
+            async with anyio.create_task_group() as dials:
+                for address in addresses:
+                    dials.start_soon(self._keep_dialling, peer, address, client)
+                while not self._is_direct(peer):
+                    await self._changed.wait()
+                dials.cancel_scope.cancel()
+        return self._is_direct(peer)
+
+    def _is_direct(self, peer: PeerId) -> bool:
+        best = self._best(peer)
+        return best is not None and not best.relayed
+
+    async def _keep_dialling(self, peer: PeerId, address: Multiaddr, client: bool) -> None:
+        while True:
+            try:
+                await self._swarm.punch(peer, address, client=client)
+            except (TransportError, SecurityError, NegotiationError, LimitExceeded):
+                await anyio.sleep(AGAIN_SECONDS)
+            else:
+                return

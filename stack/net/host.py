@@ -112,7 +112,7 @@ class Host:
             trace=self.trace,
             clock=self._clock,
         )
-        self._direct = Direct(self._swarm.best)
+        self.direct = Direct(self._swarm, self.peerstore, self._wall_clock)
         self._dialer = Dialer(
             self._swarm.establish,
             self._swarm.can_dial,
@@ -227,7 +227,7 @@ class Host:
         """See `interfaces.Host.open_stream`."""
         connection = self._swarm.best(peer) or await self._dial(peer, ())
         if connection.limited and not all(protocol.startswith(COORDINATION) for protocol in protocols):
-            connection = await self._direct.wait(peer, connection)
+            connection = await self.direct.wait(peer, connection)
         try:
             return await connection.open_stream(protocols, self.peerstore.protocols(peer))
         except anyio.BrokenResourceError:
@@ -314,7 +314,7 @@ class Host:
 
     def connection_opened(self, connection: Connection, first: bool) -> None:
         """See `SwarmListener`."""
-        self._direct.changed()
+        self.direct.changed()
         if connection.direction is Direction.OUTBOUND:
             self.peerstore.dialled(connection.peer, connection.address, self._wall_clock())
         self._dialer.peer_connected(connection)
@@ -335,7 +335,7 @@ class Host:
 
     def connection_closed(self, connection: Connection, last: bool) -> None:
         """See `SwarmListener`."""
-        self._direct.changed()
+        self.direct.changed()
         if last:
             self.peerstore.peer_disconnected(connection.peer, self._wall_clock())
             for listener in tuple(self._peer_listeners):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import anyio
 
@@ -21,6 +22,7 @@ from stack.net.limits import (
     NetLimits,
     Refusal,
 )
+from stack.net.punching import Expected
 from stack.net.scopes import PeerScopes
 from stack.net.stream_places import StreamPlaces
 from stack.net.upgrader import PHASE_SECONDS, Upgrader
@@ -30,7 +32,7 @@ from stack.streams.interfaces import RawStream, StreamHandler
 from stack.streams.supervision import Supervisor
 from stack.streams.turns import Turn
 from stack.trace import Trace
-from stack.transports.interfaces import Incoming, Listener, ListenError, Transport
+from stack.transports.interfaces import Incoming, Listener, ListenError, PunchingTransport, Transport
 from stack.transports.late import protectable
 
 _log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Swarm:
         self._scopes = PeerScopes(budget, limits.peer, self._connections)
         self._gate = InboundGate(limits)
         self._arrivals = Arrivals()
+        self._expected = Expected()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
         self._starting = anyio.Lock(fast_acquire=True)
         self._handlers = handlers
@@ -143,6 +146,25 @@ class Swarm:
         try:
             stream = await transport.dial(target)
             return await self._upgrade(stream, Direction.OUTBOUND, peer, room, address)
+        except BaseException:
+            room.release()
+            raise
+
+    def expect(self, addresses: Sequence[Multiaddr], seconds: float) -> None:
+        """We are about to `punch` these as the client: who comes from there meanwhile is the one who answers."""
+        self._expected.add(addresses, seconds, self._clock())
+
+    async def punch(self, peer: PeerId, address: Multiaddr, *, client: bool) -> Connection:
+        """Dial one address from the port that is listened on, at the moment when the peer does the same; the `client` asks when the
+        connection stands. Raises as `establish`."""
+        transport = next((t for t in self._transports if t.can_dial(address) and hasattr(t, "dial_from_port")), None)
+        if transport is None:
+            raise TransportError("no transport for this address can dial from a port that is listened on")
+        direction = Direction.OUTBOUND if client else Direction.INBOUND
+        room = self._transient.reserve(Resource.CONNECTIONS_OUT if client else Resource.CONNECTIONS_IN)
+        try:
+            stream = await cast(PunchingTransport, transport).dial_from_port(address)
+            return await self._upgrade(stream, direction, peer, room, address)
         except BaseException:
             room.release()
             raise
@@ -248,9 +270,10 @@ class Swarm:
             try:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()
-                connection = await self._upgrade(
-                    stream, Direction.INBOUND, None, room, incoming.remote_address, further
-                )
+                address = incoming.remote_address
+                expected = self._expected.is_expected(address, self._clock())
+                way = Direction.OUTBOUND if expected else Direction.INBOUND
+                connection = await self._upgrade(stream, way, None, room, address, further, admitted=True)
             except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
                 _log.debug("connection from %s failed: %r", incoming.remote_address, error)
             finally:
@@ -268,16 +291,18 @@ class Swarm:
         room: Reservation,
         address: Multiaddr,
         further: Callable[[], object] = lambda: None,
+        *,
+        admitted: bool = False,
     ) -> Connection:
-        """Make it a connection in the table; `further` is called when it has gone a step further. `room` belongs to the connection
-        when this returns, else to the caller, and the stream is closed."""
+        """Make it a connection in the table; `further` is called when it has gone a step further. `room`, and the place at the gate of
+        one that was `admitted`, belong to the connection when this returns, else to the caller, and the stream is closed."""
         try:
             connection = await self._made(stream, direction, expected, room, address, further)
         except BaseException:
             await stream.aclose()
             raise
         self._joined(connection)
-        self._tasks.start(self._live, connection, room, owner="a connection")
+        self._tasks.start(self._live, connection, room, admitted, owner="a connection")
         return connection
 
     async def _made(
@@ -316,13 +341,13 @@ class Swarm:
             raise TransportError("the host is closing")
         return connection
 
-    async def _live(self, connection: Connection, room: Reservation) -> None:
+    async def _live(self, connection: Connection, room: Reservation, admitted: bool) -> None:
         try:
             await connection.run(self._handlers, lambda: self._left(connection))
         finally:
             self._left(connection)
             room.release()
-            if connection.direction is Direction.INBOUND:
+            if admitted:
                 if connection.offended:
                     self._gate.charge(connection.address, OFFENCE_CONNECTIONS)
                 self._gate.leave(connection.address)

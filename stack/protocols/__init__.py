@@ -7,5 +7,6 @@ SERVICES: dict[str, str] = {
     "access": "stack.protocols.access.service:AccessService",
     "autonat": "stack.protocols.autonat.service:AutonatService",
     "relay": "stack.protocols.relay.service:RelayService",
+    "dcutr": "stack.protocols.dcutr.service:DcutrService",
     "perf": "stack.protocols.perf.service:PerfService",
 }

@@ -69,3 +69,12 @@ class Transport(Protocol):
     async def listen(self, address: Multiaddr) -> Listener:
         """Raises ListenError."""
         ...
+
+
+class PunchingTransport(Transport, Protocol):
+    """One that can also dial from a port that it listens on: what the other end, and each router on the way, sees then belongs to that
+    port. A transport that can has the method."""
+
+    async def dial_from_port(self, address: Multiaddr) -> RawStream:
+        """As `dial`. Raises TransportError, also when no port is listened on."""
+        ...

@@ -3,6 +3,8 @@
 import errno
 import os
 import socket
+import sys
+from ipaddress import ip_address
 
 import anyio
 
@@ -17,13 +19,25 @@ BACKLOG = 256
 DIAL_SECONDS = 5.0
 """go-libp2p's TCP dial limit; one lost SYN is sent again within it."""
 
+PORTS_SHARED = sys.platform == "linux"
+"""A port that is listened on may be dialled from, once both sockets say so; elsewhere the listener would have to say so before it has
+the port, and would then share it with any other program."""
+PORT_TAKEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+
 _FORMS = (("ip4", "tcp"), ("ip6", "tcp"), ("ip6zone", "ip6", "tcp"))
+
+
+class _PortTaken(Exception):
+    """The port cannot be shared for this connection."""
 
 
 class TcpTransport:
     """A `Transport` for plain TCP."""
 
     protectable = True
+
+    def __init__(self) -> None:
+        self._listeners: list[TcpListener] = []
 
     def can_dial(self, address: Multiaddr) -> bool:
         """True for an IP address with a TCP port and nothing behind it."""
@@ -34,19 +48,59 @@ class TcpTransport:
         return self.can_dial(address)
 
     async def dial(self, address: Multiaddr) -> SocketStream:
-        """See `Transport.dial`."""
+        """See `Transport.dial`. To a public address it leaves from a port that is listened on, if it can: a router then keeps one
+        outside port for both, and what the other end sees is where others reach us. On one's own network it does not: two who dial
+        each other there at the same moment would meet in one connection, and each would take the other for the one who answers."""
+        return await self._dial(address, from_port=_is_public(address))
+
+    async def dial_from_port(self, address: Multiaddr) -> SocketStream:
+        """Dial from a port that is listened on, whatever the address. Raises TransportError, also when there is none."""
+        family, _ = socket_address(address)
+        if self._port_of(family) is None:
+            raise TransportError("no port is listened on from which it could be dialled")
+        return await self._dial(address, from_port=True)
+
+    def _port_of(self, family: int) -> tuple[str, int] | None:
+        """Where a socket has to be bound to share the port of a listener."""
+        if not PORTS_SHARED:
+            return None
+        self._listeners = [listener for listener in self._listeners if not listener.closed]
+        bound = [listener.bound for listener in self._listeners if listener.family == family]
+        return next((place for place in bound if not ip_address(place[0]).is_loopback), None)
+
+    async def _dial(self, address: Multiaddr, *, from_port: bool) -> SocketStream:
         family, target = socket_address(address)
+        source = self._port_of(family) if from_port else None
+        if source is not None:
+            try:
+                return await self._connect(family, target, source)
+            except _PortTaken:
+                pass  # there is, or was a moment ago, a connection from this port to there
+        return await self._connect(family, target, None)
+
+    async def _connect(
+        self,
+        family: socket.AddressFamily,
+        target: tuple[str, int] | tuple[str, int, int, int],
+        source: tuple[str, int] | None,
+    ) -> SocketStream:
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:  # no descriptors left: for now, and no fault of ours
             raise TransportError(reason_of(error)) from error
         try:
             connection.setblocking(False)
+            if source is not None:
+                _share_port(connection)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                connection.bind(source)
             with anyio.fail_after(DIAL_SECONDS):
                 code = connection.connect_ex(target)
                 if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
                     await anyio.wait_writable(connection)
                     code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code and source is not None and code in PORT_TAKEN:
+                raise _PortTaken
             if code:
                 raise TransportError(os.strerror(code).lower())
             return _stream(connection)
@@ -55,6 +109,8 @@ class TcpTransport:
             raise TransportError(f"no answer within {DIAL_SECONDS:g} s") from None
         except OSError as error:
             connection.close()
+            if source is not None and error.errno in PORT_TAKEN:
+                raise _PortTaken from error
             raise TransportError(reason_of(error)) from error
         except BaseException:
             connection.close()
@@ -80,7 +136,12 @@ class TcpTransport:
         except OSError as error:
             listening.close()
             raise ListenError(address, reason_of(error)) from error
-        return TcpListener(listening)
+        if PORTS_SHARED:
+            # Only now: a second listener on this port, which asks for it beforehand, is refused as ever.
+            _share_port(listening)
+        listener = TcpListener(listening)
+        self._listeners.append(listener)
+        return listener
 
 
 class TcpIncoming:
@@ -115,8 +176,15 @@ class TcpListener:
     def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
         self._closed = False
+        self.family = listening.family
+        self.bound: tuple[str, int] = listening.getsockname()[:2]
         self.address = multiaddr_of(listening.family, listening.getsockname())
         self._faults = AcceptFaults(str(self.address))
+
+    @property
+    def closed(self) -> bool:
+        """It is listened on no longer."""
+        return self._closed
 
     async def accept(self) -> TcpIncoming:
         """See `Listener.accept`. Every error but our own closing is survived (A11)."""
@@ -179,6 +247,15 @@ def reason_of(error: Exception) -> str:
     if error.errno == errno.EAFNOSUPPORT:
         return "this machine does not have that kind of address"
     return (error.strerror or str(error)).lower()
+
+
+def _share_port(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _is_public(address: Multiaddr) -> bool:
+    text = address.get("ip4") or address.get("ip6")
+    return text is not None and ip_address(text).is_global
 
 
 def _stream(connection: socket.socket) -> SocketStream:

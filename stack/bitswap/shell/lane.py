@@ -8,11 +8,14 @@ import anyio
 
 from stack.bitswap.messages import PROTOCOLS
 from stack.identity.peer_id import PeerId
+from stack.net.failures import SEND_ERRORS
 from stack.net.interfaces import Host
 from stack.sansio.interfaces import Buffer
 from stack.sansio.pace import Pace
 from stack.streams.interfaces import Stream
 
+LEAVE_SECONDS = 10.0
+"""For the peer to read what is on its way on a connection that is left for a better one."""
 OPEN_SECONDS = 30.0
 """For a new stream, a dial included."""
 
@@ -101,7 +104,23 @@ class Lane:
             stream, self._stream = self._stream, None
             await stream.aclose()
 
+    async def _leave(self) -> None:
+        """There is a better connection: go on there when the peer has read what went this way, so that nothing overtakes it."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        try:
+            with anyio.move_on_after(LEAVE_SECONDS):
+                await stream.send_eof()
+                while True:
+                    await stream.receive()
+        except (anyio.EndOfStream, anyio.BusyResourceError, *SEND_ERRORS):
+            pass  # busy: answers are read from it elsewhere, until it ends
+        finally:
+            await stream.aclose()
+
     async def _open(self) -> Stream:
+        if self._stream is not None and getattr(self._stream, "superseded", False):  # of a connection of `net`
+            await self._leave()
         if self._stream is None:
             with anyio.fail_after(OPEN_SECONDS):
                 self._stream = await self._host.open_stream(self._peer, *PROTOCOLS)
