@@ -28,10 +28,13 @@ COORDINATION = ("/ipfs/id/", "/ipfs/ping/", "/libp2p/dcutr", "/stack/access/", "
 class Direct:
     """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `ports`, `addresses`."""
 
-    def __init__(self, swarm: Swarm, peerstore: Peerstore, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, swarm: Swarm, peerstore: Peerstore, clock: Callable[[], float], wall_clock: Callable[[], float]
+    ) -> None:
         self._swarm = swarm
         self._best = swarm.best
         self._peerstore = peerstore
+        self._clock = clock
         self._wall_clock = wall_clock
         self._changed = anyio.Event()
 
@@ -69,7 +72,7 @@ class Direct:
         stands, whoever has begun it; False when none does after so long. `client` is for what runs over it: of the two that dial each
         other just one has to be it."""
         if client:
-            self._swarm.expect(addresses, seconds)
+            self._swarm.expected.add(addresses, seconds, self._clock())
         with anyio.move_on_after(seconds if addresses else 0):
             async with anyio.create_task_group() as dials:
                 for address in addresses:

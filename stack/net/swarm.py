@@ -74,7 +74,7 @@ class Swarm:
         self._scopes = PeerScopes(budget, limits.peer, self._connections)
         self._gate = InboundGate(limits)
         self._arrivals = Arrivals()
-        self._expected = Expected()
+        self.expected = Expected()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
         self._starting = anyio.Lock(fast_acquire=True)
         self._handlers = handlers
@@ -149,10 +149,6 @@ class Swarm:
         except BaseException:
             room.release()
             raise
-
-    def expect(self, addresses: Sequence[Multiaddr], seconds: float) -> None:
-        """We are about to `punch` these as the client: who comes from there meanwhile is the one who answers."""
-        self._expected.add(addresses, seconds, self._clock())
 
     async def punch(self, peer: PeerId, address: Multiaddr, *, client: bool) -> Connection:
         """Dial one address from the port that is listened on, at the moment when the peer does the same; the `client` asks when the
@@ -271,7 +267,7 @@ class Swarm:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()
                 address = incoming.remote_address
-                expected = self._expected.is_expected(address, self._clock())
+                expected = self.expected.is_expected(address, self._clock())
                 way = Direction.OUTBOUND if expected else Direction.INBOUND
                 connection = await self._upgrade(stream, way, None, room, address, further, admitted=True)
             except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
