@@ -1,0 +1,14 @@
+"""One pair of routers of `tests.lab.nat`; the others take a minute or two."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.lab import nat
+
+
+def test_two_homes_behind_routers_of_the_common_kind_meet_without_the_relay(tmp_path: Path) -> None:
+    if (reason := nat.missing()) is not None:
+        pytest.skip(f"NOT TESTED: hole punching through routers; it {reason}")
+    with nat.two_homes(tmp_path, ("port", "port")) as homes:
+        assert nat.fetch(*homes, size=1 << 20).way == "punched"
