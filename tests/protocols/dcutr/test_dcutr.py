@@ -173,18 +173,22 @@ async def test_words_in_the_wrong_order_end_a_try(said: list[Punch]) -> None:
         assert {answer.type for answer in answers} <= {PunchType.CONNECT}
 
 
-async def test_it_is_spoken_only_through_a_relay_and_with_so_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_spoken_only_through_a_relay() -> None:
     async with homes(punching=False) as net:
         DcutrService(net.guest)
         await net.home.connect(net.guest.peer_id, net.guest.addresses())
-        assert await talk(net, Punch(PunchType.CONNECT)) == []
-        await net.home.disconnect(net.guest.peer_id)
+        assert await talk(net, Punch(PunchType.CONNECT), Punch(PunchType.SYNC)) == []
+
+
+async def test_it_is_done_for_so_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with homes(punching=False) as net:
+        DcutrService(net.guest)
         await net.meet()
         monkeypatch.setattr(service_module, "PEERS_AT_ONCE", 0)
         assert await talk(net, Punch(PunchType.CONNECT)) == []
         monkeypatch.setattr(service_module, "PEERS_AT_ONCE", 8)
         monkeypatch.setattr(service_module, "BUCKETS_MAX", 0)
-        assert await talk(net, Punch(PunchType.CONNECT), Punch(PunchType.CONNECT))
+        assert await talk(net, Punch(PunchType.CONNECT), Punch(PunchType.SYNC))
 
 
 @pytest.mark.usefixtures("outside")
