@@ -27,6 +27,7 @@ from stack.net.failures import SEND_ERRORS
 from stack.net.host import Host
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import Buffer
+from stack.streams.interfaces import Stream
 from tests.bitswap.exchanges import some_blocks
 from tests.bitswap.simulation import cid_of, peer_named
 from tests.net.hosts import connect, hosts, settled
@@ -390,3 +391,52 @@ async def test_waiting_for_a_throttle_is_not_counted_against_the_peer(
         await lane.send(lambda protocol: encode_message(OutgoingMessage(blocks=[block]), protocol=protocol))
         await settled(lambda: len(inbox.messages) == 1)
         assert inbox.progress > 180_000
+
+
+class _Left:
+    """A stream of a connection beside which a better one has come."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.superseded = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("read_elsewhere", [False, True])
+async def test_what_goes_by_a_better_connection_does_not_overtake_what_went_before(read_elsewhere: bool) -> None:
+    async with hosts(2) as [here, there]:
+        got: list[bytes] = []
+
+        async def take(stream: Stream) -> None:
+            while True:
+                try:
+                    got.append(await stream.receive())
+                    await anyio.sleep(0.02)
+                except anyio.EndOfStream:
+                    return
+
+        here.handle(PROTOCOL_1_2, take)
+        await connect(there, here)
+        opened: list[_Left] = []
+        usual = there.open_stream
+
+        async def open_stream(*arguments: object) -> _Left:
+            opened.append(_Left(await usual(*arguments)))  # type: ignore[arg-type] # passed on
+            return opened[-1]
+
+        there.open_stream = open_stream  # type: ignore[method-assign, assignment] # streams that know more
+        lane = Lane(there, here.peer_id)
+        await lane.send(lambda _: [b"first"])
+        async with anyio.create_task_group() as tasks:
+            if read_elsewhere:
+                tasks.start_soon(opened[0]._stream.receive)
+                await anyio.wait_all_tasks_blocked()
+            opened[0].superseded = True
+            await lane.send(lambda _: [b"second"])
+            tasks.cancel_scope.cancel()
+        await settled(lambda: b"".join(got) == b"firstsecond")
+        assert len(opened) == 2
+        await lane.aclose()

@@ -9,6 +9,7 @@ from stack.net.dial_plan import (
     BACKOFF_MAX_SECONDS,
     BACKOFFS_MAX,
     CONCURRENT_MAX,
+    RELAY_DELAY_SECONDS,
     DialBackoff,
     DialPlan,
     rank,
@@ -161,3 +162,10 @@ def test_back_off_is_bounded_and_can_be_forgotten() -> None:
     assert len(backoff) == BACKOFFS_MAX
     backoff.clear()
     assert len(backoff) == 0
+
+
+def test_what_leads_through_a_relay_is_tried_after_all_that_does_not() -> None:
+    through = "/ip4/45.1.2.3/tcp/1/p2p-circuit"
+    assert [text for _, text in ranked(through, "/ip4/8.8.8.8/tcp/1", "/ip4/10.0.0.1/tcp/1")][-1] == through
+    assert ranked(through, "/ip4/8.8.8.8/tcp/1")[-1][0] == RELAY_DELAY_SECONDS
+    assert ranked(through) == [(0.0, through)]

@@ -1,9 +1,12 @@
 """The figures, and the gate for inbound connections."""
 
+from dataclasses import replace
+
 import pytest
 
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.limits import DEBT_SECONDS_MAX, InboundGate, NetLimits, Refusal, TokenBucket
+from tests.net.identities import peers_in_order
 
 LIMITS = NetLimits(connections_per_group=3, group_rate=2.0, group_burst=5)
 
@@ -90,3 +93,16 @@ def test_A04_a_flood_of_addresses_costs_a_bounded_table() -> None:
 def test_water_marks_must_make_sense() -> None:
     with pytest.raises(ValueError, match="low_water"):
         NetLimits(low_water=10, high_water=5)
+
+
+def test_who_comes_through_a_relay_takes_no_place_of_who_is_where_that_is() -> None:
+    relay = peers_in_order(1)[0]
+    through = Multiaddr.parse(f"{at(1)}/p2p/{relay}/p2p-circuit")
+    gate = InboundGate(replace(LIMITS, connections_per_relay=4))
+    assert [gate.admit(through, 0.0) for _ in range(5)] == [None, None, None, None, Refusal.GROUP]
+    assert gate.admit(at(1), 0.0) is None
+    gate.leave(through)
+    assert gate.admit(through, 1.0) is None
+    gate.charge(through, 100)
+    gate.leave(through)
+    assert gate.admit(through, 2.0) is Refusal.RATE

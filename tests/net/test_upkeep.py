@@ -1,7 +1,18 @@
 """Decisions about standing connections."""
 
+from dataclasses import replace
+
 from stack.net.interfaces import Direction
-from stack.net.upkeep import DUPLICATE_IDLE_SECONDS, WAKE_SECONDS, Standing, WakeDetector, best, superfluous, to_trim
+from stack.net.upkeep import (
+    DUPLICATE_IDLE_SECONDS,
+    SUPERSEDED_SECONDS,
+    WAKE_SECONDS,
+    Standing,
+    WakeDetector,
+    best,
+    superfluous,
+    to_trim,
+)
 from tests.net.identities import peers_in_order
 
 MIB = 1 << 20
@@ -119,3 +130,22 @@ def test_sleep_is_noticed_by_the_clocks_drifting_apart() -> None:
     assert detector.jump(5000.0, 11.0) == 3984.0
     assert detector.jump(5005.0, 16.0) == 0
     assert detector.jump(1000.0, 17.0) == -4006.0
+
+
+def relayed(
+    direction: Direction = OUT, *, superseded_at: float | None = None, idle_since: float | None = None
+) -> Standing:
+    return replace(standing(direction, 0.0, idle_since=idle_since), relayed=True, superseded_at=superseded_at)
+
+
+def test_a_direct_connection_is_better_than_an_older_one_through_a_relay() -> None:
+    assert best([relayed(OUT), standing(IN, 9.0)], same, SMALL, LARGE) == standing(IN, 9.0)
+
+
+def test_beside_a_direct_connection_either_end_closes_what_goes_through_a_relay() -> None:
+    direct = standing(IN, 5.0, idle_since=None)
+    idle, busy = relayed(superseded_at=5.0, idle_since=6.0), relayed(superseded_at=5.0)
+    for ours, theirs in ((SMALL, LARGE), (LARGE, SMALL)):
+        assert superfluous([idle, direct, busy], same, ours, theirs, 6.0 + DUPLICATE_IDLE_SECONDS) == [idle]
+        assert superfluous([direct, busy], same, ours, theirs, 5.0 + SUPERSEDED_SECONDS - 0.1) == []
+        assert superfluous([direct, busy], same, ours, theirs, 5.0 + SUPERSEDED_SECONDS) == [busy]

@@ -1,11 +1,13 @@
 """Nodes behind a relay: what their settings say, their tickets, and a fetch through it."""
 
+import random
 from pathlib import Path
 
 import pytest
 
 from stack import Node
 from stack.errors import ConfigError
+from stack.files.events import FetchProgress
 from stack.files.ticket import decode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
@@ -45,6 +47,37 @@ async def test_a_file_comes_through_a_relay_from_who_can_be_reached_no_other_way
             [row] = [row for row in await guest.peers.ls() if row.peer_id == str(home.peer_id)]
             assert row.relayed
             assert not row.limited
+
+
+async def test_a_fetch_goes_over_to_a_direct_connection_and_outlives_the_relay(tmp_path: Path) -> None:
+    """What is under way when the better connection comes still arrives; what comes later goes there; no block comes twice."""
+    source = tmp_path / "film"
+    source.write_bytes(random.Random(1).randbytes(3 << 20))
+    (tmp_path / "home").mkdir(mode=0o700)
+    home_peer = PeerId.of(load_or_create(tmp_path / "home", "ed25519").public)
+    async with Node.open(Config(relay=True, relay_allow=(str(home_peer),), listen=LOOPBACK)) as relay:
+        circuit = f"{relay_at(relay)}/p2p-circuit"
+        guests = Config(download_limit=4 << 20)
+        async with Node.open(Config(home=tmp_path / "home", listen=(circuit,))) as home, Node.open(guests) as guest:
+            ticket = await home.share(source)
+            async with guest.fetch(ticket, tmp_path / "got") as fetch:
+                async for event in fetch:
+                    if isinstance(event, FetchProgress) and event.bytes_done:
+                        break
+                relayed = guest.host.best_connection(home_peer)
+                assert relayed is not None
+                assert relayed.relayed
+                bound = await home.host.listen(Multiaddr.parse(LOOPBACK[0]))
+                direct = await guest.host._swarm.establish(home_peer, bound)
+                assert guest.host.best_connection(home_peer) is direct
+                moved = guest.traffic.received(home_peer) + (1 << 19)
+                async for _ in fetch:
+                    if guest.traffic.received(home_peer) >= moved and not relayed.closed:
+                        await relay.host.disconnect(home_peer)
+            assert (tmp_path / "got" / "film").read_bytes() == source.read_bytes()
+            assert relayed.closed
+            assert not direct.closed
+            assert guest.traffic.received(home_peer) <= (3 << 20) + 1000
 
 
 async def test_a_node_has_places_at_the_relays_that_are_named_before_it_makes_tickets() -> None:

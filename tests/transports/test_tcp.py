@@ -174,3 +174,44 @@ def test_reasons_are_sentences_for_users() -> None:
 
 def test_the_table_names_what_exists() -> None:
     assert list(TRANSPORTS) == ["memory", "tcp", "ws"]
+
+
+@pytest.mark.anyio
+async def test_a_dial_may_leave_from_the_port_that_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = TcpTransport(), await TcpTransport().listen(LOCAL)
+    with pytest.raises(TransportError, match="no port"):
+        await ours.dial_from_port(theirs.address)
+    listener = await ours.listen(Multiaddr.parse("/ip4/0.0.0.0/tcp/0"))
+    port = listener.address.get("tcp")
+    first = await ours.dial_from_port(theirs.address)
+    arrived = await theirs.accept()
+    assert arrived.remote_address.get("tcp") == port
+    await arrived.aclose()
+    # There is such a connection already: the next one leaves from any port.
+    second = await ours.dial_from_port(theirs.address)
+    assert second.local_address.get("tcp") != port
+    # Nobody else may listen there for all that.
+    with pytest.raises(ListenError, match="in use"):
+        await TcpTransport().listen(Multiaddr.parse(f"/ip4/0.0.0.0/tcp/{port}"))
+    usual = await ours.dial(theirs.address)
+    assert usual.local_address.get("tcp") != port
+    for end in (first, second, usual):
+        await end.aclose()
+    await theirs.aclose()
+    with pytest.raises(TransportError, match="refused"):
+        await ours.dial_from_port(theirs.address)
+    monkeypatch.setattr(tcp, "PORTS_SHARED", False)
+    with pytest.raises(TransportError, match="no port"):
+        await ours.dial_from_port(theirs.address)
+    await listener.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_port_that_cannot_be_bound_again_is_not_dialled_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = TcpTransport(), await TcpTransport().listen(LOCAL)
+    listener = await ours.listen(Multiaddr.parse("/ip4/0.0.0.0/tcp/0"))
+    monkeypatch.setattr(tcp, "_share_port", lambda connection: None)  # so that binding it is refused
+    stream = await ours.dial_from_port(theirs.address)
+    assert stream.local_address.get("tcp") != listener.address.get("tcp")
+    for end in (stream, theirs, listener):
+        await end.aclose()

@@ -9,8 +9,10 @@ import pytest
 from stack.errors import TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.events import CloseReason
 from stack.net.host import Host
 from stack.net.interfaces import DialError, ListenError
+from stack.protocols.ping.service import Pinger
 from stack.protocols.relay.messages import (
     MESSAGE_BYTES_MAX,
     STOP,
@@ -367,3 +369,45 @@ async def bare_circuit(net: Three) -> tuple[Stream, Stream]:
     assert answer.status is Status.OK
     await done.wait()
     return stream, arrived[0]
+
+
+async def test_through_a_relay_that_carries_little_only_a_few_words_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with three() as net:
+        await net.meet()
+        [info] = [each for each in net.guest.connections() if each.peer == net.home.peer_id]
+        assert info.limited
+        monkeypatch.setattr("stack.net.direct.DIRECT_SECONDS", 0.1)
+        with pytest.raises(DialError, match="carries only some KiB"):
+            await net.guest.open_stream(net.home.peer_id, ECHO)
+        async with Pinger(net.guest, net.home.peer_id) as pinger:
+            assert await pinger.ping() > 0
+
+
+async def test_what_needs_more_waits_for_a_connection_without_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.net.direct.DIRECT_SECONDS", 10.0)
+    async with three() as net:
+        await net.meet()
+        streams: list[Stream] = []
+
+        async def open_stream() -> None:
+            streams.append(await net.guest.open_stream(net.home.peer_id, ECHO))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_stream)
+            await anyio.wait_all_tasks_blocked()
+            [address] = [a for a in net.home.addresses() if a != net.circuit]
+            await net.guest._swarm.establish(net.home.peer_id, address)
+        assert streams[0].remote_address == address
+        assert await said(streams[0], b"hello") == b"hello"
+
+
+async def test_a_stream_knows_that_there_is_a_better_way() -> None:
+    async with three(allowed=[1]) as net:
+        await net.meet()
+        stream = await net.guest.open_stream(net.home.peer_id, ECHO)
+        assert not stream.superseded  # type: ignore[attr-defined] # of a connection of `net`
+        [address] = [a for a in net.home.addresses() if a != net.circuit]
+        direct = await net.guest._swarm.establish(net.home.peer_id, address)
+        assert stream.superseded  # type: ignore[attr-defined]
+        await direct.aclose(CloseReason.REQUESTED)
+        await settled(lambda: not stream.superseded)  # type: ignore[attr-defined]

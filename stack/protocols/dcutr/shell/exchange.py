@@ -90,7 +90,9 @@ class Exchange:
             try:
                 sent_at = anyio.current_time()
                 await send_message(stream, Punch(PunchType.CONNECT, tuple(self.candidates())).encode())
-                theirs = await _receive(stream, PunchType.CONNECT)
+                theirs = worth_punching(await _receive(stream, PunchType.CONNECT))
+                if not theirs:
+                    raise RemoteProtocolError("the peer knows of no public address of its own")
                 delay = (anyio.current_time() - sent_at) / 2
                 await send_message(stream, Punch(PunchType.SYNC).encode())
                 await stream.aclose()
@@ -98,7 +100,7 @@ class Exchange:
                 stream.reset()
                 raise
         await anyio.sleep(delay)
-        return await self._host.direct.punch(relayed.peer, worth_punching(theirs), client=False)
+        return await self._host.direct.punch(relayed.peer, theirs, client=False)
 
     async def answer(self, stream: Stream) -> None:
         """The other side of one try. Raises RemoteProtocolError, DecodeError, and what the stream raises."""
