@@ -123,11 +123,12 @@ async def test_after_three_tries_the_relay_has_to_do(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("outside")
 async def test_who_does_not_speak_it_stays_behind_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Exchange, "_dial", nobody)
+    monkeypatch.setattr(exchange_module, "TRY_PAUSE_SECONDS", 0.0)
     async with homes() as net:
         net.guest.unhandle(DCUTR)
         await net.meet()
         await settled(lambda: bool(net.ended))
-        assert (net.ended[0].direct, net.ended[0].tries) == (False, 1)
+        assert (net.ended[0].direct, net.ended[0].tries) == (False, 3)
 
 
 async def talk(net: Homes, *said: Punch) -> list[Punch]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from stack.errors import DecodeError, RemoteProtocolError
+from stack.errors import DecodeError, NegotiationError, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_relayed
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 TRIES_MAX = 3
 """"Inbound peers SHOULD retry twice (thus a total of 3 attempts)"."""
 TRY_PAUSE_SECONDS = 1.0
+"""Before the second try, and twice as long before the third."""
 EXCHANGE_SECONDS = 15.0
 """For the words of one try: a few round trips through a relay."""
 DIAL_SECONDS = 2.0
@@ -63,10 +64,12 @@ class Exchange:
         direct = await self._dial(relayed)
         while not direct and not relayed.closed and tries < TRIES_MAX:
             if tries:
-                await anyio.sleep(TRY_PAUSE_SECONDS)
+                await anyio.sleep(TRY_PAUSE_SECONDS * tries)
             tries += 1
             try:
                 direct = await self._try(relayed)
+            except NegotiationError:
+                pass  # go-libp2p speaks it only once it knows where it is seen, which it may be hearing just now
             except (DecodeError, *ASK_ERRORS) as error:
                 _log.debug("no hole is punched with %s: %r", relayed.peer, error)
                 break
