@@ -1,6 +1,7 @@
 """Relays and hole punching against Kubo as it is, each side in each role."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -63,7 +64,8 @@ def test_we_are_the_relay_and_kubo_is_behind_it_or_comes_through_it(
 @pytest.mark.parametrize("listens", ["kubo", "ours"])
 def test_a_hole_is_punched_with_kubo(listens: str, tmp_path: Path) -> None:
     """Who listens at the relay begins; both stand behind routers that let in only answers."""
-    if (reason := nat.missing()) is not None:
+    reason = nat.missing() or (None if os.environ.get("STACK_INTEROP_ALL") else "is part of the long form")
+    if reason is not None:
         pytest.skip(f"NOT TESTED: hole punching with Kubo; it {reason}")
     with nat.Homes(("port", "port")) as net, ExitStack() as stack:
         listen = f"/ip4/0.0.0.0/tcp/{nat.PORT}"
