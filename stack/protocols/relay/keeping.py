@@ -14,6 +14,8 @@ RENEW_SECONDS_MIN = 5.0
 RENEW_SECONDS_MAX = 24 * 3600.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 5.0, 300.0
 """After a relay could not be had; doubled each time."""
+LOST_SECONDS = 1.0
+"""After a place was lost: the relay has begun anew, perhaps, or this computer is in another network."""
 CANDIDATES_MAX = 64
 """Relays among connected peers that are remembered."""
 LOADED_SECONDS = 0.2
@@ -62,7 +64,7 @@ class Relays(Generic[R]):
     def lost(self, relay: R, now: float) -> None:
         """It keeps none any more."""
         self._held.discard(relay)
-        self._rests[relay] = now + PAUSE_SECONDS
+        self._rests[relay] = now + LOST_SECONDS
 
     def failed(self, relay: R, now: float) -> None:
         """It had none, or did not answer."""

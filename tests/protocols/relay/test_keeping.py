@@ -2,6 +2,7 @@
 
 from stack.protocols.relay.keeping import (
     CANDIDATES_MAX,
+    LOST_SECONDS,
     PAUSE_SECONDS,
     PAUSE_SECONDS_MAX,
     RENEW_SECONDS_MIN,
@@ -56,7 +57,7 @@ def test_one_that_is_lost_is_asked_again_after_a_pause() -> None:
     book.placed("near")
     book.lost("near", 10.0)
     assert asked(book, 10.0) is None
-    assert asked(book, 10.0 + PAUSE_SECONDS) == "near"
+    assert asked(book, 10.0 + LOST_SECONDS) == "near"
 
 
 def test_one_that_has_gone_is_not_asked() -> None:
