@@ -1,16 +1,25 @@
 """Relays as the settings of a node want them: it is one, has places at some, and dials through any."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 
+from stack.discovery.interfaces import DiscoveryFact
 from stack.identity.peer_id import PeerId
+from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import host_and_port, is_relayed, relay_of
 from stack.net.host import Host
 from stack.node.config import Config, read_relay
 from stack.node.roles import LISTENING_ROLES
 from stack.protocols.relay.service import RelayService
 from stack.streams.supervision import supervised
+
+AT_RELAY = "others reach this node through it"
+NO_PLACE = (
+    "has no place for this node, or does not answer; it is asked again. Its owner runs `stack daemon --relay`, and carries"
+    " whole files with --relay-allow and the peer ID that `stack id` shows here"
+)
 
 
 @asynccontextmanager
@@ -34,3 +43,17 @@ async def relaying(host: Host, relays: RelayService, config: Config) -> AsyncIte
         elif not config.relay:
             tasks.start(relays.keep_places, tasks, owner="looking for relays")
         yield
+
+
+def relay_facts(addresses: Sequence[Multiaddr], config: Config) -> list[DiscoveryFact]:
+    """Of a node that is told of at `addresses`: at which relays it has a place, and whether it is one; for `stack doctor`."""
+    held = {host_and_port(relay_of(address)[0]) for address in addresses if is_relayed(address)}
+    named = {host_and_port(read_relay(text)) for text in config.relay_via}
+    facts = [DiscoveryFact(what="relay", subject=place, ok=True, detail=AT_RELAY) for place in sorted(held)]
+    if len(held) < len(named):  # else one that was named by its host name is among those that are held
+        missing = sorted(named - held)
+        facts += [DiscoveryFact(what="relay", subject=place, ok=False, detail=NO_PLACE) for place in missing]
+    if config.relay:
+        detail = f"this node is one; it carries whole files for {len(config.relay_allow)} peers (relay_allow)"
+        facts.append(DiscoveryFact(what="relay", subject="", ok=True, detail=detail))
+    return facts

@@ -16,6 +16,7 @@ from stack.node.config import Config
 from stack.node.keystore import load_or_create
 from stack.node.listen import usual_addresses
 from stack.node.reach import reach_of
+from stack.node.relaying import relay_facts
 from stack.protocols.relay.service import HOP
 from stack.protocols.relay.shell import keeper
 from tests.net.hosts import settled
@@ -126,3 +127,12 @@ def test_who_is_reached_through_a_relay_is_told_so() -> None:
     reach = reach_of(addresses)
     assert (reach.scope, reach.addresses) == ("internet", (addresses[1],))
     assert "through the relay at 45.1.2.3:4001" in reach.advice
+
+
+def test_doctor_tells_of_relays() -> None:
+    held = Multiaddr.parse("/ip4/45.1.2.3/tcp/4001/p2p-circuit")
+    config = Config(relay_via=("45.1.2.3:4001", "/ip4/45.9.9.9/tcp/1"), relay=True)
+    facts = [(fact.subject, fact.ok) for fact in relay_facts([held], config)]
+    assert facts == [("45.1.2.3:4001", True), ("45.9.9.9:1", False), ("", True)]
+    assert relay_facts([Multiaddr.parse("/ip4/45.1.2.3/tcp/1")], Config()) == []
+    assert [fact.ok for fact in relay_facts([held], Config(relay_via=("relay.example.org:4001",)))] == [True]

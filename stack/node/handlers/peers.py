@@ -35,6 +35,7 @@ from stack.node.config import read_address, read_relay
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
+from stack.node.relaying import relay_facts
 from stack.node.roles import LISTENING_ROLES
 from stack.protocols.identify.messages import AGENT_VERSION
 from stack.protocols.perf.service import PERF, run_perf
@@ -104,7 +105,7 @@ async def get_discovery(node: Handled, request: GetDiscovery) -> tuple[Discovery
         detail = f"{clock}: {ADVICE}" if clock.is_wrong else f"as that of {clock.peers} peers"
         facts.append(DiscoveryFact(what="clock", subject="", ok=not clock.is_wrong, detail=detail))
     if node.config.role in LISTENING_ROLES:
-        facts += node.outside.facts()
+        facts += [*node.outside.facts(), *relay_facts(node.host.addresses(), node.config)]
     return tuple(facts)
 
 
