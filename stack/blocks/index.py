@@ -49,6 +49,12 @@ def segment_of(row: SegmentColumns) -> Segment:
     return Segment(SegmentId(number), kind, Path(os.fsdecode(path)), SegmentState(state), stamp)
 
 
+def _columns(stamp: FileStamp | None) -> tuple[int | None, ...]:
+    if stamp is None:
+        return None, None, None, None
+    return stamp.device & _NUMBER_MASK, stamp.inode & _NUMBER_MASK, stamp.size, stamp.mtime_ns
+
+
 class Index:
     """The tables by their meaning. Safe to use from several threads at once."""
 
@@ -92,8 +98,12 @@ class Index:
 
     def add(self, connection: Connection, segment: SegmentId, rows: Iterable[Row]) -> None:
         """Record where blocks lie; rows that are there already are left alone."""
+        self.add_all(connection, ((segment, row) for row in rows))
+
+    def add_all(self, connection: Connection, rows: Iterable[tuple[SegmentId, Row]]) -> None:
+        """The same for blocks of several segments. Many are best told in the order of their multihashes, in which they are kept."""
         frames = {(b"", b""): 0}
-        for multihash, offset, length, prefix, suffix in rows:
+        for segment, (multihash, offset, length, prefix, suffix) in rows:
             frame = frames.get((prefix, suffix))
             if frame is None:
                 frame = frames[prefix, suffix] = self._frame_id(connection, prefix, suffix)
@@ -179,7 +189,7 @@ class Index:
         row = connection.execute(f"SELECT {_SEGMENT} FROM segment s WHERE id = ?", (number,)).fetchone()
         return None if row is None else segment_of(row)
 
-    def segment_at(self, connection: Connection, path: Path) -> Segment | None:
+    def segment_at(self, connection: Connection, path: Path | str) -> Segment | None:
         """A segment by its path."""
         row = connection.execute(f"SELECT {_SEGMENT} FROM segment s WHERE path = ?", (os.fsencode(path),)).fetchone()
         return None if row is None else segment_of(row)
@@ -188,7 +198,7 @@ class Index:
         self,
         connection: Connection,
         kind: str,
-        path: Path,
+        path: Path | str,
         state: SegmentState,
         *,
         stamp: FileStamp | None = None,
@@ -196,27 +206,30 @@ class Index:
     ) -> SegmentId:
         """A new segment; its id is chosen unless given."""
         cursor = connection.execute(
-            "INSERT INTO segment (id, kind, path, state) VALUES (?, ?, ?, ?)",
-            (number, kind, os.fsencode(path), state.value),
+            "INSERT INTO segment (id, kind, path, state, device, inode, size, mtime_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, kind, os.fsencode(path), state.value, *_columns(stamp)),
         )
         assert cursor.lastrowid is not None
-        added = SegmentId(cursor.lastrowid)
-        if stamp is not None:
-            self.set_stamp(connection, added, stamp)
-        return added
+        return SegmentId(cursor.lastrowid)
 
     def set_stamp(self, connection: Connection, number: SegmentId, stamp: FileStamp | None) -> None:
         """What the file looks like now; None while it is being written."""
-        values: tuple[int | None, ...] = (None, None, None, None)
-        if stamp is not None:
-            values = (stamp.device & _NUMBER_MASK, stamp.inode & _NUMBER_MASK, stamp.size, stamp.mtime_ns)
         connection.execute(
-            "UPDATE segment SET device = ?, inode = ?, size = ?, mtime_ns = ? WHERE id = ?", (*values, number)
+            "UPDATE segment SET device = ?, inode = ?, size = ?, mtime_ns = ? WHERE id = ?", (*_columns(stamp), number)
         )
 
     def set_state(self, connection: Connection, number: SegmentId, state: SegmentState) -> None:
         """Blocks of a segment that is missing are withdrawn; their rows wait for its return."""
         connection.execute("UPDATE segment SET state = ? WHERE id = ?", (state.value, number))
+
+    def set_written(
+        self, connection: Connection, number: SegmentId, stamp: FileStamp | None, target: Path | str
+    ) -> None:
+        """What a file looks like that is whole now, and the name it is about to get."""
+        connection.execute(
+            "UPDATE segment SET device = ?, inode = ?, size = ?, mtime_ns = ?, target = ? WHERE id = ?",
+            (*_columns(stamp), os.fsencode(target), number),
+        )
 
     def set_target(self, connection: Connection, number: SegmentId, target: Path | None) -> None:
         """The name a file is about to get."""
@@ -225,8 +238,15 @@ class Index:
         )
 
     def set_path(self, connection: Connection, number: SegmentId, path: Path) -> None:
-        """The name a file has got."""
-        connection.execute("UPDATE segment SET path = ?, target = NULL WHERE id = ?", (os.fsencode(path), number))
+        """The name a pack has got."""
+        connection.execute("UPDATE segment SET path = ? WHERE id = ?", (os.fsencode(path), number))
+
+    def set_sealed(self, connection: Connection, number: SegmentId, path: Path | str) -> None:
+        """The name a file has got, for good."""
+        connection.execute(
+            "UPDATE segment SET path = ?, target = NULL, state = ? WHERE id = ?",
+            (os.fsencode(path), SegmentState.SEALED.value, number),
+        )
 
     def remove_segment(self, connection: Connection, number: SegmentId) -> int:
         """Forget a segment and all that lies in it; returns how many rows went."""
@@ -262,7 +282,9 @@ class Index:
         return known
 
     def _frame_id(self, connection: Connection, prefix: bytes, suffix: bytes) -> int:
-        connection.execute("INSERT OR IGNORE INTO frame (prefix, suffix) VALUES (?, ?)", (prefix, suffix))
+        cursor = connection.execute("INSERT OR IGNORE INTO frame (prefix, suffix) VALUES (?, ?)", (prefix, suffix))
+        if cursor.rowcount == 1 and cursor.lastrowid is not None:
+            return cursor.lastrowid
         row = connection.execute("SELECT id FROM frame WHERE prefix = ? AND suffix = ?", (prefix, suffix)).fetchone()
         return int(row[0])
 

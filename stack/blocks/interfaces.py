@@ -226,9 +226,10 @@ class InPlaceStore(Protocol):
         """Record where the leaves of a file lie; nothing is copied. May be called several times for one file."""
         ...
 
-    async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> list[bool]:
-        """The same for several files, together; whether each is recorded. One that is not may be added by itself, which tells
-        why. Raises NoSpace, StoreError."""
+    async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> None:
+        """The same for several files at absolute paths, together. The caller has looked at each after it was read: one that has
+        changed since is recorded as it was, and withdrawn when it is next looked at. Raises Refused while one is being fetched (the
+        others are recorded), NoSpace, StoreError."""
         ...
 
     async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> FileWriter:

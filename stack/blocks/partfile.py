@@ -224,8 +224,7 @@ class PartFile:
                     disk.sync_file(self._fd)
                     stamp = disk.stamp_of(os.fstat(self._fd))
                 with self._index.database.writing() as connection:
-                    self._index.set_stamp(connection, self.segment.id, stamp)
-                    self._index.set_target(connection, self.segment.id, target)
+                    self._index.set_written(connection, self.segment.id, stamp, target)
                 self._rename(target, over)
             self._record_name()
         except BaseException:
@@ -319,10 +318,9 @@ def record_sealed(index: Index, number: SegmentId, target: Path) -> None:
         seal_row(index, connection, number, target)
 
 
-def seal_row(index: Index, connection: Connection, number: SegmentId, target: Path) -> None:
+def seal_row(index: Index, connection: Connection, number: SegmentId, target: Path | str) -> None:
     """The same, in a transaction; what was known under that name before is gone from the disk."""
     known = index.segment_at(connection, target)
     if known is not None and known.id != number:
         index.remove_segment(connection, known.id)
-    index.set_path(connection, number, target)
-    index.set_state(connection, number, SegmentState.SEALED)
+    index.set_sealed(connection, number, target)

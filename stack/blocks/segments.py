@@ -17,7 +17,8 @@ from stack.errors import LimitExceeded, Refused, StoreError
 from stack.trace import Trace
 
 GROUP_ROWS_MAX = 16_384
-"""Rows of one transaction for several files: some 100 ms, for which nobody else can write to the index."""
+"""Rows of one transaction for several files: 100 ms where few files have them all, some 600 ms where each file has one, for which
+nobody else can write to the index. A transaction writes most pages of the index, however few its rows."""
 
 
 def row_of(leaf: Leaf, size: int) -> Row:
@@ -34,12 +35,22 @@ def row_of(leaf: Leaf, size: int) -> Row:
 class Addition(Request):
     """Leaves of a file to be recorded; its weight is their number. `number` is the file's segment when it is done."""
 
-    __slots__ = ("first", "look", "number", "path", "realm", "rows", "stamp")
+    __slots__ = ("checked", "first", "look", "number", "path", "realm", "rows", "stamp")
 
-    def __init__(self, path: Path, stamp: FileStamp, leaves: Sequence[Leaf], realm: RealmId | None = None) -> None:
-        """For a realm, or for everybody. Raises LimitExceeded, ValueError for leaves that no file has."""
+    def __init__(
+        self,
+        path: Path,
+        stamp: FileStamp,
+        leaves: Sequence[Leaf],
+        realm: RealmId | None = None,
+        *,
+        checked: bool = False,
+    ) -> None:
+        """For a realm, or for everybody. `checked`: the caller has seen that the file, at an absolute path, looks like `stamp` still.
+        Raises LimitExceeded, ValueError for leaves that no file has."""
         super().__init__(len(leaves))
-        self.path = Path(os.path.abspath(path))
+        self.checked = checked
+        self.path = path if checked else Path(os.path.abspath(path))
         self.stamp = stamp
         self.realm = realm
         self.rows = [row_of(leaf, stamp.size) for leaf in leaves]
@@ -71,10 +82,9 @@ class Files:
         group = self._line.take()
         error: BaseException | None = None
         try:
-            right = [addition for addition in group if _looks_right(addition)]
+            right = [addition for addition in group if addition.checked or _looks_right(addition)]
             with self._index.database.writing() as connection:
-                for addition in right:
-                    self._add(connection, addition)
+                self._add(connection, right)
             for addition in right:
                 if addition.look is not None and addition.error is None:
                     blocks = ((row[0], row[1]) for row in addition.rows)
@@ -88,8 +98,35 @@ class Files:
             for addition in group:
                 addition.settle(error)
 
-    def _add(self, connection: Connection, addition: Addition) -> None:
-        """What was known of the path before goes if it looked otherwise, and so does the place the file was moved from."""
+    def _add(self, connection: Connection, group: Sequence[Addition]) -> None:
+        """What was known of a path before goes if it looked otherwise, and so does the place the file was moved from."""
+        added: dict[SegmentId, list[Addition]] = {}
+        for addition in group:
+            self._find_segment(connection, addition, added)
+        rows = sorted(
+            (
+                (addition.number, row, addition.realm)
+                for additions in added.values()
+                for addition in additions
+                for row in addition.rows
+            ),
+            key=_multihash_of,
+        )
+        before = None
+        for _, row, realm in rows:
+            if (row[0], realm) != before:
+                here = before is not None and before[0] == row[0]
+                self._index.realms.enclose(connection, row[0], realm, here=here)
+                before = row[0], realm
+        self._index.add_all(connection, ((number, row) for number, row, _ in rows))
+        for number, additions in added.items():
+            self._holds.file_added(number)
+            for addition in additions:
+                if addition.first is not None:
+                    self._remove_moved(connection, addition, *addition.first[:2])
+
+    def _find_segment(self, connection: Connection, addition: Addition, added: dict[SegmentId, list[Addition]]) -> None:
+        """The segment of a file, a new one if need be; `added` are those of this transaction, whose rows are still to come."""
         path, stamp = addition.path, addition.stamp
         known = self._index.segment_at(connection, path)
         if known is not None and known.state is SegmentState.FETCHING:
@@ -97,20 +134,18 @@ class Files:
             return
         if known is not None and (known.state is SegmentState.MISSING or not _same_content(known.stamp, stamp)):
             self._index.remove_segment(connection, known.id)
+            added.pop(known.id, None)
             known = None
         if known is None:
             addition.number = self._index.add_segment(connection, FILE, path, SegmentState.SEALED, stamp=stamp)
         else:
             addition.number = known.id
-        for row in addition.rows:
-            self._index.realms.enclose(connection, row[0], addition.realm)
-        self._index.add(connection, addition.number, addition.rows)
-        self._holds.file_added(addition.number)
-        if addition.first is not None:
-            multihash, offset = addition.first[:2]
-            for twin in self._index.twins(connection, addition.number, multihash, offset, stamp.size):
-                if not os.path.lexists(twin.path):
-                    self._index.remove_segment(connection, twin.id)
+        added.setdefault(addition.number, []).append(addition)
+
+    def _remove_moved(self, connection: Connection, addition: Addition, multihash: bytes, offset: int) -> None:
+        for twin in self._index.twins(connection, addition.number, multihash, offset, addition.stamp.size):
+            if not os.path.lexists(twin.path):
+                self._index.remove_segment(connection, twin.id)
 
     def forget(self, path: Path) -> int:
         """Withdraw everything that lies in a file; returns how many rows went. Raises Refused while it is being fetched."""
@@ -168,6 +203,10 @@ class Files:
                         withdrawn.append(Segment(segment.id, segment.kind, segment.path, state, segment.stamp))
                         self._tell(SourceWithdrawn(path=segment.path, fault=fault))
         return withdrawn, files[-1].id if len(files) == ROWS_BATCH else None
+
+
+def _multihash_of(entry: tuple[SegmentId, Row, RealmId | None]) -> bytes:
+    return entry[1][0]
 
 
 def _is_below(path: Path, places: frozenset[Path]) -> bool:

@@ -185,17 +185,15 @@ class DiskStore(StoredMarks):
         await self._settled(addition, self._adding, self._core.files.add_next)
         return addition.number
 
-    async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> list[bool]:
-        """The same for several files, together; whether each is recorded. One that is not may be added by itself, which tells
-        why. Raises NoSpace, StoreError."""
-        additions = [Addition(*file, self._realm) for file in files]
+    async def add_files(self, files: Sequence[tuple[Path, FileStamp, Sequence[Leaf]]]) -> None:
+        """The same for several files, together; see `InPlaceStore`. Raises Refused, NoSpace, StoreError."""
+        additions = [Addition(*file, self._realm, checked=True) for file in files]
         for addition in additions:
             self._core.files.submit(addition)
         await self._served(additions, self._adding, self._core.files.add_next)
         for addition in additions:
-            if isinstance(addition.error, StoreError):
+            if addition.error is not None:
                 raise addition.error
-        return [addition.error is None for addition in additions]
 
     async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> DiskFileWriter:
         """Start, or go on with, a file that is fetched in place. After a crash what is on record is hashed first.

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -27,10 +28,28 @@ NODE_BYTES = 4 * 1024 * 1024
 LEAF_ROWS = 4096
 """Leaves kept before they are recorded together, some 2 MiB of memory."""
 
+FILES_TOGETHER = 8192
+"""Small files that are recorded together, some 8 MiB of memory."""
+
 LEAVES_A_TURN = 128
 """Leaves of a file that is known which are told to the tree in one go: some 2 ms of the event loop."""
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+FileRows = tuple[Path, FileStamp, list[CutLeaf]]
+"""A whole file that is to be recorded."""
+
+
+class OpenedFile(NamedTuple):
+    """A file that is about to be added."""
+
+    file: OpenFile
+    status: os.stat_result
+    leaves: list[CutLeaf] | None
+    """None when they are to be read."""
+    known: bool
+    """They were read at another time."""
 
 
 class Keeper:
@@ -43,6 +62,7 @@ class Keeper:
         """Leaves are kept as blocks."""
         self._nodes: list[Block] = []
         self._node_bytes = 0
+        self._files: list[tuple[Path, FileStamp, list[Leaf]]] = []
 
     async def node(self, cid: Cid, block: bytes) -> None:
         """Keep a node, soon. Raises NoSpace, StoreError."""
@@ -50,10 +70,14 @@ class Keeper:
             self._nodes.append((cid, block))
             self._node_bytes += len(block)
             if self._node_bytes >= NODE_BYTES:
-                await self.flush()
+                await self._keep_nodes()
 
     async def flush(self) -> None:
-        """Keep all nodes now."""
+        """Keep all now."""
+        await self._record()
+        await self._keep_nodes()
+
+    async def _keep_nodes(self) -> None:
         nodes, self._nodes, self._node_bytes = self._nodes, [], 0
         if self._store is not None and nodes:
             await self._store.put(nodes)
@@ -66,16 +90,19 @@ class Keeper:
         elif self.copies and self._store is not None:
             await self._store.put(_blocks(leaves))
 
-    async def files(self, files: Sequence[tuple[Path, FileStamp, list[CutLeaf]]]) -> list[bool]:
-        """The same for several files, together; whether each is kept, as it is not when it changed. Raises NoSpace, StoreError."""
+    async def files(self, files: Sequence[FileRows]) -> None:
+        """The same, soon, for several files that were looked at after they were read. Raises Refused, NoSpace, StoreError."""
         if self._in_place is not None:
-            rows = [_rows(leaves) for _, _, leaves in files]
-            added = [(path, stamp, some) for (path, stamp, _), some in zip(files, rows, strict=True) if some]
-            recorded = iter(await self._in_place.add_files(added))
-            return [not some or next(recorded) for some in rows]
-        if self._store is not None:
+            self._files += [(path, stamp, rows) for path, stamp, leaves in files if (rows := _rows(leaves))]
+            if len(self._files) >= FILES_TOGETHER:
+                await self._record()
+        elif self._store is not None:
             await self._store.put([block for _, _, leaves in files for block in _blocks(leaves)])
-        return [True] * len(files)
+
+    async def _record(self) -> None:
+        files, self._files = self._files, []
+        if self._in_place is not None and files:
+            await self._in_place.add_files(files)
 
     async def forget(self, path: Path) -> None:
         """What was recorded of a file is not so."""
@@ -96,7 +123,7 @@ def _blocks(leaves: list[CutLeaf]) -> list[Block]:
 
 
 class FileAdder:
-    """Adds files, several at once if need be. Command: `add`; `open` is its first step, in a worker thread."""
+    """Adds files, several at once if need be. Command: `add`; `open` is its first step, in a worker thread, and `remember` the last."""
 
     def __init__(
         self,
@@ -128,7 +155,8 @@ class FileAdder:
                 raise
 
     async def _add_once(self, path: Path, shown: str) -> FileRoot:
-        file, status, leaves = await anyio.to_thread.run_sync(self.open, path, PIECE_BYTES)
+        opened = await anyio.to_thread.run_sync(self.open, path, PIECE_BYTES)
+        file, status, leaves, _ = opened
         try:
             run = _Run(self, path, shown, file, stamp_of(status, hashed=leaves is None))
             try:
@@ -141,7 +169,7 @@ class FileAdder:
                 if not unchanged(stamp_of(status), os.fstat(file.fd)):
                     raise Shortened
                 root = await run.finish()
-                self.remember(path, status, file, bytes(run.digests))
+                self.remember(path, opened, bytes(run.digests))
                 return root
             except (Shortened, SourceChanged):
                 self._progress(shown, -run.read)
@@ -149,12 +177,12 @@ class FileAdder:
         finally:
             os.close(file.fd)
 
-    def remember(self, path: Path, status: os.stat_result, file: OpenFile, digests: bytes) -> None:
+    def remember(self, path: Path, opened: OpenedFile, digests: bytes) -> None:
         """What a file is that was read and looks as it did then."""
-        if self.known is not None and digests:
-            self.known.remember(path, status, file, digests)
+        if self.known is not None and digests and not opened.known:
+            self.known.remember(path, opened.status, opened.file, digests)
 
-    def open(self, path: Path, small: int) -> tuple[OpenFile, os.stat_result, list[CutLeaf] | None]:
+    def open(self, path: Path, small: int) -> OpenedFile:
         """A file and how it looks; its leaves too where it has at most `small` bytes, so that it costs one worker call.
 
         Raises SourceChanged, IsPrivate, OSError.
@@ -175,10 +203,11 @@ class FileAdder:
                 fd, status.st_size, options, *options.attributes(mode, mtime), keep_blocks=self.keeper.copies
             )
             leaves = self.known.leaves(path, status, file) if self.known is not None else None
+            known = leaves is not None
             try:
                 if leaves is None and file.size <= small:
                     leaves = cut_small_file(file)
-                return file, status, leaves
+                return OpenedFile(file, status, leaves, known)
             except Shortened:
                 raise SourceChanged(path) from None
         except BaseException:

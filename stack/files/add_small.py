@@ -1,4 +1,4 @@
-"""Small files of a directory are read and hashed in one worker call, and recorded in one transaction."""
+"""Small files of a directory are read and hashed in one worker call, and recorded together with those of others."""
 
 import os
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ import anyio.to_thread
 from stack.blocks.disk import stamp_of, unchanged
 from stack.blocks.interfaces import Block, SourceChanged
 from stack.dag.unixfs.builder import FileBuilder, FileRoot
-from stack.files.add_file import FileAdder
-from stack.files.cutting import CutLeaf, OpenFile
+from stack.files.add_file import FileAdder, FileRows
 from stack.files.private import IsPrivate
 
 TOGETHER = 64
@@ -22,46 +21,41 @@ SMALL_BYTES = 64 * 1024
 
 
 class _SmallFile(NamedTuple):
-    path: Path
-    status: os.stat_result
-    file: OpenFile
+    name: str
     root: FileRoot
-    leaves: list[CutLeaf]
     nodes: list[Block]
 
 
 async def add_small(adder: FileAdder, directory: Path, names: Sequence[str]) -> dict[str, FileRoot]:
-    """Add what is small of these names; the others, and what went wrong, are to be added one by one. Raises NoSpace, StoreError."""
-    files = await anyio.to_thread.run_sync(_read, adder, directory, names)
-    kept = await adder.keeper.files([(each.path, stamp_of(each.status), each.leaves) for each in files])
-    roots = {}
-    for each, is_kept in zip(files, kept, strict=True):
-        if is_kept:
-            roots[each.path.name] = each.root
-            for node in each.nodes:
-                await adder.keeper.node(*node)
-            digests = b"".join(leaf.cid.digest for leaf in each.leaves)
-            adder.remember(each.path, each.status, each.file, digests)
-    return roots
+    """Add what is small of these names; the others, and what went wrong, are to be added one by one. Raises Refused, NoSpace,
+    StoreError."""
+    files, rows = await anyio.to_thread.run_sync(_read, adder, directory, names)
+    await adder.keeper.files(rows)
+    for each in files:
+        for node in each.nodes:
+            await adder.keeper.node(*node)
+    return {each.name: each.root for each in files}
 
 
-def _read(adder: FileAdder, directory: Path, names: Sequence[str]) -> list[_SmallFile]:
-    files = []
+def _read(adder: FileAdder, directory: Path, names: Sequence[str]) -> tuple[list[_SmallFile], list[FileRows]]:
+    files, rows = [], []
     for name in names:
+        path = directory / name
         try:
-            path = directory / name
-            file, status, leaves = adder.open(path, SMALL_BYTES)
-            try:
-                if leaves is None or not unchanged(stamp_of(status), os.fstat(file.fd)):
-                    continue
-            finally:
-                os.close(file.fd)
+            opened = adder.open(path, SMALL_BYTES)
+            os.close(opened.file.fd)
+            stamp = stamp_of(opened.status)
+            if opened.leaves is None or not unchanged(stamp, os.lstat(path)):
+                continue
         except (OSError, SourceChanged, IsPrivate):
             continue
+        file, leaves = opened.file, opened.leaves
         builder = FileBuilder(file.options)
         for leaf in leaves:
             size = len(leaf.prefix) + leaf.length + len(leaf.suffix)
             builder.add_leaf(leaf.cid, leaf.length, size, whole_file=leaf.whole_file)
         root = builder.finish(mode=file.mode, mtime=file.mtime)
-        files.append(_SmallFile(path, status, file, root, leaves, list(iter(builder.next_block, None))))
-    return files
+        files.append(_SmallFile(name, root, list(iter(builder.next_block, None))))
+        rows.append((path, stamp, leaves))
+        adder.remember(path, opened, b"".join(leaf.cid.digest for leaf in leaves))
+    return files, rows

@@ -446,3 +446,46 @@ async def test_a_call_for_blocks_of_many_files_holds_few_of_them_open(
         out = bytearray(100)
         assert None not in await store.read_into(cids * 2, memoryview(out))
         assert (most, len(opened)) == (3 + 1, 0)
+
+
+async def test_files_that_are_recorded_together_are_taken_as_they_were_read(tmp_path: Path) -> None:
+    """A file that changes between its reading and its record is found out like one that changes a moment later."""
+    events = Events()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    files = []
+    for number in range(20):
+        path = tree / f"f{number}"
+        path.write_bytes(b"%d" % (number if number in (7, 8) else number % 5))
+        files.append((path, stamp(path), leaves_of(path.read_bytes(), SIZE)))
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        (tree / "f7").write_bytes(b"longer")
+        (tree / "f8").unlink()
+        await store.add_files(files)
+        await store.add_files(files)
+        assert len(await store.segments()) == 20
+        assert await store.has([Cid.of(b"%d" % number) for number in range(5)]) == [True] * 5
+        assert {each.path.name for each in await store.check_files()} == {"f7", "f8"}
+        assert [await store.get(Cid.of(b"%d" % number)) for number in range(5)] == [b"%d" % n for n in range(5)]
+
+
+async def test_a_file_that_is_recorded_twice_at_once_is_what_it_was_last(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"first")
+    before = (path, stamp(path), leaves_of(b"first", SIZE))
+    path.write_bytes(b"second")
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_files([before, (path, stamp(path), leaves_of(b"second", SIZE))])
+        assert await store.has([Cid.of(b"first"), Cid.of(b"second")]) == [False, True]
+        assert len(await store.segments()) == 1
+
+
+async def test_of_files_that_are_recorded_together_one_that_is_being_fetched_is_refused(tmp_path: Path) -> None:
+    fetched, other = tmp_path / "fetched", tmp_path / "other"
+    other.write_bytes(b"other")
+    async with DiskStore.open(tmp_path / "home") as store:
+        writer = await store.create_file(fetched, 5)
+        with pytest.raises(Refused, match="being fetched"):
+            await store.add_files([(path, stamp(path), [Leaf(Cid.of(b"other"), 0, 5)]) for path in (fetched, other)])
+        assert await store.files_of([Cid.of(b"other")]) == [[other]]
+        await writer.abandon(remove=True)

@@ -14,6 +14,7 @@ from stack.blocks.interfaces import Leaf, RealmState, WholeFile
 from stack.blocks.memory import MemoryStore
 from stack.blocks.realms import NOBODY
 from stack.blocks.records import head_size
+from stack.blocks.segments import Addition
 from stack.blocks.store import DiskStore
 from stack.dag import links
 from stack.multiformats.cid import Cid
@@ -229,3 +230,16 @@ async def test_rows_of_blocks_that_are_gone_go_with_a_collection(tmp_path: Path)
         await store.collect(links)
         assert await store.has(CIDS) == [False] * len(CIDS)
         assert await store.realms_of(CIDS[0]) == []
+
+
+async def test_equal_files_of_two_realms_that_are_recorded_together_are_in_both(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one", "two")]
+    for path in files:
+        path.write_bytes(DATA[0])
+    async with DiskStore.open(tmp_path / "home") as store:
+        realms = [await store.add_realm(b"1"), await store.add_realm(b"2")]
+        for realm, path in zip(realms, files, strict=True):
+            addition = Addition(path, stamp_of(path.stat()), [Leaf(CIDS[0], 0, len(DATA[0]))], realm.id)
+            store._core.files.submit(addition)
+        store._core.files.add_next()
+        assert await store.realms_of(CIDS[0]) == [realm.id for realm in realms]

@@ -76,34 +76,35 @@ class Import:
         if isinstance(event, AddProgress) and self._events and isinstance(self._events[-1], AddProgress):
             self._events.pop()
         self._events.append(event)
-        self._change()
+        self._changed.set()
 
     async def room(self) -> None:
         """Return when the reader is less than `EVENTS_MAX` behind."""
         await anyio.lowlevel.checkpoint()
         while len(self._events) >= EVENTS_MAX:
-            await self._changed.wait()
+            await self._wait()
 
     def end(self, failure: Exception | None = None) -> None:
         """Nothing more comes; what was told is read first."""
         self._ended, self._failure = True, failure
-        self._change()
+        self._changed.set()
 
     async def events(self) -> AsyncGenerator[AddEvent, None]:
         """What was told. Raises what the import failed with."""
         while self._events or not self._ended:
             if self._events:
                 event = self._events.popleft()
-                self._change()
+                self._changed.set()
                 yield event
             else:
-                await self._changed.wait()
+                await self._wait()
         if self._failure is not None:
             raise self._failure
 
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+    async def _wait(self) -> None:
+        if self._changed.is_set():  # not a new one for each event: there may be a million of them, and nobody waits
+            self._changed = anyio.Event()
+        await self._changed.wait()
 
 
 @asynccontextmanager
