@@ -14,7 +14,7 @@ from sqlite3 import Connection
 
 from stack.blocks import disk
 from stack.blocks.index import ROWS_BATCH, Index
-from stack.blocks.interfaces import Leaf, ReadFailed, RealmId, Segment, SegmentId, SegmentState
+from stack.blocks.interfaces import Leaf, ReadFailed, RealmId, Segment, SegmentId
 from stack.blocks.locations import Location, Locations
 from stack.blocks.reads import fill
 from stack.blocks.segments import row_of

@@ -39,7 +39,6 @@ from stack.blocks.wholefiles import Keeping
 from stack.blocks.withdraw import Below, withdraw
 from stack.blocks.writer import DiskFileWriter
 from stack.dag import links as dag_links
-from stack.errors import StoreError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.trace import Trace, TraceEvent
