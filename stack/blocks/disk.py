@@ -102,13 +102,14 @@ def unchanged(stamp: FileStamp | None, status: os.stat_result) -> bool:
     return stamp is not None and (stamp.size, stamp.mtime_ns) == (now.size, now.mtime_ns)
 
 
-def set_attributes(fd: int, mode: int | None, mtime_ns: int | None) -> None:
+def set_attributes(fd: int, mode: int | None, mtime_ns: int | None, mask: int | None = None) -> None:
     """What the author of a file or directory says of it, as far as it is wanted here. Raises OSError.
 
-    Of the mode only the permissions, less the user's umask; a time that the system cannot keep is left out.
+    Of the mode only the permissions, less the user's umask (`mask`, for who knows it already); a time that the system cannot keep is
+    left out.
     """
     if mode is not None:
-        os.fchmod(fd, mode & 0o777 & ~umask())
+        os.fchmod(fd, mode & 0o777 & ~(umask() if mask is None else mask))
     if mtime_ns is not None:
         set_mtime(fd, mtime_ns)
 

@@ -103,22 +103,13 @@ class Files:
         added: dict[SegmentId, list[Addition]] = {}
         for addition in group:
             self._find_segment(connection, addition, added)
-        rows = sorted(
-            (
-                (addition.number, row, addition.realm)
-                for additions in added.values()
-                for addition in additions
-                for row in addition.rows
-            ),
-            key=_multihash_of,
-        )
-        before = None
-        for _, row, realm in rows:
-            if (row[0], realm) != before:
-                here = before is not None and before[0] == row[0]
-                self._index.realms.enclose(connection, row[0], realm, here=here)
-                before = row[0], realm
-        self._index.add_all(connection, ((number, row) for number, row, _ in rows))
+        rows = [
+            (addition.number, row, addition.realm)
+            for additions in added.values()
+            for addition in additions
+            for row in addition.rows
+        ]
+        record_rows(self._index, connection, rows)
         for number, additions in added.items():
             self._holds.file_added(number)
             for addition in additions:
@@ -203,6 +194,18 @@ class Files:
                         withdrawn.append(Segment(segment.id, segment.kind, segment.path, state, segment.stamp))
                         self._tell(SourceWithdrawn(path=segment.path, fault=fault))
         return withdrawn, files[-1].id if len(files) == ROWS_BATCH else None
+
+
+def record_rows(index: Index, connection: Connection, rows: list[tuple[SegmentId, Row, RealmId | None]]) -> None:
+    """Record where blocks of several segments lie, each for a realm or for everybody, in the order in which the index keeps them."""
+    rows.sort(key=_multihash_of)
+    before = None
+    for _, row, realm in rows:
+        if (row[0], realm) != before:
+            here = before is not None and before[0] == row[0]
+            index.realms.enclose(connection, row[0], realm, here=here)
+            before = row[0], realm
+    index.add_all(connection, ((number, row) for number, row, _ in rows))
 
 
 def _multihash_of(entry: tuple[SegmentId, Row, RealmId | None]) -> bytes:

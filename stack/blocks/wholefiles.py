@@ -14,9 +14,9 @@ from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import FileStamp, RealmId, SegmentId, SegmentState, WholeFile
 from stack.blocks.partfile import REFUSALS, seal_row
 from stack.blocks.requests import Line, Request
-from stack.blocks.segments import row_of
+from stack.blocks.segments import record_rows, row_of
 from stack.errors import Refused, StackError, StoreError
-from stack.platform import can_sync_file_system, sync_file_system
+from stack.platform import can_sync_file_system, sync_file_system, umask
 
 GROUP_FILES_MAX = 1024
 """Files of one group: some 300 ms of work, at a sync and a half for each hundred."""
@@ -66,6 +66,10 @@ class Keeping(Request):
             yield fd
         finally:
             disk.let_go(fd)
+
+    def path(self, name: str) -> str:
+        """Of something in its directory. As text: there may be a million."""
+        return os.path.join(self.directory, name)
 
     def hold(self, within: int) -> None:
         """Keep the directory open, to take things away again whatever happens."""
@@ -128,11 +132,11 @@ class SmallFiles:
                 self._seal(group)
 
     def _begin(self, group: Sequence[Keeping]) -> None:
-        parts: dict[Path, _Begun] = {}
+        parts: dict[str, _Begun] = {}
         for keeping in group:
             fresh, keeping.begun = keeping.begun if keeping.error is None else [], []
             for each in fresh:
-                if parts.setdefault(keeping.directory / each.file.part, each) is each:
+                if parts.setdefault(keeping.path(each.file.part), each) is each:
                     keeping.begun.append(each)
                 else:  # two fetches of the same, to the same place
                     keeping.left.append(each.file)
@@ -148,14 +152,14 @@ class SmallFiles:
     def _record(self, group: Sequence[Keeping]) -> None:
         if self._index is None:
             return
+        rows = []
         with self._index.database.writing() as connection:
             for keeping in group:
                 for each in keeping.begun if keeping.error is None else ():
                     leaf = each.file.leaf
-                    self._index.realms.enclose(connection, leaf.cid.multihash, keeping.realm)
-                    self._index.add(connection, each.number, [row_of(leaf, leaf.length)])
-                    self._index.set_stamp(connection, each.number, each.stamp)
-                    self._index.set_target(connection, each.number, keeping.directory / each.file.name)
+                    rows.append((each.number, row_of(leaf, leaf.length), keeping.realm))
+                    self._index.set_written(connection, each.number, each.stamp, keeping.path(each.file.name))
+            record_rows(self._index, connection, rows)
 
     def _seal(self, group: Sequence[Keeping]) -> None:
         if self._index is None:
@@ -163,7 +167,7 @@ class SmallFiles:
         with self._index.database.writing() as connection:
             for keeping in group:
                 for each in keeping.named:
-                    seal_row(self._index, connection, each.number, keeping.directory / each.file.name)
+                    seal_row(self._index, connection, each.number, keeping.path(each.file.name))
 
 
 def _each(group: Sequence[Keeping], step: Callable[[Keeping, int], None]) -> None:
@@ -207,9 +211,12 @@ class _FileSystems:
             self._open[keeping.device] = os.dup(within) if can_sync_file_system(within) else None
 
     def write(self, keeping: Keeping, within: int) -> None:
+        begin_sync, mask = self._open[keeping.device] is None, umask()
         for each in keeping.begun:
-            with disk.translated(f"writing {keeping.directory / each.file.part}"):
-                each.stamp = _write(each, within, begin_sync=self._open[keeping.device] is None)
+            try:
+                each.stamp = _write(each, within, mask, begin_sync=begin_sync)
+            except OSError as error:
+                raise disk.store_error(f"writing {keeping.path(each.file.part)}", error) from error
 
     def sync(self) -> None:
         """Bring all that was written to the disks, where a whole file system can be synced. Raises NoSpace, StoreError."""
@@ -236,8 +243,8 @@ class _FileSystems:
                 disk.sync_names(within)
 
 
-def _write(begun: _Begun, within: int, *, begin_sync: bool) -> FileStamp:
-    """Make a part file, all but synced. Raises OSError."""
+def _write(begun: _Begun, within: int, mask: int, *, begin_sync: bool) -> FileStamp:
+    """Make a part file, all but synced. `mask` is the user's umask. Raises OSError."""
     file = begun.file
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(file.part, flags, 0o666, dir_fd=within)
@@ -246,7 +253,7 @@ def _write(begun: _Begun, within: int, *, begin_sync: bool) -> FileStamp:
         # Its size first: of an interrupted file only that, or nothing, is expected.
         os.ftruncate(fd, file.leaf.length)
         disk.write_sparse(fd, file.payload, 0)
-        disk.set_attributes(fd, file.mode, file.mtime_ns)
+        disk.set_attributes(fd, file.mode, file.mtime_ns, mask)
         if begin_sync:
             # Linux begins to write at once: the first sync then commits the places of all, and the others find it done
             # (ext4: 0.15 ms a file in place of 0.6 to 2.7).

@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-from pathlib import Path
 
 from stack.dag.unixfs.reader import Shard
-from stack.files.target import Below, part_path
+from stack.files.target import PART_SUFFIX, Below
 from stack.multiformats.cid import Cid
 
 
@@ -47,9 +46,9 @@ class Directory:
         self.keys: dict[str, str] = {}
 
 
-def tree_part(path: Path, cid: Cid) -> Path:
-    """Where a file of a tree is while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""
-    name = os.fsencode(path.name)
+def part_name(name: str, cid: Cid) -> str:
+    """What a file of a tree is called while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""
+    raw = os.fsencode(name)
     # Long names often differ at their end only, and may be those of equal files.
-    mark = hashlib.sha256(name + b"/" + bytes(cid)).hexdigest()[:8]
-    return part_path(path.with_name(f"{name[:200].decode(errors='ignore')}.{mark}"))
+    mark = hashlib.sha256(raw + b"/" + bytes(cid)).hexdigest()[:8]
+    return f"{raw[:200].decode(errors='ignore')}.{mark}{PART_SUFFIX}"

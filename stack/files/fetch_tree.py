@@ -20,7 +20,7 @@ from stack.dag.unixfs.reader import LinkNotFound, Shard, UnixFSNode, decode_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
 from stack.files.chosen import Chosen
-from stack.files.directory import Directory, tree_part
+from stack.files.directory import Directory, part_name
 from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
 from stack.files.holes import bytes_to_write
@@ -117,7 +117,7 @@ class TreeFetch:
                 await turn.give_way()
                 entry = entries[position]
                 if directory.strange:
-                    directory.strange -= {entry.name, tree_part(Path(entry.name), entry.cid).name}
+                    directory.strange -= {entry.name, part_name(entry.name, entry.cid)}
                 if self._is_wanted(directory, entry):
                     batch.append(entry)
                     cost += _cost(entry)
@@ -248,13 +248,14 @@ class TreeFetch:
         for entry, node in files:
             if 0 < entry.dag_size < node.file_size:
                 raise WrongSize(entry.cid, entry.dag_size, node.file_size)
-        paths = [self._base.joinpath(*directory.below, entry.name) for entry, _ in files]
+        where = self._base.joinpath(*directory.below)
         begun = [
-            TreeFile(path, tree_part(path, node.cid), node, blocks[node.cid.multihash])
-            for path, (_, node) in zip(paths, files, strict=True)
+            TreeFile(where / entry.name, part_name(entry.name, node.cid), node, blocks[node.cid.multihash])
+            for entry, node in files
         ]
         sizes = [await self._to_write(node) for _, node in files]
-        await anyio.to_thread.run_sync(self._space.take, begun, sizes)
+        names = directory.there if directory.made and not self._chosen else None
+        await anyio.to_thread.run_sync(self._space.take, begun, sizes, names)
         if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
             await self._make_directory(directory)
         small_files = [file for file in begun if not file.node.links]
@@ -313,7 +314,8 @@ class TreeFetch:
 
     async def _fetch_file(self, directory: Directory, file: TreeFile) -> None:
         try:
-            await fetch_file(self._work, file.node, file.block, file.path, file.part, self._base)
+            part = file.path.with_name(file.part)
+            await fetch_file(self._work, file.node, file.block, file.path, part, self._base)
         finally:
             self._work.open_files.release()
         await self._ended(directory)

@@ -10,7 +10,7 @@ from stack.blocks.index import FRAME_BYTES_MAX
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, Leaf
 from stack.dag.unixfs import builder
 from stack.dag.unixfs.data import NodeKind, UnixTime
-from stack.dag.unixfs.reader import FilePart, decode_part, leaf_frame
+from stack.dag.unixfs.reader import FilePart, UnixFSNode, decode_part, leaf_frame
 from stack.errors import DecodeError
 from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
@@ -87,6 +87,11 @@ def place_leaf(part: FilePart, block: Buffer, sink: LeafSink) -> bool:
     prefix, suffix = leaf_frame(node, raw)
     sink(_leaf(part, node.payload, prefix, suffix), node.payload)
     return True
+
+
+def whole_leaf(node: UnixFSNode, block: bytes) -> tuple[Leaf, memoryview]:
+    """The leaf that a file of one block is, and its payload."""
+    return _leaf(FilePart(node.cid, 0, node.file_size), node.payload, *leaf_frame(node, block)), node.payload
 
 
 def _leaf(part: FilePart, payload: memoryview, prefix: bytes = b"", suffix: bytes = b"") -> Leaf:

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio.to_thread
-
-from stack.blocks.interfaces import Leaf, WholeFile
-from stack.dag.unixfs.reader import FilePart, UnixFSNode
+from stack.blocks.interfaces import WholeFile
+from stack.dag.unixfs.reader import UnixFSNode
 from stack.files.events import FileFinished
-from stack.files.parts import place_leaf
+from stack.files.parts import whole_leaf
 from stack.files.work import Work
-from stack.sansio.interfaces import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +16,8 @@ class TreeFile:
     """A file that is to be written; small when its root, `block`, has no links."""
 
     path: Path
-    part: Path
+    part: str
+    """Its name until it is whole, in the same directory."""
     node: UnixFSNode
     block: bytes
 
@@ -27,11 +25,11 @@ class TreeFile:
 async def keep_small(work: Work, files: Sequence[TreeFile], base: Path) -> list[TreeFile]:
     """Write small files of one directory below `base`; returns those that must be looked at one by one.
 
-    Something was there before. Raises DecodeError, and what `WholeFiles.keep_files` raises.
+    Something was there before. Raises what `WholeFiles.keep_files` raises.
     """
     if not files:
         return []
-    whole = await anyio.to_thread.run_sync(lambda: [_whole(file) for file in files])
+    whole = [_whole(file) for file in files]
     left = {file.name for file in await work.small_files.keep_files(files[0].path.parent, whole, base=base)}
     for file in files:
         if file.path.name not in left:
@@ -43,10 +41,6 @@ async def keep_small(work: Work, files: Sequence[TreeFile], base: Path) -> list[
 
 
 def _whole(file: TreeFile) -> WholeFile:
-    """Raises DecodeError."""
-    found: list[tuple[Leaf, Buffer]] = []
-    part = FilePart(file.node.cid, 0, file.node.file_size)
-    place_leaf(part, file.block, lambda leaf, payload: found.append((leaf, payload)))
-    leaf, payload = found[0]
+    leaf, payload = whole_leaf(file.node, file.block)
     mtime_ns = None if file.node.mtime is None else file.node.mtime.in_nanoseconds
-    return WholeFile(file.path.name, file.part.name, leaf, payload, file.node.mode, mtime_ns)
+    return WholeFile(file.path.name, file.part, leaf, payload, file.node.mode, mtime_ns)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from stack.blocks import disk
@@ -31,13 +31,16 @@ class Space:
         self._content = 0
         self._needed = 0
 
-    def take(self, files: Sequence[TreeFile], sizes: Sequence[int]) -> None:
-        """`sizes` are what is to be written of each, were nothing there.
+    def take(self, files: Sequence[TreeFile], sizes: Sequence[int], names: Collection[str] | None = None) -> None:
+        """`sizes` are what is to be written of each, were nothing there; `names` are all that are in their directory, if that is known.
 
         Raises WrongSize when the tree is larger than it said, NoSpace when what is known of it does not fit.
         """
-        there = (bytes_there(file.path, file.part) for file in files)
-        needed = sum(max(size - done, 0) for size, done in zip(sizes, there, strict=True))
+        needed = 0
+        for file, size in zip(files, sizes, strict=True):
+            if names is None or file.path.name in names or file.part in names:
+                size = max(size - bytes_there(file.path, file.path.with_name(file.part)), 0)
+            needed += size
         with disk.translated(f"looking at {self._base}"):
             figures = os.statvfs(self._base)
             free = disk.free_bytes(self._base)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from sqlite3 import Connection
 
 import pytest
@@ -201,10 +202,10 @@ def test_a_name_that_is_taken_meanwhile_keeps_no_other_file_from_its_own(
     core = opened(tmp_path)
     write = wholefiles._write
 
-    def taken(begun: object, within: int, *, begin_sync: bool) -> object:
+    def taken(*arguments: Any, **options: Any) -> object:
         if not (tree / "f1").exists():
             (tree / "f1").write_bytes(b"mine")
-        return write(begun, within, begin_sync=begin_sync)  # type: ignore[arg-type]
+        return write(*arguments, **options)
 
     monkeypatch.setattr(wholefiles, "_write", taken)
     with pytest.raises(Refused):

@@ -12,7 +12,7 @@ from stack.errors import DecodeError, NoSpace
 from stack.files import holes, parts, space
 from stack.files import target as target_module
 from stack.files.add import Adder
-from stack.files.directory import tree_part
+from stack.files.directory import part_name
 from stack.files.fetch import Fetcher, FetchRequest
 from stack.files.holes import Estimate, bytes_to_write
 from stack.files.parts import is_hole
@@ -167,13 +167,14 @@ def test_a_hole_is_told_by_the_hash_of_its_size() -> None:
 def test_what_an_earlier_fetch_left_of_a_file_of_a_tree_is_not_asked_for_again(tmp_path: Path, room: list[int]) -> None:
     """It is in a part file with a name of its own, not in `NAME.part`."""
     data = content("film", 8 * LEAF)
-    file = TreeFile(
-        tmp_path / "film", tree_part(tmp_path / "film", Cid.of(data)), decode_node(Cid.of(data), data), data
-    )
+    file = TreeFile(tmp_path / "film", part_name("film", Cid.of(data)), decode_node(Cid.of(data), data), data)
     room[0] = 2 * LEAF
     with pytest.raises(NoSpace):
         Space(Progress(), tmp_path, Cid.of(b"tree"), None).take([file], [8 * LEAF])
-    file.part.write_bytes(data[: 7 * LEAF])
+    (tmp_path / file.part).write_bytes(data[: 7 * LEAF])
+    with pytest.raises(NoSpace):
+        Space(Progress(), tmp_path, Cid.of(b"tree"), None).take([file], [8 * LEAF], {"other"})
+    Space(Progress(), tmp_path, Cid.of(b"tree"), None).take([file], [8 * LEAF], {file.part})
     Space(Progress(), tmp_path, Cid.of(b"tree"), None).take([file], [8 * LEAF])
 
 
