@@ -86,7 +86,7 @@ class Sweeper:
             if self._holds.generation != generation:
                 return False
             gone: list[tuple[bytes, int, int, int, int]] = []
-            for name in names:
+            for name in sorted(names):  # in the order of the index
                 if name in kept:
                     continue
                 for kind, *row in connection.execute(

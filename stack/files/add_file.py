@@ -28,8 +28,8 @@ NODE_BYTES = 4 * 1024 * 1024
 LEAF_ROWS = 4096
 """Leaves kept before they are recorded together, some 2 MiB of memory."""
 
-FILES_TOGETHER = 8192
-"""Small files that are recorded together, some 8 MiB of memory."""
+FILES_TOGETHER = 16_384
+"""Small files that are recorded together, some 16 MiB of memory."""
 
 LEAVES_A_TURN = 128
 """Leaves of a file that is known which are told to the tree in one go: some 2 ms of the event loop."""

@@ -16,8 +16,11 @@ from stack.files.private import IsPrivate
 TOGETHER = 64
 """Names of one worker call, of which the event loop makes what it must in 1 ms."""
 
-SMALL_BYTES = 64 * 1024
-"""What is larger is read by itself: its own calls cost little beside its hashing."""
+SMALL_BYTES = 256 * 1024
+"""What is larger is read by itself: its own calls and its own transaction cost little beside its hashing."""
+
+COPIED_BYTES = 64 * 1024
+"""The same where leaves are kept as blocks: so much of each is in memory until all of them are read."""
 
 
 class _SmallFile(NamedTuple):
@@ -39,10 +42,11 @@ async def add_small(adder: FileAdder, directory: Path, names: Sequence[str]) -> 
 
 def _read(adder: FileAdder, directory: Path, names: Sequence[str]) -> tuple[list[_SmallFile], list[FileRows]]:
     files, rows = [], []
+    small = min(SMALL_BYTES, COPIED_BYTES) if adder.keeper.copies else SMALL_BYTES
     for name in names:
         path = directory / name
         try:
-            opened = adder.open(path, SMALL_BYTES)
+            opened = adder.open(path, small)
             os.close(opened.file.fd)
             stamp = stamp_of(opened.status)
             if opened.leaves is None or not unchanged(stamp, os.lstat(path)):
