@@ -171,8 +171,8 @@ class StoreCore:
     def leave_parts(self) -> None:
         """See `DiskStore.leave_parts`."""
         with self.database.reading() as connection:
-            found = self.index.segments(connection, FILE)
-        left = {each.id for each in found if each.state is SegmentState.FETCHING and each.path not in self._parts}
+            found = self.index.fetching(connection)
+        left = {each.id for each in found if each.path not in self._parts}
         self.locations.left(left)
         for part in list(self._parts.values()):
             if part is not None:  # opened meanwhile

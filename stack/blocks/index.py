@@ -162,6 +162,11 @@ class Index:
             for row in connection.execute(f"SELECT {_SEGMENT} FROM segment s{where} ORDER BY id", values)
         ]
 
+    def fetching(self, connection: Connection) -> list[Segment]:
+        """Files that are being fetched, or were when the last process ended. Of a million others none is looked at."""
+        query = f"SELECT {_SEGMENT} FROM segment s WHERE kind = ? AND state = ? ORDER BY id"
+        return [segment_of(row) for row in connection.execute(query, (FILE, SegmentState.FETCHING.value))]
+
     def files(self, after: SegmentId, limit: int) -> list[Segment]:
         """Files that are not being fetched, in order of their ids, from behind `after`."""
         with self.database.reading() as connection:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks import disk
-from stack.blocks.index import FILE, PACK, Index
+from stack.blocks.index import PACK, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.packs import Packs, Record, pack_number, pack_path, pack_stamp, scan
 from stack.blocks.partfile import record_sealed
@@ -42,9 +42,7 @@ def recover(index: Index, packs: Packs, tell: Trace) -> None:
     with index.database.reading() as connection:
         segments = index.segments(connection, PACK)
         sealing = index.sealing(connection)
-        files = index.segments(connection, FILE)
-        begun = [each for each in files if each.state is SegmentState.FETCHING]
-        empty = [each for each in begun if not index.rows(connection, each.id, -1, 1)]
+        empty = [each for each in index.fetching(connection) if not index.rows(connection, each.id, -1, 1)]
     for segment, target in sealing:
         _finish_seal(index, segment, target, tell)
     _forget_unmade(index, [segment for segment in empty if not os.path.lexists(segment.path)])
