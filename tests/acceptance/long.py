@@ -2,7 +2,8 @@
 
 `kills`: `stack get` killed 20 times. `restart`: the sharer killed and back. `stopped`: either end stands still for 60 s.
 `address`: the receiver's address changes (root). `demo`: 1 GiB and 5 receivers. `swarm`: 64 MiB from a seed of 4 MB/s to 8
-receivers of 4 MB/s (root). `providers`: four providers of 8 MB/s; one of them stops, one of them lies (root).
+receivers of 4 MB/s (root). `providers`: four providers of 8 MB/s; one of them stops, one of them lies (root). `updates`: a tree of many
+files of which 1 % changes, shared again, and brought to its new version by a receiver that is killed 20 times while it writes.
 """
 
 import argparse
@@ -15,10 +16,14 @@ from stack.cli.output import size as shown
 from tests.acceptance import scenarios, swarm
 from tests.acceptance.kit import MIB, temporary_place
 from tests.acceptance.namespaces import Star, missing
+from tests.acceptance.updates import updated_and_killed
 
 COPIES_MAX = 1.5
 HELD_MAX = 0.9
 """What the demo promises for a file of 1 GiB and 5 receivers."""
+AGAIN_PART = 0.02
+UPDATE_PART = 0.015
+"""Of the bytes of a tree of which 1 % changed: read by who shares it again, received by who updates it."""
 SWARM_RATE = 4_000_000
 PROVIDER_RATE = 8_000_000
 """Bytes a second that each sends at most."""
@@ -36,6 +41,15 @@ def kills(place: Path, options: argparse.Namespace) -> str:
         assert len(report.kills) >= options.kills * 3 // 4, str(report)
         told.append(str(report))
     return "\n".join(told)
+
+
+def updates(place: Path, options: argparse.Namespace) -> str:
+    """A tree of 100 KiB files that changes; the reads of who shares it again, and 20 kills of who updates it."""
+    report = updated_and_killed(place, files=options.files, size=100 << 10, kills=options.kills, seed=options.seed)
+    assert report.received <= UPDATE_PART * report.size, str(report)
+    assert all(each.asked <= AGAIN_PART * report.size for each in report.shares[1:]), str(report)
+    assert report.within >= options.kills * 3 // 4, str(report)
+    return str(report)
 
 
 def restart(place: Path, options: argparse.Namespace) -> str:
@@ -122,6 +136,7 @@ SCENARIOS: dict[str, Callable[[Path, argparse.Namespace], str]] = {
     "demo": demo,
     "swarm": swarm_of_eight,
     "providers": providers,
+    "updates": updates,
 }
 
 
@@ -131,6 +146,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--size", type=int, default=1024, help="MiB")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--files", type=int, default=100_000, help="of the tree that changes")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long an end stands still")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     options = parser.parse_args()
