@@ -188,7 +188,7 @@ def test_kubo_understands_our_identify_and_our_ping(kubo: Kubo, ours: Machine) -
     kubo.run("swarm", "connect", address)
     seen: Json = kubo.ask("id", arg=peer_id)
     assert seen["AgentVersion"] == good(ours.run("id", "--json")).json["agent"]
-    for protocol in ("/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/ipfs/bitswap/1.2.0", "/meshsub/1.2.0"):
+    for protocol in ("/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/ipfs/bitswap/1.2.0", "/meshsub/1.3.0"):
         assert protocol in seen["Protocols"], seen["Protocols"]
     assert "/perf/1.0.0" not in seen["Protocols"]  # the specification: only while somebody measures
     pong = kubo.run("ping", "-n", "3", peer_id).decode()

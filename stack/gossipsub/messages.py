@@ -1,6 +1,7 @@
 """gossipsub RPCs: frozen values -> bytes, and how ours are kept small. `decoding` is the way back.
 
-Sources: libp2p/specs, pubsub/README.md and pubsub/gossipsub/gossipsub-v1.0.md to -v1.2.md.
+Sources: libp2p/specs, pubsub/README.md and pubsub/gossipsub/gossipsub-v1.0.md to -v1.3.md. Of the last there is nothing to
+encode: it is a place for extensions, of which we have none; whoever has none says nothing, and passes over those of others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,18 +13,19 @@ from stack.multiformats import varint
 
 T = TypeVar("T")
 
+PROTOCOL_1_3 = "/meshsub/1.3.0"
 PROTOCOL_1_2 = "/meshsub/1.2.0"
 PROTOCOL_1_1 = "/meshsub/1.1.0"
 PROTOCOL_1_0 = "/meshsub/1.0.0"
 PROTOCOL_FLOODSUB = "/floodsub/1.0.0"
 
-PROTOCOLS = (PROTOCOL_1_2, PROTOCOL_1_1, PROTOCOL_1_0, PROTOCOL_FLOODSUB)
+PROTOCOLS = (PROTOCOL_1_3, PROTOCOL_1_2, PROTOCOL_1_1, PROTOCOL_1_0, PROTOCOL_FLOODSUB)
 """In order of preference."""
-WITH_MESH = frozenset({PROTOCOL_1_2, PROTOCOL_1_1, PROTOCOL_1_0})
+WITH_MESH = frozenset({PROTOCOL_1_3, PROTOCOL_1_2, PROTOCOL_1_1, PROTOCOL_1_0})
 """Peers that take control messages; floodsub knows none."""
-WITH_PX = frozenset({PROTOCOL_1_2, PROTOCOL_1_1})
+WITH_PX = frozenset({PROTOCOL_1_3, PROTOCOL_1_2, PROTOCOL_1_1})
 """Peers that read back-off and other peers in a PRUNE."""
-WITH_IDONTWANT = frozenset({PROTOCOL_1_2})
+WITH_IDONTWANT = frozenset({PROTOCOL_1_3, PROTOCOL_1_2})
 
 RPC_BYTES_MAX = 1024 * 1024
 """pubsub/README.md suggests 1 MiB for a message; go-libp2p-pubsub takes RPCs of that size."""

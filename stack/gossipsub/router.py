@@ -1,5 +1,5 @@
-"""gossipsub 1.2, 1.1, 1.0 and floodsub as one pure machine. Sources: libp2p/specs, pubsub/README.md and
-pubsub/gossipsub/gossipsub-v1.0.md to -v1.2.md; what they leave open is as in go-libp2p-pubsub v0.19.
+"""gossipsub 1.3, 1.2, 1.1, 1.0 and floodsub as one pure machine. Sources: libp2p/specs, pubsub/README.md and
+pubsub/gossipsub/gossipsub-v1.0.md to -v1.3.md; what they leave open is as in go-libp2p-pubsub v0.19.
 """
 
 import math

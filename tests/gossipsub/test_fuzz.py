@@ -10,10 +10,10 @@ import pytest
 from stack.gossipsub.events import Connect, Deliver, Protect, SendRpc, Validate, Verdict
 from stack.gossipsub.messages import (
     PROTOCOL_1_0,
-    PROTOCOL_1_2,
     PROTOCOL_FLOODSUB,
     PROTOCOLS,
     RPC_BYTES_MAX,
+    WITH_IDONTWANT,
     Control,
     IHave,
     Message,
@@ -179,7 +179,7 @@ class Fuzz:
             if protocol == PROTOCOL_FLOODSUB:
                 assert control is None
             elif control is not None:
-                assert not control.idontwant or protocol == PROTOCOL_1_2
+                assert not control.idontwant or protocol in WITH_IDONTWANT
                 assert len(control.idontwant) <= 10
                 for prune in control.prune:
                     assert protocol != PROTOCOL_1_0 or prune == Prune(prune.topic)

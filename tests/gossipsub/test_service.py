@@ -24,6 +24,7 @@ from stack.gossipsub.events import (
 from stack.gossipsub.messages import (
     PROTOCOL_1_1,
     PROTOCOL_1_2,
+    PROTOCOL_1_3,
     PROTOCOL_FLOODSUB,
     PROTOCOLS,
     RPC_BYTES_MAX,
@@ -43,6 +44,7 @@ from stack.gossipsub.shell.service import PubSub
 from stack.gossipsub.signing import UNSIGNED, Author, is_authentic
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
+from stack.multiformats import varint
 from stack.net.host import Host
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
@@ -475,6 +477,21 @@ async def test_a_peer_that_only_writes_is_waited_for_and_given_up(monkeypatch: p
         await send(stream, JOIN)
         await ended(stream)
         assert pubsub.peers() == ()
+
+
+async def test_extensions_of_a_peer_of_1_3_mean_nothing_to_us() -> None:
+    """It names them in its first message, and may speak of them in any: gossipsub v1.3, "The Extensions Control Message"."""
+    partial = (16418754 << 3).to_bytes(4, "little")
+    named = varint.encode(10 << 3) + b"\1" + varint.encode(16418754 << 3) + b"\1"
+    control = b"\x32" + varint.encode(len(named)) + named
+    extended = encode_rpc(JOIN) + b"\x1a" + varint.encode(len(control)) + control
+    more = varint.encode(10 << 3 | 2) + varint.encode(len(partial)) + partial
+    async with node_and_raw(protocol=PROTOCOL_1_3) as (pubsub, raw), pubsub.subscribe(TOPIC) as messages:
+        stream = await raw.open()
+        await stream.send(encode_delimited(extended + more) + encode_delimited(more))
+        await meshed(pubsub)
+        await send(stream, Rpc(publish=(Author.of(raw.host._key).write(TOPIC, b"as ever", 1),)))
+        assert (await anext(messages)).data == b"as ever"
 
 
 async def test_a_second_stream_of_a_peer_replaces_the_first() -> None:
