@@ -10,8 +10,8 @@ import statistics
 import sys
 import time
 
-from interop.peers import build
-from interop.peers.driver import Peer, connect, peers, wait_for_subscribers
+from interop import build
+from interop.driver import Peer, connect, peers, wait_for_subscribers
 
 TOPIC = "flood"
 WARM_TOPIC = "warm"

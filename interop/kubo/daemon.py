@@ -9,28 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-HERE = Path(__file__).parent
-CACHE = HERE.parent / ".cache"
+from interop import build
+
 START_SECONDS = 60
-
-
-def binary() -> Path:
-    """The `ipfs` binary: `STACK_KUBO`, or built once into the cache."""
-    given = os.environ.get("STACK_KUBO")
-    if given:
-        return Path(given)
-    built = CACHE / "ipfs-0.42.0"
-    if not built.exists():
-        CACHE.mkdir(exist_ok=True)
-        part = built.with_suffix(".part")
-        subprocess.run(
-            ["go", "build", "-mod=mod", "-o", str(part), "github.com/ipfs/kubo/cmd/ipfs"],
-            cwd=HERE,
-            check=True,
-            timeout=1500,
-        )
-        part.rename(built)
-    return built
 
 
 class Kubo:
@@ -41,7 +22,7 @@ class Kubo:
     ) -> None:
         """`settings` are set on top of ours; `prefix` is put in front of each command: in which namespace it runs."""
         self.repository = repository
-        self._program = [*prefix, str(binary())]
+        self._program = [*prefix, str(build.kubo())]
         self.environment = {**os.environ, "IPFS_PATH": str(repository), "IPFS_TELEMETRY": "off"}
         self.address = ""
         self.output = b""
@@ -92,7 +73,7 @@ class Kubo:
                 else:
                     raise RuntimeError("Kubo did not start")
                 addresses = json.loads(self.run("id", "--enc=json"))["Addresses"]
-                self.address = next(address for address in addresses if "/tcp/" in address and "/ws/" not in address)
+                self.address = next((one for one in addresses if "/tcp/" in one and "/ws/" not in one), "")
                 yield self
             finally:
                 self.process.terminate()
@@ -100,10 +81,14 @@ class Kubo:
                 if self.process.stdout is not None:
                     self.process.stdout.close()
 
+    def api(self) -> str:
+        """Where its RPC is."""
+        api = (self.repository / "api").read_text().strip().split("/")
+        return f"http://{api[2]}:{api[4]}/api/v0"
+
     def ask(self, path: str, **arguments: str) -> dict[str, object]:
         """A call of its RPC."""
-        api = (self.repository / "api").read_text().strip().split("/")
-        url = f"http://{api[2]}:{api[4]}/api/v0/{path}?{urllib.parse.urlencode(arguments)}"
+        url = f"{self.api()}/{path}?{urllib.parse.urlencode(arguments)}"
         with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=60) as answer:
             result: dict[str, object] = json.loads(answer.read())
             return result

@@ -1,5 +1,6 @@
-"""A peer that speaks gossipsub and obeys the lines of ../README.md: our own host, with gossipsub as in a node."""
+"""A peer that obeys the lines of ../lines.md: our own host, with the services of a node."""
 
+import argparse
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -8,6 +9,9 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from interop.ours.streams import Streams
+from stack.bitswap.shell.service import Bitswap
+from stack.blocks.memory import MemoryStore
 from stack.errors import StackError
 from stack.gossipsub.events import ControlIgnored, Grafted, PeerAdded, PeersExchanged, Pruned, RpcReceived, RpcSent
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams
@@ -15,8 +19,10 @@ from stack.gossipsub.shell.service import PubSub
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.muxers import MUXERS
 from stack.net.host import Host
 from stack.protocols.identify.service import IdentifyService
+from stack.security import SECURITY
 from stack.trace import TraceEvent, TraceFan
 
 PRUNE_SECONDS = 15.0
@@ -135,13 +141,39 @@ class Peer:
         say("unsubscribed", topic)
 
 
+def only(table: dict[str, str], name: str) -> None:
+    """Of a table of ours leave the row whose protocol begins so."""
+    for row in [row for row in table if not row.startswith(f"/{name}")]:
+        del table[row]
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--security", default="noise")
+    parser.add_argument("--muxer", default="yamux")
+    parser.add_argument("--key", default="ed25519")
+    parser.add_argument("--secret", type=bytes.fromhex, default=b"")
+    return parser.parse_args()
+
+
 async def main() -> None:
     """Obey until the input ends."""
-    key, trace = generate(), TraceFan()
+    given = options()
+    only(SECURITY, given.security)
+    only(MUXERS, given.muxer)
+    key, trace = generate(given.key), TraceFan()
     params = GossipsubParams(score=PeerScoreParams(), do_px=True, prune_backoff=PRUNE_SECONDS)
-    async with Host(key, trace=trace) as host, anyio.create_task_group() as tasks:
+    store = MemoryStore()
+    async with (
+        Host(key, trace=trace) as host,
+        anyio.create_task_group() as tasks,
+        Bitswap.open(host, store) as exchange,
+    ):
         IdentifyService(host)
-        address = await host.listen(Multiaddr.parse(sys.argv[2]))
+        streams = Streams(host, exchange, store, given.secret, say)
+        address = await host.listen(Multiaddr.parse(given.listen))
         async with PubSub.open(host, key, params=params, record_of=host.peerstore.record) as pubsub:
             peer = Peer(host, pubsub, trace, tasks)
             host.listen_to_peers(Listener())
@@ -152,9 +184,9 @@ async def main() -> None:
                     break
                 name, *words = line.split()
                 try:
-                    await peer.commands[name](*words)
-                except StackError as error:
-                    say("error", error)
+                    await (peer.commands.get(name) or getattr(streams, name))(*words)
+                except* (StackError, anyio.BrokenResourceError, TimeoutError, anyio.EndOfStream) as error:
+                    say("error", *(repr(one) for one in error.exceptions))
             tasks.cancel_scope.cancel()
 
 

@@ -1,4 +1,4 @@
-//! A peer that speaks gossipsub and obeys the lines of ../README.md.
+//! A peer that obeys those lines of ../../lines.md that are about gossipsub.
 
 use std::{collections::HashMap, error::Error, time::Duration};
 

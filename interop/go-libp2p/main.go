@@ -1,4 +1,4 @@
-// A peer that speaks gossipsub and obeys the lines of ../README.md.
+// A peer that obeys the lines of ../lines.md.
 package main
 
 import (
@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -13,14 +14,20 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ipfs/boxo/blockservice"
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 )
 
 // Its own queues hold 32 messages and drop the rest of a burst.
@@ -30,6 +37,9 @@ type node struct {
 	ctx    context.Context
 	host   host.Host
 	router *pubsub.PubSub
+	secret []byte
+	told   identities
+	blocks blockservice.BlockService
 	lock   sync.Mutex
 	topics map[string]*pubsub.Topic
 	leave  map[string]context.CancelFunc
@@ -77,7 +87,62 @@ func (n *node) read(name string, ctx context.Context, messages *pubsub.Subscript
 	}
 }
 
+var naming = map[string]bool{
+	"disconnect": true, "ping": true, "identify": true, "perf": true, "digest": true, "reset": true, "fetch": true,
+}
+
+// The peer that a command names, if it is one of those that do.
+func (n *node) named(words []string) ([]string, peer.ID, error) {
+	if !naming[words[0]] {
+		return words, "", nil
+	}
+	id, err := peer.Decode(words[1])
+	return words, id, err
+}
+
+func integers(words []string) ([]int64, error) {
+	numbers := make([]int64, len(words))
+	for index, word := range words {
+		number, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		numbers[index] = number
+	}
+	return numbers, nil
+}
+
+func newRouter(ctx context.Context, h host.Host, version string) (*pubsub.PubSub, error) {
+	options := []pubsub.Option{
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
+		pubsub.WithPeerOutboundQueueSize(queue),
+		pubsub.WithValidateQueueSize(queue),
+	}
+	switch version {
+	case "floodsub":
+		return pubsub.NewFloodSub(ctx, h, options...)
+	case "":
+	default:
+		options = append(options, pubsub.WithGossipSubProtocols(
+			[]protocol.ID{protocol.ID("/meshsub/" + version)}, pubsub.GossipSubDefaultFeatures))
+	}
+	return pubsub.NewGossipSub(ctx, h, append(options, pubsub.WithPeerExchange(true))...)
+}
+
+var securities = map[string]libp2p.Option{
+	"noise": libp2p.Security(noise.ID, noise.New),
+	"tls":   libp2p.Security(tls.ID, tls.New),
+}
+
+var muxers = map[string]libp2p.Option{"yamux": libp2p.Muxer(yamux.ID, yamux.DefaultTransport)}
+
+var keyTypes = map[string]int{"ed25519": crypto.Ed25519, "rsa": crypto.RSA, "ecdsa": crypto.ECDSA, "secp256k1": crypto.Secp256k1}
+
 func (n *node) obey(words []string) error {
+	words, id, err := n.named(words)
+	if err != nil {
+		return err
+	}
 	switch words[0] {
 	case "connect":
 		info, err := peer.AddrInfoFromString(words[1])
@@ -86,11 +151,32 @@ func (n *node) obey(words []string) error {
 		}
 		return n.host.Connect(n.ctx, *info)
 	case "disconnect":
-		id, err := peer.Decode(words[1])
+		return n.host.Network().ClosePeer(id)
+	case "ping":
+		return n.ping(id)
+	case "identify":
+		return n.identify(id)
+	case "handle":
+		n.host.SetStreamHandler(protocol.ID(words[1]), func(s network.Stream) { _ = s.Reset() })
+		n.say("handling", words[1])
+	case "perf":
+		numbers, err := integers(words[2:4])
 		if err != nil {
 			return err
 		}
-		return n.host.Network().ClosePeer(id)
+		return n.perf(id, numbers[0], numbers[1])
+	case "digest":
+		numbers, err := integers(words[3:5])
+		if err != nil {
+			return err
+		}
+		return n.digest(id, words[2], numbers[0], int(numbers[1]))
+	case "reset":
+		return n.reset(id)
+	case "serve":
+		return n.serve(words[1], words[2], words[3])
+	case "fetch":
+		return n.fetch(words[2], words[3])
 	case "subscribe":
 		topic, err := n.topic(words[1])
 		if err != nil {
@@ -162,17 +248,36 @@ func (n *node) obey(words []string) error {
 }
 
 func main() {
-	if len(os.Args) != 3 || os.Args[1] != "--listen" {
-		log.Fatal("--listen ADDRESS")
+	for name, older := range map[string]bool{"IS_DIALER": false, "is_dialer": true} {
+		if os.Getenv(name) != "" {
+			if err := unified(older); err != nil {
+				log.Fatal(err)
+			}
+			return
+		}
 	}
+	listen := flag.String("listen", "", "multiaddr")
+	keyType := flag.String("key", "ed25519", "type of the identity")
+	version := flag.String("router", "", "floodsub, or the only version of gossipsub")
+	bitswap := flag.String("bitswap", "", "the only version of bitswap")
+	security := flag.String("security", "noise", "noise or tls")
+	muxer := flag.String("muxer", "yamux", "yamux")
+	secret := flag.String("secret", "", "of digests, in hexadecimal")
+	flag.Parse()
 	ctx := context.Background()
+	key, _, err := crypto.GenerateKeyPair(keyTypes[*keyType], 2048)
+	if err != nil {
+		log.Fatal(err)
+	}
 	h, err := libp2p.New(
-		libp2p.ListenAddrStrings(os.Args[2]),
+		libp2p.Identity(key),
+		libp2p.ListenAddrStrings(*listen),
 		// It dials from the port it listens on. Two that a PRUNE names to each other dial at the same time; that can become one
 		// connection (TCP's simultaneous open) on which both speak as the dialler, and neither tries again.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Security(noise.ID, noise.New),
-		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.Transport(websocket.New),
+		securities[*security],
+		muxers[*muxer],
 		libp2p.DisableRelay(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	)
@@ -181,6 +286,7 @@ func main() {
 	}
 	n := &node{
 		ctx: ctx, host: h, topics: map[string]*pubsub.Topic{}, leave: map[string]context.CancelFunc{}, wanted: map[string]uint64{},
+		told: identities{known: map[peer.ID]event.EvtPeerIdentificationCompleted{}},
 	}
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF: func(_ network.Network, c network.Conn) { n.say("connected", c.RemotePeer()) },
@@ -190,12 +296,16 @@ func main() {
 			}
 		},
 	})
-	n.router, err = pubsub.NewGossipSub(ctx, h,
-		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
-		pubsub.WithPeerOutboundQueueSize(queue),
-		pubsub.WithValidateQueueSize(queue),
-		pubsub.WithPeerExchange(true),
-	)
+	n.secret, err = hex.DecodeString(*secret)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := n.learn(); err != nil {
+		log.Fatal(err)
+	}
+	n.serveStreams()
+	n.serveBlocks(*bitswap)
+	n.router, err = newRouter(ctx, h, *version)
 	if err != nil {
 		log.Fatal(err)
 	}

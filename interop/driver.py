@@ -1,4 +1,4 @@
-"""Drives a peer by the lines of README.md."""
+"""Drives a peer by the lines of lines.md."""
 
 import os
 import queue
@@ -6,10 +6,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from interop.peers import build
+from interop import build
 
 START_SECONDS = 60.0
 SECONDS = 30.0
@@ -17,7 +17,7 @@ SECONDS = 30.0
 QUIT_SECONDS = 10.0
 POLL_SECONDS = 0.05
 LISTEN = "/ip4/127.0.0.1/tcp/0"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 Line = tuple[str, ...]
@@ -26,23 +26,31 @@ Line = tuple[str, ...]
 class Peer:
     """A running peer. `heard` holds all its lines, each split into words."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(
+        self, kind: str, name: str, *options: str, listen: str = LISTEN, command: Sequence[str] | None = None
+    ) -> None:
+        """`command` starts another program than the kind's."""
         self.kind = kind
         self.name = name
         self.heard: list[Line] = []
         self._lines: queue.Queue[Line | None] = queue.Queue()
         self._ended = False
         self._process = subprocess.Popen(
-            [*build.command(kind), "--listen", LISTEN],
+            [*(command or build.command(kind)), "--listen", listen, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)} if kind == "ours" else None,
+            env={**os.environ, "PYTHONPATH": str(ROOT)} if kind in ("ours", "kubo") else None,
         )
-        threading.Thread(target=self._listen, daemon=True).start()
-        _, self.id, self.address = self.wait("ready", seconds=START_SECONDS)
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+        try:
+            _, self.id, self.address = self.wait("ready", seconds=START_SECONDS)
+        except BaseException:
+            self.quit()
+            raise
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -54,7 +62,10 @@ class Peer:
         self._process.stdin.flush()
 
     def wait(self, *begin: str, since: int = 0, seconds: float = SECONDS) -> Line:
-        """The first line that begins with these words, among those after the first `since`. Raises TimeoutError."""
+        """The first line that begins with these words, among those after the first `since`. Raises TimeoutError.
+
+        An `error` after `since` is not waited out: it is raised as RuntimeError.
+        """
         return self.until(
             lambda: next((line for line in self.heard[since:] if line[: len(begin)] == begin), None),
             f"say {' '.join(begin)}",
@@ -88,7 +99,7 @@ class Peer:
         """Give a command, and wait for the line that answers it."""
         since = len(self.catch_up())
         self.say(*words)
-        return self.wait(answer, since=since, seconds=seconds)
+        return self.wait(*answer.split(" "), since=since, seconds=seconds)
 
     def messages(self, topic: str) -> list[tuple[str, str]]:
         """Author and data (hexadecimal) of each message of a topic so far."""
@@ -101,11 +112,9 @@ class Peer:
 
     def quit(self) -> None:
         """End it, politely at first; nothing happens when it has ended."""
-        if self._process.poll() is not None:
-            return
         try:
             self.say("quit")
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
             pass
         try:
             self._process.wait(QUIT_SECONDS)
@@ -113,7 +122,9 @@ class Peer:
             self._process.kill()
             self._process.wait()
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # what was not written before it ended
+            self._process.stdin.close()
+        self._listening.join(QUIT_SECONDS)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -1,0 +1,193 @@
+"""Reads matrix.toml and runs what it says."""
+
+import secrets
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from interop.cells import CELLS, Pair, Wrong, connect, made_up, say
+from interop.driver import Peer
+
+HERE = Path(__file__).parent
+SECRET_BYTES = 16
+FAILURES = (Wrong, TimeoutError, OSError)
+"""What a cell may end with."""
+WITHOUT_HANDLERS = ("kubo",)
+"""Kinds that cannot make up a protocol."""
+
+
+class Direction(StrEnum):
+    """Who dials."""
+
+    OUT = "we dial"
+    IN = "they dial"
+
+
+class Outcome(StrEnum):
+    """What became of a cell."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    THEIRS = "their fault"
+    """It failed as matrix.toml says that it does, with whose fault it is and the evidence."""
+    ABSENT = "absent"
+    """The peer has nothing of the kind."""
+
+
+RED = frozenset({Outcome.FAILED})
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell that was run, or why it was not."""
+
+    peer: str
+    line: str
+    variant: str
+    cell: str
+    direction: str
+    outcome: str
+    seconds: float
+    note: str = ""
+
+
+class Matrix:
+    """matrix.toml."""
+
+    def __init__(self, path: Path = HERE / "matrix.toml") -> None:
+        table: dict[str, Any] = tomllib.loads(path.read_text())
+        self.peers: dict[str, Any] = table["peers"]
+        self.lines: dict[str, Any] = table["lines"]
+        self.variants: dict[str, Any] = table["variants"]
+        self.sizes: dict[str, dict[str, int]] = table["sizes"]
+        self._absent: list[dict[str, Any]] = table.get("absent", [])
+        self._faults: list[dict[str, Any]] = table.get("faults", [])
+
+    def absent(self, peer: str, line: str, variant: str, cell: str, direction: str) -> str | None:
+        """Why there is nothing to run."""
+        return _about(self._absent, peer, line, variant, cell, direction)
+
+    def fault(self, peer: str, line: str, variant: str, cell: str, direction: str) -> str | None:
+        """Why a cell fails, if it is known to."""
+        return _about(self._faults, peer, line, variant, cell, direction)
+
+    def groups(self, peers: Sequence[str], *, short: bool = False) -> Iterator[tuple[str, str, str]]:
+        """Peer, line, variant: both peers are started anew for each, and for each direction."""
+        for peer in peers:
+            row = self.peers[peer]
+            for line in row["lines"]:
+                chosen = self.lines[line].get("short", row["variants"]) if short else row["variants"]
+                for variant in row["variants"]:
+                    if variant in chosen:
+                        yield peer, line, variant
+
+
+def _about(rows: list[dict[str, Any]], peer: str, line: str, variant: str, cell: str, direction: str) -> str | None:
+    for row in rows:
+        here = {"line": line, "variant": variant, "direction": direction}
+        if row["peer"] == peer and cell in row["cells"] and all(row.get(key, here[key]) == here[key] for key in here):
+            return str(row["why"])
+    return None
+
+
+class Run:
+    """One pass over some groups of the matrix. `run` is called once for each; the results are in `results`."""
+
+    def __init__(self, matrix: Matrix, folder: Path, *, form: str, tell: Callable[[Result], None]) -> None:
+        self._matrix = matrix
+        self._folder = folder
+        self._sizes = matrix.sizes[form]
+        self._tell = tell
+        self.results: list[Result] = []
+
+    def run(
+        self,
+        peer: str,
+        line: str,
+        variant: str,
+        cells: Sequence[str] | None = None,
+        directions: Sequence[Direction] = tuple(Direction),
+    ) -> None:
+        """All cells of one group, or those of them that are named."""
+        row = self._matrix.variants[variant]
+        chosen = [cell for cell in row["cells"] if cells is None or cell in cells]
+        for direction in directions:
+            todo = []
+            for cell in chosen:
+                why = self._matrix.absent(peer, line, variant, cell, direction)
+                if why is None:
+                    todo.append(cell)
+                else:
+                    self._add(Result(peer, line, variant, cell, direction, Outcome.ABSENT, 0.0, why))
+            while todo:
+                todo = self._run_some(peer, line, variant, direction, todo)
+
+    def _run_some(self, kind: str, line: str, variant: str, direction: Direction, cells: list[str]) -> list[str]:
+        """Cells one after the other between two fresh peers, until one fails; returns those that are left, for the next two."""
+        began = time.monotonic()
+        done = 0
+
+        def judge(error: Exception | None) -> None:
+            nonlocal done, began
+            now = time.monotonic()
+            self._judge(kind, line, variant, cells[done], direction, now - began, error)
+            done, began = done + 1, now
+
+        with ExitStack() as stack:
+            try:
+                pair = self._start(kind, line, variant, direction, stack)
+                began = time.monotonic()
+                connect(pair)
+            except FAILURES as error:
+                while done < len(cells):
+                    judge(error)
+                return []
+            try:
+                while done < len(cells):
+                    if cells[done] != "connect":
+                        CELLS[cells[done]](pair)
+                    judge(None)
+            except FAILURES as error:
+                judge(error)
+        return cells[done:]
+
+    def _start(self, kind: str, line: str, variant: str, direction: Direction, stack: ExitStack) -> Pair:
+        row, how = self._matrix.variants[variant], self._matrix.lines[line]
+        options = ("--security", how["security"], "--muxer", how["muxer"])
+        known = {name: secrets.token_bytes(SECRET_BYTES) for name in ("ours", kind)}
+
+        def start(name: str, *more: str) -> Peer:
+            peer = Peer(name, name, *options, "--secret", known[name].hex(), *more, listen=how["listen"])
+            stack.callback(peer.quit)
+            return peer
+
+        other = start(kind, *row.get("options", ()))
+        ours = start("ours")
+        ours.ask("trace", answer="tracing")
+        dialler, listener = (ours, other) if direction is Direction.OUT else (other, ours)
+        name = "" if listener.kind in WITHOUT_HANDLERS else made_up()
+        if name:
+            say(listener, "handle", name, answer="handling")
+        return Pair(dialler, listener, ours, self._sizes, self._folder, name, row.get("speaks", ""), known)
+
+    def _judge(
+        self, peer: str, line: str, variant: str, cell: str, direction: str, seconds: float, error: Exception | None
+    ) -> None:
+        fault = self._matrix.fault(peer, line, variant, cell, direction)
+        if error is None and fault is None:
+            outcome, note = Outcome.PASSED, ""
+        elif error is None:
+            outcome, note = Outcome.FAILED, f"it passes, but matrix.toml says that it fails: {fault}"
+        else:
+            outcome = Outcome.FAILED if fault is None else Outcome.THEIRS
+            note = str(error) if fault is None else f"{fault} (here: {error})"
+        self._add(Result(peer, line, variant, cell, direction, outcome, round(seconds, 3), note[:2000]))
+
+    def _add(self, result: Result) -> None:
+        self.results.append(result)
+        self._tell(result)

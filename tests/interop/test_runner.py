@@ -1,0 +1,117 @@
+"""The runner of the interop matrix: a cell that is wrong turns the run red. The other peer is ours with a fault, not another's."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interop import __main__ as runner
+from interop import matrix, report
+from interop.cells import CELLS
+from interop.driver import Peer
+from interop.matrix import Direction, Matrix, Outcome, Result, Run
+
+FAULTY = Path(__file__).with_name("faulty.py")
+ROOT = FAULTY.parents[2]
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Peer]:
+    """One of ours for all tests: only the others have faults."""
+    peer = Peer("ours", "ours")
+    end, peer.quit = peer.quit, lambda: None  # type: ignore[method-assign]
+    yield peer
+    end()
+
+
+@pytest.fixture(autouse=True)
+def one_of_ours(ours: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs do not start another one."""
+    monkeypatch.setattr(matrix, "Peer", lambda kind, *a, **k: ours if kind == "ours" else Peer(kind, *a, **k))
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str, *arguments: str) -> int:
+    """The exit code of a run of two cells, we dial, with a peer of this fault in place of go-libp2p."""
+    program = folder / "peer"
+    program.write_text(
+        f"#!/bin/sh\nPYTHONPATH={ROOT} PYTHONDONTWRITEBYTECODE=1 exec {sys.executable} {FAULTY} '{fault}' \"$@\"\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("STACK_PEER_GO", str(program))
+    monkeypatch.setattr(runner, "DIRECTIONS", (Direction.OUT,))
+    monkeypatch.setattr(Matrix, "groups", lambda self, peers, short: [("go", "tcp", "default")])
+    cells = ("--cell", "connect", "--cell", "half-close")
+    return runner.main(["go", "--short", "--no-tests", *cells, *arguments])
+
+
+def test_a_peer_that_is_right_makes_a_green_run_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tmp_path, monkeypatch, "is right", "--report", str(tmp_path)) == 0
+    assert "| tcp | 2 | 0 | 0 | 0 |" in (tmp_path / "interop.md").read_text()
+    assert (tmp_path / "interop.svg").read_text().count(report.COLOURS[Outcome.PASSED]) == 3  # one is the legend
+    assert '"passed": 2' in (tmp_path / "results.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("exits", "did not say ready before it ended"),
+        ("agrees", "ours has not met go"),
+        ("has another key", "PeerIdMismatch"),
+        ("has another muxer", "no muxer in common"),
+        ("drops bytes", "half-close    failed"),
+    ],
+)
+def test_a_peer_with_a_fault_makes_a_red_run(
+    fault: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, monkeypatch, fault) == 1
+    assert says in capsys.readouterr().out
+
+
+def test_a_fault_that_is_known_is_no_failure_until_it_is_mended() -> None:
+    table = Matrix()
+    table._faults = [{"peer": "go", "cells": ["ping"], "why": "theirs"}]
+    told: list[Result] = []
+    judge = Run(table, Path(), form="short", tell=told.append)._judge
+    judge("go", "tcp", "default", "ping", Direction.IN, 0.0, RuntimeError("no answer"))
+    judge("go", "tcp", "default", "ping", Direction.IN, 0.0, None)
+    assert [result.outcome for result in told] == [Outcome.THEIRS, Outcome.FAILED]
+
+
+def test_a_run_in_which_nothing_passes_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Matrix, "groups", lambda self, peers, short: [])
+    monkeypatch.setenv("STACK_PEER_GO", "/bin/true")
+    assert runner.main(["go", "--no-tests"]) == 1
+
+
+def test_ci_does_without_no_peer_that_it_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    for name in ("STACK_KUBO", "STACK_PEER_GO"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(SystemExit, match="kubo and go"):
+        runner.main(["kubo", "go"])
+    monkeypatch.setenv("CI", "")
+    assert runner.runnable(["kubo", "go"])[0] == []
+
+
+def test_the_matrix_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Matrix()
+    assert runner.main(["--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(list(table.groups(list(table.peers))))
+    for row in table.variants.values():
+        assert set(row["cells"]) <= set(CELLS)
+    for row in [*table._faults, *table._absent]:
+        assert row["peer"] in table.peers and set(row["cells"]) <= set(CELLS) and row["why"]
+        assert row.get("direction", Direction.IN) in list(Direction)
+        assert row.get("line", "tcp") in table.lines and row.get("variant", "default") in table.variants
+    for peer in table.peers.values():
+        assert set(peer["lines"]) <= set(table.lines) and set(peer["variants"]) <= set(table.variants)
+        assert all((ROOT / file).exists() for file in peer["tests"])
+
+
+def test_a_peer_that_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        runner.main(["java"])
+    assert "there are kubo, go" in capsys.readouterr().err
