@@ -10,13 +10,17 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_relayed
 from stack.net.connection import Connection
+from stack.net.events import DialAttempted, DialOutcome
 from stack.net.interfaces import DialError
 from stack.net.peerstore import Peerstore
 from stack.net.swarm import Swarm
+from stack.trace import Trace
 
 DIRECT_SECONDS = 20.0
 """For a direct connection to come about beside one that is only good for coordination: three tries of hole punching."""
-LIMITED = "no direct connection came about, and the relay carries only some KiB (it may allow you by name)"
+LIMITED = (
+    "the routers let no direct connection through, and the relay carries a few KiB: files only with --relay-allow there"
+)
 PUNCH_SECONDS = 5.0
 """For one try: go-libp2p's figure. A lost SYN is sent again after one second and after three."""
 AGAIN_SECONDS = 0.1
@@ -29,12 +33,18 @@ class Direct:
     """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `ports`, `addresses`."""
 
     def __init__(
-        self, swarm: Swarm, peerstore: Peerstore, clock: Callable[[], float], wall_clock: Callable[[], float]
+        self,
+        swarm: Swarm,
+        peerstore: Peerstore,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        trace: Trace | None = None,
     ) -> None:
         self._swarm = swarm
         self._best = swarm.best
         self._peerstore = peerstore
         self._clock = clock
+        self._trace = trace
         self._wall_clock = wall_clock
         self._changed = anyio.Event()
 
@@ -62,8 +72,20 @@ class Direct:
             while (best := self._best(peer)) is not None and best.limited:
                 await self._changed.wait()
         if best is None or best.limited:
+            if self._trace is not None:
+                outcome = DialOutcome.TRANSPORT
+                self._trace(
+                    DialAttempted(
+                        peer=peer, address=relayed.address, outcome=outcome, seconds=DIRECT_SECONDS, reason=LIMITED
+                    )
+                )
             raise DialError(peer, [(relayed.address, LIMITED)])
         return best
+
+    def is_reached(self, peer: PeerId) -> bool:
+        """Connected by more than what only a few words may go through."""
+        best = self._best(peer)
+        return best is not None and not best.limited
 
     async def punch(
         self, peer: PeerId, addresses: Sequence[Multiaddr], *, client: bool, seconds: float = PUNCH_SECONDS

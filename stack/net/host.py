@@ -112,7 +112,7 @@ class Host:
             trace=self.trace,
             clock=self._clock,
         )
-        self.direct = Direct(self._swarm, self.peerstore, self._clock, self._wall_clock)
+        self.direct = Direct(self._swarm, self.peerstore, self._clock, self._wall_clock, self.trace)
         self._dialer = Dialer(
             self._swarm.establish,
             self._swarm.can_dial,

@@ -287,7 +287,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             fetcher=Fetcher(
                 blocks,
                 exchange,
-                is_connected=host.is_connected,
+                is_connected=host.direct.is_reached,
                 book=book,
                 jobs=jobs,
                 meet=meet,

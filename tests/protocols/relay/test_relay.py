@@ -377,8 +377,10 @@ async def test_through_a_relay_that_carries_little_only_a_few_words_go(monkeypat
         [info] = [each for each in net.guest.connections() if each.peer == net.home.peer_id]
         assert info.limited
         monkeypatch.setattr("stack.net.direct.DIRECT_SECONDS", 0.1)
-        with pytest.raises(DialError, match="carries only some KiB"):
+        with pytest.raises(DialError, match="carries a few KiB"):
             await net.guest.open_stream(net.home.peer_id, ECHO)
+        assert not net.guest.direct.is_reached(net.home.peer_id)
+        assert net.guest.direct.is_reached(net.relay.peer_id)
         async with Pinger(net.guest, net.home.peer_id) as pinger:
             assert await pinger.ping() > 0
 
