@@ -83,7 +83,7 @@ class Config:
     announce: bool = True
     """Take part in the announcement layer: find who has a CID, and be found for what is announced. Needs `pubsub`."""
     portmap: bool = False
-    """Ask the router of this network to let others in (NAT-PMP, PCP). Commands do unless told otherwise, programs when they ask for it."""
+    """Ask the router to let others in (PCP, NAT-PMP, UPnP). Commands do unless told otherwise, programs when they ask for it."""
     autonat: bool = True
     """Try for others whether they can be reached (AutoNAT). Whether this node itself can be is asked in any case."""
     perf: bool = False

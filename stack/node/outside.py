@@ -17,7 +17,7 @@ from stack.platform import default_gateway
 from stack.streams.supervision import supervised
 
 if TYPE_CHECKING:
-    from stack.portmap.service import PortMapper
+    from stack.portmap.shell.mapper import PortMapper
     from stack.protocols.autonat.judge import Verdict
     from stack.protocols.autonat.service import AutonatService
 
@@ -57,7 +57,7 @@ class Outside:
     async def _map(self) -> None:
         with anyio.move_on_after(IDLE_SECONDS):
             await self._hurry.wait()
-        from stack.portmap.service import PortMapper  # here: nobody waits for it
+        from stack.portmap.shell.mapper import PortMapper  # here: nobody waits for it
 
         async with PortMapper.open(self._host) as self._mapper:
             self._begun.set()

@@ -163,7 +163,7 @@ SETTINGS: dict[str, Setting] = {
     "portmap": Setting(
         read=_switch,
         kind=SWITCH,
-        meaning="Ask the router to let others in (PCP, NAT-PMP), for as long as the node runs.",
+        meaning="Ask the router to let others in (PCP, NAT-PMP, UPnP), for as long as the node runs.",
     ),
     "autonat": Setting(
         read=_switch,

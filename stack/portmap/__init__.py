@@ -1,1 +1,1 @@
-"""A router is asked to let others in: NAT-PMP (RFC 6886) and its successor PCP (RFC 6887)."""
+"""A router is asked to let others in: by PCP (RFC 6887), NAT-PMP (RFC 6886) or UPnP."""

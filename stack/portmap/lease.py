@@ -27,8 +27,8 @@ WAITS = (0.2, 0.4, 0.8)
 """After each try of one protocol; both specifications begin with about so much."""
 AGAIN_SECONDS = 600.0
 """Until a router that did not want to is asked again."""
-LOST = "it does not answer"
-DEAF = "it opens no ports for others: neither NAT-PMP nor PCP is spoken there"
+LOST = "it does not answer by NAT-PMP or PCP"
+DEAF = "it speaks neither NAT-PMP nor PCP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Mapping:
     address: IPv4Address | IPv6Address
     port: int
     protocol: str
-    """`PCP` or `NAT-PMP`."""
+    """`PCP`, `NAT-PMP` or `UPnP`."""
 
 
 class Lease:

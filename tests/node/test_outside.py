@@ -10,7 +10,8 @@ from stack.net.host import Host
 from stack.node import outside as module
 from stack.node.config import Config
 from stack.node.outside import Outside
-from stack.portmap import service as portmap
+from stack.portmap.shell import mapper as portmap
+from stack.portmap.shell import upnp
 from stack.protocols.autonat import service as autonat
 from stack.protocols.autonat.service import AutonatService
 from tests.net.hosts import settled
@@ -26,6 +27,7 @@ def router(monkeypatch: pytest.MonkeyPatch) -> Router:
     """The router of this network, once it listens."""
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(autonat, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(upnp, "SEARCH_WAITS", (0.2,))
     return Router()
 
 
@@ -39,7 +41,9 @@ async def standing(
     async with listening(router) as port:
         open_ = portmap.PortMapper.open
         monkeypatch.setattr(
-            portmap.PortMapper, "open", lambda host: open_(host, find_gateway=lambda: HERE, port=port), raising=True
+            portmap.PortMapper,
+            "open",
+            lambda host: open_(host, find_gateway=lambda: HERE, port=port, search_at=(HERE, port)),
         )
         monkeypatch.setattr(module, "default_gateway", lambda: HERE)
         async with Outside.open(host, config, service) as outside:

@@ -1,5 +1,6 @@
 """A router that opens ports, as a machine and on a socket."""
 
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 import anyio
+import anyio.abc
 
 MAPPED = bytes(10) + b"\xff\xff"
 
@@ -60,4 +62,55 @@ async def listening(router: Router) -> AsyncIterator[int]:
             yield place.getsockname()[1]
             with anyio.move_on_after(0.05):  # for what was said last
                 await anyio.sleep_forever()
+            tasks.cancel_scope.cancel()
+
+
+@dataclass
+class UpnpRouter:
+    """A router that speaks UPnP on loopback; `said` has each call, by its action."""
+
+    refuses: str = ""
+    """The number of an error that is answered to whoever wants a port."""
+    address: str = "9.1.1.1"
+    describes: bytes = (
+        b"<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
+        b"<controlURL>/ctl</controlURL></service>"
+    )
+    said: list[str] = field(default_factory=list)
+
+    async def serve(self, stream: anyio.abc.ByteStream) -> None:
+        async with stream:
+            request = await stream.receive()
+            action = re.search(rb"<u:(\w+)", request)
+            if action is None:
+                await stream.send(b"HTTP/1.1 200 OK\r\n\r\n" + self.describes)
+                return
+            self.said.append(action[1].decode())
+            if self.refuses and self.said[-1] == "AddPortMapping":
+                body = f"<errorCode>{self.refuses}</errorCode>"
+                await stream.send(f"HTTP/1.1 500 No\r\n\r\n{body}".encode())
+            else:
+                body = f"<NewExternalIPAddress>{self.address}</NewExternalIPAddress>"
+                await stream.send(f"HTTP/1.1 200 OK\r\n\r\n{body}".encode())
+
+
+@asynccontextmanager
+async def speaking_upnp(router: UpnpRouter) -> AsyncIterator[tuple[str, int]]:
+    """Where it is searched for."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as pages, anyio.create_task_group() as tasks:
+        port = pages.extra(anyio.abc.SocketAttribute.local_port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+            place.setblocking(False)
+            place.bind(("127.0.0.1", 0))
+
+            async def answer() -> None:
+                while True:
+                    await anyio.wait_readable(place)
+                    sender = place.recvfrom(2000)[1]
+                    place.sendto(b"nonsense", sender)
+                    place.sendto(f"HTTP/1.1 200 OK\r\nLOCATION: http://127.0.0.1:{port}/d\r\n\r\n".encode(), sender)
+
+            tasks.start_soon(answer)
+            tasks.start_soon(pages.serve, router.serve)
+            yield place.getsockname()
             tasks.cancel_scope.cancel()

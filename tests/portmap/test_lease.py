@@ -120,4 +120,8 @@ def test_what_nobody_asked_for_changes_nothing() -> None:
     machine.receive(answer, START)  # with another nonce
     machine.receive(b"\x00\x82\x00\x00" + bytes(4) + b"\x0f\xa1\x0f\xa1" + bytes(4), START)  # of another protocol
     machine.receive(b"nonsense", START)
+    machine.receive(b"\x00\x82\x00\x00" + bytes(4) + b"\x0f\xa1\x0f\xa1" + bytes(3) + b"\x60", START)  # NAT-PMP's yes
     assert machine.mapping(START) is None
+    run(machine, Router())
+    machine.receive(bytes.fromhex("0082000200000007"), START + 61)  # of somebody else: nothing was asked just now
+    assert machine.mapping(START + 61) is not None

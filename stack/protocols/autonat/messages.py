@@ -96,7 +96,7 @@ def encode(message: Message) -> bytes:
             whole.dialDataRequest.addrIdx, whole.dialDataRequest.numBytes = message.index, message.size
         case DialData():
             whole.dialDataResponse.data = bytes(message.size)
-        case DialResponse():
+        case _:
             response = whole.dialResponse
             response.status = message.answer.value  # type: ignore[assignment]  # the enums' numbers are the same
             response.addrIdx = message.index

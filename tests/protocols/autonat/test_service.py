@@ -299,3 +299,36 @@ async def test_who_serves_nobody_still_asks() -> None:
         assert DIAL_REQUEST not in host.supported() and DIAL_BACK in host.supported()
         await meet(host, servers)
         assert await judged(service) == [("/ip4/9.1.1.1/tcp/4001", True)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        encode(DialResponse(Answer.REFUSED)),
+        encode(DialResponse(Answer.OK, 3, Outcome.OK)),
+        encode(DialResponse(Answer.OK, 0, Outcome.DIAL_BACK_ERROR)),
+        encode(DialData(5)),
+        encode_v1(V1Response(V1Status.DIAL_REFUSED)),
+        encode_v1(V1Dial(b"", ())),
+    ],
+)
+@pytest.mark.parametrize("protocol", [DIAL_REQUEST, V1])
+async def test_a_server_that_would_not_try_or_says_something_else_settles_nothing(said: bytes, protocol: str) -> None:
+    told: list[int] = []
+
+    async def answer(stream: Stream) -> None:
+        talk = Talk(stream)
+        await talk.hear()
+        await talk.say(said)
+        told.append(1)
+
+    net = Internet()
+    async with outside(net, 1) as [helper], node(net, 1, "9.1.1.1") as host:
+        helper.unhandle(DIAL_REQUEST)
+        helper.handle(protocol, answer)
+        service = AutonatService(host)
+        await meet(host, [helper])
+        await settled(lambda: bool(told))
+        with anyio.fail_after(10):
+            await service.settle()
+        assert [verdict.open for verdict in service.verdicts()] == [None]

@@ -9,17 +9,23 @@ from ipaddress import ip_address
 
 import anyio
 
+from stack.errors import DecodeError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import Reach, ip_of, reach_of, unique
 from stack.net.host import Host
 from stack.net.our_addresses import AddressSource
 from stack.platform import default_gateway
-from stack.portmap.lease import Lease, Mapping
+from stack.portmap.igd import SEARCH_GROUP, SEARCH_PORT, Control
+from stack.portmap.lease import AGAIN_SECONDS, LEASE_SECONDS, Lease, Mapping
 from stack.portmap.messages import PACKET_MAX, SERVER_PORT, Transport
+from stack.portmap.shell.upnp import find, open_port, shut_port
 from stack.streams.supervision import Supervisor, supervised
 
 PORTS_MAX = 4
 """Of our listeners that are asked for."""
+FAREWELL_SECONDS = 1.0
+"""For a router that speaks UPnP to hear that the ports are to be shut."""
+SILENT = "it does not answer"
 NO_ROUTER = "no router is known to this computer"
 NOT_NEEDED = "not needed: this computer has a public IPv4 address"
 PRIVATE = "the router's own address {address} is not public: it is behind another router, which lets nobody in"
@@ -40,13 +46,19 @@ class PortMapper:
     """A context. Getters: `facts`, `is_pending`, `gateway`. Commands: `settle`."""
 
     def __init__(
-        self, host: Host, *, find_gateway: Callable[[], str | None] = default_gateway, port: int = SERVER_PORT
+        self, host: Host, find_gateway: Callable[[], str | None], port: int, search_at: tuple[str, int]
     ) -> None:
         self._host = host
         self._find_gateway = find_gateway
         self._port = port
+        self._search_at = search_at
         self._leases: dict[Multiaddr, Lease] = {}
         self._socket: socket.socket | None = None
+        self._upnp: dict[Multiaddr, tuple[Mapping, float]] = {}
+        """What is open by UPnP, and until when."""
+        self._control: Control | None = None
+        self._upnp_fault: str | None = None
+        """Why nothing is; None while it has not been tried."""
         self._changed = anyio.Event()
         self._moved = anyio.Event()
         self._random = random.SystemRandom()
@@ -59,10 +71,15 @@ class PortMapper:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, host: Host, *, find_gateway: Callable[[], str | None] = default_gateway, port: int = SERVER_PORT
+        cls,
+        host: Host,
+        *,
+        find_gateway: Callable[[], str | None] = default_gateway,
+        port: int = SERVER_PORT,
+        search_at: tuple[str, int] = (SEARCH_GROUP, SEARCH_PORT),
     ) -> AsyncIterator["PortMapper"]:
-        """Begin; leaving the context shuts the ports again, and waits for nobody."""
-        mapper = cls(host, find_gateway=find_gateway, port=port)
+        """Begin; leaving the context shuts the ports again, and waits for nobody but, for a moment, a router that speaks UPnP."""
+        mapper = cls(host, find_gateway, port, search_at)
         host.ours.on_move(mapper._move)
         host.on_change(mapper._wake)
         async with supervised(host.trace) as tasks:
@@ -71,27 +88,38 @@ class PortMapper:
                 yield mapper
             finally:
                 mapper._shut()
+                with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
+                    await mapper._shut_by_upnp()
 
     def facts(self) -> list[PortFact]:
         """What came of it, by listener."""
-        now = anyio.current_time()
         facts = []
         for bound, lease in self._leases.items():
-            mapping = lease.mapping(now)
-            fault = lease.fault
-            if mapping is not None and reach_of(_outside(bound, mapping)) is not Reach.PUBLIC:
+            mapping = self._mapping(bound, lease)
+            fault = ""
+            if mapping is None and lease.fault:
+                fault = f"{lease.fault}; UPnP: {self._upnp_fault or 'not tried yet'}"
+            elif mapping is not None and reach_of(_outside(bound, mapping)) is not Reach.PUBLIC:
                 fault = PRIVATE.format(address=mapping.address)
             facts.append(PortFact(bound, mapping, fault))
         return facts
 
+    def _mapping(self, bound: Multiaddr, lease: Lease) -> Mapping | None:
+        now = anyio.current_time()
+        by_upnp, ends = self._upnp.get(bound, (None, 0.0))
+        return lease.mapping(now) or (by_upnp if now < ends else None)
+
     @property
     def is_pending(self) -> bool:
         """The router has not yet answered, nor had its time to."""
-        now = anyio.current_time()
-        return not self._tried or any(lease.is_pending(now) for lease in self._leases.values())
+        now, tried = anyio.current_time(), self._upnp_fault is not None
+        return not self._tried or any(
+            lease.is_pending(now) or (not tried and self._mapping(bound, lease) is None)
+            for bound, lease in self._leases.items()
+        )
 
     async def settle(self) -> None:
-        """Wait until it is known whether the router opens the ports; two seconds at most when it does not answer."""
+        """Wait until it is known whether the router opens the ports; some seconds when it does not answer."""
         while self.is_pending:
             await self._changed.wait()
 
@@ -110,6 +138,7 @@ class PortMapper:
                 await self._serve_here()
             finally:
                 self._leases, self._socket = {}, None
+                self._upnp, self._control, self._upnp_fault = {}, None, None
                 self._tell()
 
     async def _serve_here(self) -> None:
@@ -139,6 +168,7 @@ class PortMapper:
                 tasks = Supervisor(group, self._host.trace)
                 tasks.keep(self._receive, self._socket, owner="answers of the router")
                 tasks.keep(self._send, ours, owner="questions to the router")
+                tasks.keep(self._ask_by_upnp, gateway, ours, owner="a router that speaks UPnP")
                 await self._moved.wait()
                 tasks.cancel()
 
@@ -148,9 +178,8 @@ class PortMapper:
         self._leases = {bound: lease for bound, lease in self._leases.items() if bound in wanted}
         for bound in wanted:
             if bound not in self._leases:
-                port = int(bound.get("tcp") or bound.get("udp") or 0)
-                transport = Transport.TCP if bound.get("tcp") else Transport.UDP
-                self._leases[bound] = Lease(transport, port, ip_address(ours), self._random, anyio.current_time())
+                now = anyio.current_time()
+                self._leases[bound] = Lease(*_port_of(bound), ip_address(ours), self._random, now)
 
     async def _send(self, ours: str) -> None:
         while True:
@@ -180,6 +209,32 @@ class PortMapper:
             self._tell()
             self._wake()
 
+    async def _ask_by_upnp(self, gateway: str, ours: str) -> None:
+        """For the ports that the router does not open by NAT-PMP or PCP."""
+        while True:
+            while not (wanted := [bound for bound, lease in self._leases.items() if lease.fault]):
+                await self._changed.wait()
+            try:
+                self._control = self._control or await find(gateway, ours, self._search_at)
+                for bound in wanted:
+                    transport, port = _port_of(bound)
+                    address = await open_port(self._control, transport, port, ours, LEASE_SECONDS)
+                    self._upnp[bound] = Mapping(address, port, "UPnP"), anyio.current_time() + LEASE_SECONDS
+                self._upnp_fault = ""
+            except TimeoutError:
+                self._control, self._upnp_fault = None, SILENT
+            except (DecodeError, OSError) as error:
+                self._control, self._upnp_fault = None, str(error)
+            self._tell()
+            self._wake()
+            await anyio.sleep(AGAIN_SECONDS if self._upnp_fault else LEASE_SECONDS / 2)
+
+    async def _shut_by_upnp(self) -> None:
+        with suppress(DecodeError, OSError, TimeoutError):
+            for bound in self._upnp:
+                if self._control is not None:
+                    await shut_port(self._control, *_port_of(bound))
+
     def _say(self, packets: list[bytes]) -> None:
         for packet in packets:
             with suppress(OSError):  # nobody listens there, or the network has gone: as if it did not answer
@@ -188,8 +243,11 @@ class PortMapper:
 
     def _tell(self) -> None:
         """What others may know of it."""
-        now = anyio.current_time()
-        opened = [_outside(bound, mapping) for bound, lease in self._leases.items() if (mapping := lease.mapping(now))]
+        opened = [
+            _outside(bound, mapping)
+            for bound, lease in self._leases.items()
+            if (mapping := self._mapping(bound, lease)) is not None
+        ]
         self._host.ours.tell(AddressSource.MAPPED, [each for each in opened if reach_of(each) is Reach.PUBLIC])
 
     def _shut(self) -> None:
@@ -202,6 +260,11 @@ def _is_for(bound: Multiaddr, ours: str) -> bool:
     """The router can lead to this listener: it is on our address in the router's network, or on all."""
     ip, here = ip_of(bound), ip_address(ours)
     return ip is not None and ip.version == here.version and (ip.is_unspecified or ip == here)
+
+
+def _port_of(bound: Multiaddr) -> tuple[Transport, int]:
+    tcp = bound.get("tcp")
+    return (Transport.TCP, int(tcp)) if tcp is not None else (Transport.UDP, int(bound.get("udp") or 0))
 
 
 def _outside(bound: Multiaddr, mapping: Mapping) -> Multiaddr:

@@ -1,18 +1,37 @@
 """Ports of a host at a router on loopback."""
 
+from ipaddress import IPv4Address
+
 import anyio
 import pytest
 
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
-from stack.portmap.service import NO_ROUTER, NOT_NEEDED, PortMapper
+from stack.portmap.igd import PAGE_MAX
+from stack.portmap.lease import DEAF, Mapping
+from stack.portmap.messages import Transport
+from stack.portmap.shell import mapper as mapper_module
+from stack.portmap.shell import upnp
+from stack.portmap.shell.mapper import NO_ROUTER, NOT_NEEDED, SILENT, PortMapper
 from tests.net.hosts import settled
 from tests.net.identities import key
 from tests.net.internet import Internet, Line, at, node
-from tests.portmap.routers import Router, listening
+from tests.portmap.routers import Router, UpnpRouter, listening, speaking_upnp
 
 pytestmark = pytest.mark.anyio
 HERE = "127.0.0.1"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not answer is not waited for."""
+    monkeypatch.setattr(upnp, "SEARCH_WAITS", (0.2,))
+
+
+async def free_port() -> int:
+    """Where nobody listens."""
+    async with listening(Router()) as port:
+        return port
 
 
 async def test_a_port_is_opened_told_and_shut_at_the_end() -> None:
@@ -30,7 +49,8 @@ async def test_a_port_is_opened_told_and_shut_at_the_end() -> None:
 
 
 async def test_a_router_behind_another_is_said_to_be_and_its_address_not_told() -> None:
-    async with node(Internet(), 1, "192.168.1.5") as host, listening(Router(address="100.64.3.4")) as port:
+    router = Router(address="100.64.3.4")
+    async with node(Internet(), 1, "192.168.1.5") as host, listening(router) as port:
         before = host.addresses()
         async with PortMapper.open(host, find_gateway=lambda: HERE, port=port) as mapper:
             with anyio.fail_after(10):
@@ -56,12 +76,11 @@ async def test_a_router_that_cannot_be_spoken_to_harms_nobody() -> None:
         async with PortMapper.open(host, find_gateway=lambda: "255.255.255.255") as mapper:
             await mapper.settle()
             assert "cannot be asked" in mapper.fault
-        async with listening(Router()) as port:
-            free = port
-        async with PortMapper.open(host, find_gateway=lambda: HERE, port=free) as mapper:
+        nowhere = (HERE, await free_port())
+        async with PortMapper.open(host, find_gateway=lambda: HERE, port=nowhere[1], search_at=nowhere) as mapper:
             with anyio.fail_after(10):
                 await mapper.settle()
-            assert mapper.facts()[0].fault
+            assert mapper.facts()[0].fault == f"{DEAF}; UPnP: {SILENT}"
 
 
 async def test_in_another_network_another_router_is_asked() -> None:
@@ -94,3 +113,45 @@ async def test_every_listener_has_its_port_but_those_the_router_cannot_lead_to()
         with anyio.fail_after(10):
             await mapper.settle()
             await settled(lambda: set(router.opened) == {11, 12})
+
+
+async def test_a_router_that_speaks_upnp_alone_opens_the_port_and_shuts_it_at_the_end() -> None:
+    router, silent = UpnpRouter(), await free_port()
+    async with node(Internet(), 1, "192.168.1.5") as host, speaking_upnp(router) as place:
+        async with PortMapper.open(host, find_gateway=lambda: HERE, port=silent, search_at=place) as mapper:
+            with anyio.fail_after(10):
+                await mapper.settle()
+            [fact] = mapper.facts()
+            assert fact.mapping is not None and fact.mapping.protocol == "UPnP" and not fact.fault
+            assert host.addresses()[0] == at("9.1.1.1", 4001)
+            assert router.said == ["AddPortMapping", "GetExternalIPAddress"]
+        assert router.said[2:] == ["DeletePortMapping"]
+        assert at("9.1.1.1", 4001) not in host.addresses()
+
+
+@pytest.mark.parametrize(
+    ("router", "says"),
+    [
+        (UpnpRouter(refuses="718"), "the port is another computer's"),
+        (UpnpRouter(describes=b"<root/>"), "no service that opens ports"),
+        (UpnpRouter(describes=b"x" * (PAGE_MAX + 1)), "a page of more than"),
+        (UpnpRouter(address="nowhere"), "no address outside"),
+    ],
+)
+async def test_why_a_router_that_speaks_upnp_opens_nothing_is_said(router: UpnpRouter, says: str) -> None:
+    silent = await free_port()
+    async with (
+        node(Internet(), 1, "192.168.1.5") as host,
+        speaking_upnp(router) as place,
+        PortMapper.open(host, find_gateway=lambda: HERE, port=silent, search_at=place) as mapper,
+    ):
+        with anyio.fail_after(10):
+            await mapper.settle()
+        assert says in mapper.facts()[0].fault
+
+
+async def test_a_port_of_udp_is_asked_for_as_such() -> None:
+    bound = Multiaddr.parse("/ip4/0.0.0.0/udp/4001/quic-v1")
+    assert mapper_module._port_of(bound) == (Transport.UDP, 4001)
+    outside = mapper_module._outside(bound, Mapping(IPv4Address("9.1.1.1"), 7, "PCP"))
+    assert str(outside) == "/ip4/9.1.1.1/udp/7/quic-v1"
