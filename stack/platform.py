@@ -179,22 +179,43 @@ def interface_addresses() -> list[str]:
     return list(dict.fromkeys(socket.inet_ntop(family, address) for _, _, family, address, _ in entries if address))
 
 
+_ADDRESS_GROUPS = 0x10 | 0x100
+"""rtnetlink(7): RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR."""
+
+
+def address_news() -> socket.socket | None:
+    """A socket that can be read when an address of this computer has come or gone; None where there is none (it is on Linux)."""
+    family = getattr(socket, "AF_NETLINK", None)
+    if family is None:
+        return None
+    try:
+        news = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    except OSError:
+        return None
+    try:
+        news.bind((0, _ADDRESS_GROUPS))
+    except OSError:
+        news.close()
+        return None
+    return news
+
+
 _ROUTE_GATEWAY = 0x2
 
 
 def default_gateway() -> str | None:
     """The IPv4 address of the router to everywhere else; None without one, and where the system does not tell (it does on Linux)."""
-    best: tuple[int, str] | None = None
     try:
         with open("/proc/net/route") as file:
-            rows = [line.split() for line in file][1:]
+            rows = [row for line in file if len(row := line.split()) >= 8 and row[0] != "Iface"]
     except OSError:
         return None
-    for _, target, gateway, flags, _, _, metric, mask, *_ in rows:
-        if int(target, 16) == int(mask, 16) == 0 and int(flags, 16) & _ROUTE_GATEWAY:
-            found = int(metric), socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))
-            best = min(best, found) if best is not None else found
-    return best[1] if best is not None else None
+    ways = [
+        (int(metric), socket.inet_ntoa(struct.pack("=I", int(gateway, 16))))
+        for _, target, gateway, flags, _, _, metric, mask, *_ in rows
+        if int(target, 16) == int(mask, 16) == 0 and int(flags, 16) & _ROUTE_GATEWAY
+    ]
+    return min(ways)[1] if ways else None
 
 
 def _entries() -> list[tuple[str, int, int, bytes, bytes]] | None:

@@ -1,6 +1,7 @@
 """What differs by system."""
 
 import ctypes
+import io
 import os
 import resource
 import socket
@@ -151,3 +152,32 @@ def test_a_system_that_knows_one_congestion_control_is_left_alone(monkeypatch: p
     connection = Named("::1", "::1", b"cubic")
     platform.end_pacing(connection)  # type: ignore[arg-type] # as above
     assert not connection.set
+
+
+ROUTES = """Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT
+wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0
+eth0\t00000000\t0102A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
+tun0\t00000000\t00000000\t0001\t0\t0\t50\t00000000\t0\t0\t0
+eth0\t0002A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0
+"""
+
+
+@pytest.mark.skipif(
+    sys.byteorder != "little", reason="the table is of a machine whose numbers begin with their small end"
+)
+@pytest.mark.parametrize(
+    ("table", "router"), [(ROUTES, "192.168.2.1"), (ROUTES.splitlines()[0], None), ("a table\nof something else", None)]
+)
+def test_the_router_is_the_default_route_that_the_system_prefers(
+    table: str, router: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.open", lambda *arguments: io.StringIO(table))
+    assert platform.default_gateway() == router
+
+
+def test_where_the_system_tells_no_routes_there_is_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*arguments: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", none)
+    assert platform.default_gateway() is None

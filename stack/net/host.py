@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 import anyio
@@ -19,6 +20,7 @@ from stack.net.direct import COORDINATION, Direct
 from stack.net.events import CloseReason
 from stack.net.interfaces import ConnectionInfo, DialError, Direction, PeerListener
 from stack.net.limits import NetLimits
+from stack.net.news import AddressNews
 from stack.net.our_addresses import OurAddresses
 from stack.net.peerstore import CONNECTED_SECONDS, Peerstore
 from stack.net.resolver import Resolver
@@ -37,7 +39,7 @@ from stack.transports.late import default_transports
 _log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 5.0
-"""Between two looks at clocks, interfaces and idle duplicates; within it a moved laptop notices."""
+"""Between two looks at clocks, interfaces and idle duplicates; a moved laptop notices sooner where the system tells."""
 PROBE_SECONDS = 5.0
 """For the answer to a probe after the machine slept or moved, or when a peer dials again."""
 LATENCY_SECONDS = 10.0
@@ -365,22 +367,21 @@ class Host:
                 self._tasks.start(self._redial, peer, owner="dialling a protected peer again")
 
     async def _ask(self, connection: Connection) -> None:
-        if await connection.ping(PROBE_SECONDS) is None:
+        if self.ours.has_lost(connection.local_address) or await connection.ping(PROBE_SECONDS) is None:
             await connection.aclose(CloseReason.UNRESPONSIVE)
 
     async def _redial(self, peer: PeerId) -> None:
-        try:
+        with suppress(StackError):  # the trace tells of every attempt
             await self._dial(peer, ())
-        except StackError as error:
-            _log.debug("cannot redial %s: %s", peer, error)
 
     async def _watch(self) -> None:
-        while True:
-            await anyio.sleep(UPKEEP_SECONDS)
-            try:
-                await self.upkeep()
-            except OSError as error:
-                _log.warning("cannot look at the interfaces: %s", error)
+        with AddressNews(self.ours.of_this_computer) as news:
+            while True:
+                await news.wait(UPKEEP_SECONDS)
+                try:
+                    await self.upkeep()
+                except OSError as error:
+                    _log.warning("cannot look at the interfaces: %s", error)
 
     async def _dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Connection:
         if peer == self.peer_id:

@@ -9,8 +9,9 @@ from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import PeerRecord
 from stack.multiformats.multiaddr import Multiaddr
-from stack.net.addresses import IpAddress, Reach, expand, is_relayed, reach_of, unique
+from stack.net.addresses import IpAddress, Reach, expand, ip_of, is_relayed, reach_of, unique
 from stack.net.observed import ObservedAddresses
+from stack.platform import interface_addresses
 
 ADDRESSES_MAX = 32
 """Addresses we tell of ourselves: an identify message stays below 4 KiB."""
@@ -34,8 +35,8 @@ class AddressSource(Enum):
 
 
 class OurAddresses:
-    """Getters: `all`, `of`, `bound`, `ips`, `signed_record`, `interfaces`. Commands: `tell`, `on_move`. Facts: `look` (at the interfaces
-    again), `observe`, `clock_jumped`."""
+    """Getters: `all`, `of`, `bound`, `ips`, `has_lost`, `signed_record`, `interfaces`. Commands: `tell`, `on_move`. Facts: `look` (at the
+    interfaces again), `observe`, `clock_jumped`."""
 
     def __init__(
         self,
@@ -55,7 +56,10 @@ class OurAddresses:
         self._changed = changed
         self._clock = clock
         self._movers: list[Callable[[], None]] = []
+        self.of_this_computer = read_interfaces is interface_addresses
+        """They are the system's, which tells when they change; not those of a test."""
         self.interfaces = read_interfaces()
+        self._lost: frozenset[str] = frozenset()
         self._observed = ObservedAddresses()
         self._record: tuple[tuple[Multiaddr, ...] | None, int, bytes] | None = None
 
@@ -65,12 +69,18 @@ class OurAddresses:
         before, self.interfaces = self.interfaces, self._read_interfaces()
         if before == self.interfaces:
             return False
+        self._lost = frozenset(before) - frozenset(self.interfaces)
         self._observed.moved()
         self._told.pop(AddressSource.OBSERVED, None)
         for callback in self._movers:
             callback()
         self._changed()
         return True
+
+    def has_lost(self, address: Multiaddr) -> bool:
+        """This was one of our addresses before the last change: what stands on it is dead."""
+        ip = ip_of(address)
+        return ip is not None and str(ip) in self._lost
 
     def on_move(self, callback: Callable[[], None]) -> None:
         """Call `callback` when this computer's addresses have changed: it is in another network, perhaps. It must not raise."""

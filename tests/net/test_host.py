@@ -421,6 +421,16 @@ async def test_the_watch_looks_by_itself_and_survives_a_system_that_does_not_ans
         await settled(lambda: len(looks) > 4)
 
 
+async def test_what_stands_on_an_address_that_is_gone_is_closed_without_waiting_for_an_answer() -> None:
+    async with hosts(2) as [a, b]:
+        await connect(a, b)
+        [connection] = a._swarm.all()
+        connection.local_address = Multiaddr.parse("/ip4/10.0.0.5/tcp/50000")
+        a.ours.interfaces = ["10.0.0.5"]
+        await a.upkeep()  # the test's computer has 127.0.0.1 alone
+        assert connection.close_reason is CloseReason.UNRESPONSIVE
+
+
 async def test_addresses_are_concrete_and_the_farthest_seen_come_first() -> None:
     interfaces = ["127.0.0.1", "10.0.0.5", "8.8.8.8"]
     async with Host(key(50), interfaces=lambda: interfaces) as a:

@@ -79,6 +79,8 @@ def test_in_another_network_what_was_seen_of_the_old_one_is_forgotten() -> None:
     place.interfaces = ["10.0.0.7"]
     assert place.ours.look()
     assert moves == ["/ip4/10.0.0.7/tcp/4001"]
+    assert place.ours.has_lost(address("/ip4/192.168.1.5/tcp/7"))
+    assert not place.ours.has_lost(address("/ip4/10.0.0.7/tcp/7")) and not place.ours.has_lost(address("/memory/1"))
     assert place.told() == ["/ip4/10.0.0.7/tcp/4001"] and not place.ours.ips()
 
 
