@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 5.0
 """Between two looks at clocks, interfaces and idle duplicates; a moved laptop notices sooner where the system tells."""
-PROBE_SECONDS = 5.0
-"""For the answer to a probe after the machine slept or moved, or when a peer dials again."""
+PROBE_SECONDS = 4.0
+"""For the answer to a probe after the machine slept or moved, or when a peer dials again: a transfer goes on within 5 s of a move."""
 LATENCY_SECONDS = 10.0
 """For the first measure of a new connection's round trip."""
 
