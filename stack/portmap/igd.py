@@ -35,7 +35,13 @@ ERRORS = {
     729: "the port is another computer's",
 }
 
-_SERVICE_PART = re.compile(r"<service>(.*?)</service>", re.DOTALL)
+SERVICES_MAX = 64
+"""Of a description that are looked at; routers have five or so."""
+CHUNKS_MAX = 256
+"""Of an answer in pieces that are put together."""
+TEXT_MAX = 500
+"""Characters of one text that is looked for."""
+
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,5})[^\r\n]{0,100}\r\n")
 
 
@@ -70,10 +76,11 @@ def control_at(page: bytes, path: str, router: str, port: int) -> Control:
     """Of a description that was got from there. Raises DecodeError when the router opens no ports."""
     text = page.decode("utf-8", "replace")
     base = _text(text, "URLBase") or f"http://{router}:{port}{path}"
-    for part in _SERVICE_PART.findall(text):
-        service, where = _text(part, "serviceType"), _text(part, "controlURL")
+    for part in text.split("<service>", SERVICES_MAX)[1:]:
+        described = part.partition("</service>")[0]
+        service, where = _text(described, "serviceType"), _text(described, "controlURL")
         if SERVICE.fullmatch(service) and where:
-            at, control = _at_router(urljoin(base, where), router)
+            at, control = _at_router(where, router, base)
             return Control(router, at, control, service)
     raise DecodeError("it has no service that opens ports")
 
@@ -126,9 +133,9 @@ def external_address(page: bytes) -> IPv4Address:
     return address
 
 
-def _at_router(url: str, router: str) -> tuple[int, str]:
+def _at_router(url: str, router: str, base: str = "") -> tuple[int, str]:
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(urljoin(base, url))
         port = parts.port or 80
     except ValueError as error:
         raise DecodeError("this is no address of a page") from error
@@ -139,13 +146,17 @@ def _at_router(url: str, router: str) -> tuple[int, str]:
 
 
 def _text(page: str, name: str) -> str:
-    found = re.search(rf"<{name}>\s*([^<]{{0,500}}?)\s*</{name}>", page)
-    return unescape(found[1]) if found else ""
+    """What stands between these tags the first time; empty when it is not there, or is not plain text of a bearable length."""
+    _, _, rest = page.partition(f"<{name}>")
+    text, end, _ = rest.partition(f"</{name}>")
+    return unescape(text.strip()) if end and len(text) <= TEXT_MAX and "<" not in text else ""
 
 
 def _unchunked(body: bytes) -> bytes:
-    whole, position = b"", 0
-    while (chunk := _CHUNK.match(body, position)) is not None and (size := int(chunk[1], 16)):
-        whole += body[chunk.end() : chunk.end() + size]
+    pieces: list[bytes] = []
+    position = 0
+    while (chunk := _CHUNK.match(body, position)) is not None and len(pieces) < CHUNKS_MAX:
+        size = int(chunk[1], 16)
+        pieces.append(body[chunk.end() : chunk.end() + size])
         position = chunk.end() + size + 2
-    return whole
+    return b"".join(pieces)

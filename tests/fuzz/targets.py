@@ -37,6 +37,9 @@ from stack.net.multistream import Proposer, Responder
 from stack.node import api
 from stack.node.home import ControlAddress
 from stack.node.schema import from_tagged, to_tagged
+from stack.portmap import igd
+from stack.portmap import messages as portmap
+from stack.protocols.autonat import messages as autonat
 from stack.protocols.identify.messages import IdentifyReader, decode_identify
 from stack.protocols.providers.messages import decode_update
 from stack.protocols.providers.ranges import LeafRanges
@@ -238,6 +241,29 @@ DNS = [
     bytes.fromhex("000000000001000000000000045f703270045f756470056c6f63616c00000c0001"),
     bytes.fromhex("00008400000000010000000003616263c00c00100001000000780009" + "08646e73616464723d"),
 ]
+AUTONAT = [
+    bytes.fromhex("0a130a080409010101060fa1110807060504030201"),
+    bytes.fromhex("1a06080110b0ea01"),
+    bytes.fromhex("120708c80110021864"),
+    bytes.fromhex("080012100a0e0a02000112080409010101060fa1"),
+    bytes.fromhex("08011a0c08001a080409010101060fa1"),
+]
+ROUTER = [
+    bytes.fromhex("008000000000000709010101"),
+    bytes.fromhex("00820000000000070fa10fa200000258"),
+    bytes.fromhex("028100000000025800000007")
+    + bytes(24)
+    + bytes.fromhex("060000000fa10fa2")
+    + bytes(12)
+    + b"\x09\x01\x01\x01",
+]
+PAGES = [
+    b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1:5000/d.xml\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"HTTP/1.1 500 No\r\n\r\n<errorCode>718</errorCode>",
+    b"<URLBase>http://192.168.1.1/</URLBase><service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
+    b"<controlURL>/ctl</controlURL></service><NewExternalIPAddress>9.1.1.1</NewExternalIPAddress>",
+]
 SAVED = [
     b'{"version": 1, "peers": []}',
     b'{"version": 1, "peers": [{"id": "12D3KooW", "addresses": ["/ip4/1.2.3.4/tcp/1"], "seen": 1.5}]}',
@@ -303,6 +329,14 @@ TARGETS: tuple[Target, ...] = (
     Target("websocket client", HTTP, lambda data: upgrade(False, data)),
     Target("identify", recorded_bytes("wire/identify.json"), decode_identify),
     Target("identify stream", recorded_bytes("wire/identify.json"), read_identify),
+    Target("autonat", AUTONAT, autonat.decode),
+    Target("autonat 1", AUTONAT, autonat.decode_v1),
+    Target("nonce of autonat", AUTONAT, autonat.decode_nonce),
+    Target("router", ROUTER, lambda data: portmap.decode(data, portmap.Transport.TCP, 4001, bytes(12))),
+    Target("upnp search", PAGES, lambda data: igd.description_at(data, "192.168.1.1")),
+    Target("upnp page", PAGES, igd.page_of),
+    Target("upnp description", PAGES, lambda data: igd.control_at(data, "/d.xml", "192.168.1.1", 80)),
+    Target("upnp address", PAGES, igd.external_address),
     Target("bitswap", BITSWAP, lambda data: decode_message(memoryview(data))),
     Target("bitswap prefix", [*BITSWAP, b"\x01\x55\x12\x20"], decode_prefix),
     Target("gossipsub", recorded_bytes("wire/gossipsub.json"), decode_rpc),

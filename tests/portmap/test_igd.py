@@ -1,5 +1,7 @@
 """What is said to a router by UPnP, and what it may answer."""
 
+import time
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 import pytest
@@ -131,3 +133,23 @@ def test_the_address_outside() -> None:
     for wrong in (b"", b"::1", b"x"):
         with pytest.raises(DecodeError):
             external_address(page % wrong)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<service>" * 7000,
+        b"<service><serviceType>" * 3000,
+        b"<URLBase>" * 7000,
+        (b"<URLBase>" + b" " * 490) * 130,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 9000,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding:" + b" " * 60_000 + b"x\r\n\r\n",
+    ],
+)
+def test_no_page_takes_long_to_read(page: bytes) -> None:
+    """Found by reading mean pages: patterns that looked at the rest again at each place took seconds."""
+    for read in (lambda data: control_at(data, "/", ROUTER, 80), page_of, external_address):
+        begun = time.thread_time()
+        with suppress(DecodeError):
+            read(page)
+        assert time.thread_time() - begun < 0.1
