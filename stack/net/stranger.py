@@ -1,9 +1,12 @@
 """A host that nobody knows: it dials for a moment, over the transports of another, and is forgotten."""
 
+from typing import cast
+
 from stack.identity.keys import generate
 from stack.net.host import Host
 from stack.net.limits import NetLimits
 from stack.sansio.budget import Resource, Scope
+from stack.transports.interfaces import Transport
 
 LIMITS = NetLimits(
     transient={Resource.BYTES: 1 << 20, Resource.CONNECTIONS_IN: 0, Resource.CONNECTIONS_OUT: 4},
@@ -20,4 +23,10 @@ def stranger_beside(host: Host, budget: Scope) -> Host:
     router takes what it sends for an answer to `host`, and no peer for a connection that stands. What it holds is drawn from `budget`."""
     key = generate()
     upgrader = host._upgrader.for_key(key)
-    return Host(key, transports=host._transports, upgrader=upgrader, limits=LIMITS, budget=budget, interfaces=list)
+    transports = [_apart(transport) for transport in host._transports]
+    return Host(key, transports=transports, upgrader=upgrader, limits=LIMITS, budget=budget, interfaces=list)
+
+
+def _apart(transport: Transport) -> Transport:
+    apart = getattr(transport, "apart", None)
+    return cast(Transport, apart()) if apart is not None else transport

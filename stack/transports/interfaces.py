@@ -55,7 +55,8 @@ class Transport(Protocol):
     """Dials and listens on the addresses it understands; `/p2p` is not part of them.
 
     A transport that gives plain streams of bytes says so by an attribute `protectable = True`: a private network's key can be
-    laid around them. One that encrypts and multiplexes by itself (QUIC) cannot carry a private network, and lacks it.
+    laid around them. One that encrypts and multiplexes by itself (QUIC) cannot carry a private network, and lacks it. One whose dials
+    may leave from a port that it listens on has a method `apart()`: another of its kind, which listens on none.
     """
 
     def can_dial(self, address: Multiaddr) -> bool: ...

@@ -49,6 +49,10 @@ class LateTransport:
         """See `Transport.can_listen`."""
         return any(transport.can_listen(address) for transport in self._all())
 
+    def apart(self) -> "LateTransport":
+        """See `transports.interfaces.Transport`."""
+        return LateTransport(self._load)
+
     async def dial(self, address: Multiaddr) -> RawStream:
         """See `Transport.dial`."""
         for transport in self._all():

@@ -47,6 +47,10 @@ class TcpTransport:
         """See `can_dial`."""
         return self.can_dial(address)
 
+    def apart(self) -> "TcpTransport":
+        """See `transports.interfaces.Transport`."""
+        return TcpTransport()
+
     async def dial(self, address: Multiaddr) -> SocketStream:
         """See `Transport.dial`. To a public address it leaves from a port that is listened on, if it can: a router then keeps one
         outside port for both, and what the other end sees is where others reach us. On one's own network it does not: two who dial
