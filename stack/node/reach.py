@@ -24,6 +24,7 @@ SHUT_BY = {
     "external": "Check that the router or proxy there leads to {port} of this computer.",
     "mapped": "The router says that it is open: perhaps another router stands before it, or the provider lets nobody in.",
     "public": "A firewall stops them: let {port} in, here and at the router.",
+    "guessed": "Forward {port} of the router to this computer.",
 }
 RELAYED = "Others reach it through the relay at {relays}, and without it where both routers let them."
 PENDING = "Computers on this network can reach it. Whether others can is being tried."
@@ -85,7 +86,8 @@ def _direct(
         places = [verdict.address for verdict in opened]
         return answer("internet", OPEN.format(places=_shown(places), peers=_peers(opened)), places, checked=True)
     public = [each for each in bare if scopes[each] == "internet"]
-    for kind, stated in (("external", external), ("mapped", mapped), ("public", public)):
+    guessed = [each.address for each in verdicts if each.open is False]
+    for kind, stated in (("external", external), ("mapped", mapped), ("public", public), ("guessed", guessed)):
         shut = [verdict for verdict in verdicts if verdict.open is False and verdict.address in stated]
         if shut and len(shut) == len(stated):
             text = SHUT.format(places=_shown(stated), peers=_peers(shut)) + SHUT_BY[kind].format(port=port)

@@ -54,6 +54,12 @@ def test_a_door_that_is_shut_is_told_with_what_to_do(kind: str, says: str) -> No
     assert reach.addresses == (NEAR,)
 
 
+def test_behind_a_router_that_lets_nobody_in_it_is_told_who_tried_and_which_port_to_forward() -> None:
+    reach = reach_of([NEAR], verdicts=[Verdict(DOOR, False, 3)])
+    assert (reach.scope, reach.checked, reach.addresses) == ("network", True, (NEAR,))
+    assert "3 peers outside tried 9.9.9.9:7" in reach.advice and "Forward TCP port 4001 of the router" in reach.advice
+
+
 def test_of_several_doors_one_that_nobody_has_tried_may_be_open() -> None:
     other = address("/ip4/9.9.9.9/tcp/8")
     reach = reach_of([DOOR, other], mapped=[DOOR, other], verdicts=[Verdict(DOOR, False, 3), Verdict(other, None, 0)])
