@@ -53,7 +53,6 @@ class PortMapper:
         self._port = port
         self._search_at = search_at
         self._leases: dict[Multiaddr, Lease] = {}
-        self._socket: socket.socket | None = None
         self._upnp: dict[Multiaddr, tuple[Mapping, float]] = {}
         """What is open by UPnP, and until when."""
         self._control: Control | None = None
@@ -82,14 +81,17 @@ class PortMapper:
         mapper = cls(host, find_gateway, port, search_at)
         host.ours.on_move(mapper._move)
         host.on_change(mapper._wake)
-        async with supervised(host.trace) as tasks:
-            tasks.keep(mapper._run, owner="port mapping")
-            try:
-                yield mapper
-            finally:
-                mapper._shut()
-                with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
-                    await mapper._shut_by_upnp()
+        try:
+            async with supervised(host.trace) as tasks:
+                tasks.keep(mapper._run, owner="port mapping")
+                try:
+                    yield mapper
+                finally:
+                    mapper._shut()
+                    with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
+                        await mapper._shut_by_upnp()
+        finally:
+            mapper._forget()  # not before: whoever still asks would ask anew
 
     def facts(self) -> list[PortFact]:
         """What came of it, by listener."""
@@ -134,12 +136,13 @@ class PortMapper:
     async def _run(self) -> None:
         while True:
             self._moved = anyio.Event()
-            try:
-                await self._serve_here()
-            finally:
-                self._leases, self._socket = {}, None
-                self._upnp, self._control, self._upnp_fault = {}, None, None
-                self._tell()
+            await self._serve_here()
+            self._forget()
+
+    def _forget(self) -> None:
+        """What was open in this network is of no use any more."""
+        self._leases, self._upnp, self._control, self._upnp_fault = {}, {}, None, None
+        self._tell()
 
     async def _serve_here(self) -> None:
         """Until the network changes."""
@@ -160,17 +163,26 @@ class PortMapper:
 
     async def _ask_there(self, gateway: str) -> None:
         """Until the network changes. Raises OSError when it has changed already."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as self._socket:
-            self._socket.setblocking(False)
-            self._socket.connect((gateway, self._port))
-            ours = str(self._socket.getsockname()[0])
+        with self._line(gateway) as line:
+            ours = str(line.getsockname()[0])
             async with anyio.create_task_group() as group:
                 tasks = Supervisor(group, self._host.trace)
-                tasks.keep(self._receive, self._socket, owner="answers of the router")
-                tasks.keep(self._send, ours, owner="questions to the router")
+                tasks.keep(self._receive, line, owner="answers of the router")
+                tasks.keep(self._send, line, ours, owner="questions to the router")
                 tasks.keep(self._ask_by_upnp, gateway, ours, owner="a router that speaks UPnP")
                 await self._moved.wait()
                 tasks.cancel()
+
+    def _line(self, gateway: str) -> socket.socket:
+        """A socket on which only the router is heard. Raises OSError."""
+        line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            line.setblocking(False)
+            line.connect((gateway, self._port))
+        except BaseException:
+            line.close()
+            raise
+        return line
 
     def _look(self, ours: str) -> None:
         """A lease for each listener that the router could lead to."""
@@ -181,13 +193,13 @@ class PortMapper:
                 now = anyio.current_time()
                 self._leases[bound] = Lease(*_port_of(bound), ip_address(ours), self._random, now)
 
-    async def _send(self, ours: str) -> None:
+    async def _send(self, line: socket.socket, ours: str) -> None:
         while True:
             changed, pending = self._changed, self.is_pending
             self._look(ours)
             self._tried = True
             for lease in self._leases.values():
-                self._say(lease.packets(anyio.current_time()))
+                _say(line, lease.packets(anyio.current_time()))
             self._tell()
             if pending and not self.is_pending:
                 self._wake()
@@ -195,14 +207,16 @@ class PortMapper:
             with anyio.move_on_after(None if due is None else max(due - anyio.current_time(), 0.0)):
                 await changed.wait()
 
-    async def _receive(self, socket: socket.socket) -> None:
+    async def _receive(self, line: socket.socket) -> None:
         while True:
-            await anyio.wait_readable(socket)
+            await anyio.wait_readable(line)
             try:
-                data = socket.recv(PACKET_MAX)
-            except OSError:
+                data = line.recv(PACKET_MAX)
+            except ConnectionRefusedError:
                 for lease in self._leases.values():
                     lease.refused(anyio.current_time())
+            except OSError:
+                continue  # nothing was there, or the network has gone: as if it did not answer
             else:
                 for lease in self._leases.values():
                     lease.receive(data, anyio.current_time())
@@ -235,12 +249,6 @@ class PortMapper:
                 if self._control is not None:
                     await shut_port(self._control, *_port_of(bound))
 
-    def _say(self, packets: list[bytes]) -> None:
-        for packet in packets:
-            with suppress(OSError):  # nobody listens there, or the network has gone: as if it did not answer
-                if self._socket is not None:
-                    self._socket.send(packet)
-
     def _tell(self) -> None:
         """What others may know of it."""
         opened = [
@@ -251,9 +259,19 @@ class PortMapper:
         self._host.ours.tell(AddressSource.MAPPED, [each for each in opened if reach_of(each) is Reach.PUBLIC])
 
     def _shut(self) -> None:
-        """Have every port shut; who does not hear it shuts it when its time is over."""
-        for lease in self._leases.values():
-            self._say(lease.last_words(anyio.current_time()))
+        """Have every port shut; a router that does not hear it shuts it when its time is over. By a socket of its own: what else ends
+        now may have ended before."""
+        with suppress(OSError):
+            if self.gateway is not None:
+                with self._line(self.gateway) as line:
+                    for lease in self._leases.values():
+                        _say(line, lease.last_words(anyio.current_time()))
+
+
+def _say(line: socket.socket, packets: list[bytes]) -> None:
+    for packet in packets:
+        with suppress(OSError):  # nobody listens there, or the network has gone: as if it did not answer
+            line.send(packet)
 
 
 def _is_for(bound: Multiaddr, ours: str) -> bool:
