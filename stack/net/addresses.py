@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from stack.multiformats.multiaddr import Multiaddr
@@ -16,6 +17,11 @@ GROUP_PREFIX_6 = 56
 NEIGHBOURHOOD_PREFIX_4 = 24
 NEIGHBOURHOOD_PREFIX_6 = 48
 """A wider group, for counting independent witnesses: one site owns that many addresses at the least."""
+
+
+REACHES_KEPT = 256
+"""Addresses whose reach and group are remembered: our own are looked at for each word to a swarm, that of a peer for each long message,
+and to read one costs 10 us."""
 
 
 class Reach(IntEnum):
@@ -36,6 +42,7 @@ def ip_of(address: Multiaddr) -> IpAddress | None:
     return None
 
 
+@lru_cache(maxsize=REACHES_KEPT)
 def reach_of(address: Multiaddr) -> Reach:
     """Memory addresses are as near as loopback; a name that is not resolved yet is taken for public."""
     ip = ip_of(address)
@@ -48,6 +55,7 @@ def reach_of(address: Multiaddr) -> Reach:
     return Reach.PUBLIC if ip.is_global and not ip.is_multicast else Reach.PRIVATE
 
 
+@lru_cache(maxsize=REACHES_KEPT)
 def group_of(address: Multiaddr) -> str | None:
     """The group whose connections are counted together: IPv4 /32, IPv6 /56; None is not limited (loopback, memory)."""
     return _group(address, GROUP_PREFIX_4, GROUP_PREFIX_6)
