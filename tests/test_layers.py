@@ -73,6 +73,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "store",
         "sweeps",
         "verify",
+        "warm",
         "wholefiles",
         "writer",
     )

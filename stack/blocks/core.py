@@ -22,6 +22,7 @@ from stack.blocks.realms import BlockRow, RealmRow
 from stack.blocks.recovery import recover
 from stack.blocks.segments import Files
 from stack.blocks.sweeps import Sweeper, pack_uses
+from stack.blocks.warm import Warm
 from stack.blocks.wholefiles import SmallFiles
 from stack.errors import Refused, StoreError
 from stack.multiformats.cid import Cid
@@ -108,6 +109,8 @@ class StoreCore:
         self.holds = Holds()
         self.locations = Locations(self.index)
         self.reader = Reader(self.index, self.locations, packs, tell)
+        self.warm = Warm(self.database, self.reader.hashed)
+        """For the event loop alone, its `close` too."""
         self.nodes = StoredNodes(self.index, self.reader)
         self.files = Files(self.index, self.holds, tell, self.reader.hashed)
         self.small_files = SmallFiles(self.index)

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from stack.blocks.sqlite import Locks, connect
@@ -99,6 +100,9 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._locks = Locks(f"the block index {path}")
         self._closed = False
+        self._numbers = count(1)
+        self.changes = 0
+        """Another number after each transaction that may have changed something."""
         with self._translated():
             self._writer = self._connect(BUSY_MS)
             try:
@@ -203,6 +207,8 @@ class Database:
             except BaseException:
                 _roll_back(self._writer)
                 raise
+            finally:
+                self.changes = next(self._numbers)
 
     def quick_check(self) -> list[str]:
         """What SQLite finds wrong with the structure of the file, at most 100 sentences."""

@@ -104,7 +104,11 @@ class ReadsToSend(Protocol):
 
     async def read_to_send(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
         """As `DirectReads.read_into`, for a peer: a block that this process has hashed in a file which has not changed since is
-        not hashed again, but for one in some."""
+        not hashed again, but for one in some; and if it is in memory no worker is called."""
+        ...
+
+    async def let_go(self) -> None:
+        """The duty of closing the files that lie open for it; of whoever calls the other."""
         ...
 
 

@@ -100,17 +100,22 @@ class Locations:
 
     def sizes(self, multihashes: Sequence[bytes]) -> list[int | None]:
         """The size of each block, None where it is absent."""
-        with self._index.database.reading() as connection:
-            first = (next(self.candidates(connection, multihash), None) for multihash in multihashes)
-            return [None if location is None else location.size for location in first]
+        return _sizes(self._places(multihashes))
 
     def sizes_for(self, multihashes: Sequence[bytes], admitted: frozenset[RealmId]) -> list[int | None]:
-        """The same for a peer that was admitted to these realms: None too for what is not for it, after as much work as for what is
-        absent."""
+        """The same for a peer that was admitted to these realms: None too for what is not for it."""
+        return _sizes(self.places_for(multihashes, admitted))
+
+    def _places(self, multihashes: Sequence[bytes]) -> list[Location | None]:
+        with self._index.database.reading() as connection:
+            return [next(self.candidates(connection, multihash), None) for multihash in multihashes]
+
+    def places_for(self, multihashes: Sequence[bytes], admitted: frozenset[RealmId]) -> list[Location | None]:
+        """Where each block lies; None for what is absent and, after as much work, for what is not for this peer."""
         realms = self._index.realms
         if not realms.used:
-            return self.sizes(multihashes)
-        sizes: list[int | None] = []
+            return self._places(multihashes)
+        places: list[Location | None] = []
         with self._index.database.reading() as connection:
             for multihash in multihashes:
                 pending = self._pending.get(multihash)
@@ -119,8 +124,8 @@ class Locations:
                 # Who asks for all blocks of a file could tell by the time that they are here: so one is looked for that is not.
                 name = multihash if seen else multihash.translate(_OTHER)
                 first = next(self.candidates(connection, name), None)
-                sizes.append(first.size if first is not None and seen else None)
-        return sizes
+                places.append(first if seen else None)
+        return places
 
     def pending(self) -> list[bytes]:
         """Multihashes whose rows are not on disk yet."""
@@ -137,3 +142,7 @@ class Locations:
                 ]
                 for name in multihashes
             ]
+
+
+def _sizes(places: Iterable[Location | None]) -> list[int | None]:
+    return [None if place is None else place.size for place in places]

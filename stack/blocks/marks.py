@@ -1,6 +1,6 @@
 """Why blocks are kept, and for whom: the part of `DiskStore` that is about pins and realms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple, Unpack
 
 from stack.blocks.core import StoreCore
@@ -12,7 +12,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class StoredMarks:
-    """Implements PinStore, and RealmStore but for `within`."""
+    """Implements PinStore, and RealmStore but for `within` and what is asked for peers."""
 
     _core: StoreCore
 
@@ -23,11 +23,6 @@ class StoredMarks:
     async def _change(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         """In one that writes."""
         raise NotImplementedError
-
-    async def sizes_for(self, cids: Sequence[Cid], admitted: frozenset[RealmId]) -> list[int | None]:
-        """See RealmStore."""
-        names = [cid.multihash for cid in cids]
-        return await self._read(self._core.locations.sizes_for, names, admitted)
 
     async def realms_of(self, cid: Cid) -> list[RealmId]:
         """See RealmStore."""

@@ -180,11 +180,27 @@ class Reader:
         """Blocks one behind the other; see `DirectReads.read_into`. Raises ReadFailed."""
         return self._read_into(multihashes, out, fill)
 
-    def read_to_send(self, multihashes: Sequence[bytes], out: memoryview) -> list[int | None]:
-        """See `ReadsToSend.read_to_send`. Raises ReadFailed."""
-        return self._read_into(multihashes, out, self._fill_to_send)
+    def read_to_send(
+        self, multihashes: Sequence[bytes], out: memoryview, hash_all: bool
+    ) -> tuple[list[int | None], dict[SegmentId, int]]:
+        """See `ReadsToSend.read_to_send`; with descriptors, for whoever calls, of files that may be read again. Raises ReadFailed."""
+        files: dict[SegmentId, int] = {}
 
-    def _fill_to_send(self, fd: int, location: Location, out: memoryview) -> bool:
+        def fill_to_send(fd: int, location: Location, out: memoryview) -> bool:
+            right = self._fill_to_send(fd, location, out, hash_all)
+            segment = location.segment
+            if right and segment.kind != PACK and segment.id not in files and len(files) < OPEN_FILES_MAX:
+                files[segment.id] = os.dup(fd)
+            return right
+
+        try:
+            return self._read_into(multihashes, out, fill_to_send), files
+        except BaseException:
+            for fd in files.values():
+                disk.let_go(fd)
+            raise
+
+    def _fill_to_send(self, fd: int, location: Location, out: memoryview, hash_all: bool) -> bool:
         """As `fill`, but for a file in place that looks as when the block was hashed, before the read and after it."""
         segment = location.segment
         if segment.kind == PACK or segment.state is not SegmentState.SEALED:
@@ -197,7 +213,7 @@ class Reader:
                 look = None
         except OSError as error:
             raise ReadFailed(segment.path, error) from error
-        if whole and look is not None and self.hashed.covers(segment.id, look, block, fd):
+        if whole and look is not None and not hash_all and self.hashed.covers(segment.id, look, block, fd):
             return True
         if not whole or not matches(location.multihash, out):
             self.hashed.found_wrong()

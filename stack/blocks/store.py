@@ -33,6 +33,7 @@ from stack.blocks.marks import StoredMarks
 from stack.blocks.names import NameSet
 from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
+from stack.blocks.sends import StoredSends
 from stack.blocks.verify import Verifier, VerifyReport
 from stack.blocks.walk import Links
 from stack.blocks.wholefiles import Keeping
@@ -55,7 +56,7 @@ WRITE_WORKERS = 4
 """Writing calls at once. They take turns at the index; apart from the readers, so that a long compaction stops no server."""
 
 
-class DiskStore(StoredMarks):
+class DiskStore(StoredMarks, StoredSends):
     """Implements BlockStore, DirectReads, ReadsToSend, InPlaceStore, WholeFiles, PinStore, RealmStore. Opened with `open`, an async
     context.
 
@@ -131,10 +132,6 @@ class DiskStore(StoredMarks):
         """Read blocks one behind the other into `out`, each re-hashed, in one worker call; see `DirectReads`."""
         return await self._run(self._reads, self._core.reader.read_into, [cid.multihash for cid in cids], out)
 
-    async def read_to_send(self, cids: Sequence[Cid], out: memoryview) -> list[int | None]:
-        """See `ReadsToSend`."""
-        return await self._run(self._reads, self._core.reader.read_to_send, [cid.multihash for cid in cids], out)
-
     async def put(self, blocks: Sequence[Block]) -> None:
         """Keep blocks; returns when they would survive a power cut. What waits meanwhile is written together.
 
@@ -169,6 +166,7 @@ class DiskStore(StoredMarks):
 
     async def aclose(self) -> None:
         """Close the files of the store; a part file that is still being written is recorded first. May be called again."""
+        self._core.warm.close()
         with CancelScope(shield=True):
             await self._run(self._writes, self._core.close)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.blocks import disk, hashed, reads
+from stack.blocks import disk, hashed, reads, warm
 from stack.blocks.hashed import Hashed, look_of
 from stack.blocks.hashing import matches
 from stack.blocks.interfaces import FileStamp, SegmentId
@@ -51,7 +51,8 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Hashes:
     monkeypatch.setattr(reads, "matches", counted.matches)
     real = time.time_ns
     monkeypatch.setattr(hashed.time, "time_ns", lambda: real() + 60 * 1_000_000_000)
-    monkeypatch.setattr(hashed, "HASHED_ALL_THE_SAME", 1 << 60)
+    monkeypatch.setattr(warm, "HASHED_ALL_THE_SAME", 1 << 60)
+    monkeypatch.setattr(warm, "_NOWAIT", getattr(os, "RWF_NOWAIT", 0))
     return counted
 
 
@@ -69,7 +70,8 @@ def hashed_stamp(path: Path) -> FileStamp:
 
 
 async def sizes_sent(store: DiskStore) -> list[int | None]:
-    """What a peer would get of all leaves, each of which must be right."""
+    """What a peer would get of all leaves that it asks for, each of which must be right."""
+    await store.sizes_for(CIDS, frozenset())
     out = memoryview(bytearray(len(DATA)))
     sizes = await store.read_to_send(CIDS, out)
     position = 0
@@ -232,10 +234,10 @@ async def test_files_whose_times_another_machine_keeps_are_hashed_each_time(
             assert hashes.taken() == len(LEAVES)
 
 
-async def test_one_block_in_some_is_hashed_all_the_same(
+async def test_one_message_in_some_is_hashed_all_the_same(
     tmp_path: Path, film: Path, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashed, "HASHED_ALL_THE_SAME", 4)
+    monkeypatch.setattr(warm, "HASHED_ALL_THE_SAME", 4)
     async with DiskStore.open(tmp_path / "home") as store:
         await store.add_file(film, hashed_stamp(film), LEAVES)
         for _ in range(4):

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -26,7 +27,7 @@ from stack.bitswap.shell.session import FetchSession
 from stack.bitswap.shell.shelf import Shelf
 from stack.bitswap.shell.wire import Loan, Receiver, Throttle
 from stack.bitswap.wants import PeerWants, SessionId, WantedBlocks
-from stack.blocks.interfaces import BlockStore, RealmId
+from stack.blocks.interfaces import BlockStore, ReadsToSend, RealmId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.net.interfaces import Host
@@ -93,6 +94,8 @@ class Bitswap:
         self._tick_event = anyio.Event()
         tasks.keep(self._run_ticker, owner="the clock of bitswap")
         tasks.keep(self._receiver.rest, owner="free buffers of bitswap")
+        if hasattr(store, "let_go"):
+            tasks.keep(cast(ReadsToSend, store).let_go, owner="files that lie open to be sent")
 
     def __repr__(self) -> str:
         return f"<Bitswap {self.host.peer_id}: {len(self.sessions)} sessions, {len(self._links)} links>"
