@@ -182,7 +182,7 @@ class Engine:
             # Damaged, deleted, or received but not yet kept: should it come, the peer gets it.
             self._miss(message.peer, served, Want(cid, send_dont_have=True))
         if size:
-            served.message_taken(size, now - sending.began, self._parameters)
+            served.message_taken(size, now - sending.began, sending.taken, self._parameters)
 
     def message_failed(self, id: int, now: float, *, ours: bool = False) -> float:
         """A SendBlocks could not be sent, `ours`: for want of memory here. What the peer still wants of it goes back to what
@@ -297,7 +297,7 @@ class Engine:
             pending_bytes=served.ledger.held_bytes(),
             in_pieces=in_pieces,
         )
-        self._sending[message.id] = Sending(message, served, tuple(wants), now, charged)
+        self._sending[message.id] = Sending(message, served, tuple(wants), now, served.taken, charged)
         return message
 
     def _end(self, sending: Sending) -> bool:

@@ -134,11 +134,12 @@ class ServedPeer:
         """It takes as much as may be on its way to one peer, and has shown it."""
         return self.taken > 0 and self.allowance >= parameters.outstanding_most
 
-    def message_taken(self, size: int, seconds: float, parameters: EngineParameters) -> None:
-        """It has read a message in this time."""
-        rate = size / max(seconds, 1e-6)
+    def message_taken(self, size: int, seconds: float, before: int, parameters: EngineParameters) -> None:
+        """It has read a message in this time; `before` is what it had taken when that was sent. Of several on their way all count: each
+        waits for those in front of it."""
         self.failures = 0
         self.taken += size
+        rate = max(self.taken - before, size) / max(seconds, 1e-6)
         self.slow = rate < parameters.fast
         wish = max(min(rate, parameters.outstanding_start), rate / 10)
         self.allowance = int(min(max(wish, parameters.outstanding_least), parameters.outstanding_most))
@@ -159,4 +160,6 @@ class Sending:
     served: ServedPeer
     wants: tuple[HeldWant, ...]
     began: float
+    taken: int
+    """By its peer until then."""
     charged: int

@@ -310,6 +310,16 @@ def test_a_peer_gets_as_much_ahead_as_it_takes_soon(rate: int, allowance: int) -
     assert server.engine._peers[ALICE].allowance == pytest.approx(allowance, abs=2)
 
 
+def test_the_rate_of_a_peer_is_that_of_all_that_is_on_its_way_to_it() -> None:
+    server = Server(trusting(message=256 * KIB))
+    server.sizes = dict.fromkeys(CIDS[:4], 256 * KIB)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:4]))
+    for number, message in enumerate(server.sends(), 1):
+        server.sent(message, seconds=number / 80)
+    assert number == 4
+    assert server.engine._peers[ALICE].allowance == pytest.approx(2 * MIB, abs=2)
+
+
 def test_peers_are_served_in_turns_by_bytes() -> None:
     server = Server(trusting(message=100, outstanding_start=100, outstanding_least=100, outstanding_most=100))
     server.sizes = dict.fromkeys(CIDS, 100)
