@@ -1,4 +1,5 @@
-"""Reading blocks, each hashed before a byte of it is believed. Called from worker threads.
+"""Reading blocks, each hashed before a byte of it is believed; for peers, who do that themselves, see `hashed`. Called from worker
+threads.
 
 A file is opened for each call and closed at its end (4 us, against 700 us for reading and hashing 1 MiB): so a user's file that was
 deleted frees its space, and one that was replaced is noticed. `pread`, never a mapping: a truncated mapping kills the process.

@@ -8,6 +8,7 @@ import pytest
 
 from stack.bitswap.interfaces import Provider
 from stack.bitswap.messages import MESSAGE_BYTES_MAX, PROTOCOL_1_2, Message, OutgoingMessage, Want, encode_message
+from stack.bitswap.shell import intake as intake_module
 from stack.bitswap.shell import wire
 from stack.bitswap.shell.intake import Intake
 from stack.bitswap.shell.service import Bitswap
@@ -16,6 +17,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats import varint
 from stack.sansio.budget import Resource
 from stack.streams.interfaces import Stream
+from stack.streams.threads import CallSoon
 from tests.bitswap.exchanges import Node, nodes, some_blocks
 from tests.bitswap.simulation import cid_of
 from tests.bitswap.test_attacks import honest_fetch
@@ -268,3 +270,40 @@ async def test_what_has_come_and_nobody_has_looked_at_is_given_back_when_an_exch
                 assert exchange._receiver.used >= MIB
                 tasks.cancel_scope.cancel()
         await settled(lambda: exchange._receiver.used == 0)  # but for the message that was just coming
+
+
+@pytest.mark.anyio
+async def test_the_thread_that_hashes_stays_for_the_next_message_and_goes_when_the_exchange_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake_module, "LINGER_SECONDS", 60.0)
+    calls: list[Intake] = []
+    verify_all = Intake._verify_all
+
+    def counted(self: Intake, call_soon: CallSoon) -> None:
+        calls.append(self)
+        verify_all(self, call_soon)
+
+    monkeypatch.setattr(Intake, "_verify_all", counted)
+    blocks = some_blocks(3, MIB)
+    with anyio.fail_after(20):
+        async with nodes(blocks, []) as [there, here]:
+            async with here.exchange.session(blocks[0][0], providers=[there.provider]) as session:
+                for cid, _ in blocks:
+                    await session.fetch([cid], lambda cid, data: None)
+            assert calls.count(here.exchange._intake) == 1
+
+
+@pytest.mark.anyio
+async def test_the_thread_that_hashes_goes_when_nothing_comes_and_is_there_again_for_what_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake_module, "LINGER_SECONDS", 0.0)
+    blocks = some_blocks(3, MIB)
+    async with (
+        nodes(blocks, []) as [there, here],
+        here.exchange.session(blocks[0][0], providers=[there.provider]) as session,
+    ):
+        for cid, _ in blocks:
+            await session.fetch([cid], lambda cid, data: None)
+            await settled(lambda: here.exchange._intake._thread.borrowed_tokens == 0)
