@@ -13,6 +13,7 @@ from stack.blocks import STORES
 from stack.blocks.memory import MemoryStore
 from stack.cli import COMMANDS
 from stack.net.host import Host
+from stack.node.build import entry_points, may_be_offered
 from stack.protocols import SERVICES
 from stack.streams.interfaces import RawStream, Stream
 from stack.trace import Trace
@@ -114,3 +115,24 @@ def test_a_command_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert ended.value.code == 0
     assert capsys.readouterr().out == "hello you\n"
     assert HERE in sys.modules
+
+
+def test_packages_are_asked_only_where_one_of_them_may_offer_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "archive.zip").write_bytes(b"")
+    for name, group in (("one", "stack.services"), ("other", "console_scripts"), ("bare", None)):
+        (tmp_path / name / f"{name}-1.dist-info").mkdir(parents=True)
+        (tmp_path / name / f"{name}-1.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1\n")
+        if group is not None:
+            text = f"[{group}]\nmine = {name}.service:Mine\n"
+            (tmp_path / name / f"{name}-1.dist-info" / "entry_points.txt").write_text(text)
+    places = {name: str(tmp_path / name) for name in ("one", "other", "bare", "missing", "archive.zip")}
+    found = {name: may_be_offered("stack.services", [place]) for name, place in places.items()}
+    assert found == {"one": True, "other": False, "bare": False, "missing": False, "archive.zip": True}
+    monkeypatch.setattr("sys.path", [places["other"], places["one"]])
+    assert [entry.value for entry in entry_points("stack.services")] == ["one.service:Mine"]
+    assert [entry.value for entry in entry_points("stack.services", "mine")] == ["one.service:Mine"]
+    assert not entry_points("stack.services", "yours")
+    monkeypatch.setattr("sys.path", [places["other"]])
+    assert entry_points("stack.services") == ()
