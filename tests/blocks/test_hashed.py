@@ -51,6 +51,7 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Hashes:
     monkeypatch.setattr(reads, "matches", counted.matches)
     real = time.time_ns
     monkeypatch.setattr(hashed.time, "time_ns", lambda: real() + 60 * 1_000_000_000)
+    monkeypatch.setattr(hashed, "keeps_own_times", lambda fd: True)  # wherever the tests run
     monkeypatch.setattr(warm, "HASHED_ALL_THE_SAME", 1 << 60)
     monkeypatch.setattr(warm, "_NOWAIT", getattr(os, "RWF_NOWAIT", 0))
     return counted

@@ -36,6 +36,18 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def read_at_once(film: Path) -> None:
+    """Not every file system can say that it would have to wait."""
+    fd = os.open(film, os.O_RDONLY)
+    try:
+        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except OSError as error:
+        pytest.skip(f"the file system of {film.parent} cannot read without waiting ({error}): workers are asked")
+    finally:
+        os.close(fd)
+
+
 @asynccontextmanager
 async def warm_store(tmp_path: Path, film: Path) -> AsyncIterator[DiskStore]:
     """A store whose file a worker has just opened."""
