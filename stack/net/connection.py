@@ -163,12 +163,12 @@ class Connection:
         return self.close_reason is not None or self._muxed.closed
 
     @property
-    def offended(self) -> bool:
-        """It was cut off for what came on it."""
+    def cut_off(self) -> bool:
+        """It was ended for what came on it, or to make room for others: whoever dials again at once gains nothing by it."""
+        if self.close_reason in (CloseReason.FLOODING, CloseReason.MISBEHAVED, CloseReason.TRIMMED):
+            return True
         reason = getattr(self._muxed, "reason", None)  # a muxer of another package need not tell
-        return (
-            self.close_reason is CloseReason.FLOODING or _is_offence(reason) or _is_offence(reason and reason.__cause__)
-        )
+        return _is_offence(reason) or _is_offence(reason and reason.__cause__)
 
     def standing(self, protected: bool) -> Standing:
         """What decisions need to know."""

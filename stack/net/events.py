@@ -30,6 +30,7 @@ class CloseReason(Enum):
     DUPLICATE = "there is a better one to the same peer"
     UNRESPONSIVE = "no answer to a probe"
     FLOODING = "it opened streams without end that nobody takes"
+    MISBEHAVED = "it went on to break the rules of a protocol"
     SHUTDOWN = "the host is closing"
 
 

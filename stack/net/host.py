@@ -213,9 +213,9 @@ class Host:
         """A transport knows this address."""
         return self._swarm.can_dial(address)
 
-    async def disconnect(self, peer: PeerId) -> bool:
+    async def disconnect(self, peer: PeerId, *, misbehaved: bool = False) -> bool:
         """See `interfaces.Host.disconnect`."""
-        return await self._swarm.close_peer(peer, CloseReason.REQUESTED)
+        return await self._swarm.close_peer(peer, CloseReason.MISBEHAVED if misbehaved else CloseReason.REQUESTED)
 
     def is_connected(self, peer: PeerId) -> bool:
         """See `interfaces.Host.is_connected`."""

@@ -99,8 +99,8 @@ class Host(Protocol):
         carry `/p2p/` or any identity is accepted). Raises DialError, SecurityError (PeerIdMismatch), LimitExceeded."""
         ...
 
-    async def disconnect(self, peer: PeerId) -> bool:
-        """Close all connections to a peer; False if there were none."""
+    async def disconnect(self, peer: PeerId, *, misbehaved: bool = False) -> bool:
+        """Close all connections to a peer, who comes back late if it `misbehaved`; False if there were none."""
         ...
 
     def is_connected(self, peer: PeerId) -> bool: ...

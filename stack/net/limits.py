@@ -139,9 +139,9 @@ class TokenBucket:
         self._tokens = max(self._tokens - count, -self._rate * DEBT_SECONDS_MAX)
 
 
-OFFENCE_CONNECTIONS = 20
-"""A connection that was cut off for what came on it counts like so many: a flood that is cut off and dials again at once costs
-as much as one that is let be (attack 5)."""
+CUT_CONNECTIONS = 20
+"""A connection that was cut off counts like so many: a flood that is cut off and dials again at once costs as much as one that is
+let be (attack 5), and 200 that go for each other when the table is full, a whole core of handshakes (attack 6)."""
 SILENT_CONNECTIONS = 4
 """And one that had to go for others, and had not said a word (attack 3)."""
 

@@ -16,7 +16,7 @@ from stack.net.connection import Connection, SwarmListener, supersede
 from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.interfaces import Direction
 from stack.net.limits import (
-    OFFENCE_CONNECTIONS,
+    CUT_CONNECTIONS,
     SILENT_CONNECTIONS,
     InboundGate,
     NetLimits,
@@ -344,8 +344,8 @@ class Swarm:
             self._left(connection)
             room.release()
             if admitted:
-                if connection.offended:
-                    self._gate.charge(connection.address, OFFENCE_CONNECTIONS)
+                if connection.cut_off:
+                    self._gate.charge(connection.address, CUT_CONNECTIONS)
                 self._gate.leave(connection.address)
 
     def _joined(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import pytest
@@ -24,9 +24,9 @@ from stack.errors import (
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net import connection as connection_module
-from stack.net.events import CloseReason, ConnectionClosed, InboundRefused
+from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
 from stack.net.host import Host
-from stack.net.limits import MIB, OFFENCE_CONNECTIONS, NetLimits, Refusal
+from stack.net.limits import CUT_CONNECTIONS, MIB, NetLimits, Refusal
 from stack.net.stream_places import Place
 from stack.net.upgrader import Upgrader
 from stack.protocols.identify.service import IDENTIFY, PUSH
@@ -461,11 +461,37 @@ async def test_attack_5_who_was_cut_off_comes_back_late(offence: str) -> None:
             await offend()
             await settled(lambda: any(isinstance(event, ConnectionClosed) for event in events))
             with pytest.raises(StackError):
-                for _ in range(NetLimits().group_burst - OFFENCE_CONNECTIONS):
+                for _ in range(NetLimits().group_burst - CUT_CONNECTIONS):
                     stream = await transport.dial(address)
                     await Upgrader.of(key(100)).secure(stream, outbound=True, expected=None)
                     await stream.aclose()
         assert [event.reason for event in events if isinstance(event, InboundRefused)] == [Refusal.RATE]
+
+
+@pytest.mark.parametrize("end", ["trimmed", "misbehaved"])
+async def test_attack_6_who_had_to_go_comes_back_late(end: str) -> None:
+    """200 newcomers for half of 96 places dialled again at once, each time one more handshake; a peer cut off by bitswap too."""
+    events: list[TraceEvent] = []
+    transport = FromAfar()
+    limits = NetLimits(low_water=1, high_water=1, grace=0.0)
+    async with AsyncExitStack() as stack:
+        target = await stack.enter_async_context(
+            Host(key(1), transports=[transport], limits=limits, trace=events.append)
+        )
+        [one, other] = [await stack.enter_async_context(Host(key(n), transports=[transport])) for n in (2, 3)]
+        await target.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+        with anyio.fail_after(SOON), suppress(StackError):
+            while True:
+                await one.connect(target.peer_id, target.addresses())
+                if end == "misbehaved":
+                    await target.disconnect(one.peer_id, misbehaved=True)
+                    await settled(lambda: not one.is_connected(target.peer_id))
+                else:
+                    await other.connect(target.peer_id, target.addresses())
+                    await settled(lambda: not (one.is_connected(target.peer_id) and other.is_connected(target.peer_id)))
+    rounds = [event for event in events if isinstance(event, ConnectionOpened)]
+    assert len(rounds) <= NetLimits().group_burst // CUT_CONNECTIONS + 2
+    assert Refusal.RATE in [event.reason for event in events if isinstance(event, InboundRefused)]
 
 
 @pytest.mark.parametrize(
@@ -488,7 +514,7 @@ async def test_attack_5_an_offence_is_what_a_peer_did_and_not_what_its_line_did(
         [connection] = other._swarm.of(one.peer_id)
         for told in (reason, below):
             connection._muxed.reason = told  # type: ignore[attr-defined] # of yamux
-            assert connection.offended is offended
+            assert connection.cut_off is offended
 
 
 @pytest.mark.parametrize(

@@ -45,5 +45,5 @@ class Inbound:
 
     async def _gate(self, stream: Stream) -> None:
         if self._offences.is_cut(stream.remote_peer, anyio.current_time()):
-            await self._host.disconnect(stream.remote_peer)
+            await self._host.disconnect(stream.remote_peer, misbehaved=True)
             raise RemoteProtocolError("peer has been cut")

@@ -328,7 +328,7 @@ class Bitswap:
 
     def cut(self, peer: PeerId) -> None:
         """See DeliveryOwner."""
-        self._tasks.start(self.host.disconnect, peer, owner="cutting off a peer")
+        self._tasks.start(partial(self.host.disconnect, peer, misbehaved=True), owner="cutting off a peer")
 
     # serving
 

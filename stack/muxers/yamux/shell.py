@@ -3,7 +3,7 @@
 import anyio
 import anyio.lowlevel
 
-from stack.errors import LocalProtocolError, ProtocolError, SecurityError
+from stack.errors import LocalProtocolError, ProtocolError, SecurityError, without_frames
 from stack.identity.keys import PublicKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
@@ -294,7 +294,7 @@ class YamuxConnection:
         if not self._runs:
             self._end(reason)
         elif self._cut is None:
-            self._cut = reason
+            self._cut = without_frames(reason)
             self._reading.deadline = anyio.current_time() + LINGER_SECONDS
             self._writing.cancel()
 
@@ -302,7 +302,7 @@ class YamuxConnection:
         if self.closed:
             return
         self.closed = True
-        self.reason = reason
+        self.reason = reason and without_frames(reason)
         for stream in tuple(self._streams.values()):
             stream.broke()
         self._streams.clear()
