@@ -489,3 +489,17 @@ async def test_finding_16_a_peer_that_takes_nothing_is_not_waited_for_without_en
             await (await end.open_stream()).send(bytes(200_000))
             await end.aclose()
     assert pool.lent == 0
+
+
+async def test_attack_6_what_a_connection_broke_by_does_not_hold_its_buffers() -> None:
+    """The calls that the error came through had the buffer in hand that was being read into: 320 KiB until the collector came."""
+    async with running(*socket_stream_pair(), (budget(), budget())) as (one, other):
+        await other._channel.stream.aclose()
+        await settled(lambda: one.closed)
+        assert one.reason is not None
+        errors = [one.reason, one.reason.__cause__, one.reason.__context__]
+        assert [error.__traceback__ for error in errors if error is not None] in (
+            [None],
+            [None, None],
+            [None, None, None],
+        )
