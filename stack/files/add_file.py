@@ -141,6 +141,9 @@ class FileAdder:
         self.keeper = keeper
         self._progress = progress
         self._hashers = anyio.CapacityLimiter(HASHERS)
+        self.reader = anyio.CapacityLimiter(1)
+        """Of small files. Each is five short calls of the system, after which several threads would wait for each other longer than
+        for the disk."""
 
     async def add(self, path: Path, shown: str) -> FileRoot:
         """The root of a regular file. Raises SourceChanged when it does not hold still, IsPrivate, OSError, NoSpace, StoreError."""

@@ -13,8 +13,8 @@ from stack.dag.unixfs.builder import FileBuilder, FileRoot
 from stack.files.add_file import FileAdder, FileRows
 from stack.files.private import IsPrivate
 
-TOGETHER = 64
-"""Names of one worker call, of which the event loop makes what it must in 1 ms."""
+TOGETHER = 128
+"""Names of one worker call, of which the event loop makes what it must in 2 ms."""
 
 SMALL_BYTES = 256 * 1024
 """What is larger is read by itself: its own calls and its own transaction cost little beside its hashing."""
@@ -32,7 +32,7 @@ class _SmallFile(NamedTuple):
 async def add_small(adder: FileAdder, directory: Path, names: Sequence[str]) -> dict[str, FileRoot]:
     """Add what is small of these names; the others, and what went wrong, are to be added one by one. Raises Refused, NoSpace,
     StoreError."""
-    files, rows = await anyio.to_thread.run_sync(_read, adder, directory, names)
+    files, rows = await anyio.to_thread.run_sync(_read, adder, directory, names, limiter=adder.reader)
     await adder.keeper.files(rows)
     for each in files:
         for node in each.nodes:
