@@ -18,8 +18,8 @@ from stack.blocks.segments import record_rows, row_of
 from stack.errors import Refused, StackError, StoreError
 from stack.platform import can_sync_file_system, sync_file_system, umask
 
-GROUP_FILES_MAX = 1024
-"""Files of one group: some 300 ms of work, at a sync and a half for each hundred."""
+GROUP_FILES_MAX = 4096
+"""Files of one group: some 600 ms of work and at most a dozen syncs, however long the disk takes for one."""
 
 GROUP_HELD_MAX = 128
 """The same without an index: each may be in a directory of its own, which is held open."""

@@ -52,9 +52,10 @@ BATCH_ENTRIES = 256
 BATCH_BYTES = 8 * 1024 * 1024
 """Entries asked for together."""
 
-ENTRIES_UNDER_WAY = 4 * BATCH_ENTRIES
+ENTRIES_UNDER_WAY = 16 * BATCH_ENTRIES
 BYTES_UNDER_WAY = 4 * BATCH_BYTES
-"""Entries at a time, of one directory or of many: 32 MiB of single-block files in memory at the most."""
+"""Entries at a time, of one directory or of many: 32 MiB of single-block files in memory at the most. Half of them are on their way while
+the others wait for the disk together."""
 
 
 class TreeFetch:
