@@ -42,7 +42,7 @@ class Mapping:
 
 
 class Lease:
-    """Facts: `receive`, `refused`. Outputs: `packets`, `next_timeout`, `last_words`. Getters: `mapping`, `fault`, `is_pending`.
+    """Facts: `receive`, `refused`. Outputs: `packets`, `next_timeout`, `last_words`. Getters: `mapping`, `fault`, `is_pending`, `is_slow`.
 
     PCP is tried first; who does not know it says so, or nothing at all, and is asked by NAT-PMP.
     """
@@ -76,6 +76,11 @@ class Lease:
     def is_pending(self, now: float) -> bool:
         """The router has not yet said yes or no."""
         return not self.fault and self.mapping(now) is None
+
+    @property
+    def is_slow(self) -> bool:
+        """The router has said no, or nothing for a while: another way may be tried too."""
+        return bool(self.fault) or self._tries >= 2
 
     def packets(self, now: float) -> list[bytes]:
         """What is to be sent now."""

@@ -55,6 +55,14 @@ def test_a_router_that_says_nothing_has_been_asked_for_three_seconds() -> None:
     assert machine.mapping(machine.next_timeout()) is not None and not machine.fault
 
 
+def test_a_router_that_says_nothing_is_slow_after_its_second_try() -> None:
+    machine = lease()
+    assert machine.packets(START) and not machine.is_slow
+    assert machine.packets(START + WAITS[0]) and machine.is_slow
+    run(machine, Router(), now=START + WAITS[0])
+    assert not machine.is_slow
+
+
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_router_that_does_not_want_to_is_asked_again_later(version: int) -> None:
     machine = lease()

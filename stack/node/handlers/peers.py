@@ -81,7 +81,7 @@ async def get_reach(node: Handled, request: GetReach) -> Reach:
         [read_address(text) for text in node.config.external],
         mapped=outside.mapped(),
         verdicts=outside.verdicts(),
-        pending=outside.is_pending,
+        pending=not request.seconds and outside.is_pending,
     )
 
 

@@ -120,6 +120,10 @@ class PortMapper:
             for bound, lease in self._leases.items()
         )
 
+    def _state(self) -> tuple[bool, tuple[bool, ...]]:
+        """What others wait for."""
+        return self.is_pending, tuple(lease.is_slow for lease in self._leases.values())
+
     async def settle(self) -> None:
         """Wait until it is known whether the router opens the ports; some seconds when it does not answer."""
         while self.is_pending:
@@ -195,13 +199,13 @@ class PortMapper:
 
     async def _send(self, line: socket.socket, ours: str) -> None:
         while True:
-            changed, pending = self._changed, self.is_pending
+            changed, before = self._changed, self._state()
             self._look(ours)
             self._tried = True
             for lease in self._leases.values():
                 _say(line, lease.packets(anyio.current_time()))
             self._tell()
-            if pending and not self.is_pending:
+            if self._state() != before:
                 self._wake()
             due = min((lease.next_timeout() for lease in self._leases.values()), default=None)
             with anyio.move_on_after(None if due is None else max(due - anyio.current_time(), 0.0)):
@@ -224,9 +228,9 @@ class PortMapper:
             self._wake()
 
     async def _ask_by_upnp(self, gateway: str, ours: str) -> None:
-        """For the ports that the router does not open by NAT-PMP or PCP."""
+        """For the ports that the router does not open by NAT-PMP or PCP, or not soon."""
         while True:
-            while not (wanted := [bound for bound, lease in self._leases.items() if lease.fault]):
+            while not (wanted := [each for each, lease in self._leases.items() if self._needs_upnp(each, lease)]):
                 await self._changed.wait()
             try:
                 self._control = self._control or await find(gateway, ours, self._search_at)
@@ -242,6 +246,9 @@ class PortMapper:
             self._tell()
             self._wake()
             await anyio.sleep(AGAIN_SECONDS if self._upnp_fault else LEASE_SECONDS / 2)
+
+    def _needs_upnp(self, bound: Multiaddr, lease: Lease) -> bool:
+        return lease.is_slow and lease.mapping(anyio.current_time()) is None
 
     async def _shut_by_upnp(self) -> None:
         with suppress(DecodeError, OSError, TimeoutError):

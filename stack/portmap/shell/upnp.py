@@ -21,7 +21,7 @@ from stack.portmap.igd import (
 )
 from stack.portmap.messages import Transport
 
-SEARCH_WAITS = (0.3, 0.7, 1.5)
+SEARCH_WAITS = (0.3, 0.6, 1.0)
 """After each search; packets to all may be lost."""
 CALL_SECONDS = 3.0
 """For one page of a router."""
