@@ -95,6 +95,28 @@ async def test_a_router_that_does_not_want_to_is_told_with_what_to_do_by_hand(
         assert told(outside)["outside 9.1.1.1:4001"] == (False, "2 peers outside tried and could not come that way")
 
 
+async def test_a_port_that_is_forwarded_by_hand_needs_no_router_that_opens_it(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router.result = 2
+    net = Internet()
+    net.forwards["9.1.1.1", 4001] = ("192.168.1.5", 4001)
+    async with (
+        node(net, 2, "8.8.8.1") as server,
+        node(net, 3, "8.8.9.1") as other,
+        node(net, 1, "192.168.1.5", outside="9.1.1.1") as host,
+        standing(router, monkeypatch, host) as outside,
+    ):
+        for each in (server, other):
+            AutonatService(each)
+            await host.connect(each.peer_id, each.addresses())
+        await settled(lambda: outside.verdicts() != [] and outside.verdicts()[0].open is True)
+        with anyio.fail_after(10):
+            await outside.settle(5)
+        ok, detail = told(outside)[f"router {HERE}"]
+        assert ok is None and "need not" in detail
+
+
 async def test_where_no_router_is_asked_that_is_said(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     async with node(Internet(), 1, "192.168.1.5") as host:
         async with standing(router, monkeypatch, host, portmap=False) as outside:
