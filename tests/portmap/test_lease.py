@@ -74,6 +74,7 @@ def test_a_router_that_does_not_want_to_is_asked_again_later(version: int) -> No
 def test_it_is_renewed_at_half_time_and_again_while_the_router_is_busy() -> None:
     machine, router = lease(), Router()
     run(machine, router)
+    assert machine.packets(START + 1) == []
     assert START + 0.4 * LEASE_SECONDS < machine.next_timeout() < START + 0.6 * LEASE_SECONDS
     renewed = run(machine, router, until=START + 0.6 * LEASE_SECONDS)
     assert machine.mapping(START + LEASE_SECONDS) is not None
