@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import group_of, is_relayed, neighbourhood_of
+from stack.net.limits import TokenBucket
 from stack.protocols.relay.messages import UNLIMITED, Limit, Status
 
 LIMIT = Limit(seconds=120, data=128 * 1024)
@@ -30,6 +31,10 @@ class RelayParameters:
     """At a time, of those from a peer and those to it together."""
     circuits_of_allowed: int = 64
     """The same, of a peer that is allowed by name; they do not count in `circuits`."""
+    questions_per_second: float = 2.0
+    """Of one peer in the long run: each is a signature, or a stream to somebody else."""
+    questions_at_once: int = 64
+    """And how many of them may come together: as many as an allowed peer may have circuits."""
     limit: Limit = LIMIT
     """Of a circuit between strangers: enough to meet, and to find out how to do without the relay."""
 
@@ -58,7 +63,7 @@ class _Place:
 
 
 class RelayPlaces:
-    """Requests: `reserve`, `connect`; each returns what is granted, or why not. Facts: `ended`, `peer_disconnected`.
+    """Requests: `may_ask`, `reserve`, `connect`; the last two return what is granted, or why not. Facts: `ended`, `peer_disconnected`.
 
     `allowed` are peers whom the owner of the relay has named: they have a place whoever else is there, and a connection from or to one
     of them has no limit of time and bytes. For everybody else the limits are such that nobody moves files for free.
@@ -70,6 +75,7 @@ class RelayPlaces:
         self._places: dict[PeerId, _Place] = {}
         self._circuits: Counter[PeerId] = Counter()
         self._counted = 0
+        self._questions: dict[PeerId, TokenBucket] = {}
 
     def __repr__(self) -> str:
         return f"<RelayPlaces: {len(self._places)} reservations, {self._circuits.total() // 2} circuits>"
@@ -87,6 +93,15 @@ class RelayPlaces:
     def limit(self, *peers: PeerId) -> Limit:
         """That of a connection between `peers`."""
         return UNLIMITED if self._allowed.intersection(peers) else self._parameters.limit
+
+    def may_ask(self, peer: PeerId, now: float) -> bool:
+        """One more question of a connected peer."""
+        bucket = self._questions.get(peer)
+        if bucket is None:
+            parameters = self._parameters
+            bucket = TokenBucket(parameters.questions_per_second, parameters.questions_at_once, now)
+            self._questions[peer] = bucket
+        return bucket.take(now)
 
     def reserve(self, peer: PeerId, address: Multiaddr, now: float) -> int | Status:
         """`peer`, connected from `address`, asks for a place: the seconds for which it has it, or why it has none."""
@@ -130,6 +145,7 @@ class RelayPlaces:
     def peer_disconnected(self, peer: PeerId) -> None:
         """ "If the peer disconnects, the reservation is no longer valid.\""""
         self._places.pop(peer, None)
+        self._questions.pop(peer, None)
 
     def _circuits_of(self, peer: PeerId) -> int:
         allowed = peer in self._allowed

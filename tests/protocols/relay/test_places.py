@@ -125,6 +125,15 @@ def test_an_allowed_peer_has_more_circuits() -> None:
     assert answers[18] is Status.RESOURCE_LIMIT_EXCEEDED
 
 
+def test_who_asks_without_end_is_answered_at_a_bounded_rate_and_others_do_not_notice() -> None:
+    relay = places()
+    answered = sum(relay.may_ask(PEERS[0], tick / 100) for tick in range(1000))
+    assert answered == 64 + 19  # two a second after the first
+    assert relay.may_ask(PEERS[1], 10.0)
+    relay.peer_disconnected(PEERS[0])
+    assert relay.may_ask(PEERS[0], 10.0)
+
+
 def test_strangers_cannot_be_given_everything() -> None:
     with pytest.raises(ValueError, match="limit"):
         RelayParameters(limit=Limit(120, 0))

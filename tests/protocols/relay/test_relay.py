@@ -179,6 +179,13 @@ async def test_a_relay_says_no_at_each_of_its_limits_and_the_caller_hears_why() 
             await net.home.listen(net.circuit)
 
 
+async def test_free_proxy_who_asks_without_end_is_refused() -> None:
+    async with three(parameters=RelayParameters(questions_at_once=2)) as net:
+        question = Hop(type=HopType.RESERVE).encode()
+        answers = [(await asked(net.guest, net.relay, question)).status for _ in range(3)]
+        assert answers == [Status.OK, Status.OK, Status.RESOURCE_LIMIT_EXCEEDED]
+
+
 async def test_a_relay_reads_no_nonsense() -> None:
     """Malformed, unexpected and endless questions are told apart, by the codes of the specification."""
     async with three() as net:

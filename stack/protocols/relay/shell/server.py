@@ -78,6 +78,9 @@ class RelayServer:
             end()
 
     async def _serve(self, stream: Stream) -> None:
+        if not self.places.may_ask(stream.remote_peer, self._clock()):
+            await self._answer(stream, Status.RESOURCE_LIMIT_EXCEEDED)
+            return
         try:
             with anyio.fail_after(REQUEST_SECONDS):
                 question = decode_hop(await receive_message(stream, MESSAGE_BYTES_MAX))
