@@ -1,6 +1,7 @@
 """Drives a `ByteMachine` on a stream until it has something to say."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -48,7 +49,9 @@ async def drive(
             machine.receive_data(bytes(buffer[:received]), anyio.current_time())
         except StackError:
             if data := machine.data_to_send():
-                await send(memoryview(data))
+                # A peer that has gone does not hear them, and why it was refused is the better error.
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await send(memoryview(data))
             raise
 
 

@@ -86,6 +86,16 @@ async def test_last_words_are_sent_before_the_error_is_raised() -> None:
     assert bytes(room[:8]) == b"askshame"
 
 
+async def test_last_words_to_a_peer_that_has_gone_do_not_hide_why_it_was_refused() -> None:
+    first, second = memory_stream_pair(HERE, THERE)
+    await second.send_all(memoryview(b"x"))
+    await second.aclose()
+    machine = Echo()
+    machine.sending = b""
+    with pytest.raises(RemoteProtocolError):
+        await drive(first, machine)
+
+
 async def test_an_error_without_last_words_is_raised() -> None:
     first, second = memory_stream_pair(HERE, THERE)
     await second.send_all(memoryview(b"X"))
