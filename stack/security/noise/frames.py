@@ -4,7 +4,6 @@ Source: libp2p specs noise/README.md ("Wire Format", "Encryption and I/O"), Nois
 5.1 and 12. A frame is a 2-byte big-endian length, then the ciphertext, then 16 bytes of tag; the nonce is a counter.
 """
 
-from functools import cache
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from stack.errors import LocalProtocolError, SecurityError
 from stack.sansio.interfaces import Buffer
+from stack.security.in_place import works_in_place
 
 LENGTH_BYTES = 2
 """The big-endian length in front of each Noise message."""
@@ -32,26 +32,6 @@ NONCE_END = 2**64 - 1
 
 _nonce = Struct("<4xQ").pack
 """32 zero bits, then the counter in little-endian order (Noise specification, section 12.3)."""
-
-
-@cache
-def works_in_place() -> bool:
-    """Whether the cipher may read and write the same memory: `cryptography` does so and does not promise it, so it is tried."""
-    cipher = ChaCha20Poly1305(bytes(32))
-    nonce = _nonce(0)
-    try:
-        for size in (1, 100, PAYLOAD_BYTES_MAX):
-            plaintext = (bytes(range(251)) * 262)[:size]
-            frame = memoryview(bytearray(plaintext + bytes(TAG_BYTES)))
-            cipher.encrypt_into(nonce, frame[:size], None, frame)
-            if frame != cipher.encrypt(nonce, plaintext, None):
-                return False
-            cipher.decrypt_into(nonce, frame, None, frame[:size])
-            if frame[:size] != plaintext:
-                return False
-    except Exception:  # noqa: BLE001 - whatever a version says to memory that overlaps: it is given a copy
-        return False
-    return True
 
 
 class NoiseSession:
@@ -82,7 +62,7 @@ class NoiseSession:
         self._sent = 0
         self._received = 0
         self._broken = False
-        self._in_place = works_in_place()
+        self._in_place = works_in_place(ChaCha20Poly1305)
 
     def __repr__(self) -> str:
         return f"<NoiseSession {self._sent} frames sent, {self._received} received>"
