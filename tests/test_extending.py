@@ -1,8 +1,9 @@
 """A transport, a protocol, a store and a command of somebody else, each a file and a row: what docs/extending.md says, tried."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -12,10 +13,14 @@ from stack import Cid, Config, Multiaddr, Node
 from stack.blocks import STORES
 from stack.blocks.memory import MemoryStore
 from stack.cli import COMMANDS
+from stack.errors import ConfigError
+from stack.identity.peer_id import PeerId
 from stack.net.host import Host
+from stack.node import build
 from stack.node.build import entry_points, may_be_offered
 from stack.protocols import SERVICES
-from stack.streams.interfaces import RawStream, Stream
+from stack.security.noise.shell import NoiseSecurity
+from stack.streams.interfaces import RawStream, SecureChannel, Stream
 from stack.trace import Trace
 from stack.transports import TRANSPORTS
 from stack.transports.interfaces import Listener
@@ -95,6 +100,40 @@ async def test_a_protocol_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -
         await stream.send(b"hello")
         assert await stream.receive() == b"HELLO"
         await stream.aclose()
+
+
+class LoudNoise(NoiseSecurity):
+    """Noise by another name."""
+
+    upgrades = 0
+
+    async def upgrade(
+        self, stream: RawStream, *, outbound: bool, expected: PeerId | None, muxers: Sequence[str]
+    ) -> SecureChannel:
+        LoudNoise.upgrades += 1
+        return await super().upgrade(stream, outbound=outbound, expected=expected, muxers=muxers)
+
+
+@pytest.mark.anyio
+async def test_security_of_another_package_is_an_entry_point_and_is_named_by_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered = EntryPoint("/loud/1.0.0", f"{HERE}:LoudNoise", "stack.security")
+
+    def offering(group: str, name: str | None = None) -> Sequence[EntryPoint]:
+        if group != offered.group:
+            return entry_points(group, name)
+        return [offered] if name in (None, offered.name) else ()
+
+    monkeypatch.setattr(build, "entry_points", offering)
+    config = Config(security=("/loud/1.0.0", "tls"))
+    async with Node.open(config) as one, Node.open(config) as two:
+        before = LoudNoise.upgrades
+        await two.connect(one.addresses()[0])
+        assert LoudNoise.upgrades == before + 2
+    with pytest.raises(ConfigError, match="security: 'plain' is not one of noise, tls, and no package"):
+        async with Node.open(Config(security=("plain",))):
+            pass
 
 
 @pytest.mark.anyio

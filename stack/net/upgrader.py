@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
+from types import MappingProxyType
 from typing import TypeVar, cast
 
 import anyio
@@ -47,10 +48,12 @@ class Upgrader:
         return "security handshake" if self._protector is None else "handshake with the key of this private network"
 
     @staticmethod
-    def of(key: PrivateKey, protector: Protector | None = None) -> "Upgrader":
-        """With every row of `SECURITY` and `MUXERS`."""
-        security = _Rows(SECURITY, lambda make: cast(Security, make(key)))
-        return Upgrader(security, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
+    def of(
+        key: PrivateKey, protector: Protector | None = None, security: Mapping[str, str] = MappingProxyType(SECURITY)
+    ) -> "Upgrader":
+        """With every row of `MUXERS`, and of `SECURITY` or of these."""
+        secured = _Rows(security, lambda make: cast(Security, make(key)))
+        return Upgrader(secured, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
 
     def for_key(self, key: PrivateKey) -> "Upgrader":
         """For another identity in the same network."""

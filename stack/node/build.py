@@ -46,6 +46,7 @@ from stack.protocols.access.service import AccessService
 from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
 from stack.protocols.relay.service import RelayService
+from stack.security import SECURITY
 from stack.trace import TraceFan
 from stack.transports.interfaces import Transport
 from stack.transports.late import LateTransport, default_transports
@@ -177,6 +178,21 @@ async def control_socket(api: Api, home: Home | None) -> AsyncIterator[ControlSo
         yield socket
 
 
+def security_rows(names: Sequence[str]) -> dict[str, str]:
+    """The rows of `SECURITY`, or of other packages, that the setting names, in its order. Raises ConfigError."""
+    ours = {protocol.split("/")[1]: protocol for protocol in SECURITY}
+    rows = {}
+    for name in names:
+        protocol = ours.get(name, name)
+        found = SECURITY.get(protocol) or next(
+            (entry.value for entry in entry_points(group="stack.security", name=protocol)), None
+        )
+        if found is None:
+            raise ConfigError(f"security: {name!r} is not one of {', '.join(ours)}, and no package here offers it")
+        rows[protocol] = found
+    return rows
+
+
 @asynccontextmanager
 async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator["PubSub | None"]:
     """gossipsub with scores and peer exchange, where the node serves anybody. Loaded here: it costs 50 ms of 300."""
@@ -214,6 +230,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         else generate(config.key_type)
     )
     private = await to_thread.run_sync(private_network, config)
+    security = await to_thread.run_sync(security_rows, config.security)
     trace, dials = TraceFan(), Dials()
     trace.add(dials)
     limits = NetLimits.of_node(
@@ -239,7 +256,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             Host(
                 key,
                 transports=transports(),
-                upgrader=Upgrader.of(key, private),
+                upgrader=Upgrader.of(key, private, security),
                 resolver=Resolver(lookup_text=lookup_text),
                 limits=limits,
                 trace=trace,

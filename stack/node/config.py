@@ -59,6 +59,8 @@ class Config:
     """Multiaddrs of peers that are dialled at the start and kept; others are found through them."""
     swarm_key: Path | None = None
     """The pre-shared key of a private network, as Kubo writes it. Unset: `swarm.key` in the home, if it is there."""
+    security: tuple[str, ...] = ("noise", "tls")
+    """How connections are secured, preferred first; protocols of other packages by their whole name, as `/mine/1.0.0`."""
     remember_peers: bool = False
     """Keep a list of peers in the home, and dial some of them at the start. Commands do, programs when they ask for it."""
     listen: tuple[str, ...] = ()
@@ -113,6 +115,8 @@ class Config:
                 raise ConfigError(
                     f"{name}: at least 16K bytes a second, or others give up on a block before it is there"
                 )
+        if not self.security:
+            raise ConfigError("security: at least one of noise, tls")
         if self.key_type not in KEY_TYPES:
             raise ConfigError(f"key_type: {self.key_type!r} is not one of {', '.join(KEY_TYPES)}")
         if len(self.bootstrap) > BOOTSTRAP_MAX:

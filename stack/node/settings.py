@@ -145,6 +145,11 @@ SETTINGS: dict[str, Setting] = {
         kind="a path",
         meaning="The key of a private network, as Kubo writes it. Unset: swarm.key in the home, if it is there.",
     ),
+    "security": Setting(
+        read=_list,
+        kind="noise, tls, or the protocol of a plug-in, with blanks between them",
+        meaning="How connections are secured, preferred first; what is not named is not spoken.",
+    ),
     "remember_peers": Setting(
         read=_switch, kind=SWITCH, meaning="Keep a list of peers in the home, and dial some of them at the start."
     ),

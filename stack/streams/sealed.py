@@ -66,8 +66,7 @@ class SealedStream:
             size = min(len(data), session.payload_max)
             frame = memoryview(bytearray(session.prefix + size + session.suffix))
             frame[session.prefix : session.prefix + size] = data[:size]
-            session.seal(frame, size)
-            await self._channel.stream.send_all(frame)
+            await self._channel.stream.send_all(frame[: session.seal(frame, size)])
             data = data[size:]
         self._intact = True
 

@@ -1,6 +1,6 @@
-"""One stream over TCP, Noise and yamux between two processes on loopback: rate, CPU time of both ends, copies a byte.
+"""One stream over TCP, Noise or TLS, and yamux between two processes on loopback: rate, CPU time of both ends, copies a byte.
 
-    python tests/bench/bench_streams.py [--backend asyncio|trio] [--mib 1024] [--chunk 262144]
+    python tests/bench/bench_streams.py [--backend asyncio|trio] [--security noise|tls] [--mib 1024] [--chunk 262144]
 
 `up` is the dialler sending, `down` receiving; go-libp2p 0.51 gives 402 and 418 MiB/s and 3.6 CPU-seconds a GiB.
 """
@@ -21,23 +21,26 @@ import anyio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from stack.identity.keys import generate
+from stack.identity.keys import PrivateKey, generate
 from stack.multiformats.multiaddr import Multiaddr
 from stack.muxers.yamux.shell import YamuxConnection, YamuxMuxer
 from stack.sansio.budget import Scope
+from stack.security.interfaces import Security
 from stack.security.noise.shell import NoiseSecurity
+from stack.security.tls.shell import TlsSecurity
 from stack.streams.interfaces import MuxedStream
 from stack.streams.socket import SocketStream
 
 MIB = 1 << 20
 HERE = Multiaddr.parse("/ip4/127.0.0.1/tcp/1")
 ROUNDS = 300
+SECURITY: dict[str, Callable[[PrivateKey], Security]] = {"noise": NoiseSecurity, "tls": TlsSecurity}
 
 
-async def connected(raw: socket.socket, *, outbound: bool) -> YamuxConnection:
+async def connected(raw: socket.socket, secured_by: str, *, outbound: bool) -> YamuxConnection:
     """The connection on a connected socket; not running yet."""
     stream = SocketStream(raw, local_address=HERE, remote_address=HERE)
-    security = NoiseSecurity(generate())
+    security = SECURITY[secured_by](generate())
     channel = await security.upgrade(stream, outbound=outbound, expected=None, muxers=["/yamux/1.0.0"])
     return YamuxMuxer().connection(channel, outbound=outbound, scope=Scope("bench", {}))
 
@@ -129,8 +132,8 @@ async def session(connection: YamuxConnection, *, outbound: bool, size: int, chu
     return results
 
 
-async def one_end(descriptor: int, outbound: bool, size: int, chunk: int) -> dict[str, float]:
-    connection = await connected(socket.socket(fileno=descriptor), outbound=outbound)
+async def one_end(descriptor: int, secured_by: str, outbound: bool, size: int, chunk: int) -> dict[str, float]:
+    connection = await connected(socket.socket(fileno=descriptor), secured_by, outbound=outbound)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(connection.run)
         results = await session(connection, outbound=outbound, size=size, chunk=chunk)
@@ -150,6 +153,7 @@ def sockets() -> tuple[socket.socket, socket.socket]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backend", default="asyncio")
+    parser.add_argument("--security", default="noise", choices=SECURITY)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--chunk", type=int, default=262144)
     parser.add_argument("--child", type=int)
@@ -157,11 +161,12 @@ def main() -> None:
     options = parser.parse_args()
     size = options.mib * MIB
     if options.child is not None:
-        print(json.dumps(anyio.run(one_end, options.child, True, size, options.chunk, backend=options.backend)))
+        end = options.child, options.security, True, size, options.chunk
+        print(json.dumps(anyio.run(one_end, *end, backend=options.backend)))
         return
     first, second = sockets()
     command = [sys.executable, __file__, "--child", str(first.fileno()), "--backend", options.backend]
-    command += ["--mib", str(options.mib), "--chunk", str(options.chunk)]
+    command += ["--security", options.security, "--mib", str(options.mib), "--chunk", str(options.chunk)]
     child = subprocess.Popen(command, pass_fds=[first.fileno()], stdout=subprocess.PIPE, env=dict(os.environ))
     first.close()
     if options.profile:
@@ -169,13 +174,15 @@ def main() -> None:
 
         profile = cProfile.Profile()
         profile.enable()
-    accepting = anyio.run(one_end, second.detach(), False, size, options.chunk, backend=options.backend)
+    accepting = anyio.run(
+        one_end, second.detach(), options.security, False, size, options.chunk, backend=options.backend
+    )
     if options.profile:
         profile.disable()
         profile.dump_stats(options.profile)
     dialling = json.loads(child.communicate()[0])
     gib = size / 2**30
-    print(f"{options.backend}, chunks of {options.chunk}")
+    print(f"{options.backend}, {options.security}, chunks of {options.chunk}")
     for name, sender, receiver in (("up", dialling, accepting), ("down", accepting, dialling)):
         rate = options.mib / max(sender[name + "_seconds"], receiver[name + "_seconds"])
         cpu = [end[name + "_cpu"] / gib for end in (sender, receiver)]

@@ -13,6 +13,7 @@ from stack.muxers.yamux.shell import YamuxMuxer
 from stack.net import upgrader as module
 from stack.net.upgrader import Upgrader
 from stack.sansio.budget import Scope
+from stack.security import SECURITY
 from stack.security.noise.shell import NoiseSecurity
 from stack.streams.interfaces import MuxedConnection, RawStream, SecureChannel
 from stack.streams.memory import memory_stream_pair
@@ -72,6 +73,27 @@ async def test_the_rows_of_the_tables_agree_with_each_other() -> None:
     assert isinstance(dialled, object)
     assert dialled.remote_peer == peer(2)  # type: ignore[union-attr]
     assert accepted.remote_peer == peer(1)  # type: ignore[union-attr]
+    await check_streams(dialled, accepted)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agreed"),
+    [
+        (("/noise", "/tls/1.0.0"), ("/tls/1.0.0", "/noise"), "NoiseSession"),
+        (("/tls/1.0.0", "/noise"), ("/noise", "/tls/1.0.0"), "TlsSession"),
+        (("/noise", "/tls/1.0.0"), ("/tls/1.0.0",), "TlsSession"),
+        (("/tls/1.0.0",), ("/noise", "/tls/1.0.0"), "TlsSession"),
+    ],
+)
+async def test_who_dials_chooses_among_what_both_speak(
+    ours: tuple[str, ...], theirs: tuple[str, ...], agreed: str
+) -> None:
+    first, second = (
+        Upgrader.of(key(number), None, {name: SECURITY[name] for name in names})
+        for number, names in ((1, ours), (2, theirs))
+    )
+    dialled, accepted = await both(first, second)
+    assert type(dialled._channel.session).__name__ == type(accepted._channel.session).__name__ == agreed  # type: ignore[union-attr]
     await check_streams(dialled, accepted)
 
 

@@ -62,6 +62,7 @@ def test_sizes_have_units(text: str, size: int | None) -> None:
         ("low_water = 0", "low_water"),
         ("low_water = 9\nhigh_water = 3", "high_water"),
         ('key_type = "dsa"', "key_type"),
+        ("security = []", "security: at least one"),
         ('listen = ["nowhere"]', "listen"),
         ('bootstrap = ["nowhere"]', "bootstrap"),
         (f"bootstrap = {['/ip4/1.2.3.4/tcp/1'] * 65}", "bootstrap: more than"),

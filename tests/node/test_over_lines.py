@@ -29,6 +29,7 @@ class OnceBad(LineTransport):
 
 class TestNodes(FaultConformance):
     moments = 3
+    security: tuple[str, ...] = ("noise",)
 
     @pytest.fixture(autouse=True)
     def _prepare(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +43,7 @@ class TestNodes(FaultConformance):
         transport = OnceBad(line)
         transport.wires = wires
         self.patch.setattr(build, "transports", lambda: [transport])
-        config = Config(listen=("/memory/0",), pubsub=False)
+        config = Config(listen=("/memory/0",), pubsub=False, security=self.security)
         self.faults: list[TaskFailed] = []
 
         def trace(event: TraceEvent) -> None:
@@ -61,3 +62,8 @@ class TestNodes(FaultConformance):
         assert self.faults == []
         for node in self.nodes:
             assert [node.host.budget.used(resource) for resource in Resource] == [0] * len(Resource)
+
+
+class TestNodesByTls(TestNodes):
+    moments = 1
+    security = ("tls",)

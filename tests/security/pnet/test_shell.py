@@ -13,6 +13,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net import upgrader as module
 from stack.net.upgrader import Upgrader
 from stack.sansio.budget import Scope
+from stack.security import SECURITY
 from stack.security.pnet.shell import FIRST_WORDS, DirectProtectedStream, NotInNetwork, PrivateNetwork, ProtectedStream
 from stack.streams.buffers import POOL
 from stack.streams.interfaces import MuxedConnection, RawStream
@@ -179,10 +180,13 @@ async def upgrade(dialling: Upgrader, listening: Upgrader) -> tuple[MuxedConnect
     return tuple(results)
 
 
-async def test_a_private_connection_is_secured_and_multiplexed() -> None:
-    network = PrivateNetwork(KEY)
+@pytest.mark.parametrize("protocol", SECURITY)
+async def test_a_private_connection_is_secured_and_multiplexed(protocol: str) -> None:
+    network, security = PrivateNetwork(KEY), {protocol: SECURITY[protocol]}
     assert Upgrader.of(key(1), network).private
-    ours, theirs = await upgrade(Upgrader.of(key(1), network), Upgrader.of(key(2), PrivateNetwork(KEY)))
+    ours, theirs = await upgrade(
+        Upgrader.of(key(1), network, security), Upgrader.of(key(2), PrivateNetwork(KEY), security)
+    )
     assert not isinstance(ours, Exception)
     assert not isinstance(theirs, Exception)
     assert (ours.remote_peer, theirs.remote_peer) == (peer(2), peer(1))
