@@ -18,10 +18,17 @@ from stack.sansio.interfaces import Buffer
 from stack.security.in_place import NONCE_BYTES, TAG_BYTES, Cipher, works_in_place
 
 HEADER_BYTES = 5
-PAYLOAD_BYTES_MAX = 1 << 14
-"""RFC 8446, 5.1: of the plaintext."""
-RECORD_BYTES_MAX = PAYLOAD_BYTES_MAX + 256
+CONTENT_BYTES_MAX = 1 << 14
+"""RFC 8446, 5.1: of the plaintext of one record."""
+RECORD_BYTES_MAX = CONTENT_BYTES_MAX + 256
 """5.2: behind the header, with whatever padding the peer likes."""
+
+OVERHEAD_BYTES = HEADER_BYTES + 1 + TAG_BYTES
+"""Around the plaintext of a record."""
+PAYLOAD_BYTES_MAX = 65519
+"""Sealed at a time, as four records: as much as Noise does, so that a full frame of yamux is one here too. With a frame a record the
+receiver needed a third more processor time."""
+RECORDS_MAX = -(-PAYLOAD_BYTES_MAX // CONTENT_BYTES_MAX)
 
 ALERT, HANDSHAKE, APPLICATION_DATA = 21, 22, 23
 """Types of content."""
@@ -138,7 +145,7 @@ class TlsSession:
     def __init__(self, suite: str, send_secret: bytes, receive_secret: bytes, *, sent: int = 0) -> None:
         """`sent` records have been sealed under the first key already: tickets, which OpenSSL sends behind its handshake."""
         self.prefix = HEADER_BYTES
-        self.suffix = 1 + TAG_BYTES + KEY_UPDATE_BYTES
+        self.suffix = RECORDS_MAX * OVERHEAD_BYTES - HEADER_BYTES + KEY_UPDATE_BYTES
         self.payload_max = PAYLOAD_BYTES_MAX
         self._send = _Direction(SUITES[suite], send_secret)
         self._send.records = sent
@@ -153,21 +160,19 @@ class TlsSession:
         return f"<TlsSession {self._send.records} records sent, {self._receive.records} received>"
 
     def seal(self, frame: memoryview, size: int) -> int:
-        """Encrypt `frame[5 : 5 + size]` in place and return the record's length, `size + 22`; with a change of our key in front
-        of it, when one is due, 27 more.
+        """Encrypt `frame[5 : 5 + size]` in place and return the length of the records, 22 more for each; with a change of our key in
+        front of them, when one is due, 27 more.
 
         Raises LocalProtocolError on a size out of bounds; SecurityError when the cipher fails: `frame` holds anything then, and
         is the last.
         """
         if not 0 <= size <= PAYLOAD_BYTES_MAX or len(frame) < self.prefix + size + self.suffix:
-            raise LocalProtocolError(
-                f"a record of {size} bytes in {len(frame)}, {PAYLOAD_BYTES_MAX} and 49 more are allowed"
-            )
+            raise LocalProtocolError(f"{size} bytes in a frame of {len(frame)}, {PAYLOAD_BYTES_MAX} are allowed")
         if self._broken:
             raise SecurityError(self._broken)
         if self._update_owed or self._send.records >= RECORDS_OF_KEY:
             return self._seal_behind_update(frame, size)
-        return self._seal(frame, size, APPLICATION_DATA)
+        return self._seal_data(frame, size)
 
     def seal_alert(self, code: int) -> bytes:
         """A record that ends the connection and says why."""
@@ -206,13 +211,26 @@ class TlsSession:
         size = len(plaintext) - 1
         if plaintext[size] == 0:  # padding, which nobody we know sends
             size = len(bytes(plaintext).rstrip(b"\0")) - 1
-        if size < 0 or size > PAYLOAD_BYTES_MAX:
+        if size < 0 or size > CONTENT_BYTES_MAX:
             raise self._break("a TLS record without content, or with too much")
         if plaintext[size] == APPLICATION_DATA and size and not self._message:
             self._idle = 0
             return end, plaintext[:size]
         self._receive_other(plaintext[size], bytes(plaintext[:size]))
         return end, plaintext[:0]
+
+    def _seal_data(self, frame: memoryview, size: int) -> int:
+        """In records of at most 16 KiB; but for the first, their plaintexts are moved apart for what stands between them."""
+        pieces = range(CONTENT_BYTES_MAX, size, CONTENT_BYTES_MAX)
+        for number, start in reversed([*enumerate(pieces, 1)]):
+            start += HEADER_BYTES
+            end = min(start + CONTENT_BYTES_MAX, HEADER_BYTES + size)
+            shift = number * OVERHEAD_BYTES
+            frame[start + shift : end + shift] = frame[start:end]
+        sealed = self._seal(frame, min(size, CONTENT_BYTES_MAX), APPLICATION_DATA)
+        for start in pieces:
+            sealed += self._seal(frame[sealed:], min(size - start, CONTENT_BYTES_MAX), APPLICATION_DATA)
+        return sealed
 
     def _seal(self, frame: memoryview, size: int, kind: int) -> int:
         send = self._send
@@ -241,7 +259,7 @@ class TlsSession:
         self._seal(frame, len(KEY_UPDATE_MESSAGE), HANDSHAKE)
         self._send.change_key()
         self._update_owed = False
-        return KEY_UPDATE_BYTES + self._seal(frame[KEY_UPDATE_BYTES:], size, APPLICATION_DATA)
+        return KEY_UPDATE_BYTES + self._seal_data(frame[KEY_UPDATE_BYTES:], size)
 
     def _receive_other(self, kind: int, content: bytes) -> None:
         """Alerts, later handshake messages, and application data of no bytes."""

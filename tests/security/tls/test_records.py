@@ -9,6 +9,7 @@ from stack.security.tls import records
 from stack.security.tls.records import (
     ALERT,
     APPLICATION_DATA,
+    CONTENT_BYTES_MAX,
     HANDSHAKE,
     HEADER_BYTES,
     IDLE_RECORDS_MAX,
@@ -55,11 +56,12 @@ def opened(session: TlsSession, data: bytes) -> list[bytes]:
 @pytest.mark.parametrize("suite", SUITES)
 def test_what_one_end_seals_the_other_opens(suite: str) -> None:
     first, second = ends(suite)
-    for plaintext in (b"x", b"hello" * 100, bytes(PAYLOAD_BYTES_MAX)):
-        record = sealed(first, plaintext)
-        assert len(record) == len(plaintext) + 22
-        assert opened(second, record) == [plaintext]
-        assert opened(first, sealed(second, plaintext)) == [plaintext]
+    text = bytes(range(251)) * 262
+    for size, count in ((0, 1), (1, 1), (16384, 1), (16385, 2), (32768, 2), (49153, 4), (PAYLOAD_BYTES_MAX, 4)):
+        for sender, receiver in ((first, second), (second, first)):
+            data = sealed(sender, text[:size])
+            assert len(data) == size + 22 * count
+            assert b"".join(opened(receiver, data)) == text[:size]
 
 
 def test_RFC_8448_a_record_of_application_data_has_these_bytes() -> None:
@@ -99,7 +101,7 @@ def test_tickets_that_were_sent_before_are_counted() -> None:
 def test_a_size_out_of_bounds_is_the_caller_s_error(size: int) -> None:
     first, _ = ends()
     with pytest.raises(LocalProtocolError):
-        first.seal(memoryview(bytearray(40_000)), size)
+        first.seal(memoryview(bytearray(70_000)), size)
 
 
 def test_a_frame_without_room_is_the_caller_s_error_and_uses_no_nonce() -> None:
@@ -163,7 +165,7 @@ def test_padding_is_taken_off() -> None:
 def test_a_record_with_too_much_in_it_is_refused() -> None:
     first, second = ends()
     with pytest.raises(SecurityError, match="too much"):
-        opened(second, other(first, APPLICATION_DATA, bytes(PAYLOAD_BYTES_MAX + 1)))
+        opened(second, other(first, APPLICATION_DATA, bytes(CONTENT_BYTES_MAX + 1)))
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -177,6 +179,15 @@ def test_a_peer_may_change_its_key_and_ask_us_to_change_ours(suite: str, asked: 
     assert len(answer) == 6 + 22 + (KEY_UPDATE_BYTES if asked == UPDATE_BOTH else 0)
     assert [text for text in opened(first, answer) if text] == [b"answer"]
     assert opened(first, sealed(second, b"more")) == [b"more"]
+
+
+def test_a_change_of_key_goes_before_all_records_of_a_frame() -> None:
+    first, second = ends()
+    text = bytes(range(251)) * 200
+    opened(second, other(first, HANDSHAKE, UPDATE_BOTH))
+    data = sealed(second, text)
+    assert len(data) == KEY_UPDATE_BYTES + len(text) + 4 * 22
+    assert b"".join(opened(first, data)) == text
 
 
 def test_many_requests_for_a_key_are_answered_by_one() -> None:
