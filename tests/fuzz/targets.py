@@ -7,6 +7,8 @@ from itertools import chain
 from pathlib import Path
 from random import Random
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from stack.announce.messages import decode_request, decode_response
 from stack.announce.records import decode_record
 from stack.bitswap.messages import decode_message, decode_prefix
@@ -47,6 +49,9 @@ from stack.sansio.budget import Scope
 from stack.sansio.delimited import DelimitedReader
 from stack.security.noise.handshake import NoiseHandshake, decode_payload, encode_payload, static_public_key
 from stack.security.pnet.key import decode_swarm_key
+from stack.security.tls.certificate import check_certificate
+from stack.security.tls.handshake import TlsContext, TlsHandshake
+from stack.security.tls.records import TlsSession
 from stack.transports.websocket.frames import Upgrade
 from tests.fuzz.engine import Target
 
@@ -170,6 +175,23 @@ def shake_hands(data: bytes) -> None:
         machine.data_to_send()
 
 
+def shake_hands_by_tls(data: bytes) -> None:
+    machine = TlsHandshake(TLS, outbound=bool(len(data) % 2), wall=1.8e9, muxers=("/yamux/1.0.0",))
+    for piece in pieces(data):
+        machine.receive_data(piece, 0.0)
+        machine.data_to_send()
+
+
+def open_records(data: bytes) -> None:
+    """Pieces as the contents of good records, of the kinds that their first bytes name."""
+    sender, receiver = TlsSession(SUITE, KEY, OTHER_KEY), TlsSession(SUITE, OTHER_KEY, KEY)
+    for piece in pieces(data):
+        record = memoryview(bytearray(len(piece) + 22))
+        record[5:-17] = piece
+        sender._seal(record, len(piece), len(piece) % 4 + 20)
+        receiver.open(record)
+
+
 def mux(data: bytes) -> None:
     """A connection with a reader that reads some and closes some."""
     machine = YamuxMachine(outbound=bool(len(data) % 2), parameters=YamuxParameters(), scope=Scope("a", {}), now=0.0)
@@ -285,6 +307,10 @@ TEXTS = recorded_texts("multiformats.json", "multibase-spec.json")
 IDENTITIES = recorded_bytes("identity.json")
 ANNOUNCED = recorded_bytes("announce/announce.json")
 BITSWAP = recorded_bytes("wire/bitswap.json")
+CERTIFICATES = recorded_bytes("libp2p-spec.json")
+SUITE = "TLS_AES_128_GCM_SHA256"
+TLS = TlsContext(generate(), ec.generate_private_key(ec.SECP256R1()))
+HELLOS = [TlsHandshake(TLS, outbound=True, wall=1.8e9, muxers=("/a",) * count).data_to_send() for count in (0, 1, 9)]
 NODES = _fixtures("dag-pb") + recorded_bytes("unixfs-dirs.json", "ipld.json")[:2000]
 
 TARGETS: tuple[Target, ...] = (
@@ -323,6 +349,9 @@ TARGETS: tuple[Target, ...] = (
     ),
     Target("noise payload", [*recorded_bytes("wire/noise.json"), PAYLOAD], lambda data: decode_payload(data, KEY)),
     Target("noise handshake", recorded_bytes("wire/noise.json"), shake_hands),
+    Target("tls certificate", CERTIFICATES, lambda data: check_certificate(data, 1.8e9)),
+    Target("tls handshake", HELLOS, shake_hands_by_tls),
+    Target("tls records", [b"\x16\x18\0\0\1\1", b"\x15\1\0", b"\x16\x04\0\0\5hello", b"\x17data"], open_records),
     Target("swarm key", [b"/key/swarm/psk/1.0.0/\n/base16/\n" + b"ab" * 32 + b"\n"], decode_swarm_key),
     Target("yamux", YAMUX, mux),
     Target("websocket server", HTTP, lambda data: upgrade(True, data)),

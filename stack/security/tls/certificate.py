@@ -6,6 +6,7 @@ Source: libp2p specs tls/tls.md, "Peer Authentication". Nothing here trusts a na
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from warnings import catch_warnings
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from stack.errors import DecodeError, SecurityError
@@ -87,7 +89,10 @@ def check_certificate(data: bytes, wall: float) -> PublicKey:
     if len(data) > CERTIFICATE_BYTES_MAX:
         raise BadCertificate(f"a certificate of {len(data)} bytes, {CERTIFICATE_BYTES_MAX} are allowed")
     try:
-        certificate = x509.load_der_x509_certificate(data)
+        with catch_warnings(
+            action="ignore", category=CryptographyDeprecationWarning
+        ):  # a peer writes nothing to our stderr
+            certificate = x509.load_der_x509_certificate(data)
         if certificate.version is not x509.Version.v3:
             raise BadCertificate("the certificate is of a version that has no extensions")
         key = certificate.public_key()

@@ -135,6 +135,7 @@ def certificate(
     algorithm: bytes | None = None,
     inner_algorithm: bytes | None = None,
     version: int = 2,
+    serial: int = 1,
     public: bytes | None = None,
     change: Callable[[bytes], bytes] = lambda signature: signature,
 ) -> bytes:
@@ -147,7 +148,7 @@ def certificate(
     tbs = der(
         0x30,
         der(0xA0, der(0x02, bytes((version,)))) if version else b"",
-        der(0x02, b"\x01"),
+        der(0x02, bytes((serial,))),
         der(0x30, inner_algorithm or algorithm),
         a_name(issuer),
         der(0x30, a_date(before), a_date(after)),

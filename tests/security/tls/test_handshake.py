@@ -96,7 +96,7 @@ def test_the_sessions_of_both_ends_fit() -> None:
     link.run()
     first, second = link.first_events[0].session, link.second_events[0].session
     for sender, receiver, before in ((first, second, b""), (second, first, link.first.leftover)):
-        frame = memoryview(bytearray(100))
+        frame = memoryview(bytearray(200))
         frame[5:10] = b"hello"
         assert opened(receiver, before + frame[: sender.seal(frame, 5)]) == b"hello"
 
@@ -167,10 +167,19 @@ def test_a_certificate_may_be_of_other_keys_than_ours(key: object, outbound: boo
     [
         certificate(critical=True),
         certificate(subject="", issuer=""),
+        certificate(serial=0),
+        certificate(serial=255),
         certificate(extensions=[an_extension("1.2.3", b"anything"), libp2p(critical=True)]),
         certificate(extensions=[libp2p(), table.AUTHORITY, an_extension("2.5.29.15", table.der(3, b"\x07\x80"))]),
     ],
-    ids=["critical", "without names", "an unknown extension", "an authority, for signatures"],
+    ids=[
+        "critical",
+        "without names",
+        "serial number 0",
+        "serial number -1",
+        "an unknown extension",
+        "an authority, for signatures",
+    ],
 )
 def test_what_a_certificate_may_have_besides_is_no_matter(shown: bytes, outbound: bool) -> None:
     assert meet(Show(certificates=[shown], key=CERTIFIED), outbound=outbound)[0].next_event() is not None

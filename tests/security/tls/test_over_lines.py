@@ -7,5 +7,7 @@ from stack.testing.conformance.faults import SecurityConformance
 
 
 class TestTls(SecurityConformance):
+    moments = 10
+
     def security(self, key: PrivateKey) -> Security:
         return TlsSecurity(key)
