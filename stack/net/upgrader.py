@@ -56,8 +56,9 @@ class Upgrader:
         return Upgrader(secured, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
 
     def for_key(self, key: PrivateKey) -> "Upgrader":
-        """For another identity in the same network."""
-        return Upgrader.of(key, self._protector)
+        """For another identity in the same network, secured as this one."""
+        table = self._security.table if isinstance(self._security, _Rows) else SECURITY
+        return Upgrader.of(key, self._protector, table)
 
     async def secure(
         self, stream: RawStream, *, outbound: bool, expected: PeerId | None, agreed: Callable[[], object] = lambda: None
@@ -119,18 +120,18 @@ class _Rows(Mapping[str, T]):
     """A table whose rows are resolved when they are first looked up: a node that meets nobody loads no handshake."""
 
     def __init__(self, table: Mapping[str, str], make: Callable[[Callable[..., object]], T]) -> None:
-        self._table = table
+        self.table = table
         self._make = make
         self._made: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
         if name not in self._made:
-            module, _, attribute = self._table[name].partition(":")
+            module, _, attribute = self.table[name].partition(":")
             self._made[name] = self._make(getattr(import_module(module), attribute))
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
+        return iter(self.table)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)

@@ -97,6 +97,12 @@ async def test_who_dials_chooses_among_what_both_speak(
     await check_streams(dialled, accepted)
 
 
+async def test_another_identity_of_a_node_is_secured_as_the_node_is() -> None:
+    only_tls = Upgrader.of(key(1), None, {"/tls/1.0.0": SECURITY["/tls/1.0.0"]})
+    assert list(only_tls.for_key(key(2))._security) == ["/tls/1.0.0"]
+    assert list(Upgrader({}, {}).for_key(key(2))._security) == list(SECURITY)
+
+
 async def test_a_muxer_that_was_not_agreed_early_is_agreed_on_the_secured_channel() -> None:
     upgraders = [Upgrader({"/noise": WithoutEarlyMuxer(key(n))}, {"/yamux/1.0.0": YamuxMuxer()}) for n in (1, 2)]
     await check_streams(*await both(*upgraders))
