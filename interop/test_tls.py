@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from interop.kubo.daemon import Kubo
 from interop.build import why_not
 from interop.driver import Peer, connect, wait_for_subscribers
+from interop.kubo.daemon import Kubo
 from tests.acceptance.kit import MIB, Machine, good, make_file, sha256, temporary_place
 
 pytestmark = pytest.mark.timeout(600)
