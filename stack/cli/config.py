@@ -15,7 +15,7 @@ from stack.cli.completing import setting_values
 from stack.cli.groups import Group
 from stack.cli.session import running_node
 from stack.cli.types import config as settings_of
-from stack.errors import StackError
+from stack.errors import ConfigError, StackError
 from stack.node.api import CompareSettings, GetIdentity
 from stack.node.config import Config
 from stack.node.home import Home
@@ -145,7 +145,11 @@ def set_(name: str, value: tuple[str, ...], as_json: bool) -> None:
     assert settings.home is not None
     Home(settings.home).prepare()
     written = toml(read) if isinstance(read, bool | tuple) else toml(text)
-    write_whole(config_file(settings.home), changed(read_text(settings.home), name, written).encode())
+    try:
+        content = changed(read_text(settings.home), name, written).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: the file of settings is UTF-8, and this value is not") from error
+    write_whole(config_file(settings.home), content)
     if variable(name) in os.environ:
         output.note(f"{variable(name)} is set, and counts more")
     if as_json:

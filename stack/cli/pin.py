@@ -10,7 +10,7 @@ from stack.cli.app import run_async
 from stack.cli.completing import pins
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import SOURCE, config, timeout_option
+from stack.cli.types import SOURCE, TEXT, config, timeout_option
 from stack.multiformats.cid import Cid
 from stack.node.api import AddPin, Done, ListPins, Pin, RemovePin
 from stack.node.exits import NOT_FOUND
@@ -32,7 +32,7 @@ def pin() -> None:
 
 @pin.command("add")
 @click.argument("source", type=SOURCE, metavar="TICKET|CID[/PATH]")
-@click.option("--name", default="", metavar="NAME", help="A name for you.")
+@click.option("--name", type=TEXT, default="", metavar="NAME", help="A name for you.")
 @timeout_option
 @answers(Pinned)
 def add(source: str, name: str, timeout: float | None, as_json: bool) -> None:

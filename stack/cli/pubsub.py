@@ -13,7 +13,7 @@ from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api, with_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import MULTIADDR, config
+from stack.cli.types import MULTIADDR, TextType, config
 from stack.dag.unixfs.names import printable
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
@@ -53,17 +53,18 @@ class Message:
     """Messages that were missed so far, because they were read too slowly."""
 
 
-class TopicType(click.ParamType[str]):
+class TopicType(TextType):
     """The name of a topic."""
 
     name = "TOPIC"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Raises click's usage error."""
-        size = len(str(value).encode(errors="surrogateescape"))
+        topic = super().convert(value, param, ctx)
+        size = len(topic.encode())
         if not 1 <= size <= TOPIC_BYTES_MAX:
             self.fail(f"the name of a topic has 1 to {TOPIC_BYTES_MAX} bytes, this one {size}", param, ctx)
-        return str(value)
+        return topic
 
 
 TOPIC = TopicType()

@@ -14,6 +14,7 @@ from stack.cli.choosing import LeftOut, selecting
 from stack.cli.serving import ServingScreen, show_qr
 from stack.cli.session import note_kept, owning, with_api
 from stack.cli.types import (
+    TEXT,
     PathType,
     bootstrap_option,
     config,
@@ -63,7 +64,7 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
     help="End when a receiver has all that it wanted (one that is not stack: when it was sent every block), and others who"
     " have begun are done or gone.",
 )
-@click.option("--name", metavar="NAME", default="", help="What receivers call it, in place of its own name.")
+@click.option("--name", type=TEXT, metavar="NAME", default="", help="What receivers call it, in place of its own name.")
 @selecting
 @click.option("--unsafe-links", is_flag=True, help="Take symbolic links too that lead out of the directory.")
 @click.option(

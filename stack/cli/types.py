@@ -130,6 +130,21 @@ class PeerType(click.ParamType[str]):
         return text
 
 
+class TextType(click.ParamType[str]):
+    """A name or the like, which others are to read: UTF-8."""
+
+    name = "NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises click's usage error."""
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{shown(text)} is no text (UTF-8)", param, ctx)
+        return text
+
+
 class PathType(click.Path):
     """A path. An empty text, as of a variable that is not set, would be the current directory, and all of it shared."""
 
@@ -194,6 +209,7 @@ SOURCE = SourceType()
 PEER = PeerType()
 SIZE = SizeType()
 RATE = RateType()
+TEXT = TextType()
 DURATION = DurationType()
 
 
@@ -306,6 +322,7 @@ __all__ = [
     "RATE",
     "SIZE",
     "SOURCE",
+    "TEXT",
     "PathType",
     "bootstrap_option",
     "config",

@@ -16,6 +16,7 @@ import anyio.to_thread
 from stack.bitswap.interfaces import Enclosure, Exchange, Provider
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
+from stack.dag.unixfs.names import told
 from stack.dag.unixfs.reader import UnixFSNode, path_names
 from stack.errors import DecodeError, FetchError, Refused, StackError, StoreError
 from stack.files import target as targets
@@ -298,7 +299,9 @@ class Fetch:
             raise Refused(f"{target} is being fetched already: it is job {running[0].id}")
         self.target = target
         if jobs is not None and not request.dry_run:
-            job = await jobs.start_job(request.root, request.path, target, name=target.name, options=request.options)
+            job = await jobs.start_job(
+                request.root, request.path, target, name=told(target.name), options=request.options
+            )
             self.job = job.id
             if self._begun is not None:
                 self._begun(self)
@@ -323,7 +326,7 @@ class Fetch:
 
     async def _fetch_target(self, work: Work, target: Path, names: list[str]) -> None:
         if not self.request.dry_run:
-            await self._pin(target.name)
+            await self._pin(told(target.name))
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
         node = await read_node(cid, block)
@@ -340,7 +343,7 @@ class Fetch:
         self._events.put(
             FetchStarted(
                 root=self.request.root,
-                name=target.name,
+                name=told(target.name),
                 target=target,
                 size=work.progress.total,
                 files=0 if node.is_directory else 1,

@@ -4,6 +4,7 @@ The blocks themselves and where they lie are the store's; these rows only say wh
 no content, so they are written with SQLite's ordinary durability.
 """
 
+import os
 import sqlite3
 import threading
 import time
@@ -129,10 +130,10 @@ class Jobs:
                 "INSERT INTO job (root, path, target, name, options, state, bytes_done, bytes_total, error, since)"
                 " VALUES (?, ?, ?, ?, ?, 'running', 0, 0, NULL, ?) ON CONFLICT (root, path, target) DO UPDATE SET"
                 " name = excluded.name, options = excluded.options, state = 'running', error = NULL, ended = NULL",
-                (bytes(root), path, _text(target), name, options, time.time()),
+                (bytes(root), _kept(path), _kept(target), name, options, time.time()),
             )
             where = "WHERE root = ? AND path = ? AND target = ?"
-            return _jobs(connection, where, (bytes(root), path, _text(target)))[0]
+            return _jobs(connection, where, (bytes(root), _kept(path), _kept(target)))[0]
 
         return await self._run(start)
 
@@ -198,7 +199,7 @@ class Jobs:
         origin: Origin = Origin.SHARED,
     ) -> None:
         """Remember a share for an owner; sharing the same root again replaces name and paths and keeps what was counted."""
-        places = [_text(path) for path in paths]
+        places = [str(path) for path in paths]
         await self._run(lambda connection: share_rows.add(connection, root, name, places, size, owner, origin))
 
     async def remove_share(self, root: Cid) -> bool:
@@ -290,9 +291,13 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
 
 
-def _text(path: Path) -> str:
-    # names that are not UTF-8 carry surrogates, which SQLite refuses
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _kept(path: str | Path) -> str | bytes:
+    """A path as SQLite takes it: one that is not UTF-8, which carries surrogates, as its bytes."""
+    data = os.fsencode(path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _jobs(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Job]:
@@ -305,8 +310,8 @@ def _jobs(connection: sqlite3.Connection, where: str, values: tuple[object, ...]
         Job(
             id=row[0],
             root=Cid.decode(row[1]),
-            path=row[2],
-            target=Path(row[3]),
+            path=os.fsdecode(row[2]),
+            target=Path(os.fsdecode(row[3])),
             name=row[4],
             options=row[5],
             state=JobState(row[6]),

@@ -14,7 +14,8 @@ from stack import Config, Node, RunningNode
 from stack.cli.app import run
 from stack.cli.types import SOURCE
 from stack.multiformats.cid import Cid
-from tests.acceptance.kit import Machine, good
+from stack.node.api import ListJobs
+from tests.acceptance.kit import Machine, complaint, good
 from tests.acceptance.process import Running
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -47,8 +48,11 @@ def test_an_event_loop_that_is_none_is_told(
     assert ended.value.code == 0
 
 
+NAMES = ["caf\udce9", "two\nlines", "a b ", "unix ", "\u202ertl"]
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ["caf\udce9", "two\nlines", "a b ", "unix /x", "\u202ertl"], ids=ascii)
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
 async def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
     """One that is not UTF-8 could not be told to other commands of the home: each ended with a traceback."""
     home = tmp_path / name
@@ -59,6 +63,33 @@ async def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
         cid = await other.add(source)
         await other.share(source)
         assert await node.cat(cid) == b"note\n"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+async def test_what_is_shared_and_fetched_may_lie_at_any_name(tmp_path: Path, name: str) -> None:
+    """A target that is not UTF-8 ended a fetch with a traceback, and what lay below such a folder could not be ended by its path, since
+    another path was written down."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "note.txt").write_text("note\n")
+    home = tmp_path / "home"
+    async with Node.open(Config(home=home, listen=LOOPBACK)) as node, Node.open() as other:
+        async with RunningNode.open(home) as asked:
+            ticket = await asked.share(folder / "note.txt")
+            got = await other.get(ticket, tmp_path, out=f"got {name}")
+            assert got.read_text() == "note\n" and got.name == f"got {name}"
+            back = await asked.get(ticket, folder, out=f"again {name}", timeout=10, seed=True)
+            (job,) = await asked.ask(ListJobs())
+            assert job.target == str(back) and (job.state, job.error) == ("done", None)
+            assert [each.paths for each in await asked.shares()] == [(str(back),)]
+            assert [each.paths for each in await asked.unshare(back)] == [(str(back),)]
+        assert await node.shares() == ()
+
+
+def test_a_name_for_others_is_text(sharer: Machine) -> None:
+    for words in (("pin", "add", Cid.of(b"").text, "--name"), ("share", ".", "--name"), ("pubsub", "sub")):
+        complaint(sharer.run(*words, "\udcff"), 2, "no text")
 
 
 def test_a_ticket_is_read_from_a_pipe_that_the_shell_makes() -> None:

@@ -88,8 +88,9 @@ async def test_receivers_are_counted_one_by_one_up_to_a_bound(monkeypatch: pytes
 @pytest.mark.anyio
 async def test_paths_that_are_not_utf8_can_be_remembered(tmp_path: Path) -> None:
     async with await Jobs.open(None) as jobs:
-        job = await jobs.start_job(ROOT, "", tmp_path / os.fsdecode(b"caf\xe9"), name="x")
-        assert job.target.name == "caf\\xe9"
+        target, path = tmp_path / os.fsdecode(b"caf\xe9"), os.fsdecode(b"\xff")
+        await jobs.start_job(ROOT, path, target, name="x")
+        assert [(job.target, job.path) for job in await jobs.jobs()] == [(target, path)]
 
 
 @pytest.mark.anyio

@@ -73,3 +73,8 @@ def leads_out(target: str, depth: int) -> bool:
     names = [name for name in target.split("/") if name not in ("", ".")]
     ups = next((count for count, name in enumerate(names) if name != ".."), len(names))
     return target.startswith("/") or ups > depth or ".." in names[ups:]
+
+
+def told(name: str) -> str:
+    """A name of this system as it is told to others, and written down: text, whatever bytes it has."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -11,6 +11,7 @@ import anyio.lowlevel
 from anyio import to_thread
 
 from stack.blocks.interfaces import PinKind
+from stack.dag.unixfs.names import told
 from stack.dag.unixfs.options import ImportOptions, import_options
 from stack.errors import FetchStopped, Refused, StackError
 from stack.files.chosen import Selection
@@ -344,7 +345,7 @@ async def _seed(node: Handled, wanted: FetchRequest, finished: FetchFinished, ow
     whole = not (wanted.path or wanted.is_partial or finished.skipped)
     await node.sharing.add(
         wanted.root,
-        finished.target.name,
+        told(finished.target.name),
         (finished.target,),
         finished.size,
         owner=owner,
