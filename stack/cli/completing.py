@@ -14,7 +14,7 @@ from functools import wraps
 from typing import NoReturn
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from stack.dag.unixfs.names import printable
 from stack.multiformats.cid import Cid
@@ -45,6 +45,33 @@ def quietly(offer: Offer) -> Offer:
     return quiet
 
 
+class Bash(BashComplete):
+    """bash parts words at colons, and every ticket has one: parts are put together again, and of what is offered only that is said which
+    follows the last colon, because only that is replaced. And click's script forgets what came before the word for files."""
+
+    _said = 0
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """See `ShellComplete`."""
+        words: list[str] = []
+        before, begun = super().get_completion_args()
+        for word in (*before, begun):
+            if words and (word == ":" or words[-1].endswith(":")):
+                words[-1] += word
+            else:
+                words.append(word)
+        self._said = words[-1].rfind(":") + 1
+        return words[:-1], words[-1]
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        """See `ShellComplete`."""
+        return sorted(super().get_completions(args, incomplete), key=lambda item: item.type == "plain")
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """See `ShellComplete`."""
+        return f"{item.type},{item.value[self._said :] if item.type == 'plain' else item.value}"
+
+
 def complete() -> NoReturn:
     """Answer the shell, and end this process."""
     code = 1
@@ -54,6 +81,7 @@ def complete() -> NoReturn:
 
         from stack.cli.app import cli
 
+        add_completion_class(Bash)
         code = shell_complete(cli, {}, "stack", "_STACK_COMPLETE", os.environ["_STACK_COMPLETE"])
         sys.stdout.flush()
     os._exit(code)

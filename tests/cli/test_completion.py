@@ -1,6 +1,7 @@
 """What Tab offers, and that asking costs nothing and disturbs nobody (point 38)."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -131,9 +132,17 @@ def test_what_lies_below_a_cid_is_offered_where_a_node_runs(home: Path, tmp_path
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(name)
 
+    said = rest = ""
+
     async def below() -> list[list[str]]:
+        nonlocal said, rest
         async with Node.open(Config(home=home)) as node:
             root = await node.add(tree)
+            rest = (await node.share(tree)).removeprefix("stack:")
+            patch.setenv("COMP_WORDS", "\n".join(["stack", "ls", "--timeout", "5", "stack", ":", f"{rest}/b"]))
+            patch.setenv("COMP_CWORD", "6")
+            bash = completing.Bash(cli, {}, "stack", "_STACK_COMPLETE")
+            said = await anyio.to_thread.run_sync(bash.complete)
             lines = [f"{root.text}/", f"{root.text}/dir/", f"{root.text}/b"]
             return [await anyio.to_thread.run_sync(offered, "cat", line) for line in lines]
 
@@ -143,6 +152,25 @@ def test_what_lies_below_a_cid_is_offered_where_a_node_runs(home: Path, tmp_path
     root = first[0].partition("/")[0]
     assert first == [f"{root}/b.txt", f"{root}/dir/", "file"]
     assert second == [f"{root}/dir/c.txt", "file"] and third == [f"{root}/b.txt", "file"]
+    assert said.splitlines()[-1] == f"plain,{rest}/b.txt"  # bash has parted the ticket at its colon
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="NOT TESTED: completion in bash itself; there is none")
+def test_bash_itself_shows_what_is_offered_beside_files(filled: Path, tmp_path: Path) -> None:
+    """`stack shares rm <Tab>` showed files alone."""
+    wrapper = tmp_path / "stack"
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -m stack "$@"\n')
+    wrapper.chmod(0o700)
+    script = 'eval "$(stack completion bash)"; compopt() { :; }; COMP_WORDS=(stack shares rm fi); COMP_CWORD=3'
+    done = subprocess.run(
+        ["bash", "-c", f'{script}; _stack_completion stack; echo "${{COMPREPLY[@]}}"'],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "STACK_HOME": str(filled)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("film.mkv\n", "")
 
 
 @pytest.mark.parametrize(
