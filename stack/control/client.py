@@ -1,7 +1,7 @@
 """`Api` over the control socket of a node that runs in another process."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar, cast
 
 import anyio
@@ -38,6 +38,17 @@ class NodeGone(NodeUnreachable):
     """The process that held the home ended before it had answered: another may hold it now, or this one take it."""
 
 
+@contextmanager
+def _no_answer() -> Iterator[None]:
+    """Around what is read of the node, and nothing else: what a program raises while it follows something is its own."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise NodeUnreachable("the node that holds this home does not answer") from error
+    except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        raise NodeGone("the node that holds this home went away before it had answered") from error
+
+
 class ControlClient:
     """Asks the node behind `address`; each request opens a connection of its own."""
 
@@ -49,7 +60,7 @@ class ControlClient:
         stream = await self._connect()
         async with stream:
             frames = FrameStream(stream)
-            try:
+            with _no_answer():
                 with anyio.fail_after(CONNECT_SECONDS):
                     theirs = (await frames.receive()).hello
                 if theirs.version != CONTROL_VERSION:
@@ -59,11 +70,7 @@ class ControlClient:
                     )
                 await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, token=self._address.token)))
                 await frames.send(Frame(call=Call(request=dump(to_tagged(request)))))
-                yield frames
-            except TimeoutError as error:
-                raise NodeUnreachable("the node that holds this home does not answer") from error
-            except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-                raise NodeGone("the node that holds this home went away before it had answered") from error
+            yield frames
 
     async def _connect(self) -> ByteStream:
         try:
@@ -100,7 +107,7 @@ class ControlClient:
                 tasks.start_soon(_send_pieces, frames, data)
                 try:
                     answers = [answer async for answer in _Items(frames)]
-                except (StackError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+                except StackError as error:
                     failure = error  # raised below, outside of the group, so that it keeps its type
                 tasks.cancel_scope.cancel()
             if failure is not None:
@@ -126,7 +133,8 @@ def _only(answers: list[object]) -> object:
 
 async def _next_frame(frames: FrameStream) -> Frame:
     """The next answer. Raises StopAsyncIteration at the end, NodeError where the request failed."""
-    frame = await frames.receive()
+    with _no_answer():
+        frame = await frames.receive()
     match frame.WhichOneof("kind"):
         case "finished":
             raise StopAsyncIteration

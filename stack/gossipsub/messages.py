@@ -231,5 +231,9 @@ def prune_size(prune: Prune) -> int:
 
 def check_topic(topic: str) -> None:
     """Raises LocalProtocolError when this is no name of a topic."""
-    if not 0 < len(topic.encode()) <= TOPIC_BYTES_MAX:
+    try:
+        size = len(topic.encode())
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError("the name of a topic is text") from error
+    if not 0 < size <= TOPIC_BYTES_MAX:
         raise LocalProtocolError(f"the name of a topic has 1 to {TOPIC_BYTES_MAX} bytes")

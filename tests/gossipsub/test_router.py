@@ -115,12 +115,12 @@ def test_subscribing_and_unsubscribing_twice_is_harmless() -> None:
     assert lab.drain() == []
 
 
-@pytest.mark.parametrize("topic", ["", "x" * 1025, "ü" * 513])
+@pytest.mark.parametrize("topic", ["", "x" * 1025, "ü" * 513, "\udcff"])
 def test_topics_without_a_name_or_with_a_long_one_are_refused(topic: str) -> None:
     lab = Lab()
-    with pytest.raises(LocalProtocolError, match="1 to 1024 bytes"):
+    with pytest.raises(LocalProtocolError, match=r"1 to 1024 bytes|is text"):
         lab.machine.subscribe(topic, 0)
-    with pytest.raises(LocalProtocolError, match="1 to 1024 bytes"):
+    with pytest.raises(LocalProtocolError, match=r"1 to 1024 bytes|is text"):
         lab.machine.publish(topic, b"", 0)
 
 

@@ -26,7 +26,7 @@ from stack import (
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, BlockMismatch
 from stack.dag.model import EncodeError
 from stack.dag.unixfs.reader import LinkNotFound
-from stack.errors import LimitExceeded, Refused
+from stack.errors import LimitExceeded, LocalProtocolError, Refused
 from stack.node import groups, sync_groups
 from stack.node.groups import Blocks, Dag, Peers, Pins
 from stack.node.sync_groups import SyncBlocks, SyncDag, SyncPeers, SyncPins
@@ -119,6 +119,31 @@ async def test_files_are_shared_listed_fetched_and_unshared_on_every_kind_of_nod
         assert [ended.name for ended in await node.unshare(share.cid)] == ["tree"]
         assert [ended.name for ended in await node.unshare(tmp_path / "tree")] == ["tree"]
         assert await node.shares() == () == await node.unshare("tree")
+
+
+@pytest.mark.anyio
+async def test_what_a_program_raises_while_it_follows_something_is_its_own(open_node: OpenNode) -> None:
+    """A time limit of the program's own was told as a node that does not answer."""
+    async with open_node() as node:
+        for error in (TimeoutError("mine"), anyio.EndOfStream("mine"), anyio.BrokenResourceError("mine")):
+            with pytest.raises(type(error), match="mine"):
+                async with node.subscribe("news"):
+                    raise error
+        async with node.subscribe("news") as messages:
+            with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+                await anext(messages)
+
+
+@pytest.mark.anyio
+async def test_names_that_can_be_none_are_refused_by_every_kind_of_node(open_node: OpenNode) -> None:
+    async with open_node() as node:
+        for paths in ((), ("\0",)):
+            with pytest.raises(Refused, match="was named"):
+                await node.add(*paths)
+            with pytest.raises(Refused, match="was named"):
+                await node.share(*paths)
+        with pytest.raises(LocalProtocolError, match="is text"):
+            await node.publish("\udcff", b"x")
 
 
 @pytest.mark.anyio

@@ -160,6 +160,8 @@ async def add(node: Handled, request: Add) -> AsyncIterator[AsyncIterator[AddEve
 
 
 def _selection(request: Add | Share) -> Selection:
+    if not request.paths or any("\0" in str(path) for path in (*request.paths, *request.ignore_files)):
+        raise Refused("no file or directory was named that can be one")
     return Selection(
         include=request.include,
         exclude=request.exclude,
