@@ -106,7 +106,8 @@ def _json_line(body: dict[str, Json]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `3 s`, `2 min 5 s`, `1 h 4 min`."""
+    """Seconds for people: `3 s`, `2 min 5 s`, `1 h 4 min`; none where a clock was set back meanwhile."""
+    seconds = max(seconds, 0.0)
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.cli.layout import KEPT_FREE, Figures, Window, clock, cut, fraction, size, width, wrapped
+from stack.cli.output import duration
 
 MIB = 1 << 20
 FILM = "The.Quite.Long.Movie.Name.2026.2160p.UHD.mkv"
@@ -131,3 +132,8 @@ def test_units_are_of_1024_everywhere(count: int, text: str) -> None:
 def test_both_figures_of_a_fraction_have_the_unit_of_the_larger() -> None:
     assert fraction(0, 205) == "0/205 B" and fraction(512, 300 * MIB) == "0.0/300.0 MiB"
     assert (clock(7), clock(750), clock(11100)) == ("0:07", "12:30", "3:05:00")
+
+
+def test_a_time_after_which_the_clock_was_set_back_is_none_at_all() -> None:
+    """`stack jobs`: "-31535998.4 s ago"."""
+    assert duration(-31_535_998.4) == "0.0 s"
