@@ -1,6 +1,7 @@
 """`stack shares ls|rm`: what this home gives to others, why, and to whom it went."""
 
 import time
+from pathlib import Path
 
 import click
 
@@ -9,7 +10,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import config
+from stack.cli.types import PathType, config
 from stack.dag.unixfs.names import printable
 from stack.node.api import ListShares, RemoveShare, ShareInfo, SharesRemoved
 from stack.node.exits import NOT_FOUND
@@ -63,14 +64,14 @@ def _state(row: ShareInfo) -> str:
 
 
 @shares.command("rm")
-@click.argument("target", metavar="CID|NAME|PATH", shell_complete=completing.shares)
+@click.argument("target", type=PathType(), metavar="CID|NAME|PATH", shell_complete=completing.shares)
 @answers(SharesRemoved)
 def remove(target: str, as_json: bool) -> int:
     """Stop sharing, and announcing; your files stay as they are."""
 
     async def work() -> int:
         async with open_api(config("announce")) as api:
-            done = await api.ask(RemoveShare(target=target))
+            done = await api.ask(RemoveShare(target=target, path=Path(target).absolute()))
         if as_json:
             output.json_line(done)
         elif done.count:

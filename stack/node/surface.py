@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.blocks.interfaces import Block
+from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -48,6 +49,13 @@ from stack.node.api import (
 from stack.node.groups import Blocks, Dag, Peers, Pins, pieces
 
 A = TypeVar("A")
+
+
+def places(paths: Sequence[Path | str]) -> tuple[Path, ...]:
+    """Where they are. Raises Refused for an empty text, as of a setting that is not there: it would be the current directory."""
+    if "" in paths:
+        raise Refused("an empty name; the current directory is .")
+    return tuple(Path(path).absolute() for path in paths)
 
 
 class BlockSession(Protocol):
@@ -134,7 +142,7 @@ class AnyNode(ABC):
 
         Raises Refused, SourceChanged, NoSpace.
         """
-        request = Add(paths=tuple(Path(path).absolute() for path in paths), flags=flags or ImportFlags(), copy=copy)
+        request = Add(paths=places(paths), flags=flags or ImportFlags(), copy=copy)
         async with self.watch(request) as events:
             async for event in events:
                 if isinstance(event, Added):
@@ -147,8 +155,9 @@ class AnyNode(ABC):
         """Share files where they lie; returns the ticket. Only who has it can fetch them, unless they are `open`. With `announce`
         whoever knows the CID finds this node, with a public name everybody finds the CID; both imply `open`. Raises as `add`, and
         LocalProtocolError for a name without a word."""
-        places = tuple(Path(path).absolute() for path in paths)
-        async with self.watch(Share(paths=places, open=open, announce=announce, public_name=public_name)) as events:
+        async with self.watch(
+            Share(paths=places(paths), open=open, announce=announce, public_name=public_name)
+        ) as events:
             async for event in events:
                 if isinstance(event, Shared):
                     return event.ticket
@@ -161,8 +170,9 @@ class AnyNode(ABC):
     async def unshare(self, target: str | Cid | Path) -> tuple[ShareEnded, ...]:
         """Stop sharing and announcing what has this CID, name or path; returns what was ended. Files stay as they are. Raises Refused
         when several have that name or path."""
-        text = str(target.absolute()) if isinstance(target, Path) else str(target)
-        return (await self.ask(RemoveShare(target=text))).ended
+        (path,) = places((target if isinstance(target, Path) else str(target),))
+        text = str(path if isinstance(target, Path) else target)
+        return (await self.ask(RemoveShare(target=text, path=path))).ended
 
     @asynccontextmanager
     async def fetch(

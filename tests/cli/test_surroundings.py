@@ -108,3 +108,18 @@ def test_a_daemon_whose_terminal_is_closed_ends_as_when_it_is_told_to(sharer: Ma
         daemon.send(signal.SIGHUP)
         assert "stopping" in good(daemon.wait()).err
     assert not (sharer.home / "control").exists()
+
+
+def test_a_path_is_that_of_who_typed_it_and_not_of_the_daemon(sharer: Machine) -> None:
+    """`stack shares rm ./note.txt` was looked for where the daemon had been started, and could end what lay there."""
+    below = sharer.folder / "below"
+    below.mkdir()
+    for place in (sharer.folder, below):
+        (place / "note.txt").write_text(str(place))
+    with sharer.daemon():
+        for place in (sharer.folder, below):
+            good(sharer.run("share", "--keep", "note.txt", cwd=place))
+        assert str(below / "note.txt") in good(sharer.run("shares", "rm", "./note.txt", cwd=below)).out
+        complaint(sharer.run("shares", "rm", ""), 2, "empty name")
+        (left,) = sharer.shares()
+    assert left["paths"] == [str(sharer.folder / "note.txt")]

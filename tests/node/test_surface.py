@@ -137,11 +137,13 @@ async def test_what_a_program_raises_while_it_follows_something_is_its_own(open_
 @pytest.mark.anyio
 async def test_names_that_can_be_none_are_refused_by_every_kind_of_node(open_node: OpenNode) -> None:
     async with open_node() as node:
-        for paths in ((), ("\0",)):
-            with pytest.raises(Refused, match="was named"):
+        for paths in ((), ("\0",), ("",)):
+            with pytest.raises(Refused, match=r"was named|an empty name"):
                 await node.add(*paths)
-            with pytest.raises(Refused, match="was named"):
+            with pytest.raises(Refused, match=r"was named|an empty name"):
                 await node.share(*paths)
+        with pytest.raises(Refused, match="an empty name"):  # it ended the share of the current directory
+            await node.unshare("")
         with pytest.raises(LocalProtocolError, match="is text"):
             await node.publish("\udcff", b"x")
 

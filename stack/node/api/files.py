@@ -177,6 +177,8 @@ class RemoveShare(Ask[SharesRemoved]):
     unpinned. Refused when several have that name or path."""
 
     target: str
+    path: Path | None = None
+    """`target` as a place, absolute where the command runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

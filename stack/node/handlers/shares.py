@@ -185,7 +185,7 @@ def _looks(lost: dict[Cid, list[Path]]) -> dict[Cid, str]:
 
 async def remove_share(node: Handled, request: RemoveShare) -> SharesRemoved:
     """Stop sharing, and announcing."""
-    place = str(Path(request.target).absolute())
+    place = request.target if request.path is None else str(request.path)
     known = await list_shares(node, ListShares())
     found = [each for each in known if each.cid.text == request.target]
     found = found or [each for each in known if place in each.paths or each.name == request.target]
