@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Reservation, Resource, Scope
 
-PEER_BYTES_MAX = 12 * 1024 * 1024
+PEER_BYTES_MAX = 16 * 1024 * 1024
 """Of one peer that we asked: several long messages of our own nodes, so that reading goes on while one is hashed."""
 
 UNASKED_PARTS = 16

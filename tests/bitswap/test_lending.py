@@ -176,7 +176,7 @@ def test_finding_5_liars_leave_room_for_whoever_delivers() -> None:
 
 
 def test_one_fast_provider_has_what_it_needs_and_leaves_as_much_for_others() -> None:
-    desk = Desk()
+    desk = Desk(total=32 * MIB)
     for _ in range(20):
         desk.begin(ALICE, SIZES[2], asked=True)
     assert PEER_BYTES_MAX - SIZES[2] < desk.used <= PEER_BYTES_MAX

@@ -181,16 +181,16 @@ async def test_a_peer_waits_until_what_it_sent_has_been_handed_over() -> None:
 
         async def send() -> None:
             lane = Lane(there, here.peer_id)
-            for _ in range(6):
+            for _ in range(most + 2):
                 await lane.send(lambda protocol: encode_message(OutgoingMessage(blocks=block)))
             await lane.aclose()
 
-        tasks.start_soon(send)
         most = PEER_BYTES_MAX // SIZES[3]
+        tasks.start_soon(send)
         await settled(lambda: len(inbox.messages) == most)
         await anyio.wait_all_tasks_blocked()
         assert len(inbox.messages) == most
-        for expected in range(most + 1, 7):
+        for expected in range(most + 1, most + 3):
             loan = inbox.messages[expected - most - 1][1]
             assert loan is not None
             loan.release()

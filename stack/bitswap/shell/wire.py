@@ -24,10 +24,11 @@ __all__ = ["FIRST_BYTES", "LEAD_BYTES", "Loan", "Receiver", "Throttle"]
 MIB = 1024 * 1024
 
 RECEIVE_TOTAL_MAX = 48 * MIB
-"""Received from all peers and not yet handed over; at most three eighths of what the node may hold for peers."""
+"""Received from all peers and not yet handed over; at most half of what the node may hold for peers. What finds no
+room here waits in the muxer, and is copied twice."""
 
 RECEIVE_UNASKED_MAX = 8 * MIB
-"""The same of all peers whom we asked nothing, at most a third of the whole: they can send us only wantlists, and blocks that
+"""The same of all peers whom we asked nothing, at most a quarter of the whole: they can send us only wantlists, and blocks that
 we have had from others meanwhile."""
 
 ASKED_SECONDS = 60.0
@@ -111,9 +112,9 @@ class Receiver:
         self._asked = asked
         self._buffers = MessageBuffers()
         memory = host.budget.limit(Resource.BYTES)
-        total = RECEIVE_TOTAL_MAX if memory is None else min(RECEIVE_TOTAL_MAX, memory * 3 // 8)
+        total = RECEIVE_TOTAL_MAX if memory is None else min(RECEIVE_TOTAL_MAX, memory // 2)
         self._receiving = host.budget.child("messages on their way here", {Resource.BYTES: total})
-        unasked = min(RECEIVE_UNASKED_MAX, total // 3)
+        unasked = min(RECEIVE_UNASKED_MAX, total // 4)
         self._from_unasked = self._receiving.child("messages nobody asked for", {Resource.BYTES: unasked})
         self._lender = Lender(self._receiving, self._from_unasked)
         self._loans: dict[Borrowing, Loan] = {}
