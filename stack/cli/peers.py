@@ -64,7 +64,11 @@ def connect(address: Multiaddr, as_json: bool) -> None:
 @click.argument("peer", type=PEER)
 @answers(Done)
 def disconnect(peer: str, as_json: bool) -> int:
-    """Close all connections to a peer."""
+    """Close all connections to a peer; either side may connect again.
+
+    A bootstrap peer is dialled again at once, as are members of the announcement layer within seconds; a private network
+    (swarm.key) is what keeps a peer out.
+    """
 
     async def work() -> int:
         peer_id = Multiaddr.parse(peer).split_peer()[1] if peer.startswith("/") else peer

@@ -150,7 +150,7 @@ class Peers:
         return PeerId.parse(answer.peer_id)
 
     async def disconnect(self, peer: PeerId | str) -> bool:
-        """Close the connection to a peer; whether there was one."""
+        """Close the connection to a peer; whether there was one. Either side may connect again."""
         return (await self._api.ask(Disconnect(peer_id=str(peer)))).count > 0
 
 

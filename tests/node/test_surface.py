@@ -144,6 +144,8 @@ async def test_names_that_can_be_none_are_refused_by_every_kind_of_node(open_nod
                 await node.share(*paths)
         with pytest.raises(Refused, match="an empty name"):  # it ended the share of the current directory
             await node.unshare("")
+        await node.pins.add(await node.blocks.put(b"x"), "\udcff")
+        assert [pin.name for pin in await node.pins.ls()] == ["\ufffd"]
         with pytest.raises(LocalProtocolError, match="is text"):
             await node.publish("\udcff", b"x")
 

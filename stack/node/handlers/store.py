@@ -13,6 +13,7 @@ from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
 from stack.blocks.verify import ProblemKind
 from stack.dag import links
+from stack.dag.unixfs.names import told
 from stack.errors import ConfigError, LimitExceeded, Refused
 from stack.files.car_io import export_car, import_car
 from stack.files.dag import fetch_dag, unreached
@@ -81,7 +82,7 @@ async def add_pin(node: Handled, request: AddPin) -> Done:
     with hold(node.store, request.cid):
         async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
             count = await fetch_dag(session, session.store, request.cid)
-        await keeper.add_pin(request.cid, request.name)
+        await keeper.add_pin(request.cid, told(request.name))
     return Done(count=count)
 
 
