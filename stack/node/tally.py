@@ -51,15 +51,17 @@ def sum_up(
 ) -> tuple[Counter[tuple[Cid, PeerId]], list[Block]]:
     """Bytes for each share and receiver, and the blocks they were; `files` tells where each block lies. A root counts for itself,
     wherever it lies, but only among the blocks."""
-    known: dict[Path, list[Cid]] = {}
+    folders: dict[Path, list[Cid]] = {}
     counts: Counter[tuple[Cid, PeerId]] = Counter()
     blocks: list[Block] = []
     for (peer, cid), amount in sent.items():
         roots: dict[Cid, None] = {}
         for path in files.get(cid, ()):
-            if path not in known:
-                known[path] = shared.roots_of(path)
-            roots.update(dict.fromkeys(known[path]))
+            folder = path.parent
+            if folder not in folders:  # looked up once for all that lies in it
+                folders[folder] = shared.roots_of(folder)
+            roots.update(dict.fromkeys(shared.places.get(path, ())))
+            roots.update(dict.fromkeys(folders[folder]))
         for root in roots:
             counts[root, peer] += amount
         if cid in shared.roots:
