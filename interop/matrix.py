@@ -101,7 +101,7 @@ class Run:
     def __init__(self, matrix: Matrix, folder: Path, *, form: str, tell: Callable[[Result], None]) -> None:
         self._matrix = matrix
         self._folder = folder
-        self._sizes = matrix.sizes[form]
+        self._form = form
         self._tell = tell
         self.results: list[Result] = []
 
@@ -173,7 +173,8 @@ class Run:
         name = "" if listener.kind in WITHOUT_HANDLERS else made_up()
         if name:
             say(listener, "handle", name, answer="handling")
-        return Pair(dialler, listener, ours, self._sizes, self._folder, name, row.get("speaks", ""), known)
+        sizes = self._matrix.sizes[self._matrix.peers[kind].get("sizes", self._form)]
+        return Pair(dialler, listener, ours, sizes, self._folder, name, row.get("speaks", ""), known)
 
     def _judge(
         self, peer: str, line: str, variant: str, cell: str, direction: str, seconds: float, error: Exception | None

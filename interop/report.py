@@ -34,7 +34,7 @@ def write(
     text = (ROOT / "interop" / "report.md").read_text()
     assert PLACE in text
     (pages / "interop.md").write_text(text.replace(PLACE, page(matrix, results, missing, seconds)))
-    (pages / "interop.svg").write_text(picture(results))
+    (pages / "interop.svg").write_text(picture(matrix, results))
     (data / "results.json").write_text(as_json(matrix, results, missing, seconds))
 
 
@@ -75,7 +75,7 @@ def page(matrix: Matrix, results: Sequence[Result], missing: Mapping[str, str], 
     for outcome, title in ((Outcome.FAILED, "What failed"), (Outcome.THEIRS, "What fails for a fault of the other")):
         rows = _notes(results, outcome)
         lines += [f"## {title}", "", *(rows or ["Nothing."]), ""]
-    lines += ["## What a peer has not", "", *_notes(results, Outcome.ABSENT), ""]
+    lines += ["## What a peer has not", "", *(_notes(results, Outcome.ABSENT) or ["Nothing."]), "", ""]
     return "\n".join(lines)
 
 
@@ -95,9 +95,10 @@ def _counts(results: Sequence[Result]) -> dict[str, int]:
     return {outcome: sum(result.outcome == outcome for result in results) for outcome in Outcome}
 
 
-def picture(results: Sequence[Result]) -> str:
+def picture(matrix: Matrix, results: Sequence[Result]) -> str:
     """A square for each cell: rows are what is run, columns are with whom, over what, and who dials."""
-    rows = list(dict.fromkeys((result.variant, result.cell) for result in results))
+    there = {(result.variant, result.cell) for result in results}
+    rows = [(name, cell) for name, row in matrix.variants.items() for cell in row["cells"] if (name, cell) in there]
     columns = list(dict.fromkeys((result.peer, result.line, result.direction) for result in results))
     colours = {
         (result.variant, result.cell, result.peer, result.line, result.direction): (
@@ -126,7 +127,7 @@ def picture(results: Sequence[Result]) -> str:
                 f'<rect x="{LEFT + SIDE * x}" y="{top}" width="{SIDE - 2}" height="{SIDE - 2}" fill="{colour}">'
                 f"<title>{html.escape(title)}</title></rect>"
             )
-    left, top = LEFT, TOP + SIDE * (len(rows) + 1)
+    left, top = SIDE, TOP + SIDE * (len(rows) + 1)
     for outcome, colour in COLOURS.items():
         parts.append(f'<rect x="{left}" y="{top - 10}" width="10" height="10" fill="{colour}"/>')
         parts.append(f'<text x="{left + 14}" y="{top}">{outcome}</text>')

@@ -73,17 +73,17 @@ def redis() -> Iterator[str]:
         server.shutdown()
 
 
-def contract(older: bool, redis: str, transport: str, dials: bool) -> dict[str, str]:
+def contract(older: bool, redis: str, transport: str, security: str, dials: bool) -> dict[str, str]:
     """The variables of a role."""
     role = "true" if dials else "false"
     if older:
-        names = {"is_dialer": role, "redis_addr": redis, "transport": transport, "security": "noise", "muxer": "yamux"}
+        names = {"is_dialer": role, "redis_addr": redis, "transport": transport, "security": security, "muxer": "yamux"}
         return names | {"ip": "127.0.0.1", "test_timeout_seconds": str(SECONDS)}
     names = {
         "IS_DIALER": role,
         "REDIS_ADDR": redis,
         "TRANSPORT": transport,
-        "SECURE_CHANNEL": "noise",
+        "SECURE_CHANNEL": security,
         "MUXER": "yamux",
     }
     return names | {"LISTENER_IP": "127.0.0.1", "TEST_KEY": KEY, "TEST_TIMEOUT_SECS": str(SECONDS)}
@@ -94,11 +94,13 @@ def program(kind: str) -> list[str]:
     return [sys.executable, "-m", "interop.ours.unified"] if kind == "ours" else list(command(kind))
 
 
-def measured(listener: str, dialler: str, redis: str, *, older: bool, transport: str, **more: str) -> str:
+def measured(
+    listener: str, dialler: str, redis: str, *, older: bool, transport: str, security: str = "noise", **more: str
+) -> str:
     """What the dialler says of a run in which it has not failed."""
 
     def environment(dials: bool) -> Mapping[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT)} | contract(older, redis, transport, dials) | more
+        return {**os.environ, "PYTHONPATH": str(ROOT)} | contract(older, redis, transport, security, dials) | more
 
     with subprocess.Popen(program(listener), cwd=ROOT, env=environment(False)) as waiting:
         try:
@@ -127,13 +129,13 @@ def yaml(text: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["unified-testing", "test-plans"])
-@pytest.mark.parametrize("transport", ["tcp", "ws"])
+@pytest.mark.parametrize(("transport", "security"), [("tcp", "noise"), ("ws", "noise"), ("tcp", "tls")])
 @pytest.mark.parametrize(("listener", "dialler"), [("go", "ours"), ("ours", "go")])
 def test_a_dialler_finds_a_listener_and_says_how_long_it_took(
-    listener: str, dialler: str, transport: str, older: bool, redis: str
+    listener: str, dialler: str, transport: str, security: str, older: bool, redis: str
 ) -> None:
     began = time.monotonic()
-    said = measured(listener, dialler, redis, older=older, transport=transport)
+    said = measured(listener, dialler, redis, older=older, transport=transport, security=security)
     if older:
         figures = json.loads(said)
         handshake, rtt = figures["handshakePlusOneRTTMillis"], figures["pingRTTMilllis"]

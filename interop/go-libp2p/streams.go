@@ -128,11 +128,16 @@ func (n *node) serveStreams() {
 		_ = s.Close()
 	})
 	n.host.SetStreamHandler(resetProtocol, func(s network.Stream) {
+		_, err := io.ReadFull(s, make([]byte, 1))
+		if err == nil {
+			_, err = s.Write([]byte{1})
+		}
+		if err == nil {
+			_, err = io.Copy(io.Discard, s)
+		}
 		how := "ended"
-		if _, err := s.Write([]byte{1}); err == nil {
-			if _, err := io.Copy(io.Discard, s); errors.Is(err, network.ErrReset) {
-				how = "reset"
-			}
+		if errors.Is(err, network.ErrReset) {
+			how = "reset"
 		}
 		n.say("was", s.Conn().RemotePeer(), how)
 		_ = s.Reset()

@@ -28,6 +28,8 @@ const PIECE = 64 * 1024
 // Messages that are published before the network is served again.
 const BURST = 16
 const LOOK_MS = 10
+// Of one protocol: its own bounds are 32 that come and 64 that go, a hundred are opened at the same time.
+const STREAMS_MAX = 128
 const PATIENCE_MS = 120_000
 
 const { values: options } = parseArgs({
@@ -120,11 +122,11 @@ await node.handle(DIGEST, async (stream) => {
   await read(stream, (piece) => hash.update(piece))
   await write(stream, hash.digest())
   await stream.close()
-}, { maxInboundStreams: 128 })
+}, { maxInboundStreams: STREAMS_MAX, maxOutboundStreams: STREAMS_MAX })
 
-await node.handle(RESET, async (stream, connection) => {
+await node.handle(RESET, (stream, connection) => {
   stream.addEventListener('close', () => say('was', connection.remotePeer, stream.status === 'reset' ? 'reset' : 'ended'))
-  await write(stream, Uint8Array.from([1]))
+  stream.addEventListener('message', () => write(stream, Uint8Array.from([1])), { once: true })
 })
 
 await node.handle(PERF, async (stream, connection) => {

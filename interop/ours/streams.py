@@ -188,6 +188,7 @@ class Streams:
             await stream.send(digest.digest())
 
     async def _serve_reset(self, stream: Stream) -> None:
+        await stream.receive(1)
         await stream.send(b"\1")
         try:
             while True:

@@ -207,6 +207,7 @@ class Peer:
         await stream.close()
 
     async def _serve_reset(self, stream: INetStream) -> None:
+        await stream.read(1)
         await stream.write(b"\1")
         try:
             await count_all(stream)
