@@ -105,11 +105,9 @@ class Outside:
         return [*self._router_facts(), *self._address_facts()]
 
     def _router_facts(self) -> list[DiscoveryFact]:
-        if not self.maps:
-            return [DiscoveryFact(what="router", subject="", ok=None, detail="not asked to open a port")]
         mapper = self._mapper
         if mapper is None:
-            return []
+            return []  # none is asked, or not yet
         if mapper.fault:
             return [DiscoveryFact(what="router", subject="", ok=None, detail=mapper.fault)]
         found = []
