@@ -82,7 +82,12 @@ def test_a_fault_that_is_known_is_no_failure_until_it_is_mended() -> None:
 def test_a_run_in_which_nothing_passes_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Matrix, "groups", lambda self, peers, short: [])
     monkeypatch.setenv("STACK_PEER_GO", "/bin/true")
+    tested: list[list[str]] = []
+    monkeypatch.setattr(runner, "tests_pass", lambda matrix, peers: tested.append(peers) or True)
+    assert runner.main(["go"]) == 1
+    assert tested == [["go"]]  # all the same
     assert runner.main(["go", "--no-tests"]) == 1
+    assert tested == [["go"]]
 
 
 def test_ci_does_without_no_peer_that_it_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
