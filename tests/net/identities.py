@@ -1,15 +1,20 @@
-"""Keys for tests, made once a run: identities are needed by the hundred, their making is not what is tested."""
+"""Keys for tests, the same in each run: names of tests are made of them, and those of two workers have to agree."""
 
 from functools import cache
+from hashlib import sha256
 
-from stack.identity.keys import PrivateKey, generate
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from stack.identity.ed25519 import Ed25519PrivateKey
+from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId
 
 
 @cache
 def key(number: int) -> PrivateKey:
     """The key of test peer `number`."""
-    return generate()
+    seed = sha256(f"test peer {number}".encode()).digest()
+    return Ed25519PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(seed))
 
 
 @cache
