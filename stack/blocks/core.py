@@ -20,6 +20,7 @@ from stack.blocks.partopen import open_part
 from stack.blocks.reads import Reader
 from stack.blocks.realms import BlockRow, RealmRow
 from stack.blocks.recovery import recover
+from stack.blocks.reserve import Reserve
 from stack.blocks.segments import Files
 from stack.blocks.sweeps import Sweeper, pack_uses
 from stack.blocks.warm import Warm
@@ -94,12 +95,15 @@ class StoreCore:
                 disk.sync_directory(directory)
                 disk.sync_directory(directory.parent)
             self._lock_fd = _lock(directory / "lock")
+            self.reserve = Reserve(directory)
             try:
+                self.reserve.give_up()
                 self.database = Database(directory / INDEX_NAME)
                 try:
                     self.index = Index(self.database)
                     self.packs = Packs(self.index, packs, quota)
                     recover(self.index, self.packs, tell)
+                    self.reserve.set_aside()
                 except BaseException:
                     self.database.close()
                     raise

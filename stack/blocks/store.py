@@ -270,6 +270,7 @@ class DiskStore(StoredMarks, StoredSends):
         `links` tells what a block refers to (`stack.dag.links`). Raises CorruptStore, NoSpace, StoreError.
         """
         async with self._collecting:
+            await self._run(self._writes, self._core.reserve.give_up)
             return await collect(_Collection(self), self._core.holds, self._core.packs.position, links, dry_run=dry_run)
 
     async def withdraw(self, roots: Sequence[Cid], links: Links = dag_links) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
+from stack.blocks import reserve
 from stack.blocks.interfaces import Leaf
+from stack.blocks.reserve import Reserve
 from stack.blocks.store import DiskStore
+from stack.dag import links
 from stack.errors import NoSpace, StoreError
 from stack.multiformats.cid import Cid
 from stack.testing.conformance.stores import Block
@@ -160,3 +163,37 @@ async def test_b9_a_store_cannot_be_made_on_a_full_disk_and_can_when_there_is_sp
     filler.unlink()
     async with DiskStore.open(small_disk) as store:
         await store.put([large(1)])
+
+
+async def test_b9_a_home_on_a_full_disk_is_opened_read_and_collected(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite cannot even open an index when its log cannot grow: what would have made room could not be begun."""
+    monkeypatch.setattr(reserve, "AMPLE_BYTES", 1 << 20)
+    kept = large(0)
+    async with DiskStore.open(small_disk) as store:
+        await store.put([kept, *(large(number) for number in range(1, 15))])
+        await store.add_pin(kept[0])
+    fill(small_disk)
+    async with DiskStore.open(small_disk) as store:
+        assert await store.get(kept[0]) == kept[1]
+        report = await store.collect(links)
+        assert report.removed == 14
+        await store.put([large(20)])
+        assert (await store.verify()).problem_count == 0
+
+
+async def test_b9_a_store_that_runs_while_the_disk_is_filled_is_collected(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "AMPLE_BYTES", 1 << 20)
+    async with DiskStore.open(small_disk) as store:
+        await store.put([large(number) for number in range(15)])
+        fill(small_disk)
+        assert (await store.collect(links)).removed == 15
+        await store.put([large(20)])
+
+
+def test_b9_nothing_is_set_aside_on_a_disk_that_is_nearly_full(small_disk: Path) -> None:
+    Reserve(small_disk).set_aside()
+    assert list(small_disk.iterdir()) == []
