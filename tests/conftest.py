@@ -1,6 +1,7 @@
 """Every async test runs on asyncio and on trio."""
 
 import gc
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +13,11 @@ from stack.transports.memory import MemoryNetwork
 # How fast examples are made says how busy the machine is, not whether what is tried with them is right.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+# Programs that tests start are told by these to end. Who runs the tests in the background may have them ignored, which is inherited.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

@@ -345,9 +345,12 @@ def make_private(directory: Path) -> None:
 
 
 def free_bytes(directory: Path | int) -> int:
-    """Bytes that we may still write to the file system of a directory, given by its path or open. Raises OSError."""
+    """Bytes that we may still write to the file system of a directory, given by its path or open. Raises OSError.
+
+    One that has no disk, as /proc, counts none and says so itself when it takes nothing.
+    """
     figures = os.statvfs(directory)
-    return figures.f_bavail * figures.f_frsize
+    return figures.f_bavail * figures.f_frsize if figures.f_blocks else sys.maxsize
 
 
 def rename_to(source: Path, target: Path, directory: int | None = None, *, over: bool = False) -> None:
