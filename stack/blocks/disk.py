@@ -345,10 +345,7 @@ def make_private(directory: Path) -> None:
 
 
 def free_bytes(directory: Path | int) -> int:
-    """Bytes that we may still write to the file system of a directory, given by its path or open. Raises OSError.
-
-    One that has no disk, as /proc, counts none and says so itself when it takes nothing.
-    """
+    """Bytes that we may still write beside a directory, given by its path or open; /proc counts none and refuses itself. Raises OSError."""
     figures = os.statvfs(directory)
     return figures.f_bavail * figures.f_frsize if figures.f_blocks else sys.maxsize
 

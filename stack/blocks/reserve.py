@@ -30,4 +30,5 @@ class Reserve:
         """Have it, if there is room enough; without it a store does as well."""
         with suppress(OSError):
             if not self._path.exists() and disk.free_bytes(self._path.parent) >= AMPLE_BYTES:
+                self._path.touch(mode=0o600, exist_ok=False)
                 self._path.write_bytes(bytes(BYTES))
