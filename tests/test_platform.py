@@ -163,7 +163,7 @@ eth0\t0002A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0
 
 
 @pytest.mark.skipif(
-    sys.byteorder != "little", reason="the table is of a machine whose numbers begin with their small end"
+    sys.byteorder != "little", reason="NOT TESTED: the table of routes; it is of a little-endian machine"
 )
 @pytest.mark.parametrize(
     ("table", "router"), [(ROUTES, "192.168.2.1"), (ROUTES.splitlines()[0], None), ("a table\nof something else", None)]

@@ -31,7 +31,7 @@ __all__ = ["film", "hashes"]
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(
-        not hasattr(os, "RWF_NOWAIT"), reason="this system cannot read without waiting: workers are asked"
+        not hasattr(os, "RWF_NOWAIT"), reason="NOT TESTED: reads without a worker; this system has none"
     ),
 ]
 
@@ -43,7 +43,7 @@ def read_at_once(film: Path) -> None:
     try:
         os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
     except OSError as error:
-        pytest.skip(f"the file system of {film.parent} cannot read without waiting ({error}): workers are asked")
+        pytest.skip(f"NOT TESTED: reads without a worker; the file system of {film.parent} has none ({error})")
     finally:
         os.close(fd)
 
