@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+
+from tests.flooding import quickest
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "proto").glob("*.proto"))
@@ -80,7 +81,8 @@ def test_a_module_does_not_ask_for_the_newest_protobuf(name: str) -> None:
     ids=["open groups", "nested groups", "length 2**63 - 1", "length 2**64 - 1", "endless varint"],
 )
 def test_A34_hostile_unknown_fields_are_refused_quickly(message: type[Message], data: bytes) -> None:
-    start = time.process_time()
-    with pytest.raises(DecodeError):
-        message.FromString(data)
-    assert time.process_time() - start < 0.05
+    def work() -> None:
+        with pytest.raises(DecodeError):
+            message.FromString(data)
+
+    assert quickest(work) < 0.05

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from stack.files.ticket import (
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
+from tests.flooding import quickest
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "ticket.json").read_text())
 GOOD = VECTORS["tickets"][0]["text"]
@@ -123,11 +123,13 @@ def test_B01_any_bytes_behind_a_good_checksum_are_a_ticket_or_refused(data: byte
 
 def test_B02_ten_megabytes_cost_nothing() -> None:
     for text in ("a" * 10_000_000, "stack:" + "a" * 10_000_000, " " * 10_000_000, "https://x#" + "-" * 10_000_000):
-        began = time.process_time()
-        assert not is_ticket(text)
-        with pytest.raises(NotATicket, match="characters"):
-            decode_ticket(text)
-        assert time.process_time() - began < 0.05
+
+        def work(text: str = text) -> None:
+            assert not is_ticket(text)
+            with pytest.raises(NotATicket, match="characters"):
+                decode_ticket(text)
+
+        assert quickest(work) < 0.05
     assert INPUT_MAX < 10_000
 
 

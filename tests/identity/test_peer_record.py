@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.identity.peer_record import ADDRESSES_MAX, DOMAIN, PAYLOAD_TYPE, PeerRecord, open_peer_record
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import peer_record_pb2
+from tests.flooding import quickest
 
 KEY = generate()
 PEER = PeerId.of(KEY.public)
@@ -101,21 +100,26 @@ def test_a_record_without_addresses_is_one() -> None:
     ids=["groups", "unknown fields", "2**63", "2**64", "repeated keys", "too long", "million"],
 )
 def test_A34_a_hostile_envelope_is_refused_quickly(data: bytes) -> None:
-    start = time.process_time()
-    with pytest.raises(DecodeError):
-        Envelope.open(data, DOMAIN)
-    assert time.process_time() - start < 0.05
+    def work() -> None:
+        with pytest.raises(DecodeError):
+            Envelope.open(data, DOMAIN)
+
+    assert quickest(work) < 0.05
 
 
 def test_A34_a_hostile_record_in_a_good_envelope_is_refused_or_read_quickly() -> None:
     payloads = [b"\x0b" * 60_000, b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x1a\x00" * 30_000]
     envelopes = [sealed(payload) for payload in payloads]
-    start = time.process_time()
-    for data in envelopes:
-        with pytest.raises(DecodeError):
-            open_peer_record(data)
-    assert time.process_time() - start < 0.05
+
+    def work() -> None:
+        for data in envelopes:
+            with pytest.raises(DecodeError):
+                open_peer_record(data)
+
+    assert quickest(work) < 0.05
     crowd = sealed(RECORD.encode() + b"\x1a\x00" * 30_000)
-    start = time.process_time()
-    assert open_peer_record(crowd).addresses == ADDRESSES
-    assert time.process_time() - start < 0.05
+
+    def crowded() -> None:
+        assert open_peer_record(crowd).addresses == ADDRESSES
+
+    assert quickest(crowded) < 0.05

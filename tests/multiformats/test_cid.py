@@ -2,7 +2,6 @@ import ast
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cid as py_cid
@@ -16,6 +15,7 @@ from stack.errors import DecodeError
 from stack.multiformats import multibase, multihash
 from stack.multiformats.cid import TEXT_MAX, Cid
 from stack.multiformats.multicodec import DAG_CBOR, DAG_PB, LIBP2P_KEY, RAW
+from tests.flooding import quickest
 
 DATA = b"hello world"
 V0 = "QmaozNR7DZHQK1ZcU9p7QdrshMvXqWK6gpu5rmrkPdT3L4"
@@ -173,10 +173,11 @@ def test_A49_a_bitswap_prefix_that_names_no_allowed_block_is_refused(prefix: byt
 
 
 def test_a_refused_function_is_not_computed() -> None:
-    start = time.process_time()
-    with pytest.raises(DecodeError, match="not allowed"):
-        Cid.from_prefix(b"\x01\x55\x1b\x20", bytes(2 << 20))
-    assert time.process_time() - start < 0.05
+    def work() -> None:
+        with pytest.raises(DecodeError, match="not allowed"):
+            Cid.from_prefix(b"\x01\x55\x1b\x20", bytes(2 << 20))
+
+    assert quickest(work) < 0.05
 
 
 class TestWhatPyCidDoesAndMustNotBeSeen:
@@ -226,10 +227,12 @@ class TestWhatPyCidDoesAndMustNotBeSeen:
     @pytest.mark.parametrize("start", ["b", "z", "k", "f", "Qm", "1", "9"])
     def test_B2_a_text_of_ten_million_characters_costs_nothing(self, start: str) -> None:
         text = start + "2" * 10_000_000
-        began = time.process_time()
-        with pytest.raises(DecodeError, match=f"at most {TEXT_MAX}"):
-            Cid.parse(text)
-        assert time.process_time() - began < 0.05
+
+        def work() -> None:
+            with pytest.raises(DecodeError, match=f"at most {TEXT_MAX}"):
+                Cid.parse(text)
+
+        assert quickest(work) < 0.05
 
     def test_bytes_in_any_buffer_are_read(self) -> None:
         cid = Cid.of(DATA)

@@ -1,6 +1,5 @@
 """What is kept of other peers, and for how long."""
 
-import time
 import tracemalloc
 
 import pytest
@@ -22,6 +21,7 @@ from stack.net.peerstore import (
     PeerRow,
     Peerstore,
 )
+from tests.flooding import quickest
 from tests.net.identities import key, peer
 
 NOW = 1_000_000.0
@@ -251,9 +251,11 @@ def test_a_peer_can_be_forgotten() -> None:
 
 @pytest.mark.parametrize("count", [20_000])
 def test_A07_a_flood_of_peers_costs_little_time(count: int) -> None:
-    store = Peerstore(peers_max=count // 2)
     made = [PeerId.decode(b"\x00\x08" + n.to_bytes(8, "big")) for n in range(count)]
-    started = time.process_time()
-    for stranger in made:
-        store.add_addresses(stranger, [address(1)], HEARD_SECONDS, NOW)
-    assert time.process_time() - started < 2.0
+
+    def work() -> None:
+        store = Peerstore(peers_max=count // 2)
+        for stranger in made:
+            store.add_addresses(stranger, [address(1)], HEARD_SECONDS, NOW)
+
+    assert quickest(work) < 2.0

@@ -1,7 +1,6 @@
 """WebSockets: the upgrade, frames, TLS, and what hostile peers send."""
 
 import socket
-import time
 
 import anyio
 import pytest
@@ -18,6 +17,7 @@ from stack.transports.interfaces import ListenError
 from stack.transports.tcp import TcpTransport
 from stack.transports.websocket import WebSocketTransport
 from stack.transports.websocket.frames import FRAME_BYTES_MAX, FRAMES_A_CALL, Frames, Upgrade
+from tests.flooding import quickest
 from tests.transports.certificates import client_context, server_context
 
 HEAD_BYTES_MAX = 16 * 1024
@@ -515,9 +515,10 @@ async def test_listening_where_it_is_not_possible_says_why() -> None:
 
 
 def test_A75_a_head_that_drips_costs_little() -> None:
-    started = time.process_time()
-    server = Upgrade()
-    with pytest.raises(RemoteProtocolError):
-        for byte in b"GET / HTTP/1.1\r\nX: " + b"a" * (2 * HEAD_BYTES_MAX):
-            server.receive_data(bytes([byte]))
-    assert time.process_time() - started < 1.0
+    def work() -> None:
+        server = Upgrade()
+        with pytest.raises(RemoteProtocolError):
+            for byte in b"GET / HTTP/1.1\r\nX: " + b"a" * (2 * HEAD_BYTES_MAX):
+                server.receive_data(bytes([byte]))
+
+    assert quickest(work) < 1.0

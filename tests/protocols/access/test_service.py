@@ -78,15 +78,15 @@ async def test_who_says_nothing_holds_a_stream_for_seconds_and_not_more_than_a_f
 
 async def test_a_flood_of_proofs_is_answered_at_a_walk_and_nobody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "PROOFS_BURST", 2)
-    monkeypatch.setattr(service, "PROOFS_PER_SECOND", 1)
+    monkeypatch.setattr(service, "PROOFS_PER_SECOND", 0.2)
     async with hosts(3, identify=False) as made:
         flooding, other, here = (Side(host, SECRET) for host in made)
         for side in (flooding, other):
             await connect(side.host, here.host)
         answered = 0
-        with anyio.move_on_after(0.5):
+        with anyio.move_on_after(1):
             while not await flooding.access.prove(here.host.peer_id, OTHER):
                 answered += 1
         assert answered == 2
-        with anyio.fail_after(0.5):
+        with anyio.fail_after(4):
             assert await other.access.prove(here.host.peer_id, SECRET)

@@ -1,7 +1,5 @@
 """The identify message, its pieces, and what hostile peers make of it."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,11 +135,13 @@ def test_addresses_are_cut_at_the_cap() -> None:
 
 def test_A32_a_message_that_drips_costs_little() -> None:
     wire = encode_delimited(Identify(protocols=tuple(f"/{n}" for n in range(700))).encode())
-    reader = IdentifyReader()
-    started = time.process_time()
-    for byte in wire[:8192]:
-        reader.receive_data(bytes([byte]))
-    assert time.process_time() - started < 0.15
+
+    def work() -> None:
+        reader = IdentifyReader()
+        for byte in wire[:8192]:
+            reader.receive_data(bytes([byte]))
+
+    assert quickest(work) < 0.15
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,13 @@ def test_A32_a_message_that_drips_costs_little() -> None:
     ids=["nested groups", "empty groups", "unknown fields", "empty addresses", "huge length"],
 )
 def test_A34_hostile_protobuf_costs_little(data: bytes) -> None:
-    started = time.process_time()
-    try:
-        decode_identify(data)
-    except DecodeError:
-        pass
-    assert time.process_time() - started < 0.05
+    def work() -> None:
+        try:
+            decode_identify(data)
+        except DecodeError:
+            pass
+
+    assert quickest(work) < 0.05
 
 
 @given(st.binary(max_size=200))

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from itertools import count, cycle
-from time import process_time
 
 import pytest
 
@@ -199,16 +198,13 @@ def test_A12_updates_without_content_are_harmless() -> None:
     ],
 )
 def test_A34_a_hostile_message_takes_little_time_and_memory(data: bytes) -> None:
-    began = process_time()
-
     def read() -> None:
         try:
             decode_update(data)
         except RemoteProtocolError:
             return
 
-    read()
-    assert process_time() - began < 0.1
+    assert quickest(read) < 0.1
     flood("of hostile fields in providers", 1, 1, read, bound=NOTHING)
 
 
