@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
@@ -52,6 +53,16 @@ class Steps(trio.abc.Instrument):
         taken = self._clock() - self._began
         if taken > self.longest:
             self.longest, self.whose = taken, repr(task)
+
+
+class Counting(trio.abc.Instrument):
+    """The steps of each task."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def before_task_step(self, task: object) -> None:
+        self._counts[repr(task)] += 1
 
 
 @contextmanager
@@ -112,3 +123,26 @@ async def turns_measured(name: str, most: float) -> AsyncIterator[None]:
     print(f"\n{name}: {1000 * longest:.1f} ms at most")
     # Where coverage looks at each line, a line takes two to four times as long.
     assert longest < (most if sys.gettrace() is None else 3 * most), f"{1000 * longest:.1f} ms"
+
+
+@contextmanager
+def counting_steps() -> Iterator[Counter[str]]:
+    """By whom the event loop is kept going, with how many steps each: an idle node has next to none."""
+    counts: Counter[str] = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        if sniffio.current_async_library() == "trio":
+            instrument = Counting(counts)
+            trio.lowlevel.add_instrument(instrument)
+        else:
+            run = asyncio.Handle._run
+
+            def counted(handle: asyncio.Handle) -> None:
+                counts[repr(handle)] += 1
+                run(handle)
+
+            patch.setattr(asyncio.Handle, "_run", counted)
+        try:
+            yield counts
+        finally:
+            if sniffio.current_async_library() == "trio":
+                trio.lowlevel.remove_instrument(instrument)

@@ -23,8 +23,9 @@ LIMITED = (
 )
 PUNCH_SECONDS = 5.0
 """For one try: go-libp2p's figure. A lost SYN is sent again after one second and after three."""
-AGAIN_SECONDS = 0.1
-"""A router that refuses what it does not know yet is asked again so soon."""
+AGAIN_SECONDS, AGAIN_GROWTH = 0.1, 1.5
+"""A router that refuses what it does not know yet is asked again so soon, and each time so much later: nine times in all, since it is a
+stranger who says where."""
 COORDINATION = ("/ipfs/id/", "/ipfs/ping/", "/libp2p/dcutr", "/stack/access/", "/stack/providers/")
 """Protocols of a few words: what is spoken over a relay that carries little."""
 
@@ -109,10 +110,12 @@ class Direct:
         return best is not None and not best.relayed
 
     async def _keep_dialling(self, peer: PeerId, address: Multiaddr, client: bool) -> None:
+        pause = AGAIN_SECONDS
         while True:
             try:
                 await self._swarm.punch(peer, address, client=client)
             except (TransportError, SecurityError, NegotiationError, LimitExceeded):
-                await anyio.sleep(AGAIN_SECONDS)
+                await anyio.sleep(pause)
+                pause *= AGAIN_GROWTH
             else:
                 return

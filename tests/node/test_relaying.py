@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import anyio
 import pytest
 
 from stack import Node
@@ -17,9 +18,11 @@ from stack.node.keystore import load_or_create
 from stack.node.listen import usual_addresses
 from stack.node.reach import reach_of
 from stack.node.relaying import relay_facts
+from stack.protocols.relay.keeping import LOST_SECONDS
 from stack.protocols.relay.service import HOP
 from stack.protocols.relay.shell import keeper
 from tests.net.hosts import settled
+from tests.turns import counting_steps
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +109,13 @@ async def test_who_looks_for_a_relay_takes_one_among_its_peers(monkeypatch: pyte
         monkeypatch.setattr(keeper, "reach_of", lambda address: Reach.PRIVATE if address in ours else Reach.PUBLIC)
         await home.host.connect(None, relay.addresses())
         await settled(lambda: any(map(is_relayed, home.host.addresses())))
+        await home.host.disconnect(relay.peer_id)
+        await settled(lambda: not any(map(is_relayed, home.host.addresses())))
+        with counting_steps() as steps:
+            await anyio.sleep(1.5 * LOST_SECONDS)
+        assert steps.total() < 500, steps.most_common(
+            3
+        )  # a duty that goes round without waiting makes tens of thousands
 
 
 @pytest.mark.parametrize(

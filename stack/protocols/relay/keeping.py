@@ -58,13 +58,15 @@ class Relays(Generic[R]):
 
     def placed(self, relay: R) -> None:
         """It keeps a place for us."""
-        self._failures[relay] = 0
-        self._held.add(relay)
+        if relay in self._failures:
+            self._failures[relay] = 0
+            self._held.add(relay)
 
     def lost(self, relay: R, now: float) -> None:
         """It keeps none any more."""
         self._held.discard(relay)
-        self._rests[relay] = now + LOST_SECONDS
+        if relay in self._failures:
+            self._rests[relay] = now + LOST_SECONDS
 
     def failed(self, relay: R, now: float) -> None:
         """It had none, or did not answer."""

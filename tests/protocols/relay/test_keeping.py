@@ -70,6 +70,19 @@ def test_one_that_has_gone_is_not_asked() -> None:
     assert book.next_timeout() is None
 
 
+def test_one_that_has_gone_and_took_its_place_along_is_not_waited_for() -> None:
+    """Its rest was over at once, and over again: the duty that asks went round without end."""
+    book = relays("near", "far")
+    book.placed("near")
+    book.gone("near")
+    book.lost("near", 0.0)
+    book.placed("near")
+    assert asked(book, 10.0) == "far"
+    book.failed("far", 10.0)
+    assert book.next_timeout() == 10.0 + PAUSE_SECONDS
+    assert repr(book) == "<Relays: 0 of 1>"
+
+
 def test_so_many_are_remembered_at_the_most() -> None:
     book = relays(*(f"r{number}" for number in range(CANDIDATES_MAX + 5)))
     assert repr(book) == f"<Relays: 0 of {CANDIDATES_MAX}>"

@@ -9,6 +9,7 @@ import pytest
 from stack.errors import TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.connection import Connection
 from stack.net.events import CloseReason
 from stack.net.host import Host
 from stack.net.interfaces import DialError, ListenError
@@ -31,6 +32,7 @@ from stack.protocols.relay.service import HOP, RelayService
 from stack.protocols.relay.shell import client as client_module
 from stack.protocols.relay.shell import server as server_module
 from stack.protocols.relay.shell.bridge import BUFFER_BYTES
+from stack.protocols.relay.shell.listener import PlaceTaken
 from stack.protocols.relay.shell.server import RelayServer
 from stack.sansio.budget import Resource
 from stack.streams.delimited import receive_message, send_message
@@ -177,6 +179,61 @@ async def test_a_relay_says_no_at_each_of_its_limits_and_the_caller_hears_why() 
         await asked(net.guest, net.relay, Hop(type=HopType.RESERVE).encode())
         with pytest.raises(ListenError, match="no place left"):
             await net.home.listen(net.circuit)
+
+
+async def test_free_proxy_who_asks_and_leaves_at_once_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place was granted after the relay had heard that it is free, and stayed for an hour."""
+    left = anyio.Event()
+    receive = receive_message
+
+    async def slowly(stream: Stream, most: int) -> bytes:
+        message = await receive(stream, most)
+        await left.wait()
+        return message
+
+    monkeypatch.setattr(server_module, "receive_message", slowly)
+    async with three() as net:
+        await net.guest.connect(net.relay.peer_id, net.relay.addresses())
+        served = net.relay.peer_budget(net.guest.peer_id)
+        stream = await net.guest.open_stream(net.relay.peer_id, HOP)
+        await send_message(stream, Hop(type=HopType.RESERVE).encode())
+        await settled(lambda: bool(net.server.places._questions))
+        await net.guest.disconnect(net.relay.peer_id)
+        await settled(lambda: not net.relay.connections())
+        left.set()
+        await settled(lambda: not served.used(Resource.STREAMS_IN))
+        assert net.server.places.reservations == 0
+        assert not net.server.places._questions
+
+
+async def test_a_place_at_a_relay_that_left_with_its_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with three() as net:
+        reserve = net.transport.client._reserve
+
+        async def reserve_and_lose(connection: Connection) -> PlaceTaken:
+            place = await reserve(connection)
+            await net.home.disconnect(net.relay.peer_id)
+            return place
+
+        monkeypatch.setattr(net.transport.client, "_reserve", reserve_and_lose)
+        await net.home.listen(net.circuit)
+        await settled(lambda: net.circuit not in net.home.addresses())
+
+
+async def test_who_arrives_at_a_place_that_is_being_left_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with three() as net:
+        await net.home.listen(net.circuit)
+        client = net.transport.client
+        answer = client._answer
+
+        async def leave_and_answer(stream: Stream, status: Status) -> None:
+            await client._listeners[net.relay.peer_id].aclose()
+            await answer(stream, status)
+
+        monkeypatch.setattr(client, "_answer", leave_and_answer)
+        with pytest.raises(DialError):
+            await net.guest.connect(net.home.peer_id, [net.circuit])
+        await settled(lambda: net.server.places.circuits == 0)
 
 
 async def test_free_proxy_who_asks_without_end_is_refused() -> None:

@@ -79,6 +79,8 @@ class RelayClient:
         listener.stop_listening = self._host.listen_to_peers(listener)
         listener.unprotect = self._host.protect(relay, "our place at a relay")
         self._host.handle(STOP, self._serve, streams=CIRCUITS_MAX)
+        if self._host.best_connection(relay) is None:
+            listener.peer_disconnected(relay)  # before it could hear of it
         return listener
 
     async def wait_over(self, address: Multiaddr) -> None:
@@ -167,6 +169,9 @@ class RelayClient:
         else:
             await self._answer(stream, Status.OK)
             relayed = RelayedStream(stream, listener.address, limited=offer.limit.binds)
+            if listener.over.is_set():
+                stream.reset()
+                return
             listener.arrived(relayed)
             await relayed.over.wait()
 

@@ -39,16 +39,17 @@ class RelayKeeper:
         if not named:
             self.tried.set()
             host.listen_to_peers(self)
+            host.on_change(lambda: self._changed.set())
         tasks.keep(self._keep, owner="places at relays")
 
     async def _keep(self) -> None:
         while True:
-            now = anyio.current_time()
-            relay = self._relays.next_relay(now, self._latency) if self._named or self._wanted() else None
+            now, wanted = anyio.current_time(), self._named or self._wanted()
+            relay = self._relays.next_relay(now, self._latency) if wanted else None
             if relay is not None:
                 await self._ask(relay)
                 continue
-            due = self._relays.next_timeout()
+            due = self._relays.next_timeout() if wanted else None
             with anyio.move_on_at(float("inf") if due is None else due):
                 await self._changed.wait()
             self._changed = anyio.Event()
