@@ -26,22 +26,26 @@ class Inbound:
         await self._gate(stream)
         await self._receiver.serve(stream)
 
-    def spoken_on(self, stream: Stream) -> None:
-        """We have opened this stream and said something there. py-libp2p answers on it, where others open one of their own."""
-        self._tasks.start(self._hear, stream, owner="answers on a stream of ours", failed=stream.reset)
+    def spoken_on(self, stream: Stream) -> anyio.Event:
+        """We have opened this stream and said something there. py-libp2p answers on it, where others open one of their own. It is
+        read here until the event that is returned."""
+        read = anyio.Event()
+        self._tasks.start(self._hear, stream, read, owner="answers on a stream of ours", failed=stream.reset)
+        return read
 
-    async def _hear(self, stream: Stream) -> None:
+    async def _hear(self, stream: Stream, read: anyio.Event) -> None:
         """As `serve`; but whoever says nothing here is like most, and who ends its side still reads what we say."""
         try:
-            place = self._host.peer_budget(stream.remote_peer).reserve(Resource.TASKS)
+            with self._host.peer_budget(stream.remote_peer).reserve(Resource.TASKS):
+                try:
+                    await self._gate(stream)
+                    await self._receiver.serve(stream, ours=True)
+                except ASK_ERRORS:
+                    stream.reset()
         except LimitExceeded:
-            return  # nor can more be heard on streams of its own; what we say goes on
-        with place:
-            try:
-                await self._gate(stream)
-                await self._receiver.serve(stream, ours=True)
-            except ASK_ERRORS:
-                stream.reset()
+            pass  # nor can more be heard on streams of its own; what we say goes on
+        finally:
+            read.set()
 
     async def _gate(self, stream: Stream) -> None:
         if self._offences.is_cut(stream.remote_peer, anyio.current_time()):

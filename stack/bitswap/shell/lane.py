@@ -50,10 +50,11 @@ class Throttle:
 class Lane:
     """One outbound stream to a peer, opened when first needed, kept, and opened once more when it turns out to be gone.
 
-    It is written to no faster than `throttle` allows. `spoken_on` is told of each once a message has gone.
+    It is written to no faster than `throttle` allows. `spoken_on` is told of each once a message has gone, reads what the peer says
+    there, and tells by an event when that has ended.
     """
 
-    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_spoken_on", "_stream", "_throttle")
+    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_read", "_spoken_on", "_stream", "_throttle")
 
     def __init__(
         self,
@@ -61,13 +62,15 @@ class Lane:
         peer: PeerId,
         throttle: Throttle | None = None,
         *,
-        spoken_on: Callable[[Stream], None] | None = None,
+        spoken_on: Callable[[Stream], anyio.Event] | None = None,
     ) -> None:
         self._host = host
         self._throttle = throttle
         self._peer = peer
         self._spoken_on = spoken_on
         self._stream: Stream | None = None
+        self._read: anyio.Event | None = None
+        """Somebody else reads the stream, until then."""
         self._lock = anyio.Lock()
         self._given_up = 0
         """Messages that the peer did not take in time."""
@@ -111,10 +114,12 @@ class Lane:
         try:
             with anyio.move_on_after(LEAVE_SECONDS):
                 await stream.send_eof()
+                if self._read is not None:
+                    await self._read.wait()
                 while True:
                     await stream.receive()
-        except (anyio.EndOfStream, anyio.BusyResourceError, *SEND_ERRORS):
-            pass  # busy: answers are read from it elsewhere, until it ends
+        except (anyio.EndOfStream, *SEND_ERRORS):
+            pass
         finally:
             await stream.aclose()
 
@@ -124,6 +129,7 @@ class Lane:
         if self._stream is None:
             with anyio.fail_after(OPEN_SECONDS):
                 self._stream = await self._host.open_stream(self._peer, *PROTOCOLS)
+            self._read = None
         return self._stream
 
     async def _in_turn(self, send: Callable[[], Awaitable[None]]) -> None:
@@ -144,13 +150,12 @@ class Lane:
                 raise
 
     async def _send(self, encode: Callable[[str], list[Buffer]]) -> None:
-        first = self._stream is None
         stream = await self._open()
         buffers = encode(stream.protocol)
         with self._whole_or_reset(), anyio.fail_after(seconds_for(sum(map(len, buffers)))) as limit:
             await self._write(stream, buffers, limit)
-        if first and self._spoken_on is not None:
-            self._spoken_on(stream)
+        if self._read is None and self._spoken_on is not None:
+            self._read = self._spoken_on(stream)
 
     async def _send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
         stream = await self._open()
