@@ -92,8 +92,11 @@ async def test_looks_are_bounded_and_a_store_that_is_busy_is_asked_again(monkeyp
     def wanted(limit: int) -> list[Cid]:
         return [absent, *(cid for cid, _ in blocks if cid not in told)][:limit]
 
+    async def tell(cid: Cid, block: bytes) -> None:
+        told.append(cid)
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(look_into_store, Busy(), lambda: received, wanted, lambda cid, _: told.append(cid))
+        tasks.start_soon(look_into_store, Busy(), lambda: received, wanted, tell)
         await settled(lambda: len(told) == 4)
         assert asked[:3] == [0, 0, 2]
         tasks.cancel_scope.cancel()

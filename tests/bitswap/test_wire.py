@@ -109,7 +109,12 @@ class Inbox:
         self.messages: list[tuple[Message, Loan | None]] = []
         self.progress = 0
         self.receiver = Receiver(
-            host, receive=self._receive, progress=self._progress, asked=lambda peer: asked, throttle=throttle
+            host,
+            receive=self._receive,
+            progress=self._progress,
+            asked=lambda peer: asked,
+            room=anyio.lowlevel.checkpoint,
+            throttle=throttle,
         )
         self.errors: list[Exception] = []
         host.handle(PROTOCOL_1_2, self.receiver.serve)
@@ -430,19 +435,24 @@ async def test_what_goes_by_a_better_connection_does_not_overtake_what_went_befo
             return opened[-1]
 
         there.open_stream = open_stream  # type: ignore[method-assign, assignment] # streams that know more
-        lane = Lane(there, here.peer_id)
-        await lane.send(lambda _: [b"first"])
 
-        async def read() -> None:
+        async def read(stream: Stream, ended: anyio.Event) -> None:
             with suppress(anyio.ClosedResourceError, anyio.EndOfStream):
-                await opened[0]._stream.receive()
+                await stream.receive()
+            ended.set()
 
         async with anyio.create_task_group() as tasks:
-            if read_elsewhere:
-                tasks.start_soon(read)
-                await anyio.wait_all_tasks_blocked()
+
+            def spoken_on(stream: Stream) -> anyio.Event:
+                ended = anyio.Event()
+                tasks.start_soon(read, stream, ended)
+                return ended
+
+            lane = Lane(there, here.peer_id, spoken_on=spoken_on if read_elsewhere else None)
+            await lane.send(lambda _: [b"first"])
             opened[0].superseded = True
             await lane.send(lambda _: [b"second"])
+            tasks.cancel_scope.cancel()
         await settled(lambda: b"".join(got) == b"firstsecond")
         assert len(opened) == 2
         await lane.aclose()

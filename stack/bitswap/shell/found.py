@@ -1,7 +1,7 @@
 """What a session waits for may come into the store by other ways: it is added, imported, or fetched by somebody else. Who waits and is
 brought nothing looks into the store again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import anyio
@@ -22,7 +22,7 @@ async def look_into_store(
     store: BlockStore,
     received: Callable[[], int],
     wanted: Callable[[int], Sequence[Cid]],
-    hand_over: Callable[[Cid, bytes], object],
+    hand_over: Callable[[Cid, bytes], Awaitable[object]],
 ) -> None:
     """Hand over what of `wanted`, so many at the most, has come into the store. `received` counts what peers bring. Runs as long as
     the session."""
@@ -37,4 +37,4 @@ async def look_into_store(
                     with suppress(*NOT_HERE):
                         block = await store.get(cid)
                         size += len(block)
-                        hand_over(cid, block)
+                        await hand_over(cid, block)

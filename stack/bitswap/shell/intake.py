@@ -27,6 +27,11 @@ from stack.streams.threads import CallSoon, loop_caller
 TURN_SECONDS = 0.002
 """Verdicts are acted upon for so long before others have a turn: a message may hold ten thousand small blocks."""
 
+UNLENT_BYTES_MAX = 4 * 1024 * 1024
+BLOCK_BYTES = 1024
+"""Blocks that wait here in memory that nobody was lent (those of short messages, and those found in the store), and what each costs
+besides its bytes. They wait for long only where a sink does, for a disk that does not answer: who brings more waits too."""
+
 LINGER_SECONDS = 0.05
 """The thread waits for so long for the next message before it is given back: to fetch it anew costs ten times as much."""
 
@@ -58,13 +63,15 @@ class BlockHandler(Protocol):
 
 
 class Intake:
-    """Commands: `add`, `close`, `clear`. The owner runs `verify` and `deliver` as long as it lives."""
+    """Commands: `add`, `room`, `close`, `clear`. The owner runs `verify` and `deliver` as long as it lives."""
 
     def __init__(self, wanted: WantedBlocks, handler: BlockHandler) -> None:
         self._wanted = wanted
         self._handler = handler
         self._closed = False
         self._waiting: deque[Arrival] = deque()
+        self._unlent = 0
+        self._released = anyio.Event()
         self._bell: SimpleQueue[None] = SimpleQueue()
         """Rung for each of them, to wake a thread that lingers."""
         self._arrived = anyio.Event()
@@ -77,12 +84,18 @@ class Intake:
 
     def add(self, arrival: Arrival) -> None:
         """A message with blocks has come; its loan is released once they are hashed and handed over."""
+        self._unlent += _unlent(arrival)
         if self._closed:
-            _release(arrival)
+            self._release(arrival)
             return
         self._waiting.append(arrival)
         self._bell.put(None)
         self._arrived.set()
+
+    async def room(self) -> None:
+        """Wait until more may come for which nobody was lent memory."""
+        while self._unlent > UNLENT_BYTES_MAX:
+            await self._released.wait()
 
     def close(self) -> None:
         """Nothing is wanted any more; what comes is let go."""
@@ -92,7 +105,7 @@ class Intake:
     def clear(self) -> None:
         """Let go of what has come; `verify` and `deliver` have ended."""
         for arrival in (*self._waiting, *(arrival for arrival, _ in self._verified)):
-            _release(arrival)
+            self._release(arrival)
         self._waiting.clear()
         self._verified.clear()
 
@@ -131,8 +144,8 @@ class Intake:
         finally:
             if once_more:
                 self.add(replace(arrival, blocks=once_more, again=True))
-            else:
-                _release(arrival)
+            if not once_more or arrival.loan is None:
+                self._release(arrival)
 
     def _verify_all(self, call_soon: CallSoon) -> None:
         """Runs in the worker thread."""
@@ -161,7 +174,15 @@ class Intake:
         self._told = False
         self._ready.set()
 
+    def _release(self, arrival: Arrival) -> None:
+        if arrival.loan is not None:
+            arrival.loan.release()
+            return
+        self._unlent -= _unlent(arrival)
+        if self._unlent <= UNLENT_BYTES_MAX:
+            self._released.set()
+            self._released = anyio.Event()
 
-def _release(arrival: Arrival) -> None:
-    if arrival.loan is not None:
-        arrival.loan.release()
+
+def _unlent(arrival: Arrival) -> int:
+    return 0 if arrival.loan is not None else sum(BLOCK_BYTES + len(block.data) for block in arrival.blocks)

@@ -81,13 +81,17 @@ class Bitswap:
         self._session_id = 0
         self._links: dict[PeerId, Link] = {}
         self._departed: dict[PeerId, PeerWants] = {}
-        throttle = Throttle(download) if download else None
-        self._receiver = Receiver(
-            host, receive=self._receive, progress=self._progress, asked=self._is_asked, throttle=throttle
-        )
         self._delivery = Delivery(self)
-        self.inbound = Inbound(host, self._receiver, self._delivery.offences, tasks)
         self._intake = Intake(self.wanted, self._delivery)
+        self._receiver = Receiver(
+            host,
+            receive=self._receive,
+            progress=self._progress,
+            asked=self._is_asked,
+            room=self._intake.room,
+            throttle=Throttle(download) if download else None,
+        )
+        self.inbound = Inbound(host, self._receiver, self._delivery.offences, tasks)
         tasks.keep(self._intake.verify, owner="hashing received blocks")
         tasks.keep(self._intake.deliver, owner="delivery of blocks")
         self.limiter = anyio.CapacityLimiter(HAND_OVER_THREADS)
@@ -280,11 +284,11 @@ class Bitswap:
             self._meeting.connected(session, peer)
         self.drain(session)
 
-    def found_here(self, cid: Cid, block: bytes) -> None:
+    async def found_here(self, cid: Cid, block: bytes) -> None:
         """See Hub."""
-        prefix = BlockPrefix(cid.version, cid.codec, cid.hash_code, len(cid.digest))
-        payload = Payload(prefix, memoryview(block))
+        payload = Payload(BlockPrefix(cid.version, cid.codec, cid.hash_code, len(cid.digest)), memoryview(block))
         self._intake.add(Arrival(peer=self.host.peer_id, told=None, blocks=(payload,), loan=None, again=True))
+        await self._intake.room()
 
     # link
 
@@ -320,9 +324,8 @@ class Bitswap:
                     session.machine.receive_presence(peer, multihash, now, have=presence.have)
             self._delivery.settle()
         told = link.wants if link is not None else self._departed.get(peer)
-        arrival = Arrival(peer=peer, told=told, blocks=message.blocks, loan=loan)
         if message.blocks:
-            self._intake.add(arrival)
+            self._intake.add(Arrival(peer=peer, told=told, blocks=message.blocks, loan=loan))
         elif loan is not None:
             loan.release()
 

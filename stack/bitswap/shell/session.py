@@ -70,8 +70,8 @@ class Hub(Protocol):
         """These are in the store now, for those realms or for everybody."""
         ...
 
-    def found_here(self, cid: Cid, block: bytes) -> None:
-        """Somebody waits for a block that has come into the store by another way."""
+    async def found_here(self, cid: Cid, block: bytes) -> None:
+        """Somebody waits for a block that has come into the store by another way; returns when there is room for the next one."""
         ...
 
     def trace(self, event: TraceEvent) -> None: ...

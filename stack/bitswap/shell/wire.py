@@ -1,6 +1,6 @@
 """Messages from streams, in buffers that grow with what comes."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import cast
 
 import anyio
@@ -93,7 +93,8 @@ class Loan:
 class Receiver:
     """Reads inbound streams. `receive(peer, message, loan)` gets each message and must release the loan, if there is one,
     when it is done with the blocks; `progress(peer, size)` tells while a long one comes that so much more has; `asked(peer)` says
-    whether we expect blocks. Those are read no faster than `throttle` allows.
+    whether we expect blocks. Those are read no faster than `throttle` allows, and those of short messages, for which there is no
+    loan, as there is `room`.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Receiver:
         receive: Callable[[PeerId, Message, Loan | None], None],
         progress: Callable[[PeerId, int], None],
         asked: Callable[[PeerId], bool],
+        room: Callable[[], Awaitable[object]],
         throttle: Throttle | None = None,
     ) -> None:
         self._host = host
@@ -110,6 +112,7 @@ class Receiver:
         self._receive = receive
         self._progress = progress
         self._asked = asked
+        self._room = room
         self._buffers = MessageBuffers()
         memory = host.budget.limit(Resource.BYTES)
         total = RECEIVE_TOTAL_MAX if memory is None else min(RECEIVE_TOTAL_MAX, memory // 2)
@@ -267,6 +270,8 @@ class Receiver:
                 message = cast(Message, end.value)
                 whole, loan = loan, None
                 self._hand_over(peer, message, whole)
+                if message.blocks and whole is None:
+                    await self._room()
                 entries = _entries(message)
                 if entries and (delay := work.delay(entries)):
                     await anyio.sleep(delay)
