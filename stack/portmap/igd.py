@@ -105,6 +105,15 @@ def call(control: Control, action: str, **arguments: object) -> bytes:
     ).encode()
 
 
+def is_whole(answer: bytes) -> bool:
+    """Whether nothing more is to come of an HTTP answer that says its length: not every router ends the connection after it."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(
+        rb"^content-length:[ \t]*(\d{1,9})[ \t]*$", head.replace(b"\r", b""), re.IGNORECASE | re.MULTILINE
+    )
+    return bool(end) and length is not None and len(body) >= int(length[1])
+
+
 def page_of(answer: bytes) -> bytes:
     """What an HTTP answer carries, whole as it came until the connection ended. Raises DecodeError, with the router's reason if it
     told one."""

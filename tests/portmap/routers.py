@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -77,21 +77,32 @@ class UpnpRouter:
         b"<controlURL>/ctl</controlURL></service>"
     )
     said: list[str] = field(default_factory=list)
+    ponders: float = 0.0
+    """Seconds before each page."""
+    holds_on: bool = False
+    """The connection stays open after an answer."""
 
     async def serve(self, stream: anyio.abc.ByteStream) -> None:
         async with stream:
-            request = await stream.receive()
-            action = re.search(rb"<u:(\w+)", request)
-            if action is None:
-                await stream.send(b"HTTP/1.1 200 OK\r\n\r\n" + self.describes)
-                return
-            self.said.append(action[1].decode())
-            if self.refuses and self.said[-1] == "AddPortMapping":
-                body = f"<errorCode>{self.refuses}</errorCode>"
-                await stream.send(f"HTTP/1.1 500 No\r\n\r\n{body}".encode())
-            else:
-                body = f"<NewExternalIPAddress>{self.address}</NewExternalIPAddress>"
-                await stream.send(f"HTTP/1.1 200 OK\r\n\r\n{body}".encode())
+            await self._answer(stream, await stream.receive())
+            if self.holds_on:
+                with suppress(anyio.EndOfStream):
+                    await stream.receive()
+
+    async def _answer(self, stream: anyio.abc.ByteStream, request: bytes) -> None:
+        await anyio.sleep(self.ponders)
+        action = re.search(rb"<u:(\w+)", request)
+        if action is None:
+            length = len(self.describes)
+            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, self.describes))
+            return
+        self.said.append(action[1].decode())
+        if self.refuses and self.said[-1] == "AddPortMapping":
+            body = f"<errorCode>{self.refuses}</errorCode>"
+            await stream.send(f"HTTP/1.1 500 No\r\n\r\n{body}".encode())
+        else:
+            body = f"<NewExternalIPAddress>{self.address}</NewExternalIPAddress>"
+            await stream.send(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
 
 
 @asynccontextmanager

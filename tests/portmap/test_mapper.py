@@ -1,5 +1,6 @@
 """Ports of a host at a router on loopback."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import anyio
@@ -115,8 +116,15 @@ async def test_every_listener_has_its_port_but_those_the_router_cannot_lead_to()
             await settled(lambda: set(router.opened) == {11, 12})
 
 
-async def test_a_router_that_speaks_upnp_alone_opens_the_port_and_shuts_it_at_the_end() -> None:
-    router, silent = UpnpRouter(), await free_port()
+@pytest.mark.parametrize(
+    "router", [UpnpRouter(), UpnpRouter(ponders=0.2), UpnpRouter(holds_on=True)], ids=["quick", "slow", "holds on"]
+)
+async def test_a_router_that_speaks_upnp_alone_opens_the_port_and_shuts_it_at_the_end(
+    router: UpnpRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some need longer for a page than for an answer to a search, some keep the connection after it."""
+    monkeypatch.setattr(upnp, "SEARCH_WAITS", (0.1, 0.1, 0.1))
+    router, silent = replace(router, said=[]), await free_port()
     async with node(Internet(), 1, "192.168.1.5") as host, speaking_upnp(router) as place:
         async with PortMapper.open(host, find_gateway=lambda: HERE, port=silent, search_at=place) as mapper:
             with anyio.fail_after(10):

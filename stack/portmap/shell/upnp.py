@@ -16,6 +16,7 @@ from stack.portmap.igd import (
     description_at,
     external_address,
     get,
+    is_whole,
     page_of,
     search,
 )
@@ -41,8 +42,9 @@ async def find(router: str, ours: str, search_at: tuple[str, int]) -> Control:
         for wait in SEARCH_WAITS:
             for kind in SEARCHED:
                 asking.sendto(search(kind), search_at)
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(wait) as silence:
                 port, path = await _answer(asking, router)
+            if not silence.cancelled_caught:
                 return control_at(page_of(await _page(router, port, get(router, port, path))), path, router, port)
     raise TimeoutError
 
@@ -58,13 +60,13 @@ async def _answer(asking: socket.socket, router: str) -> tuple[int, str]:
 
 
 async def _page(host: str, port: int, request: bytes) -> bytes:
-    """An answer, until the router ends the connection. Raises DecodeError when it is too long, TimeoutError, OSError."""
+    """An answer, until it is whole or the router ends the connection. Raises DecodeError when it is too long, TimeoutError, OSError."""
     answer = b""
     with anyio.fail_after(CALL_SECONDS):
         async with await anyio.connect_tcp(host, port) as stream:
             with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
                 await stream.send(request)
-                while len(answer) <= PAGE_MAX:
+                while len(answer) <= PAGE_MAX and not is_whole(answer):
                     answer += await stream.receive()
     if len(answer) > PAGE_MAX:
         raise DecodeError(f"a page of more than {PAGE_MAX} bytes")
