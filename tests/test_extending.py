@@ -15,10 +15,13 @@ from stack.blocks.memory import MemoryStore
 from stack.cli import COMMANDS
 from stack.errors import ConfigError
 from stack.identity.peer_id import PeerId
+from stack.muxers import MUXERS
+from stack.muxers.yamux.shell import YamuxConnection, YamuxMuxer
 from stack.net.host import Host
 from stack.node import build
 from stack.node.build import entry_points, may_be_offered
 from stack.protocols import SERVICES
+from stack.sansio.budget import Scope
 from stack.security.noise.shell import NoiseSecurity
 from stack.streams.interfaces import RawStream, SecureChannel, Stream
 from stack.trace import Trace
@@ -134,6 +137,32 @@ async def test_security_of_another_package_is_an_entry_point_and_is_named_by_the
     with pytest.raises(ConfigError, match="security: 'plain' is not one of noise, tls, and no package"):
         async with Node.open(Config(security=("plain",))):
             pass
+
+
+class SteadyYamux(YamuxMuxer):
+    """Yamux by another name."""
+
+    connections = 0
+
+    def connection(self, channel: SecureChannel, *, outbound: bool, scope: Scope) -> YamuxConnection:
+        SteadyYamux.connections += 1
+        return super().connection(channel, outbound=outbound, scope=scope)
+
+
+@pytest.mark.anyio
+async def test_a_muxer_of_another_package_is_an_entry_point_and_comes_after_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered = EntryPoint("/steady/1.0.0", f"{HERE}:SteadyYamux", "stack.muxers")
+    monkeypatch.setattr(build, "entry_points", lambda group, name=None: [offered] if group == offered.group else ())
+    async with Node.open() as one, Node.open() as two:
+        before = SteadyYamux.connections
+        await two.connect(one.addresses()[0])
+        assert SteadyYamux.connections == before
+    monkeypatch.delitem(MUXERS, "/yamux/1.0.0")
+    async with Node.open() as one, Node.open() as two:
+        await two.connect(one.addresses()[0])
+        assert SteadyYamux.connections == before + 2
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -49,16 +50,20 @@ class Upgrader:
 
     @staticmethod
     def of(
-        key: PrivateKey, protector: Protector | None = None, security: Mapping[str, str] = MappingProxyType(SECURITY)
+        key: PrivateKey,
+        protector: Protector | None = None,
+        security: Mapping[str, str] = MappingProxyType(SECURITY),
+        muxers: Callable[[], Mapping[str, str]] = lambda: MUXERS,
     ) -> "Upgrader":
-        """With every row of `MUXERS`, and of `SECURITY` or of these."""
-        secured = _Rows(security, lambda make: cast(Security, make(key)))
-        return Upgrader(secured, _Rows(MUXERS, lambda make: cast(Muxer, make())), protector)
+        """With every row of `MUXERS`, and of `SECURITY` or of these; `muxers` is asked when there is the first to choose."""
+        secured = _Rows(lambda: security, lambda make: cast(Security, make(key)))
+        return Upgrader(secured, _Rows(muxers, lambda make: cast(Muxer, make())), protector)
 
     def for_key(self, key: PrivateKey) -> "Upgrader":
         """For another identity in the same network, secured as this one."""
         table = self._security.table if isinstance(self._security, _Rows) else SECURITY
-        return Upgrader.of(key, self._protector, table)
+        muxers = self._muxers
+        return Upgrader.of(key, self._protector, table, lambda: muxers.table if isinstance(muxers, _Rows) else MUXERS)
 
     async def secure(
         self, stream: RawStream, *, outbound: bool, expected: PeerId | None, agreed: Callable[[], object] = lambda: None
@@ -119,10 +124,15 @@ async def _phase(name: str, stream: RawStream) -> AsyncIterator[None]:
 class _Rows(Mapping[str, T]):
     """A table whose rows are resolved when they are first looked up: a node that meets nobody loads no handshake."""
 
-    def __init__(self, table: Mapping[str, str], make: Callable[[Callable[..., object]], T]) -> None:
-        self.table = table
+    def __init__(self, load: Callable[[], Mapping[str, str]], make: Callable[[Callable[..., object]], T]) -> None:
+        self._load = load
         self._make = make
         self._made: dict[str, T] = {}
+
+    @cached_property
+    def table(self) -> Mapping[str, str]:
+        """The rows as they are written."""
+        return self._load()
 
     def __getitem__(self, name: str) -> T:
         if name not in self._made:

@@ -22,6 +22,7 @@ from stack.files.jobs import Jobs
 from stack.identity.keys import PrivateKey, generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.muxers import MUXERS
 from stack.net.host import Host
 from stack.net.limits import NetLimits
 from stack.net.resolver import Resolver
@@ -193,6 +194,13 @@ def security_rows(names: Sequence[str]) -> dict[str, str]:
     return rows
 
 
+def muxer_rows() -> dict[str, str]:
+    """Those of our table, then those of other packages; looked for when the first connection is made."""
+    return MUXERS | {
+        entry.name: entry.value for entry in entry_points(group="stack.muxers") if entry.name not in MUXERS
+    }
+
+
 @asynccontextmanager
 async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator["PubSub | None"]:
     """gossipsub with scores and peer exchange, where the node serves anybody. Loaded here: it costs 50 ms of 300."""
@@ -256,7 +264,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             Host(
                 key,
                 transports=transports(),
-                upgrader=Upgrader.of(key, private, security),
+                upgrader=Upgrader.of(key, private, security, muxer_rows),
                 resolver=Resolver(lookup_text=lookup_text),
                 limits=limits,
                 trace=trace,
