@@ -52,11 +52,11 @@ class Holder(Protocol):
 class Scope:
     """A place where resources are counted, below one or more parents.
 
-    Getters: `used`, `limit`, `name`, `holders`, `without_room`, `is_within`. Commands: `reserve`, `child`. What is reserved
+    Getters: `used`, `limit`, `name`, `holders`, `counted_in`, `without_room`, `is_within`. Commands: `reserve`, `child`. What is reserved
     returns through `Reservation.release`.
     """
 
-    __slots__ = ("_ancestors", "_limits", "_used", "holders", "name")
+    __slots__ = ("_above", "_limits", "_used", "holders", "name")
 
     def __init__(self, name: str, limits: Limits, parents: tuple["Scope", ...] = ()) -> None:
         self.name = name
@@ -64,15 +64,18 @@ class Scope:
         self._used: dict[Resource, int] = {}
         self.holders: dict[Holder, None] = {}
         """Of bytes that are lent, here and in all children."""
-        ancestors: dict[int, Scope] = {id(self): self}
-        for parent in parents:
-            for scope in parent._ancestors:
-                ancestors.setdefault(id(scope), scope)
-        self._ancestors: tuple[Scope, ...] = tuple(ancestors.values())
+        above = {id(scope): scope for parent in parents for scope in parent.counted_in}
+        self._above = tuple(above.values())
+        """Without this one: what refers to itself stays until Python looks for such."""
 
     def __repr__(self) -> str:
         used = ", ".join(f"{resource.value} {amount}" for resource, amount in self._used.items() if amount)
         return f"<Scope {self.name}: {used or 'empty'}>"
+
+    @property
+    def counted_in(self) -> tuple["Scope", ...]:
+        """This scope and all above it."""
+        return self, *self._above
 
     def used(self, resource: Resource) -> int:
         """How much is reserved here, including all children."""
@@ -95,7 +98,7 @@ class Scope:
     def without_room(self, resource: Resource, amount: int, keep: int = 0) -> "Scope | None":
         """This scope or the ancestor in which `amount` more does not fit; None: it can be reserved, perhaps by calling back
         what is lent. Who holds no more than `keep` to spare keeps it."""
-        for scope in self._ancestors:
+        for scope in (self, *self._above):
             limit = scope._limits.get(resource)
             if limit is None or (excess := scope._used.get(resource, 0) + amount - limit) <= 0:
                 continue
@@ -105,20 +108,21 @@ class Scope:
 
     def is_within(self, scope: "Scope") -> bool:
         """What is reserved here counts in `scope` too."""
-        return scope in self._ancestors
+        return scope in (self, *self._above)
 
     def _charge(self, resource: Resource, amount: int, keep: int = 0) -> None:
         full = self.without_room(resource, amount, keep)
         if full is not None:
             raise LimitExceeded(f"{resource.value} of {full.name}", full._limits[resource])
-        for scope in self._ancestors:
+        scopes = self.counted_in
+        for scope in scopes:
             limit = scope._limits.get(resource)
             while limit is not None and scope._used.get(resource, 0) + amount > limit:
                 largest = max(scope.holders, key=lambda holder: holder.spare)
                 if largest.spare <= keep:
                     raise LimitExceeded(f"{resource.value} of {scope.name}", limit)
                 largest.call_back()
-        for scope in self._ancestors:
+        for scope in scopes:
             scope._used[resource] = scope._used.get(resource, 0) + amount
 
     def _spare(self, resource: Resource, keep: int) -> int:
@@ -127,7 +131,7 @@ class Scope:
         return sum(spare for holder in self.holders if (spare := holder.spare) > keep)
 
     def _return(self, resource: Resource, amount: int) -> None:
-        for scope in self._ancestors:
+        for scope in (self, *self._above):
             scope._used[resource] -= amount
 
 
@@ -154,12 +158,12 @@ class Reservation:
 
     def lend(self, holder: Holder) -> None:
         """Some of it is held by `holder`, and may be called back from it."""
-        for scope in self._scope._ancestors:
+        for scope in self._scope.counted_in:
             scope.holders[holder] = None
 
     def settle(self, holder: Holder) -> None:
         """It holds nothing any more that could be called back."""
-        for scope in self._scope._ancestors:
+        for scope in self._scope.counted_in:
             scope.holders.pop(holder, None)
 
     def shrink(self, amount: int) -> None:

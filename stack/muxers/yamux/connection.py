@@ -6,6 +6,7 @@ LocalProtocolError or LimitExceeded for what our caller does.
 """
 
 from collections import deque
+from functools import partial
 
 from stack.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from stack.muxers.yamux import events
@@ -35,10 +36,8 @@ class YamuxMachine:
         # "The client side should use odd IDs, and the server even."
         self._next_id = 1 if outbound else 2
         self._events: deque[events.Event] = deque()
-        opened = events.BacklogOpened()
-        self._table = StreamTable(
-            parameters, scope, forgotten=self._after_forgetting, backlog_opened=lambda: self._events.append(opened)
-        )
+        opened = partial(self._events.append, events.BacklogOpened())
+        self._table = StreamTable(parameters, scope, forgotten=self._after_forgetting, backlog_opened=opened)
         self.counters = Counters()
         self._outbox = Outbox(self.counters, written=self._after_writing, settled=self._table.settle)
         self._liveness = Liveness(parameters, now)
@@ -247,6 +246,7 @@ class YamuxMachine:
         self._receiver.refusing = True
         self._receiver.stop()
         self._table.end_all()
+        self._outbox.stop()
 
     # Outputs.
 

@@ -17,7 +17,7 @@ from stack.muxers.yamux.frames import (
     encode_header,
     write_header,
 )
-from stack.muxers.yamux.stream import State, Stream
+from stack.muxers.yamux.stream import State, Stream, nobody
 
 CONTROL_FRAMES_MAX = 1000
 """Frames without payload that wait because the peer does not read; with more, it only makes us hold them (A22)."""
@@ -30,7 +30,7 @@ FRAGMENT_BYTES_MIN = 4096
 
 
 class Outbox:
-    """Commands: `push`, `check`, `answer_ping`, `credit`, `schedule`, `retract`, `forget`. Outputs: `write_to`.
+    """Commands: `push`, `check`, `answer_ping`, `credit`, `schedule`, `retract`, `forget`, `stop`. Outputs: `write_to`.
 
     `written` is called when a stream has nothing unwritten left, `settled` when its FIN has been written.
     """
@@ -93,6 +93,10 @@ class Outbox:
         if stream.scheduled:
             stream.scheduled = False
             self._sendable.remove(stream)
+
+    def stop(self) -> None:
+        """The connection is over."""
+        self._written = self._settled = nobody
 
     def write_to(self, out: memoryview, now: float, round_trip: float) -> int:
         """Fill at most `len(out)` bytes; 0 means nothing to send, or no room for the next frame."""

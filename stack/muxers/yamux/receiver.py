@@ -22,7 +22,7 @@ from stack.muxers.yamux.frames import (
 )
 from stack.muxers.yamux.liveness import Liveness
 from stack.muxers.yamux.outbox import Outbox
-from stack.muxers.yamux.stream import Input, State, Stream
+from stack.muxers.yamux.stream import Input, State, Stream, nobody
 from stack.muxers.yamux.table import StreamTable
 from stack.muxers.yamux.windows import WINDOW_INITIAL
 from stack.sansio.flood import Flood
@@ -143,6 +143,7 @@ class Receiver:
     def stop(self) -> None:
         """The connection is over, also in the middle of a frame."""
         self._payload_left = 0
+        self._reset = nobody
 
     def _receive_frame(self, kind: int, flags: int, id: int, length: int) -> None:
         if kind == PING:

@@ -224,3 +224,7 @@ class Stream:
         self._filled = 0
         self.inbox.clear()
         self.receive_window.unread = 0
+
+
+def nobody(stream: Stream) -> None:
+    """Is told of a stream when its connection is over: who was told before refers to whoever tells."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from stack.errors import LimitExceeded
 from stack.muxers.yamux.parameters import YamuxParameters
-from stack.muxers.yamux.stream import State, Stream
+from stack.muxers.yamux.stream import State, Stream, nobody
 from stack.muxers.yamux.windows import ReceiveWindow
 from stack.sansio.budget import Resource, Scope
 
@@ -144,6 +144,7 @@ class StreamTable:
                 stream.receive_window.end()
                 self.settle(stream)
         self._closed.clear()
+        self._forgotten = nobody
 
     def rest(self, now: float) -> None:
         """Windows that were not used of late become small again."""

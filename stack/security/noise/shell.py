@@ -46,7 +46,10 @@ class NoiseSecurity:
             muxers=offered,
             expected=expected,
         )
-        finished = await drive(stream, machine)
+        try:
+            finished = await drive(stream, machine)
+        finally:
+            machine.close()
         return SecureChannel(
             stream=stream,
             session=finished.session,

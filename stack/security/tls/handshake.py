@@ -84,9 +84,10 @@ def _machine(connection: SSL.Connection) -> "TlsHandshake":
 class TlsHandshake:
     """One end of the handshake; a `ByteMachine` of `HandshakeFinished`.
 
-    Facts: `receive_data`. Outputs: `data_to_send`, `next_event`, then `leftover`. Raises SecurityError for whatever is wrong with
-    the peer, PeerIdMismatch when it is not `expected`, NegotiationError when it offers no protocol of ours; the handshake is over
-    then. `wall` is the time by which certificates are judged, in seconds since 1970. OpenSSL draws its own randomness.
+    Facts: `receive_data`. Outputs: `data_to_send`, `next_event`, then `leftover`. Command: `close`. Raises SecurityError for
+    whatever is wrong with the peer, PeerIdMismatch when it is not `expected`, NegotiationError when it offers no protocol of
+    ours; the handshake is over then. `wall` is the time by which certificates are judged, in seconds since 1970. OpenSSL draws
+    its own randomness.
     """
 
     def __init__(
@@ -143,7 +144,6 @@ class TlsHandshake:
                 self._advance()
         except BaseException:
             self._failed = True
-            self._tls.set_app_data(None)
             raise
 
     def next_event(self) -> HandshakeFinished | None:
@@ -163,6 +163,10 @@ class TlsHandshake:
 
     def handle_timeout(self, now: float) -> None:
         """Nothing to do."""
+
+    def close(self) -> None:
+        """It is over, however it went: OpenSSL's side refers to this one no more."""
+        self._tls.set_app_data(None)
 
     # What OpenSSL asks, in the middle of `_advance`; what is raised here ends the handshake, and comes out of `receive_data`.
 
@@ -251,7 +255,6 @@ class TlsHandshake:
             session=session,
         )
         self._secrets.clear()
-        self._tls.set_app_data(None)
 
 
 def _kinds(records: bytes) -> list[int]:

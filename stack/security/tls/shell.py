@@ -33,7 +33,10 @@ class TlsSecurity:
         Raises SecurityError, PeerIdMismatch, NegotiationError, BrokenResourceError.
         """
         machine = TlsHandshake(self._context, outbound=outbound, wall=time.time(), muxers=muxers, expected=expected)
-        finished = await drive(stream, machine)
+        try:
+            finished = await drive(stream, machine)
+        finally:
+            machine.close()
         return SecureChannel(
             stream=stream,
             session=finished.session,

@@ -308,6 +308,7 @@ def test_nothing_that_belongs_to_a_handshake_outlives_it() -> None:
     link.run()
     for machine in (link.first, link.second):
         assert isinstance(machine, TlsHandshake)
+        machine.close()
         assert machine._secrets == {} and machine._tls.get_app_data() is None
 
 
