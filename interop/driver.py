@@ -18,7 +18,6 @@ QUIT_SECONDS = 10.0
 POLL_SECONDS = 0.05
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 ROOT = Path(__file__).resolve().parents[1]
-TICKS = os.sysconf("SC_CLK_TCK")
 
 Line = tuple[str, ...]
 
@@ -105,10 +104,10 @@ class Peer:
         """Author and data (hexadecimal) of each message of a topic so far."""
         return [(line[2], line[3]) for line in self.catch_up() if line[:2] == ("message", topic)]
 
-    def cpu_seconds(self) -> float:
-        """Processor time of all its threads so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def quit(self) -> None:
         """End it, politely at first; nothing happens when it has ended."""

@@ -1,6 +1,5 @@
 """The report of a whole run: docs/interop.md with its picture docs/interop.svg, and interop/results.json."""
 
-import html
 import json
 import os
 import platform
@@ -10,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from interop.matrix import Direction, Matrix, Outcome, Result
+from tests.svg import box, label
+from tests.svg import picture as svg
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = "<!-- results -->\n"
@@ -107,29 +108,20 @@ def picture(matrix: Matrix, results: Sequence[Result]) -> str:
         )
         for result in results
     }
-    width, height = LEFT + SIDE * len(columns) + SIDE, TOP + SIDE * (len(rows) + 2)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
+    parts = []
     for x, (peer, line, direction) in enumerate(columns):
-        at = LEFT + SIDE * x + SIDE * 0.7
         name = f"{peer} {line}, {Direction(direction)}"
-        parts.append(f'<text x="{at}" y="{TOP - 6}" transform="rotate(-90 {at} {TOP - 6})">{html.escape(name)}</text>')
+        parts.append(label(LEFT + SIDE * x + SIDE * 0.7, TOP - 6, name, turned=True))
     for y, (variant, cell) in enumerate(rows):
         name = cell if variant == "default" else f"{cell} ({variant})"
         top = TOP + SIDE * y
-        parts.append(f'<text x="{LEFT - 6}" y="{top + SIDE * 0.7}" text-anchor="end">{html.escape(name)}</text>')
+        parts.append(label(LEFT - 6, top + SIDE * 0.7, name, anchor="end"))
         for x, column in enumerate(columns):
             colour, result = colours.get((variant, cell, *column), (NOT_RUN, None))
-            title = "" if result is None else f"{result.outcome} {result.note}"[:300]
-            parts.append(
-                f'<rect x="{LEFT + SIDE * x}" y="{top}" width="{SIDE - 2}" height="{SIDE - 2}" fill="{colour}">'
-                f"<title>{html.escape(title)}</title></rect>"
-            )
+            hint = "" if result is None else f"{result.outcome} {result.note}"[:300]
+            parts.append(box(LEFT + SIDE * x, top, SIDE - 2, SIDE - 2, colour, hint=hint))
     left, top = SIDE, TOP + SIDE * (len(rows) + 1)
     for outcome, colour in COLOURS.items():
-        parts.append(f'<rect x="{left}" y="{top - 10}" width="10" height="10" fill="{colour}"/>')
-        parts.append(f'<text x="{left + 14}" y="{top}">{outcome}</text>')
+        parts += [box(left, top - 10, 10, 10, colour), label(left + 14, top, outcome)]
         left += 90
-    return "\n".join([*parts, "</svg>", ""])
+    return svg(LEFT + SIDE * len(columns) + SIDE, TOP + SIDE * (len(rows) + 2), parts, size=11)

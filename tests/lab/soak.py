@@ -27,7 +27,7 @@ from tests.lab.mother import Mother
 from tests.lab.node import preload
 from tests.lab.scenario import CALL_SECONDS, Computer, Offer, Run
 from tests.lab.switch import Line, Switch
-from tests.sim.chart import line_chart
+from tests.svg import line_chart
 
 SAMPLE_SECONDS = 30.0
 CHURN_SECONDS = 20.0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.sim.chart import Points, line_chart, shares
 from tests.sim.long import FIGURES
+from tests.svg import Points, line_chart, shares
 
 Run = dict[str, Any]
 """A line of figures: JSON."""

@@ -4,7 +4,7 @@ Formats: ipfs/boxo chunker/parse.go, rabin.go, buzhash.go; whyrusleeping/chunker
 
 Both content-defined chunkers cut where a hash of the last few bytes ends in zero bits, and each hash is the XOR of one
 table entry a byte. So one XOR of two integers, thousands of bytes long, hashes at as many places at once: more than ten
-times as fast as a loop over the bytes (`tests/bench/bench_chunkers.py`).
+times as fast as a loop over the bytes (row `chunkers` of `tests/bench`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

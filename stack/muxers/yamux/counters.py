@@ -1,4 +1,4 @@
-"""What the benchmark reads: payload bytes, and how often each was copied."""
+"""Payload bytes, and how often each was copied."""
 
 from dataclasses import dataclass
 

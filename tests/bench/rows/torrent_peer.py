@@ -1,4 +1,4 @@
-"""One libtorrent peer, for `vs_libtorrent`: run by an interpreter that has the package `libtorrent`, which stack does not need.
+"""One libtorrent peer, run by an interpreter that has the package `libtorrent`, which stack does not need.
 
     python torrent_peer.py make FILE TORRENT
     python torrent_peer.py run TORRENT FOLDER ADDRESS RATE [PEER...]
