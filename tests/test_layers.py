@@ -63,6 +63,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "disk",
         "hashed",
         "index",
+        "named",
         "packs",
         "partfile",
         "partopen",

@@ -16,6 +16,7 @@ from stack.blocks import disk
 from stack.blocks.index import ROWS_BATCH, Index
 from stack.blocks.interfaces import Leaf, ReadFailed, RealmId, Segment, SegmentId
 from stack.blocks.locations import Location, Locations
+from stack.blocks.named import check_part, has_name
 from stack.blocks.reads import fill
 from stack.blocks.segments import row_of
 from stack.errors import Refused, StoreError
@@ -220,6 +221,7 @@ class PartFile:
                 if self._lost:
                     raise StoreError(f"a sync of {part} has failed: some of it is to be fetched again")
                 with disk.translated(f"finishing {part}"):
+                    check_part(self._fd, part, self._directory, self.size)
                     disk.set_attributes(self._fd, mode, mtime_ns)
                     disk.sync_file(self._fd)
                     stamp = disk.stamp_of(os.fstat(self._fd))
@@ -294,8 +296,10 @@ class PartFile:
     def _remove(self) -> None:
         with self._index.database.writing() as connection:
             self._index.remove_segment(connection, self.segment.id)
+        name = self.segment.path.name
         with disk.translated(f"removing {self.segment.path}"), suppress(FileNotFoundError):
-            os.unlink(self.segment.path.name, dir_fd=self._directory)
+            if has_name(self._fd, name, self._directory):
+                os.unlink(name, dir_fd=self._directory)
 
     def _finish_writing(self) -> None:
         """Let no more writes in and wait for those on their way: a descriptor that is closed under them may be another

@@ -24,6 +24,7 @@ from stack.blocks.interfaces import (
     WholeFile,
     WholeFiles,
 )
+from stack.blocks.named import check_part, has_name
 from stack.blocks.wholefiles import Keeping, SmallFiles
 from stack.errors import Refused, StackError, StoreError
 from stack.multiformats.cid import Cid
@@ -109,6 +110,7 @@ class PlainWriter:
 
     def __init__(self, part: Path, size: int, base: Path | None = None) -> None:
         self._part = part
+        self._size = size
         self._lock = threading.Condition()
         self._writing = 0
         self._fresh = 0
@@ -169,6 +171,7 @@ class PlainWriter:
     def _seal(self, target: Path, mode: int | None, mtime_ns: int | None, over: bool) -> None:
         assert self._fd is not None
         with disk.translated(f"finishing {self._part}"):
+            check_part(self._fd, self._part, self._directory, self._size)
             disk.set_attributes(self._fd, mode, mtime_ns)
             disk.sync_file(self._fd)
         try:
@@ -196,12 +199,13 @@ class PlainWriter:
             self._lock.wait_for(lambda: not self._writing)
         if fd is None:
             return
-        disk.let_go(fd)
         try:
             if remove:
                 with disk.translated(f"removing {self._part}"), suppress(FileNotFoundError):
-                    os.unlink(self._part.name, dir_fd=self._directory)
+                    if has_name(fd, self._part.name, self._directory):
+                        os.unlink(self._part.name, dir_fd=self._directory)
         finally:
+            disk.let_go(fd)
             disk.let_go(self._directory)
 
 

@@ -579,12 +579,6 @@ def test_a_file_can_be_sealed_where_there_are_no_hard_links(
     assert (tmp_path / "sub" / "film").stat().st_size == len(DATA)
 
 
-def test_a_part_that_somebody_deleted_cannot_be_sealed(core: StoreCore, part: PartFile, tmp_path: Path) -> None:
-    part.segment.path.unlink()
-    with pytest.raises(StoreError, match="naming"):
-        core.seal_part(part, tmp_path / "film", None, None)
-
-
 @pytest.mark.parametrize("moment", ["before the link", "before the unlink", "before the last row"])
 def test_a_crash_while_a_file_gets_its_name_is_finished_or_undone(
     core: StoreCore, part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
