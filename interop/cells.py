@@ -143,6 +143,21 @@ def made_up() -> str:
     return f"/interop/{secrets.token_hex(8)}"
 
 
+def early_muxer(pair: Pair) -> None:
+    """The muxer was agreed on by the handshake: no round trip was spent on it."""
+    expect(_muxer(pair), "early", "when the muxer was agreed on")
+
+
+def late_muxer(pair: Pair) -> None:
+    """The muxer was agreed on after the handshake."""
+    expect(_muxer(pair), "late", "when the muxer was agreed on")
+
+
+def _muxer(pair: Pair) -> str:
+    other, met = (pair.listener, pair.met[0]) if pair.dialler is pair.ours else (pair.dialler, pair.met[1])
+    return pair.ours.wait("muxer", other.id, since=met)[2]
+
+
 def ping(pair: Pair) -> None:
     """32 random bytes come back (to ours), or have come (to ours)."""
     since = len(pair.ours.catch_up())
@@ -287,6 +302,8 @@ CELLS: dict[str, Callable[[Pair], None]] = {
     "connect": connect,
     "identify": identify,
     "push": push,
+    "early muxer": early_muxer,
+    "late muxer": late_muxer,
     "ping": ping,
     "perf up": perf_up,
     "perf down": perf_down,

@@ -5,9 +5,10 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from interop import build
 
@@ -26,9 +27,15 @@ class Peer:
     """A running peer. `heard` holds all its lines, each split into words."""
 
     def __init__(
-        self, kind: str, name: str, *options: str, listen: str = LISTEN, command: Sequence[str] | None = None
+        self,
+        kind: str,
+        name: str,
+        *options: str,
+        listen: str = LISTEN,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`command` starts another program than the kind's."""
+        """`command` starts another program than the kind's; `environment` is what it has on top of ours."""
         self.kind = kind
         self.name = name
         self.heard: list[Line] = []
@@ -41,7 +48,7 @@ class Peer:
             stderr=None,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)} if kind in ("ours", "kubo") else None,
+            env={**os.environ, **environment, **({"PYTHONPATH": str(ROOT)} if kind in ("ours", "kubo") else {})},
         )
         self._listening = threading.Thread(target=self._listen, daemon=True)
         self._listening.start()

@@ -12,11 +12,14 @@ from typing import Any
 
 from interop.cells import CELLS, Pair, Wrong, connect, made_up, say
 from interop.driver import Peer
+from tests.transports import certificates
 
 HERE = Path(__file__).parent
 SECRET_BYTES = 16
 FAILURES = (Wrong, TimeoutError, OSError)
 """What a cell may end with."""
+BELIEVED = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+"""Variables that name whose certificates a WebSocket over TLS believes: OpenSSL and Go, node."""
 WITHOUT_HANDLERS = ("kubo",)
 """Kinds that cannot make up a protocol."""
 
@@ -81,7 +84,10 @@ class Matrix:
         for peer in peers:
             row = self.peers[peer]
             for line in row["lines"]:
-                chosen = self.lines[line].get("short", row["variants"]) if short else row["variants"]
+                how = self.lines[line]
+                chosen = how.get("variants", row["variants"])
+                if short:
+                    chosen = how.get("short", chosen)
                 for variant in row["variants"]:
                     if variant in chosen:
                         yield peer, line, variant
@@ -158,11 +164,17 @@ class Run:
 
     def _start(self, kind: str, line: str, variant: str, direction: Direction, stack: ExitStack) -> Pair:
         row, how = self._matrix.variants[variant], self._matrix.lines[line]
-        options = ("--security", how["security"], "--muxer", how["muxer"])
+        options = ["--security", how["security"], "--muxer", how["muxer"]]
+        environment = {}
+        if "/tls/ws" in how["listen"]:
+            certificates.write(self._folder)
+            options += ["--certificates", str(self._folder)]
+            environment = dict.fromkeys(BELIEVED, str(self._folder / "authority.pem"))
         known = {name: secrets.token_bytes(SECRET_BYTES) for name in ("ours", kind)}
 
         def start(name: str, *more: str) -> Peer:
-            peer = Peer(name, name, *options, "--secret", known[name].hex(), *more, listen=how["listen"])
+            every = (*options, "--secret", known[name].hex())
+            peer = Peer(name, name, *every, *more, listen=how["listen"], environment=environment)
             stack.callback(peer.quit)
             return peer
 

@@ -4,6 +4,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
@@ -24,8 +25,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 )
@@ -129,9 +131,37 @@ func newRouter(ctx context.Context, h host.Host, version string) (*pubsub.PubSub
 	return pubsub.NewGossipSub(ctx, h, append(options, pubsub.WithPeerExchange(true))...)
 }
 
-var securities = map[string]libp2p.Option{
-	"noise": libp2p.Security(noise.ID, noise.New),
-	"tls":   libp2p.Security(tls.ID, tls.New),
+// What is offered to be agreed on by the handshake itself.
+func offered(muxers []upgrader.StreamMuxer, early bool) []upgrader.StreamMuxer {
+	if early {
+		return muxers
+	}
+	return nil
+}
+
+var securities = map[string]func(early bool) libp2p.Option{
+	"noise": func(early bool) libp2p.Option {
+		return libp2p.Security(noise.ID, func(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*noise.Transport, error) {
+			return noise.New(id, key, offered(muxers, early))
+		})
+	},
+	"tls": func(early bool) libp2p.Option {
+		return libp2p.Security(libp2ptls.ID, func(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*libp2ptls.Transport, error) {
+			return libp2ptls.New(id, key, offered(muxers, early))
+		})
+	},
+}
+
+// WebSockets, over TLS too where a folder holds the listener's certificate. SSL_CERT_FILE names whose certificates are believed.
+func websockets(folder string) (libp2p.Option, error) {
+	if folder == "" {
+		return libp2p.Transport(websocket.New), nil
+	}
+	certificate, err := tls.LoadX509KeyPair(folder+"/certificate.pem", folder+"/key.pem")
+	if err != nil {
+		return nil, err
+	}
+	return libp2p.Transport(websocket.New, websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate}})), nil
 }
 
 var muxers = map[string]libp2p.Option{"yamux": libp2p.Muxer(yamux.ID, yamux.DefaultTransport)}
@@ -261,11 +291,17 @@ func main() {
 	version := flag.String("router", "", "floodsub, or the only version of gossipsub")
 	bitswap := flag.String("bitswap", "", "the only version of bitswap")
 	security := flag.String("security", "noise", "noise or tls")
+	early := flag.String("early", "yes", "no: the muxer is agreed on afterwards")
+	certificates := flag.String("certificates", "", "folder, of WebSockets over TLS")
 	muxer := flag.String("muxer", "yamux", "yamux")
 	secret := flag.String("secret", "", "of digests, in hexadecimal")
 	flag.Parse()
 	ctx := context.Background()
 	key, _, err := crypto.GenerateKeyPair(keyTypes[*keyType], 2048)
+	if err != nil {
+		log.Fatal(err)
+	}
+	websocketOption, err := websockets(*certificates)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -275,8 +311,8 @@ func main() {
 		// It dials from the port it listens on. Two that a PRUNE names to each other dial at the same time; that can become one
 		// connection (TCP's simultaneous open) on which both speak as the dialler, and neither tries again.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Transport(websocket.New),
-		securities[*security],
+		websocketOption,
+		securities[*security](*early != "no"),
 		muxers[*muxer],
 		libp2p.DisableRelay(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),

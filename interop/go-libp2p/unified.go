@@ -36,7 +36,7 @@ func unified(older bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	options := []libp2p.Option{
-		securities[get("SECURE_CHANNEL", "security")],
+		securities[get("SECURE_CHANNEL", "security")](true),
 		muxers[get("MUXER", "muxer")],
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(websocket.New),

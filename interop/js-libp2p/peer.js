@@ -13,6 +13,7 @@ import { identify, identifyPush } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
+import { tls } from '@libp2p/tls'
 import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -36,6 +37,8 @@ const { values: options } = parseArgs({
   options: {
     listen: { type: 'string' },
     security: { type: 'string', default: 'noise' },
+    early: { type: 'string', default: 'yes' },
+    certificates: { type: 'string' },
     muxer: { type: 'string', default: 'yamux' },
     key: { type: 'string', default: 'ed25519' },
     secret: { type: 'string', default: '' }
@@ -44,12 +47,27 @@ const { values: options } = parseArgs({
 const secret = Buffer.from(options.secret, 'hex')
 const say = (...words) => process.stdout.write(words.join(' ') + '\n')
 
+// With the muxer agreed on afterwards.
+const late = (make) => (components) => {
+  const security = make(components)
+  for (const name of ['secureInbound', 'secureOutbound']) {
+    const secure = security[name].bind(security)
+    security[name] = (connection, how) => secure(connection, { ...how, skipStreamMuxerNegotiation: true })
+  }
+  return security
+}
+
+const security = { noise, tls }[options.security]()
+// NODE_EXTRA_CA_CERTS names whose certificates are believed.
+const https = options.certificates === undefined
+  ? undefined
+  : { key: await readFile(join(options.certificates, 'key.pem')), cert: await readFile(join(options.certificates, 'certificate.pem')) }
 const keyType = { ed25519: 'Ed25519', rsa: 'RSA', secp256k1: 'secp256k1', ecdsa: 'ECDSA' }[options.key]
 const helia = await withBitswap(withLibp2pLight(createHeliaLight({ blockstore: new MemoryBlockstore() }), {
   privateKey: await generateKeyPair(keyType),
   addresses: { listen: [options.listen] },
-  transports: [tcp(), webSockets()],
-  connectionEncrypters: [{ noise }[options.security]()],
+  transports: [tcp(), webSockets({ https })],
+  connectionEncrypters: [options.early === 'no' ? late(security) : security],
   streamMuxers: [{ yamux }[options.muxer]()],
   services: {
     identify: identify(),

@@ -131,9 +131,11 @@ def main() -> None:
     parser.add_argument("--security", default="noise")
     parser.add_argument("--muxer", default="yamux")
     parser.add_argument("--secret")
+    parser.add_argument("--certificates")
     given = parser.parse_args()
     settings = {
-        "Addresses.Swarm": [given.listen],
+        # It takes a certificate from nobody but AutoTLS, and only dials then.
+        "Addresses.Swarm": [given.listen.removesuffix("/tls/ws")],
         "Pubsub.Enabled": True,
         "Swarm.Transports.Security": {
             name: 100 if name.lower() == given.security else False for name in ("TLS", "Noise")

@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -16,14 +18,20 @@ from stack.errors import StackError
 from stack.gossipsub.events import ControlIgnored, Grafted, PeerAdded, PeersExchanged, Pruned, RpcReceived, RpcSent
 from stack.gossipsub.params import GossipsubParams, PeerScoreParams
 from stack.gossipsub.shell.service import PubSub
-from stack.identity.keys import generate
+from stack.identity.keys import PrivateKey, generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.muxers import MUXERS
 from stack.net.host import Host
+from stack.net.upgrader import Upgrader
 from stack.protocols.identify.service import IdentifyService
+from stack.sansio.budget import Scope
 from stack.security import SECURITY
+from stack.streams.interfaces import MuxedConnection, SecureChannel
 from stack.trace import TraceEvent, TraceFan
+from stack.transports.interfaces import Transport
+from stack.transports.late import default_transports
+from stack.transports.websocket.transport import WebSocketTransport
 
 PRUNE_SECONDS = 15.0
 """A fourth of the default: a test may have to wait for its end."""
@@ -147,6 +155,28 @@ def only(table: dict[str, str], name: str) -> None:
         del table[row]
 
 
+def telling_upgrader(key: PrivateKey) -> Upgrader:
+    """Says when the muxer is agreed: by the handshake itself, or afterwards."""
+    upgrader = Upgrader.of(key)
+    multiplex = upgrader.multiplex
+
+    async def tell_and_multiplex(channel: SecureChannel, *, outbound: bool, scope: Scope) -> MuxedConnection:
+        say("muxer", channel.remote_peer, "late" if channel.muxer is None else "early")
+        return await multiplex(channel, outbound=outbound, scope=scope)
+
+    upgrader.multiplex = tell_and_multiplex  # type: ignore[method-assign] # nobody else has to know
+    return upgrader
+
+
+def with_certificate(folder: Path | None) -> list[Transport]:
+    """Listens on `/tls/ws` with the certificate of a folder. SSL_CERT_FILE names whose certificates are believed."""
+    if folder is None:
+        return default_transports()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return [WebSocketTransport(server_tls=context), *default_transports()]
+
+
 def options() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser()
@@ -155,6 +185,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--muxer", default="yamux")
     parser.add_argument("--key", default="ed25519")
     parser.add_argument("--secret", type=bytes.fromhex, default=b"")
+    parser.add_argument("--certificates", type=Path)
     return parser.parse_args()
 
 
@@ -167,7 +198,7 @@ async def main() -> None:
     params = GossipsubParams(score=PeerScoreParams(), do_px=True, prune_backoff=PRUNE_SECONDS)
     store = MemoryStore()
     async with (
-        Host(key, trace=trace) as host,
+        Host(key, trace=trace, upgrader=telling_upgrader(key), transports=with_certificate(given.certificates)) as host,
         anyio.create_task_group() as tasks,
         Bitswap.open(host, store) as exchange,
     ):

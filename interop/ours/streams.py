@@ -46,10 +46,11 @@ def pattern(name: str, size: int) -> AsyncIterator[bytes]:
 
 
 class Counting:
-    """A stream that knows what has passed."""
+    """A stream that knows what has passed, and tells of each send."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, sent: Callable[[], None] = lambda: None) -> None:
         self._stream = stream
+        self._tell = sent
         self.received = self.sent = 0
 
     def __getattr__(self, name: str) -> object:
@@ -65,6 +66,7 @@ class Counting:
         """See `Stream`."""
         await self._stream.send(item)
         self.sent += len(item)
+        self._tell()
 
 
 class Streams:
@@ -82,8 +84,7 @@ class Streams:
         pings, self._perf = PingService(host), PerfService(host)
 
         async def pinged(stream: Stream) -> None:
-            say("pinged", stream.remote_peer)
-            await pings._echo(stream)
+            await pings._echo(Counting(stream, lambda: say("pinged", stream.remote_peer)))  # type: ignore[arg-type]
 
         host.handle(PING, pinged)
         host.handle(PERF, self._serve_perf)

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import ssl
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from libp2p.network.stream.exceptions import StreamEOF, StreamReset
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub import gossipsub, pubsub, rpc_queue
+from libp2p.security.tls.transport import PROTOCOL_ID as TLS
+from libp2p.security.tls.transport import TLSTransport
 from libp2p.tools.anyio_service import background_trio_service
 
 DIGEST, RESET, PERF = "/interop/digest/1.0.0", "/interop/reset/1.0.0", "/perf/1.0.0"
@@ -251,13 +254,23 @@ def options() -> argparse.Namespace:
     parser.add_argument("--muxer", default="yamux")
     parser.add_argument("--key", default="ed25519")
     parser.add_argument("--secret", type=bytes.fromhex, default=b"")
+    parser.add_argument("--certificates")
+    parser.add_argument("--early")  # or not: it never is
     return parser.parse_args()
 
 
 async def main() -> None:
     given = options()
+    key = KEYS[given.key]()
+    certificate = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if given.certificates:
+        certificate.load_cert_chain(f"{given.certificates}/certificate.pem", f"{given.certificates}/key.pem")
     host = new_host(
-        key_pair=KEYS[given.key](),
+        key_pair=key,
+        sec_opt={TLS: TLSTransport(key)} if given.security == "tls" else None,
+        # SSL_CERT_FILE names whose certificates are believed.
+        tls_client_config=ssl.create_default_context(),
+        tls_server_config=certificate,
         muxer_preference=given.muxer.upper(),
         enable_websocket=str(given.listen).endswith("/ws"),
     )
