@@ -106,7 +106,7 @@ def _py() -> tuple[str, ...]:
 def _rust() -> tuple[str, ...]:
     built = _place("rust")
     target = CACHE / "rust-target"
-    _once("rust", built, ["cargo", "build", "--release", "--target-dir", str(target)])
+    _once("rust", built, ["cargo", "build", "--release", "--locked", "--target-dir", str(target)])
     return (str(target / "release" / "peer"),)
 
 

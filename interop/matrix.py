@@ -73,10 +73,11 @@ class Matrix:
 
     def absent(self, peer: str, line: str, variant: str, cell: str, direction: str) -> str | None:
         """Why there is nothing to run."""
-        return _about(self._absent, peer, line, variant, cell, direction)
+        row = _about(self._absent, peer, line, variant, cell, direction)
+        return None if row is None else str(row["why"])
 
-    def fault(self, peer: str, line: str, variant: str, cell: str, direction: str) -> str | None:
-        """Why a cell fails, if it is known to."""
+    def fault(self, peer: str, line: str, variant: str, cell: str, direction: str) -> dict[str, Any] | None:
+        """Why a cell fails, and what it shows then, if it is known to."""
         return _about(self._faults, peer, line, variant, cell, direction)
 
     def groups(self, peers: Sequence[str], *, short: bool = False) -> Iterator[tuple[str, str, str]]:
@@ -93,12 +94,19 @@ class Matrix:
                         yield peer, line, variant
 
 
-def _about(rows: list[dict[str, Any]], peer: str, line: str, variant: str, cell: str, direction: str) -> str | None:
-    for row in rows:
-        here = {"line": line, "variant": variant, "direction": direction}
-        if row["peer"] == peer and cell in row["cells"] and all(row.get(key, here[key]) == here[key] for key in here):
-            return str(row["why"])
-    return None
+def _about(
+    rows: list[dict[str, Any]], peer: str, line: str, variant: str, cell: str, direction: str
+) -> dict[str, Any] | None:
+    """The first row that speaks of this cell; what a row leaves out it says of all, and it may name several."""
+    here = {"peer": peer, "line": line, "variant": variant, "direction": direction}
+
+    def speaks(row: dict[str, Any]) -> bool:
+        said = {key: row.get(key, here[key]) for key in here}
+        return cell in row["cells"] and all(
+            here[key] in value if isinstance(value, list) else here[key] == value for key, value in said.items()
+        )
+
+    return next((row for row in rows if speaks(row)), None)
 
 
 class Run:
@@ -192,13 +200,13 @@ class Run:
         self, peer: str, line: str, variant: str, cell: str, direction: str, seconds: float, error: Exception | None
     ) -> None:
         fault = self._matrix.fault(peer, line, variant, cell, direction)
-        if error is None and fault is None:
-            outcome, note = Outcome.PASSED, ""
-        elif error is None:
-            outcome, note = Outcome.FAILED, f"it passes, but matrix.toml says that it fails: {fault}"
+        if error is None:
+            outcome = Outcome.PASSED if fault is None else Outcome.FAILED
+            note = "" if fault is None else f"it passes, but matrix.toml says that it fails: {fault['why']}"
+        elif fault is None or fault["shows"] not in str(error):
+            outcome, note = Outcome.FAILED, str(error)
         else:
-            outcome = Outcome.FAILED if fault is None else Outcome.THEIRS
-            note = str(error) if fault is None else f"{fault} (here: {error})"
+            outcome, note = Outcome.THEIRS, f"{fault['why']} (here: {error})"
         self._add(Result(peer, line, variant, cell, direction, outcome, round(seconds, 3), note[:2000]))
 
     def _add(self, result: Result) -> None:

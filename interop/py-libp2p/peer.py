@@ -106,6 +106,9 @@ class Peer:
         host.set_stream_handler(PERF, self._serve_perf)
 
     async def connect(self, address: str) -> None:
+        address = address.replace(
+            "/tls/ws/", "/wss/"
+        )  # the same by its older name: /tls/ws it dials only without /p2p behind
         await self.host.connect(info_from_p2p_addr(multiaddr.Multiaddr(address)))
 
     async def disconnect(self, peer: str) -> None:
@@ -262,8 +265,8 @@ def options() -> argparse.Namespace:
 async def main() -> None:
     given = options()
     key = KEYS[given.key]()
-    certificate = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    if given.certificates:
+    certificate = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if given.certificates else None
+    if certificate is not None:
         certificate.load_cert_chain(f"{given.certificates}/certificate.pem", f"{given.certificates}/key.pem")
     host = new_host(
         key_pair=key,

@@ -8,7 +8,7 @@ import pytest
 
 from interop import __main__ as runner
 from interop import matrix, report
-from interop.cells import CELLS
+from interop.cells import CELLS, Wrong
 from interop.driver import Peer
 from interop.matrix import Direction, Matrix, Outcome, Result, Run
 
@@ -71,12 +71,12 @@ def test_a_peer_with_a_fault_makes_a_red_run(
 
 def test_a_fault_that_is_known_is_no_failure_until_it_is_mended() -> None:
     table = Matrix()
-    table._faults = [{"peer": "go", "cells": ["ping"], "why": "theirs"}]
+    table._faults = [{"peer": "go", "line": ["ws", "tcp"], "cells": ["ping"], "why": "theirs", "shows": "no answer"}]
     told: list[Result] = []
     judge = Run(table, Path(), form="short", tell=told.append)._judge
-    judge("go", "tcp", "default", "ping", Direction.IN, 0.0, RuntimeError("no answer"))
-    judge("go", "tcp", "default", "ping", Direction.IN, 0.0, None)
-    assert [result.outcome for result in told] == [Outcome.THEIRS, Outcome.FAILED]
+    for error in (Wrong("there was no answer"), Wrong("they have not met"), None):
+        judge("go", "tcp", "default", "ping", Direction.IN, 0.0, error)
+    assert [result.outcome for result in told] == [Outcome.THEIRS, Outcome.FAILED, Outcome.FAILED]
 
 
 def test_a_run_in_which_nothing_passes_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,10 @@ def test_the_matrix_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> N
     for row in [*table._faults, *table._absent]:
         assert row["peer"] in table.peers and set(row["cells"]) <= set(CELLS) and row["why"]
         assert row.get("direction", Direction.IN) in list(Direction)
-        assert row.get("line", "tcp") in table.lines and row.get("variant", "default") in table.variants
+        lines = row.get("line", "tcp")
+        assert set(lines if isinstance(lines, list) else [lines]) <= set(table.lines)
+        assert row.get("variant", "default") in table.variants
+    assert all(row["shows"] for row in table._faults)
     for peer in table.peers.values():
         assert set(peer["lines"]) <= set(table.lines) and set(peer["variants"]) <= set(table.variants)
         assert all((ROOT / file).exists() for file in peer["tests"])

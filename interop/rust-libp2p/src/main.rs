@@ -19,8 +19,9 @@ use libp2p::{
     identity::Keypair,
     noise, ping, quic,
     swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, tls, websocket, yamux, Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport,
+    tcp, tls, yamux, Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport,
 };
+use libp2p_websocket as websocket;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 type Failure = Box<dyn Error + Send + Sync>;
