@@ -96,7 +96,7 @@ def connect(pair: Pair) -> None:
 
 
 def identify(pair: Pair) -> None:
-    """The dialler knows what the listener has just made up, has its signed record, and knows how the listener sees it."""
+    """The dialler knows what the listener has just made up, and how the listener sees it."""
     dialler, listener = pair.dialler, pair.listener
     line = settle(
         lambda: _identified(dialler, listener),
@@ -107,11 +107,18 @@ def identify(pair: Pair) -> None:
         expect(line[2], say(listener, "agent", answer="agent")[1], "the agent")
     if line[3] == UNKNOWN:
         return
-    expect(line[4], "signed", "the record of the listener's addresses")
     other = listener if dialler is pair.ours else dialler
     _, _, local, remote = say(pair.ours, "address", other.id, answer="address")
     seen = local if dialler is pair.ours else remote
     expect(_socket(line[3]), _socket(seen), "where the listener sees the dialler")
+
+
+def signed_record(pair: Pair) -> None:
+    """The dialler has a record of the listener's addresses with a signature that it has verified."""
+    line = settle(
+        lambda: _identified(pair.dialler, pair.listener), lambda line: line[0] == "identified", "nothing is told"
+    )
+    expect(line[4], "signed", "the record of the listener's addresses")
 
 
 def _identified(peer: Peer, of: Peer) -> Line:
@@ -301,6 +308,7 @@ def _digests_of(path: Path) -> dict[str, str]:
 CELLS: dict[str, Callable[[Pair], None]] = {
     "connect": connect,
     "identify": identify,
+    "signed record": signed_record,
     "push": push,
     "early muxer": early_muxer,
     "late muxer": late_muxer,

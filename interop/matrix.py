@@ -10,14 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from interop.cells import CELLS, Pair, Wrong, connect, made_up, say
+from interop.cells import CELLS, Pair, connect, made_up, say
 from interop.driver import Peer
 from tests.transports import certificates
 
 HERE = Path(__file__).parent
 SECRET_BYTES = 16
-FAILURES = (Wrong, TimeoutError, OSError)
-"""What a cell may end with."""
 BELIEVED = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 """Variables that name whose certificates a WebSocket over TLS believes: OpenSSL and Go, node."""
 WITHOUT_HANDLERS = ("kubo",)
@@ -157,7 +155,7 @@ class Run:
                 pair = self._start(kind, line, variant, direction, stack)
                 began = time.monotonic()
                 connect(pair)
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, this cell is red, and the others are run
                 while done < len(cells):
                     judge(error)
                 return []
@@ -166,7 +164,7 @@ class Run:
                     if cells[done] != "connect":
                         CELLS[cells[done]](pair)
                     judge(None)
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, this cell is red, and the others are run
                 judge(error)
         return cells[done:]
 
@@ -204,7 +202,7 @@ class Run:
             outcome = Outcome.PASSED if fault is None else Outcome.FAILED
             note = "" if fault is None else f"it passes, but matrix.toml says that it fails: {fault['why']}"
         elif fault is None or fault["shows"] not in str(error):
-            outcome, note = Outcome.FAILED, str(error)
+            outcome, note = Outcome.FAILED, str(error) or repr(error)
         else:
             outcome, note = Outcome.THEIRS, f"{fault['why']} (here: {error})"
         self._add(Result(peer, line, variant, cell, direction, outcome, round(seconds, 3), note[:2000]))

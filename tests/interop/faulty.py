@@ -1,5 +1,6 @@
 """A peer of the matrix that is ours, but for one fault: `python faulty.py FAULT --listen ...`."""
 
+import os
 import sys
 
 import anyio
@@ -64,6 +65,8 @@ elif fault == "has another muxer":
     MUXERS["/yamux/0.0.0"] = MUXERS.pop("/yamux/1.0.0")
 elif fault == "drops bytes":
     streams.hashlib = Hashlib  # type: ignore[assignment]
+elif fault == "leaves":  # content, as soon as there is something to do
+    streams.Streams._serve_digest = lambda self, stream: os._exit(0)  # type: ignore[assignment, method-assign]
 else:
     assert fault == "is right", fault
 anyio.run(peer.main)

@@ -57,6 +57,7 @@ def test_a_peer_that_is_right_makes_a_green_run_and_a_report(tmp_path: Path, mon
     [
         ("exits", "did not say ready before it ended"),
         ("agrees", "ours has not met go"),
+        ("leaves", "half-close    failed"),
         ("has another key", "PeerIdMismatch"),
         ("has another muxer", "no muxer in common"),
         ("drops bytes", "half-close    failed"),
@@ -67,6 +68,16 @@ def test_a_peer_with_a_fault_makes_a_red_run(
 ) -> None:
     assert run(tmp_path, monkeypatch, fault) == 1
     assert says in capsys.readouterr().out
+
+
+def test_a_cell_that_nobody_has_foreseen_to_break_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with too few words, say."""
+    monkeypatch.setattr(matrix, "connect", lambda pair: None)
+    monkeypatch.setattr(Run, "_start", lambda *arguments: None)
+    monkeypatch.setitem(CELLS, "half-close", lambda pair: [][0])
+    one = Run(Matrix(), Path(), form="short", tell=lambda result: None)
+    one.run("go", "tcp", "default", ["connect", "half-close"], [Direction.OUT])
+    assert [result.outcome for result in one.results] == [Outcome.PASSED, Outcome.FAILED]
 
 
 def test_a_fault_that_is_known_is_no_failure_until_it_is_mended() -> None:
