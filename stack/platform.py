@@ -6,7 +6,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from stack.values import dataclass
 
 try:
     import fcntl

@@ -6,7 +6,8 @@ block. Shape after go-libp2p-pubsub's tracer and trio's instruments.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from stack.values import dataclass
 
 _log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent / "stack"
 
 LAYERS: tuple[str, ...] = (
     "errors",
+    "values",
     "trace",
     "platform",
     "multiformats",

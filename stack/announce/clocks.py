@@ -1,11 +1,11 @@
 """Whether our clock is right: it is looked at from time to time, and members tell theirs. Source: docs/announce.md, "Clocks"."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from statistics import median_low
 
 from stack.identity.peer_id import PeerId
 from stack.net.upkeep import WakeDetector
+from stack.values import dataclass
 
 WRONG_SECONDS = 120.0
 """Clocks further apart than this are told of: records are refused when one is ten minutes ahead, or as old as they are good for."""

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from stack.announce.keyspace import WHOLE, Home, Shard, common_bits, home_of_peer, level_of, shard_at
 from stack.announce.records import Record
 from stack.announce.reputation import Reputation
 from stack.identity.peer_id import PeerId
 from stack.sansio.interfaces import Randomness
+from stack.values import dataclass
 
 OWN_SHARD_MAX = 32
 """Members of our own shard that are remembered: a mesh has a dozen."""

@@ -1,6 +1,5 @@
 """What the announcement machine tells: effects for its owner to carry out, and trace events for whoever listens."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
 
@@ -13,6 +12,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 AskId = NewType("AskId", int)
 LookupId = NewType("LookupId", int)

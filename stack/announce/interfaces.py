@@ -1,11 +1,11 @@
 """What the announcement layer asks of the node it is part of, and what it tells."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
+from stack.values import dataclass
 
 
 class AnnouncementStore(Protocol):

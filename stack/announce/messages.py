@@ -1,7 +1,7 @@
 """Messages of `/stack/announce/1.0.0`: bytes <-> frozen values. Source: docs/announce.md, "Asking"."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from stack.announce.keyspace import KEY_BYTES, SHARD_MAX, WHOLE, WORD_CHARACTERS
 from stack.announce.records import RECORD_BYTES_MAX
 from stack.errors import RemoteProtocolError
 from stack.pb import announce_pb2 as pb
+from stack.values import dataclass
 
 PROTOCOL = "/stack/announce/1.0.0"
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
@@ -35,6 +35,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import announce_pb2 as pb
 from stack.sansio.interfaces import Randomness
+from stack.values import dataclass
 
 LIST_KEYS_MAX = 65_536
 """Keys in a block behind a record: 1 MiB. With 256 in line that is a shard's part of more files than anybody has."""

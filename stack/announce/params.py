@@ -1,9 +1,8 @@
 """What can be set. Times are seconds, sizes bytes; the figures are those of docs/announce.md."""
 
-from dataclasses import dataclass
-
 from stack.announce.records import TTL_MAX, TTL_MIN
 from stack.errors import ConfigError
+from stack.values import dataclass
 
 KIB = 1024
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -26,6 +26,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import Reach, neighbourhood_of, reach_of
 from stack.pb import announce_pb2 as pb
+from stack.values import dataclass
 
 SIGN_PREFIX = b"stack/announce-record/1"
 

@@ -5,10 +5,9 @@ goes on in a first buffer, and gets a larger one whenever that is full. Whoever 
 `buffer` says, so no byte of a block passes through anything else.
 """
 
-from dataclasses import dataclass
-
 from stack.bitswap.messages import MESSAGE_BYTES_MAX
 from stack.errors import RemoteProtocolError
+from stack.values import dataclass
 
 LEAD_BYTES = 1024
 """Read first of every message. Most messages without blocks fit; a stream on which nothing comes holds no more."""

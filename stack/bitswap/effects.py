@@ -1,10 +1,9 @@
 """What a session and the server ask of the outside."""
 
-from dataclasses import dataclass
-
 from stack.blocks.interfaces import RealmId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,9 @@
 """Trace events of the block exchange."""
 
-from dataclasses import dataclass
-
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

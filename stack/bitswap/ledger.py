@@ -2,13 +2,13 @@
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from stack.bitswap.messages import Want, WantKind
 from stack.errors import DecodeError
 from stack.multiformats import multihash as multihashes
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 WANTS_MAX = 1024
 """Wants kept for one peer (boxo: 1,024 too). What has no block here goes first, then what has the lowest priority (A45, A46)."""

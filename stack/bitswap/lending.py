@@ -7,10 +7,10 @@ turn by peer. Memory whose message does not go on is taken back: at once when so
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Reservation, Resource, Scope
+from stack.values import dataclass
 
 PEER_BYTES_MAX = 16 * 1024 * 1024
 """Of one peer that we asked: several long messages of our own nodes, so that reading goes on while one is hashed."""

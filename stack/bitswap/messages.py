@@ -6,7 +6,7 @@ a wantlist at a time: a parser that builds all objects first turns 4 MiB of empt
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from functools import lru_cache
 from typing import cast
@@ -19,6 +19,7 @@ from stack.multiformats import multihash, varint
 from stack.multiformats.cid import Cid
 from stack.pb import bitswap_pb2 as pb
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 PROTOCOL_1_2 = "/ipfs/bitswap/1.2.0"
 PROTOCOL_1_1 = "/ipfs/bitswap/1.1.0"

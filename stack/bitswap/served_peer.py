@@ -1,11 +1,12 @@
 """What the server knows of one peer, and the figures it serves by. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stack.bitswap.effects import SendBlocks
 from stack.bitswap.ledger import HeldWant, Ledger
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Presence, Want
 from stack.blocks.interfaces import RealmId
+from stack.values import dataclass
 
 KIB = 1024
 MIB = 1024 * 1024

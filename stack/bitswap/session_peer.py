@@ -1,12 +1,12 @@
 """One peer as one session sees it: how fast, how trustworthy, what it has, what it owes. Pure."""
 
-from dataclasses import dataclass
 from enum import Enum
 
 from stack.bitswap.interfaces import PeerReport
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
+from stack.values import dataclass
 
 MIB = 1024 * 1024
 

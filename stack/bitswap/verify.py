@@ -1,11 +1,11 @@
 """Received blocks are hashed and handed over here, in the worker thread. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from stack.bitswap.messages import Payload
 from stack.bitswap.wants import Call, Takers, WantedBlocks
 from stack.errors import DecodeError
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stack.blocks import disk
@@ -28,6 +28,7 @@ from stack.blocks.wholefiles import SmallFiles
 from stack.errors import Refused, StoreError
 from stack.multiformats.cid import Cid
 from stack.trace import Trace
+from stack.values import dataclass
 
 INDEX_NAME = "index.sqlite"
 DAMAGED_NAME = "index.sqlite.damaged"

@@ -6,7 +6,6 @@ users' files are never touched. A block that is put, or put again, while somebod
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from stack.blocks.walk import Links, Walk
 from stack.errors import CorruptStore, DecodeError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
+from stack.values import dataclass
 
 READ_BATCH = 16
 """Blocks read in one worker call: DAG nodes of a few KiB to 2 MiB, so 32 MiB at the very most."""

@@ -5,7 +5,7 @@ ipfs/boxo blockstore, with batches everywhere because calls cross into worker th
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import NewType, Protocol
@@ -13,6 +13,7 @@ from typing import NewType, Protocol
 from stack.errors import StackError, StoreError
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 BLOCK_SIZE_MAX = 2 * 1024 * 1024
 """bitswap specification: implementations must support blocks of 2 MiB, and we take nothing larger from the network."""

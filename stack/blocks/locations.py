@@ -1,13 +1,13 @@
 """Where blocks lie, as reads see it: the index, what a running fetch has written since, less what is known to be damaged."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
 
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import RealmId, Segment, SegmentId, SegmentState
+from stack.values import dataclass
 
 TRIES_MAX = 64
 """Segments looked at for one block. A block of zeros may lie in any number of files; a read must not walk them all."""

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stack.blocks.hashing import check_blocks
@@ -13,6 +13,7 @@ from stack.errors import NoSpace
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.trace import Trace
+from stack.values import dataclass
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ lies behind was never acknowledged.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -18,6 +17,7 @@ from stack.blocks.interfaces import FileStamp, SegmentId, SegmentState
 from stack.blocks.records import HEAD, MARK, RECORD_HEAD_MAX, decode_head, encode_head, head_size
 from stack.errors import NoSpace
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 PACK_BYTES_MAX = 256 * 1024 * 1024
 """A pack that has grown to this is closed and a new one begun: what compaction rewrites at once, and needs free for it."""

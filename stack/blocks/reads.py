@@ -7,7 +7,7 @@ deleted frees its space, and one that was replaced is noticed. `pread`, never a 
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from sqlite3 import Connection
@@ -31,6 +31,7 @@ from stack.blocks.locations import Location, Locations
 from stack.blocks.packs import pack_path
 from stack.multiformats.cid import Cid
 from stack.trace import Trace, TraceEvent
+from stack.values import dataclass
 
 T = TypeVar("T")
 

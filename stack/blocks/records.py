@@ -8,9 +8,10 @@ was cut off by a crash is told from a whole one. The idea is that of Perkeep's d
 """
 
 import zlib
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
+
+from stack.values import dataclass
 
 HEAD: Final = b"stkpack1"
 MARK: Final = b"\xf5blk"

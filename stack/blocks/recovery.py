@@ -1,7 +1,6 @@
 """What a store puts right before its first read: torn ends of packs, packs without rows, files caught between two names."""
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from sqlite3 import Connection
@@ -13,6 +12,7 @@ from stack.blocks.packs import Packs, Record, pack_number, pack_path, pack_stamp
 from stack.blocks.partfile import record_sealed
 from stack.blocks.records import HEAD
 from stack.trace import Trace, TraceEvent
+from stack.values import dataclass
 
 
 class Repair(Enum):

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stack.blocks import disk
@@ -15,6 +14,7 @@ from stack.blocks.packs import Entry, Pack, Packs, pack_path, pack_stamp
 from stack.blocks.reads import BlockDamaged, load
 from stack.blocks.records import HEAD, head_size
 from stack.trace import Trace
+from stack.values import dataclass
 
 COMPACT_LIVE_MAX = 0.5
 """A pack is rewritten when at most this part of it is alive: each byte that is copied then frees at least one."""

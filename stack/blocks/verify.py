@@ -1,7 +1,7 @@
 """`repo verify`: read everything, hash everything, say what is wrong. Called from worker threads, in batches."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from stack.blocks.walk import Links, Walk
 from stack.errors import DecodeError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
+from stack.values import dataclass
 
 VERIFY_BYTES = 16 * 1024 * 1024
 """Read and hashed in one worker call: some 15 ms, so that a cancel is soon heard."""

@@ -4,10 +4,11 @@ The schema (`stack schema`) is made from this. What a command prints instead whe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import click
+
+from stack.values import dataclass
 
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from stack.cli.session import open_api
 from stack.cli.types import MULTIADDR, SIZE, PathType, config
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Perf, PerfResult
+from stack.values import dataclass
 
 PIECE = 1 << 20
 MEBIBYTE = 1 << 20

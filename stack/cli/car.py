@@ -1,7 +1,6 @@
 """`stack car import|export|ls`: archives of blocks; `-` is stdin or stdout."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -21,6 +20,7 @@ from stack.multiformats.cid import Cid
 from stack.node.api import CarExport, CarImport, CarReport
 from stack.node.exits import OK, PARTIAL
 from stack.node.groups import cid_of
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -32,6 +31,7 @@ from stack.node.settings import (
     toml,
     variable,
 )
+from stack.values import dataclass
 
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -32,6 +31,7 @@ from stack.errors import FetchError, NoSpace, StackError, Stalled
 from stack.multiformats.cid import Cid
 from stack.node.api import GetAnnouncements, GetIdentity, GetPresence, ListPeers, ListShares
 from stack.node.home import Home
+from stack.values import dataclass
 
 POLL_SECONDS = 0.02
 ROUND_SECONDS = 900.0

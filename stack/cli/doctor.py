@@ -6,7 +6,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from stack.node.config import Config
 from stack.node.exits import PARTIAL
 from stack.node.settings import config_file
 from stack.platform import interface_addresses
+from stack.values import dataclass
 
 LOW_SPACE = 1 << 30
 DISCOVERY_SECONDS = 3.0

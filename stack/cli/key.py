@@ -1,6 +1,5 @@
 """`stack key`: the identity of this home."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from stack.identity.keys import PrivateKey, generate
 from stack.identity.peer_id import PeerId
 from stack.node.home import Home
 from stack.node.keystore import export_key, import_key, load_or_create, replace_key
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

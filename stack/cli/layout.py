@@ -7,7 +7,8 @@ import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from stack.values import dataclass
 
 RATE_SECONDS = 5.0
 """The rate is that of the last seconds: steady enough to read, and zero soon after nothing moves."""

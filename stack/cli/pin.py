@@ -1,7 +1,5 @@
 """`stack pin add|ls|rm`: roots that garbage collection keeps."""
 
-from dataclasses import dataclass
-
 import click
 
 from stack.cli import output
@@ -15,6 +13,7 @@ from stack.multiformats.cid import Cid
 from stack.node.api import AddPin, Done, ListPins, Pin, RemovePin
 from stack.node.exits import NOT_FOUND
 from stack.node.groups import cid_of
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import sys
 from base64 import b64encode
-from dataclasses import dataclass
 from io import BytesIO
 
 import click
@@ -30,6 +29,7 @@ from stack.node.api import (
     TopicPeer,
 )
 from stack.node.exits import NOT_FOUND, OK
+from stack.values import dataclass
 
 TOPIC_BYTES_MAX = 1024
 """Longer names are ignored by our nodes."""

@@ -1,7 +1,5 @@
 """`stack cat`, `stack ls`."""
 
-from dataclasses import dataclass
-
 import click
 
 from stack.cli import output
@@ -21,6 +19,7 @@ from stack.cli.types import (
 from stack.dag.unixfs.names import printable
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Totals
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,5 @@
 """`stack gc`, `stack repo stat|verify`."""
 
-from dataclasses import dataclass
-
 import click
 
 from stack.cli import output
@@ -15,6 +13,7 @@ from stack.errors import Refused
 from stack.node.api import CollectGarbage, GarbageReport, GetRepoStat, RepoStat, VerifyEvent, VerifyRepo
 from stack.node.exits import WRONG_BYTES
 from stack.node.home import Home
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

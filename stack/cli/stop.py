@@ -3,7 +3,6 @@
 import os
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -16,6 +15,7 @@ from stack.cli.session import POLL_SECONDS, open_api
 from stack.cli.types import config
 from stack.errors import Refused
 from stack.node.api import GetIdentity
+from stack.values import dataclass
 
 STOP_SECONDS = 30.0
 """A daemon that was told to stop has let go of everything within this time, or is stuck."""

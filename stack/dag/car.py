@@ -7,7 +7,6 @@ it says only where blocks lie, and they come by in order anyway.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from stack.dag import dag_cbor
@@ -15,6 +14,7 @@ from stack.errors import DecodeError, LocalProtocolError
 from stack.multiformats import varint
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 HEADER_MAX = 2**20
 """Bytes of a header, some 25,000 roots. go-car allows 32 MiB, nobody writes more than a few roots."""

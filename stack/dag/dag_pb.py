@@ -7,13 +7,13 @@ surrogates (`surrogateescape`, as file names do in Python) and are written back 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from stack.dag.model import Codec, EncodeError, Value
 from stack.errors import DecodeError
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 SIZE_MAX = 2**64 - 1
 """Tsize is a protobuf uint64."""

@@ -1,11 +1,11 @@
 """The IPLD data model: what dag-cbor and dag-json hold, and what every codec can be turned into."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from stack.errors import StackError
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 Value = None | bool | int | float | str | bytes | Cid | list["Value"] | dict[str, "Value"]
 """A value of the data model. Integers lie in `INTEGER_MIN..INTEGER_MAX`, floats are finite, text is valid Unicode."""

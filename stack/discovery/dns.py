@@ -5,10 +5,10 @@ Sources: RFC 1035 (format), RFC 2782 (SRV), RFC 6762 (the top bits of classes), 
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from stack.errors import DecodeError
+from stack.values import dataclass
 
 MESSAGE_BYTES_MAX = 9000
 """RFC 6762, section 17: the largest mDNS message; TXT look-ups do not take more either."""

@@ -1,6 +1,6 @@
 """What discovery tells of itself."""
 
-from dataclasses import dataclass
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ bounded, dials are paced, and who does not answer is tried again ever more rarel
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.limits import TokenBucket
+from stack.values import dataclass
 
 REMEMBERED_MAX = 256
 """Neighbours in the table; the one not heard of for longest goes first, connected ones stay."""

@@ -7,12 +7,13 @@ import base64
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stack.errors import DecodeError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.peerstore import ADDRESS_BYTES_MAX, DIALLED_SECONDS, RECORD_BYTES_MAX, PeerRow
+from stack.values import dataclass
 
 VERSION = 1
 PEERS_MAX = 1000

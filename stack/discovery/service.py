@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -21,6 +20,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
 from stack.streams.supervision import Supervisor, supervised
 from stack.streams.turns import Turn
+from stack.values import dataclass
 
 _log = logging.getLogger(__name__)
 

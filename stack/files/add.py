@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import anyio
@@ -35,6 +35,7 @@ from stack.files.private import A_HOME, A_KEY, IsPrivate, Private
 from stack.files.scan import Scanned, Scanner, is_text
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
+from stack.values import dataclass
 
 FILES_AT_ONCE = 8
 """Files in work at a time: while one waits for the index, others are read."""

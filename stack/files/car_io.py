@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 
 import anyio.to_thread
@@ -20,6 +19,7 @@ from stack.files.storage import hold, pins
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Blocks put into the store at once."""

@@ -1,9 +1,10 @@
 """Which files of a tree are wanted. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from stack.values import dataclass
 
 PATTERNS_SHOWN = 3
 

@@ -4,13 +4,13 @@ Frozen and complete; fields are of the types that `node/schema.py` knows. Sizes 
 """
 
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 WAITING_EVENTS_MAX = 1024
 """Events kept for a consumer that does not come; beyond it the oldest go. Progress is kept once only, the latest."""

@@ -6,7 +6,6 @@ hash that is known. They are read before the fetch where the whole would not fit
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
@@ -17,6 +16,7 @@ from stack.files.parts import is_certainly_node, is_hole
 from stack.files.target import check_space, free_beside
 from stack.files.work import Work
 from stack.multiformats.multicodec import RAW
+from stack.values import dataclass
 
 NODES_MAX = 1_000
 """Read at the most; they stand for 1 TiB in the usual layout, for 40 GiB in Kubo's. What lies below others counts in full."""

@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from stack.files import share_rows
 from stack.files.share_rows import Origin, Share
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 __all__ = ["Job", "JobState", "Jobs", "Origin", "Share"]
 

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -35,6 +34,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
+from stack.values import dataclass
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Asked for, or read from the disk, at once."""

@@ -1,11 +1,12 @@
 """What a fetch is asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stack.bitswap.interfaces import Provider
 from stack.files.watch import Patience
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

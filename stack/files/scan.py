@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stack.dag.unixfs.names import LEADS_OUT, leads_out, printable, safe_name
@@ -12,6 +12,7 @@ from stack.errors import DecodeError
 from stack.files.chosen import Chosen, Selection
 from stack.files.events import EXCLUDED, HIDDEN, IGNORED
 from stack.files.ignored import GITIGNORE, STACKIGNORE, Ignored
+from stack.values import dataclass
 
 NO_TEXT = "its name is not UTF-8, so others could not use it"
 

@@ -8,12 +8,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 PEERS_PER_SHARE_MAX = 4096
 """Receivers counted one by one for a share: peer ids cost nothing, so a stranger could make endless ones. The rest is

@@ -1,7 +1,6 @@
 """Files of one block in a tree: written together, because each alone would wait for the disk many times."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stack.blocks.interfaces import WholeFile
@@ -9,6 +8,7 @@ from stack.dag.unixfs.reader import UnixFSNode
 from stack.files.events import FileFinished
 from stack.files.parts import whole_leaf
 from stack.files.work import Work
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ All of that is undone here, in one place, so that every command and program read
 """
 
 import re
-from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +12,7 @@ from stack.dag.unixfs.names import printable
 from stack.errors import DecodeError
 from stack.files.ticket import SCHEME, TEXT_MAX, Ticket, TicketCutOff, TicketError, TicketMistyped, decode_ticket
 from stack.multiformats.cid import Cid
+from stack.values import dataclass
 
 SOURCE_MAX = 64 * 1024
 """Characters that are looked at: a whole mail with a ticket in it, or a path of 4,096 bytes with all of them escaped."""

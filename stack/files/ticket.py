@@ -7,7 +7,7 @@ claim of whoever made it: `name` and `size` are shown and used only after the ch
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 
 from google.protobuf.message import DecodeError as ProtobufError
@@ -18,6 +18,7 @@ from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import ticket_pb2
+from stack.values import dataclass
 
 VERSION = 1
 SCHEME = "stack:"

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
@@ -12,6 +11,7 @@ from stack.errors import DeadlinePassed, NoProvider, Stalled, WrongBlocks
 from stack.files.events import FetchProgress, PeerDropped, ProviderFound, WaitingForProvider
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
+from stack.values import dataclass
 
 INTERVAL = 0.25
 """Seconds between two looks; also how late a time limit may be noticed."""

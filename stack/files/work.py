@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import anyio
 
@@ -12,6 +12,7 @@ from stack.files.gather import Gatherer
 from stack.files.ranges import LeafTracker
 from stack.files.storage import grouping
 from stack.files.update import Update
+from stack.values import dataclass
 
 LEAF_BATCH = 512
 """Leaves asked for in one call."""
@@ -49,7 +50,7 @@ class Progress:
             self.written += size if written else 0
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Work:
     """One fetch at work. Made on the event loop."""
 

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from stack.gossipsub.messages import Message
 from stack.gossipsub.peers import Peer
+from stack.values import dataclass
 
 MESSAGE_OVERHEAD_BYTES = 256
 """What a message takes in memory beside its bytes, measured: without it, tiny ones would take three times what they are counted with."""

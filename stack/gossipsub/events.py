@@ -1,6 +1,5 @@
 """What the machine tells: effects for its owner to carry out, and trace events for whoever listens."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
@@ -8,6 +7,7 @@ from stack.gossipsub.messages import Message, Rpc
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 
 class Verdict(Enum):

@@ -5,11 +5,12 @@ encode: it is a place for extensions, of which we have none; whoever has none sa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from stack.errors import LocalProtocolError
 from stack.multiformats import varint
+from stack.values import dataclass
 
 T = TypeVar("T")
 

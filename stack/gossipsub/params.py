@@ -6,9 +6,10 @@ no specification states have their reason beside them. Times are seconds.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stack.errors import ConfigError
+from stack.values import dataclass
 
 MIB = 1024 * 1024
 

@@ -4,7 +4,7 @@ and "Message Identification".
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from functools import lru_cache
 
@@ -14,6 +14,7 @@ from stack.gossipsub.messages import SEQNO_BYTES_MAX, Message, signed_fields
 from stack.gossipsub.params import MeshSize
 from stack.identity.keys import PrivateKey, PublicKey, decode_public
 from stack.identity.peer_id import PeerId
+from stack.values import dataclass
 
 SIGN_PREFIX = b"libp2p-pubsub:"
 """pubsub/README.md: "The protobuf blob is prefixed by the string `libp2p-pubsub:` before signing"."""

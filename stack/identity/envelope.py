@@ -1,13 +1,12 @@
 """Signed envelopes: a payload, what kind it is, who signed it, for which purpose. Source: libp2p/specs, RFC 0002."""
 
-from dataclasses import dataclass
-
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from stack.errors import DecodeError
 from stack.identity.keys import PrivateKey, PublicKey, decode_public
 from stack.multiformats import varint
 from stack.pb import envelope_pb2
+from stack.values import dataclass
 
 ENVELOPE_BYTES_MAX = 64 * 1024
 """The largest message that carries one: identify, 8 KiB, leaves room for eight times that."""

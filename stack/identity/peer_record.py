@@ -1,7 +1,6 @@
 """Peer records: where a peer says it listens, signed by itself. Source: libp2p/specs, RFC 0003."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -12,6 +11,7 @@ from stack.identity.keys import PrivateKey
 from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import peer_record_pb2
+from stack.values import dataclass
 
 DOMAIN: Final = "libp2p-peer-record"
 PAYLOAD_TYPE: Final = b"\x03\x01"

@@ -6,11 +6,11 @@ Source: multiformats/multiaddr, protocols.csv and the rules per protocol; where 
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from stack.errors import DecodeError
 from stack.multiformats import multibase, multihash, peer_text
+from stack.values import dataclass
 
 VARIABLE = -1
 """The size of a value that is written behind its length."""

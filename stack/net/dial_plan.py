@@ -3,11 +3,11 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import Reach, ip_of, is_relayed, is_worth_dialling, reach_of, unique
+from stack.values import dataclass
 
 ADDRESSES_MAX = 64
 """Addresses tried for one dial; more is a waste or an attack (A08)."""

@@ -1,6 +1,5 @@
 """What the network tells to a trace."""
 
-from dataclasses import dataclass
 from enum import Enum
 
 from stack.identity.peer_id import PeerId
@@ -8,6 +7,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.interfaces import Direction
 from stack.net.limits import Refusal
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 
 class DialOutcome(Enum):

@@ -1,7 +1,6 @@
 """What protocols and the node ask of a host; `net/host.py` is the one that is real."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from stack.sansio.budget import Scope
 from stack.streams.interfaces import Stream, StreamHandler
 from stack.trace import Trace
 from stack.transports.interfaces import ListenError as ListenError
+from stack.values import dataclass
 
 
 class DialError(TransportError):

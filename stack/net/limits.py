@@ -1,12 +1,13 @@
 """How much strangers may ask of us: the figures, and the gate that every inbound connection passes first. Pure."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import group_of, is_relayed, relay_of
 from stack.sansio.budget import Limits, Resource
+from stack.values import dataclass
 
 MIB = 1 << 20
 STREAM_BYTES = 16 * 1024

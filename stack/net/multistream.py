@@ -6,12 +6,12 @@ length as an unsigned varint (newline included), the text, a newline.
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from stack.errors import NegotiationError, RemoteProtocolError
 from stack.sansio.buffer import ReceiveBuffer
 from stack.sansio.delimited import encode_delimited
+from stack.values import dataclass
 
 HEADER = "/multistream/1.0.0"
 NOT_AVAILABLE = "na"

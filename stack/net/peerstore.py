@@ -6,13 +6,14 @@ good for as long as before: `clock_jumped`.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stack.errors import StackError
 from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import open_peer_record
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_unspecified, unique
+from stack.values import dataclass
 
 ADDRESSES_PER_PEER_MAX = 64
 """go-libp2p's figure (A07)."""

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Direction
+from stack.values import dataclass
 
 T = TypeVar("T")
 

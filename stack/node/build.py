@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -51,6 +50,7 @@ from stack.security import SECURITY
 from stack.trace import TraceFan
 from stack.transports.interfaces import Transport
 from stack.transports.late import LateTransport, default_transports
+from stack.values import dataclass
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

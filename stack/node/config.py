@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from stack.errors import ConfigError, DecodeError
@@ -23,6 +23,7 @@ from stack.node.settings import (
     read_setting,
     variable,
 )
+from stack.values import dataclass
 
 __all__ = ["SETTINGS", "Config", "load", "read_address", "read_rate", "read_relay", "read_setting"]
 

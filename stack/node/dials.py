@@ -1,12 +1,12 @@
 """What became of the last dial of each peer, for whoever waits for one. Learnt from the trace."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from stack.identity.peer_id import PeerId
 from stack.net.addresses import host_and_port
 from stack.net.events import DialAttempted, DialOutcome
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 PEERS_MAX = 1024
 """The newest are remembered: more than a fetch asks."""

@@ -12,11 +12,11 @@ import secrets
 import stat
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from stack.blocks.disk import NO_SPACE, make_private, write_whole
 from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
+from stack.values import dataclass
 
 HELD_BY_ANOTHER = frozenset({errno.EWOULDBLOCK, errno.EAGAIN})
 """What flock says of a lock that is taken; anything else (ENOLCK, EIO) says nothing about another process."""

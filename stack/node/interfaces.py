@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -24,6 +23,7 @@ from stack.node.shares import Shares
 from stack.node.traffic import Traffic
 from stack.protocols.providers.interfaces import RangeBook
 from stack.streams.supervision import Supervisor
+from stack.values import dataclass
 
 if TYPE_CHECKING:  # what many nodes run without is not loaded for its name
     from stack.discovery.service import Discovery

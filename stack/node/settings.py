@@ -6,13 +6,13 @@ The command line's help, `stack config` and docs/settings.md are made from this 
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 
 from stack.errors import ConfigError, DecodeError
 from stack.multiformats.multiaddr import Multiaddr
+from stack.values import dataclass
 
 KEY_TYPES = ("ed25519", "secp256k1", "ecdsa", "rsa")
 PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015", "default")

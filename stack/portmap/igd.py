@@ -6,12 +6,12 @@ nesting are nothing but text.
 """
 
 import re
-from dataclasses import dataclass
 from html import unescape
 from ipaddress import IPv4Address, ip_address
 from urllib.parse import urljoin, urlsplit
 
 from stack.errors import DecodeError
+from stack.values import dataclass
 
 SEARCH_GROUP, SEARCH_PORT = "239.255.255.250", 1900
 PAGE_MAX = 64 * 1024

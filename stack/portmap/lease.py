@@ -1,6 +1,5 @@
 """One port that a router keeps open for us: asked for, renewed, given up. Pure."""
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from stack.errors import DecodeError
@@ -17,6 +16,7 @@ from stack.portmap.messages import (
     pmp_request,
 )
 from stack.sansio.interfaces import Randomness
+from stack.values import dataclass
 
 LEASE_SECONDS = 600
 """Asked for: a port whose owner was killed is shut after ten minutes. The specifications advise two hours, for less traffic: this is

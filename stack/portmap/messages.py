@@ -4,11 +4,11 @@ Both go to UDP port 5351 of the router. Numbers are big-endian; a response's ope
 """
 
 import struct
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from stack.errors import DecodeError
+from stack.values import dataclass
 
 SERVER_PORT = 5351
 PACKET_MAX = 1100

@@ -6,13 +6,13 @@ stream unusable for sending, a cancelled receive loses nothing.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from stack.identity.keys import PublicKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 
 class RawStream(Protocol):

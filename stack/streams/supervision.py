@@ -10,7 +10,6 @@ error. `tests/test_supervision.py` finds any other.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVarTuple, Unpack
 
 import anyio
@@ -18,6 +17,7 @@ import anyio.abc
 
 from stack.errors import StoreError
 from stack.trace import Trace, TraceEvent
+from stack.values import dataclass
 
 _log = logging.getLogger(__name__)
 

@@ -3,12 +3,13 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import anyio
 
 from stack.identity.peer_id import PeerId
 from stack.sansio.pace import Pace
+from stack.values import dataclass
 
 MICROSECONDS = 1_000_000
 

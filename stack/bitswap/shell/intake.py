@@ -9,7 +9,7 @@ One thread is enough (it hashes 1.5 GB/s), and two would wait for each other at 
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from stack.bitswap.verify import Verdict, verify
 from stack.bitswap.wants import PeerWants, WantedBlocks
 from stack.identity.peer_id import PeerId
 from stack.streams.threads import CallSoon, loop_caller
+from stack.values import dataclass
 
 TURN_SECONDS = 0.002
 """Verdicts are acted upon for so long before others have a turn: a message may hold ten thousand small blocks."""

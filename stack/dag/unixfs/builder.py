@@ -7,7 +7,7 @@ Source: ipfs/boxo ipld/unixfs/importer (balanced/builder.go, trickle/trickledag.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from stack.dag import dag_pb
@@ -18,6 +18,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 Block = tuple[Cid, bytes]
 

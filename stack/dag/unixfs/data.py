@@ -5,11 +5,11 @@ implementations do; read as protobuf asks: any order, the last one counts, unkno
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from stack.errors import ConfigError, DecodeError
+from stack.values import dataclass
 
 FILE_SIZE_MAX: Final = 2**63 - 1
 """Largest file that is believed: what a signed 64-bit file offset can say. A sum of hostile sizes goes further."""
@@ -46,7 +46,7 @@ _NOUNS = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class UnixTime:
     """A time of modification: seconds since 1970, negative before, and nanoseconds after that second."""
 

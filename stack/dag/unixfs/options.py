@@ -5,7 +5,7 @@ Sources: IPIP-499 (the two profiles), ipfs/kubo core/commands/add.go and core/co
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -17,6 +17,7 @@ from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 FANOUT_MAX: Final = 1024
 """unixfs.md, "HAMT Structure and Parameters": MUST, against nodes that make a reader allocate (CVE-2023-23625)."""

@@ -8,7 +8,6 @@ Source: ipfs/specs unixfs.md; its MUSTs about rejecting are quoted where they ar
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stack.dag import dag_pb
@@ -21,6 +20,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW, name_of
 from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
+from stack.values import dataclass
 
 FILE_DEPTH_MAX: Final = 128
 """Nodes of a file below each other. With two links a node, 63 levels hold the largest file there can be; a chain of

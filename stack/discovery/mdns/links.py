@@ -1,12 +1,12 @@
 """Which addresses have a meaning on which link. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import Reach, ip_of, is_worth_dialling, reach_of, unique
 from stack.platform import Interface
+from stack.values import dataclass
 
 LINKS_MAX = 16
 """Interfaces that are spoken on: a machine that runs containers has hundreds."""

@@ -7,7 +7,7 @@ the last; js-libp2p takes only a packet whose last PTR answer is that of the ser
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address
 
 from stack.discovery.dns import (
@@ -34,6 +34,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import ip_of
 from stack.net.limits import TokenBucket
 from stack.sansio.interfaces import Randomness
+from stack.values import dataclass
 
 PORT = 5353
 SERVICE: Name = (b"_p2p", b"_udp", b"local")

@@ -6,7 +6,6 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from random import SystemRandom
 
 import anyio
@@ -19,6 +18,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.platform import Interface, interfaces
 from stack.streams.supervision import Supervisor, supervised
 from stack.trace import Trace
+from stack.values import dataclass
 
 _log = logging.getLogger(__name__)
 

@@ -1,13 +1,14 @@
 """What a subscriber reads from."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 import anyio
 
 from stack.gossipsub.events import Deliver
 from stack.identity.peer_id import PeerId
+from stack.values import dataclass
 
 WAITING_MAX = 4096
 WAITING_BYTES_MAX = 16 * 1024 * 1024

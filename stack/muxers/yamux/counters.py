@@ -1,6 +1,6 @@
 """Payload bytes, and how often each was copied."""
 
-from dataclasses import dataclass
+from stack.values import dataclass
 
 
 @dataclass(slots=True)

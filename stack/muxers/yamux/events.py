@@ -1,8 +1,7 @@
 """What a yamux connection reports. Payload is never part of an event."""
 
-from dataclasses import dataclass
-
 from stack.sansio.interfaces import StreamId
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,9 @@
 """The bounds of a yamux connection."""
 
-from dataclasses import dataclass
-
 from stack.errors import ConfigError
 from stack.muxers.yamux.frames import FRAME_LENGTH_MAX
 from stack.muxers.yamux.windows import WINDOW_INITIAL
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

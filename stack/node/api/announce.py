@@ -1,10 +1,9 @@
 """The announcement layer: who has what, what has which name, and what this node tells of itself."""
 
-from dataclasses import dataclass
-
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.multiformats.cid import Cid
 from stack.node.api.interfaces import Ask, Done, Watch
+from stack.values import dataclass
 
 LOOK_SECONDS = 10.0
 """How long is looked for something by default: for finding neighbours, and two questions to peers far away."""

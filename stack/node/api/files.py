@@ -1,12 +1,13 @@
 """Files and trees: adding, sharing, fetching, reading."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped, FetchEvent
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Read, Watch
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 """Fetches as jobs: what runs, what waits to go on, how the others ended."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from stack.files.events import WaitingForProvider
 from stack.multiformats.cid import Cid
 from stack.node.api.interfaces import Ask
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

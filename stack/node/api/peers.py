@@ -1,10 +1,9 @@
 """The node itself and its peers."""
 
-from dataclasses import dataclass
-
 from stack.discovery.interfaces import DiscoveryFact
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Done, Watch
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,9 @@
 """Topics: messages to everybody who is in one."""
 
-from dataclasses import dataclass
-
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Watch, Write
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

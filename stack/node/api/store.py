@@ -1,10 +1,9 @@
 """Blocks, pins, garbage, CARs."""
 
-from dataclasses import dataclass
-
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Done, Read, Watch, Write
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

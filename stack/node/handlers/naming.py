@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import anyio
 
@@ -14,6 +13,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.interfaces import Handled
 from stack.node.patience import PatientSession
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 import anyio
@@ -20,6 +19,7 @@ from stack.portmap.lease import AGAIN_SECONDS, LEASE_SECONDS, Lease, Mapping
 from stack.portmap.messages import PACKET_MAX, SERVER_PORT, Transport
 from stack.portmap.shell.upnp import find, open_port, shut_port
 from stack.streams.supervision import Supervisor, supervised
+from stack.values import dataclass
 
 PORTS_MAX = 4
 """Of our listeners that are asked for."""

@@ -6,7 +6,6 @@ costs. How often is counted by where askers come from, for peer ids are free; by
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_network
 
 from stack.identity.peer_id import PeerId
@@ -15,6 +14,7 @@ from stack.net.addresses import Reach, group_of, ip_of, is_relayed, is_worth_dia
 from stack.net.limits import TokenBucket
 from stack.protocols.autonat.messages import Answer, V1Status
 from stack.sansio.interfaces import Randomness
+from stack.values import dataclass
 
 DATA_BYTES_MIN, DATA_BYTES_MAX = 30_000, 100_000
 """What is asked for before a dial to elsewhere: the specification's figures. Handshakes cost less than 10 kB."""

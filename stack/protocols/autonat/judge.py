@@ -2,11 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.values import dataclass
 
 WITNESSES = 3
 """Neighbourhoods whose word settles it where nothing is proved: about what the specification suggests."""

@@ -1,7 +1,6 @@
 """The messages of AutoNAT, both versions. Source: libp2p/specs, autonat/. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -9,6 +8,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from stack.errors import DecodeError, RemoteProtocolError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import autonat2_pb2, autonat_pb2
+from stack.values import dataclass
 
 MESSAGE_BYTES_MAX = 8 * 1024
 """Fifty addresses and more, or a piece of dial data."""

@@ -1,7 +1,6 @@
 """What two peers who are connected by a relay tell each other, and which addresses they try. Source: libp2p/specs, relay/DCUtR.md."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -12,6 +11,7 @@ from stack.identity.peer_record import read_addresses
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import Reach, is_worth_dialling, reach_of, unique
 from stack.pb import dcutr_pb2
+from stack.values import dataclass
 
 MESSAGE_BYTES_MAX: Final = 4096
 """More "SHOULD be refused"."""

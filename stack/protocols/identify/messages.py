@@ -1,7 +1,6 @@
 """The identify message and how it is cut into pieces. Source: libp2p/specs, identify/README.md; limits of go-libp2p."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
@@ -13,6 +12,7 @@ from stack.identity.peer_record import read_addresses
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import identify_pb2
 from stack.sansio.delimited import DelimitedReader, encode_delimited
+from stack.values import dataclass
 
 AGENT_VERSION = f"stack/{__version__}"
 """What we say that we are."""

@@ -1,6 +1,5 @@
 """Messages of `/stack/providers/1.0.0`: bytes <-> frozen values. Source: docs/providers.md."""
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -10,6 +9,7 @@ from stack.identity.peer_id import PeerId
 from stack.pb import providers_pb2 as pb
 from stack.protocols.providers.interfaces import KEY_BYTES
 from stack.protocols.providers.ranges import LEAVES_MAX, LeafRanges, merge_runs
+from stack.values import dataclass
 
 PROTOCOL = "/stack/providers/1.0.0"
 

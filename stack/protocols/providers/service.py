@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
@@ -22,6 +21,7 @@ from stack.streams.interfaces import Stream
 from stack.streams.supervision import Supervisor, supervised
 from stack.streams.turns import Turn
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 OPEN_SECONDS = 30.0
 """For a stream and the first word on it."""

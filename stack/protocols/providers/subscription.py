@@ -3,7 +3,6 @@
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import NewType
 
@@ -13,6 +12,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.protocols.providers.interfaces import announce_key
 from stack.protocols.providers.messages import RUNS_MAX, Member, RangesUpdate, Update
 from stack.protocols.providers.ranges import LeafRanges, merge_runs
+from stack.values import dataclass
 
 UPDATES_BURST = 200.0
 """Messages a stream may send us at once: 21 a tick, and slack."""

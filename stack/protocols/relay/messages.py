@@ -1,6 +1,5 @@
 """The messages of both relay protocols, and the voucher. Source: libp2p/specs, relay/circuit-v2.md, "Protobuf"."""
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeVar
 
@@ -12,6 +11,7 @@ from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.identity.peer_record import read_addresses
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import relay_pb2
+from stack.values import dataclass
 
 E = TypeVar("E", bound=IntEnum)
 

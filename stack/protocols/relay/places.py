@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import group_of, is_relayed, neighbourhood_of
 from stack.net.limits import TokenBucket
 from stack.protocols.relay.messages import UNLIMITED, Limit, Status
+from stack.values import dataclass
 
 LIMIT = Limit(seconds=120, data=128 * 1024)
 

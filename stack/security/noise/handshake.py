@@ -6,7 +6,6 @@ private attributes) ends here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 from cryptography.exceptions import InvalidTag
@@ -20,6 +19,7 @@ from stack.identity.keys import PrivateKey, PublicKey, decode_public
 from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.pb.noise_pb2 import NoiseHandshakePayload
 from stack.security.noise.frames import LENGTH_BYTES, NoiseSession
+from stack.values import dataclass
 
 PROTOCOL_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 

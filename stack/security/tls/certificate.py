@@ -3,7 +3,6 @@
 Source: libp2p specs tls/tls.md, "Peer Authentication". Nothing here trusts a name or an authority.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from warnings import catch_warnings
@@ -22,6 +21,7 @@ from stack.errors import DecodeError, SecurityError
 from stack.identity import ecdsa as ecdsa_keys
 from stack.identity import rsa as rsa_keys
 from stack.identity.keys import PrivateKey, PublicKey, decode_public
+from stack.values import dataclass
 
 KEY_EXTENSION = x509.ObjectIdentifier("1.3.6.1.4.1.53594.1.1")
 """Where the host key and its signature are."""
@@ -59,7 +59,7 @@ class BadCertificate(SecurityError):
 
 
 @asn1.sequence
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SignedKey:
     """The content of the extension, in DER."""
 

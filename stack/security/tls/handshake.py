@@ -6,7 +6,6 @@ alone: its keys go to a `TlsSession`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +23,7 @@ from stack.security.tls.records import (
     SUITES,
     TlsSession,
 )
+from stack.values import dataclass
 
 NO_MUXER = "libp2p"
 """What ALPN agrees on when the muxer is to be negotiated afterwards; always offered last."""

@@ -6,7 +6,6 @@ its memory BIO each byte is copied three times more, and costs twice as much.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from stack.errors import LocalProtocolError, SecurityError
 from stack.sansio.interfaces import Buffer
 from stack.security.in_place import NONCE_BYTES, TAG_BYTES, Cipher, works_in_place
+from stack.values import dataclass
 
 HEADER_BYTES = 5
 CONTENT_BYTES_MAX = 1 << 14

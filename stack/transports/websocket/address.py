@@ -1,10 +1,10 @@
 """What a WebSocket address says: `/ip4/1.2.3.4/tcp/80/ws`, `.../tcp/443/tls/ws`, `.../tcp/443/wss`,
 `.../tls/sni/example.com/ws`. Source: libp2p/specs, websockets/README.md, "Addressing"."""
 
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from stack.multiformats.multiaddr import Multiaddr
+from stack.values import dataclass
 
 _HOSTS = (("ip4",), ("ip6",), ("ip6zone", "ip6"))
 _WRAPPINGS = (("ws",), ("wss",), ("tls", "ws"), ("tls", "wss"), ("tls", "sni", "ws"), ("tls", "sni", "wss"))

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 
@@ -26,6 +25,7 @@ from stack.protocols.dcutr.service import DCUTR
 from stack.streams.delimited import receive_message, send_message
 from stack.streams.interfaces import Stream
 from stack.trace import TraceEvent
+from stack.values import dataclass
 
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import anyio
 
@@ -11,6 +10,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.protocols.relay.keeping import RETRY_SECONDS, renew_after
 from stack.protocols.relay.shell.stream import RelayedStream
+from stack.values import dataclass
 
 WAITING_MAX = 16
 """Connections that wait to be accepted; more are refused."""
