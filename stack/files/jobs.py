@@ -43,6 +43,7 @@ CREATE TABLE job (
 
 _LATER = ("ended REAL", "received INTEGER NOT NULL DEFAULT 0", "seconds REAL NOT NULL DEFAULT 0")
 """Columns that came later; a program that does not know them is not disturbed by them."""
+_ADD_COLUMN = "ALTER TABLE job ADD COLUMN {};"
 
 
 class JobState(Enum):
@@ -280,14 +281,15 @@ def _prepare(connection: sqlite3.Connection) -> None:
     # One sync a transaction in place of three; where the file system cannot have it, SQLite stays with what it has.
     connection.execute("PRAGMA journal_mode = WAL")
     if version == 0:
+        columns = " ".join(map(_ADD_COLUMN.format, _LATER))
         connection.executescript(
-            f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} {columns} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     share_rows.prepare(connection)
     known = [row[1] for row in connection.execute("PRAGMA table_info(job)")]
     for column in _LATER:
         if column.split()[0] not in known:
-            connection.execute(f"ALTER TABLE job ADD COLUMN {column}")
+            connection.execute(_ADD_COLUMN.format(column))
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
 
 

@@ -4,7 +4,6 @@ The command line's help, `stack config` and docs/settings.md are made from this 
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -283,6 +282,10 @@ def read_text(home: Path) -> str:
 def read_file(home: Path) -> dict[str, object]:
     """The settings of a home's file as TOML values; empty when there is none. Raises ConfigError."""
     text = read_text(home)
+    if not text:
+        return {}
+    import tomllib  # here: most homes have no such file
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -318,6 +321,8 @@ def changed(text: str, name: str, value: str) -> str:
 
 
 def _is_whole(text: str) -> bool:
+    import tomllib
+
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError:
