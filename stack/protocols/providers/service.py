@@ -223,9 +223,9 @@ class ProvidersService:
                 reader.receive_data(buffer[:size])
                 while (message := reader.next_message()) is not None:
                     update = decode_update(message)
-                    self._machine.receive_update(
-                        id, stream.remote_peer, update, self._host.signed_record(), anyio.current_time()
-                    )
+                    # Only the first is answered with it, and each receiver of a swarm hears dozens of updates a second.
+                    record = self._host.signed_record() if first else b""
+                    self._machine.receive_update(id, stream.remote_peer, update, record, anyio.current_time())
                     charged.shrink(len(message) + 4)
                     if first:
                         bitmaps.grow(self._machine.bytes_kept(id))

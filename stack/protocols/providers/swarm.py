@@ -151,7 +151,7 @@ class SwarmMachine:
     # facts
 
     def receive_update(self, id: SubscriptionId, peer: PeerId, update: Update, record: bytes, now: float) -> None:
-        """A message on a stream; the first one of an unknown `id` asks. `record` is our own peer record.
+        """A message on a stream; the first one of an unknown `id` asks. `record` is our own peer record, needed for that one alone.
 
         Raises RemoteProtocolError when the peer breaks a rule; the stream is to be reset then.
         """

@@ -89,6 +89,33 @@ async def test_a_receiver_learns_of_the_sharer_and_of_other_receivers() -> None:
         assert first.service._machine._roots == {}
 
 
+async def test_our_own_record_is_looked_up_once_a_stream_however_many_updates_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of what the receivers of a swarm did a thirtieth was to list their own addresses for each update that they heard."""
+    looked_up: list[PeerId] = []
+    plain = Host.signed_record
+
+    def counted(host: Host) -> bytes:
+        looked_up.append(host.peer_id)
+        return plain(host)
+
+    monkeypatch.setattr(Host, "signed_record", counted)
+    async with nodes(2) as [sharer, receiver]:
+        sharer.share(64, (0, 64))
+        ranges = receiver.share(64)
+        receiver.service.join(ROOT, Seen())
+        await connect(receiver.host, sharer.host)
+        receiver.service.ask(ROOT, sharer.host.peer_id)
+        here = receiver.host.peer_id
+        for leaf in range(0, 10, 2):
+            ranges.add(leaf, leaf + 1)
+            part = (leaf // 2 + 1) / 64
+            await settled(lambda part=part: sharer.service.receivers(ROOT).get(here) == part)  # type: ignore[misc]
+        assert looked_up.count(sharer.host.peer_id) == 1
+        assert looked_up.count(here) <= 2
+
+
 async def test_a_peer_that_leaves_is_gone_for_the_others() -> None:
     async with nodes(3) as [sharer, first, second]:
         sharer.share(10, (0, 10))
