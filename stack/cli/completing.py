@@ -143,6 +143,18 @@ def sources(context: click.Context, parameter: click.Parameter, begun: str) -> l
 
 
 @quietly
+def codes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The words of a code, of which some letters are there."""
+    from stack.protocols.code.words import COUNT, WORDS
+
+    number, *words = begun.lower().split("-")
+    if not number.isdecimal() or not 0 < len(words) <= COUNT or not words[-1]:
+        return []
+    before = "-".join((number, *words[:-1]))
+    return [CompletionItem(f"{before}-{word}") for word in WORDS if word.startswith(words[-1])]
+
+
+@quietly
 def profiles(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """How files become blocks."""
     from stack.node.settings import PROFILES

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ import click
 from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import complain, run_async
+from stack.cli.codes import code_of, ticket_of, with_ticket
 from stack.cli.fetching import FetchScreen
 from stack.cli.session import note_kept, open_api, owning, with_api
 from stack.cli.share import serve
@@ -26,9 +28,10 @@ from stack.cli.types import (
     from_option,
     limit_flags,
     mdns_option,
-    source_argument,
     timeout_option,
     up_option,
+    via_option,
+    wanted_argument,
 )
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
@@ -44,7 +47,7 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
 
 
 @click.command()
-@source_argument
+@wanted_argument
 @click.option(
     "-o",
     "--output",
@@ -54,6 +57,7 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
     help="File or directory to write (default: the shared name); - is stdout.",
 )
 @from_option
+@via_option
 @external_option
 @bootstrap_option
 @mdns_option
@@ -81,6 +85,7 @@ def get(
     source: str,
     target: str | None,
     providers: tuple[Multiaddr, ...],
+    via: tuple[Multiaddr, ...],
     external: tuple[Multiaddr, ...],
     bootstrap: tuple[Multiaddr, ...],
     no_mdns: bool,
@@ -104,8 +109,11 @@ def get(
     """Fetch what a ticket or CID names, from everybody who has it at once.
 
     Every block is checked. It resumes by itself: run the same command again. Without a ticket on the command line it is read from
-    $STACK_TICKET, from stdin, or asked for.
+    $STACK_TICKET, from stdin, or asked for. A code such as 4-otter-lamp-violin (`stack share --code`) will do too.
     """
+    code = code_of(source)
+    if via and code is None:
+        raise click.UsageError("--via goes with a code; --from HOST:PORT says where somebody is who has it")
     if (delete or dry_run) and not update:
         raise click.UsageError("--delete and --dry-run go with --update")
     if delete and (include or exclude):
@@ -118,12 +126,18 @@ def get(
     finding = discovery_flags(bootstrap, no_mdns)
     if target == "-" and (as_json or as_lines):
         raise click.UsageError("-o - writes the file itself to stdout, --json and --jsonl something else: one of them")
+    ticket = ""
+
+    async def named(api: Api) -> str:
+        """A code is used once: what it stands for is kept."""
+        nonlocal ticket
+        if code is not None and not ticket:
+            ticket = await ticket_of(api, code, via, quiet=as_json or as_lines)
+        return ticket or source
+
     if target == "-":
-        return run_async(
-            partial(
-                _stream, {**finding, **limit_flags(up, down)}, Cat(source=source, providers=providers, timeout=timeout)
-            )
-        )
+        request_of = partial(Cat, providers=providers, timeout=timeout)
+        return run_async(partial(_stream, {**finding, **limit_flags(up, down)}, named, request_of))
     if target is not None and not (here / target).parent.is_dir():
         raise Refused(f"{(here / target).parent} does not exist: make it first; only the last name of --output is made")
     request = Fetch(
@@ -155,7 +169,11 @@ def get(
         nonlocal done
         await note_kept(api)
         finished = await _fetch(
-            api, replace(request, owner=owner), quiet=as_json or as_lines, lines=as_lines, no_way=no_way
+            api,
+            replace(request, owner=owner, source=await named(api)),
+            quiet=as_json or as_lines,
+            lines=as_lines,
+            no_way=no_way,
         )
         if finished is None:
             return 0
@@ -174,7 +192,7 @@ def get(
         if done is not None:
             return done
         complain("interrupted; what is there is kept. To go on:")
-        output.command(f"stack {shlex.join(sys.argv[1:])}")
+        output.command(f"stack {shlex.join(with_ticket(sys.argv[1:], ticket) if ticket else sys.argv[1:])}")
         return INTERRUPTED
 
 
@@ -185,9 +203,11 @@ def _refuse_to_clear(target: Path) -> None:
             raise click.UsageError(f"--delete in {printable(str(target))} would delete {what}")
 
 
-async def _stream(flags: dict[str, object], request: Cat) -> int:
+async def _stream(
+    flags: dict[str, object], named: Callable[[Api], Awaitable[str]], request_of: Callable[..., Cat]
+) -> int:
     """Write a file to stdout as it comes; each block is checked before."""
-    async with open_api(config("get", **flags), flags) as api, api.read(request) as pieces:
+    async with open_api(config("get", **flags), flags) as api, api.read(request_of(source=await named(api))) as pieces:
         async for piece in pieces:
             output.payload(piece)
     output.flush()

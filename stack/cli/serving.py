@@ -48,13 +48,18 @@ class ServingScreen:
     """Facts: `met` for connections, `show` for each step."""
 
     def __init__(self, bar: output.Progress, size: int) -> None:
-        self._bar = bar
+        self.bar = bar
         self._size = size
         self._names: dict[str, str] = {}
         self._hosts: dict[str, str] = {}
         self._sent: dict[str, int] = {}
         self._complete: set[str] = set()
         bar.wait("nobody has asked yet")
+
+    @property
+    def has_begun(self) -> bool:
+        """Something went out to somebody."""
+        return bool(self._sent)
 
     def is_new(self, peer_id: str) -> bool:
         """Whether nothing is known of this receiver yet."""
@@ -69,16 +74,16 @@ class ServingScreen:
     def show(self, step: ShareProgress) -> None:
         """Something has changed."""
         if isinstance(step, SourceLost):
-            self._bar.say(_lost(step))
+            self.bar.say(_lost(step))
             return
         self._sent[step.peer_id] = step.bytes_sent
         if step.complete and step.peer_id not in self._complete:
             self._complete.add(step.peer_id)
-            self._bar.say(f"{time.strftime('%H:%M')} a whole copy is at {self._names.get(step.peer_id, step.peer_id)}")
+            self.bar.say(f"{time.strftime('%H:%M')} a whole copy is at {self._names.get(step.peer_id, step.peer_id)}")
         copies = len(self._complete)
         whole = f", {copies} whole cop{'y' if copies == 1 else 'ies'}" if copies else ""
         rows = [self._row(peer) for peer in list(self._sent)[-RECEIVERS_SHOWN:] if peer not in self._complete]
-        self._bar.sent(sum(self._sent.values()), f"to {output.count(len(self._sent), 'peer')}{whole}", rows)
+        self.bar.sent(sum(self._sent.values()), f"to {output.count(len(self._sent), 'peer')}{whole}", rows)
 
     def farewell(self) -> str:
         """What went out, when it is over."""

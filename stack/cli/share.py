@@ -1,7 +1,9 @@
 """`stack share`: index in place, print the ticket, serve."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.choosing import LeftOut, selecting
+from stack.cli.codes import GivenCode, giving
 from stack.cli.serving import ServingScreen, show_qr
 from stack.cli.session import note_kept, owning, with_api
 from stack.cli.types import (
@@ -27,6 +30,7 @@ from stack.cli.types import (
     mdns_option,
     relay_via_option,
     up_option,
+    via_option,
 )
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import safe_name
@@ -96,6 +100,13 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
     "--keep", is_flag=True, help="Leave it to the home: it is served by whatever node runs, until `stack shares rm`."
 )
 @click.option(
+    "--code",
+    is_flag=True,
+    help="Give a short code in place of the ticket, to be said on the telephone: a number and three words, good once and for a"
+    " minute (setting code_seconds).",
+)
+@via_option
+@click.option(
     "--qr/--no-qr", default=None, help="A QR code of the ticket, or none (default: where the terminal has room)."
 )
 @answers(Shared)
@@ -123,6 +134,8 @@ def share(
     up: int | None,
     down: int | None,
     keep: bool,
+    code: bool,
+    via: tuple[Multiaddr, ...],
     qr: bool | None,
     as_json: bool,
 ) -> int:
@@ -133,6 +146,10 @@ def share(
     """
     if keep and once:
         raise click.UsageError("--once ends the share, --keep keeps it: one of them")
+    if keep and code:
+        raise click.UsageError("a code is good while this command runs, --keep leaves the share to others: one of them")
+    if via and not code:
+        raise click.UsageError("--via goes with --code")
     if name:
         _check_file_name(name)
     sources = tuple(existing(path) for path in paths)
@@ -165,15 +182,22 @@ def share(
             owner=owner,
         )
         shared = await _import(api, request, quiet=as_json)
+        async with giving(api, shared, via) if code else nullcontext() as given:
+            await tell(api, shared if given is None else replace(shared, code=given.code), given, owner)
+
+    async def tell(api: Api, shared: Shared, given: GivenCode | None, owner: str) -> None:
+        nonlocal ticket
         if ticket:
-            if shared.ticket != ticket:
+            if given is not None:
+                given.explain()
+            elif shared.ticket != ticket:
                 output.note(
                     f"Who has the ticket need not have another; with the addresses of now it is {shared.ticket}"
                 )
         elif as_json:
             output.json_line(shared)
         elif not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the last line has it
-            output.data(shared.ticket)
+            output.data(shared.code or shared.ticket)
         ticket, is_first = shared.ticket, not ticket
         await note_kept(api, shared.cid)
         reach: Reach | None = None
@@ -182,16 +206,21 @@ def share(
             if keep and isinstance(api, ControlClient):
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
-            if output.draws() and qr is not False and not as_json:
+            if output.draws() and qr is not False and not as_json and given is None:
                 show_qr(shared.ticket, always=qr is True)
             output.note(ONCE if once else KEPT if keep else "Serving; Ctrl-C ends it.")
-            if not as_json:
+            if given is not None and not as_json:
+                given.explain()
+            elif not as_json:
                 output.note("On the other computer:")
                 output.command(f"stack get {shared.ticket}")
         async with supervised() as tasks:
             if reach is not None:
                 tasks.start(_say_what_was_tried, api, reach, shared, owner="who can reach this node")
-            await serve(api, shared.cid, shared.name, shared.size, owner, once=once)
+            beside = given.follow if given is not None else None
+            await serve(api, shared.cid, shared.name, shared.size, owner, once=once, beside=beside)
+        if given is not None:
+            given.check()
 
     try:
         with nullcontext("") if keep else owning(settings) as owner:
@@ -246,7 +275,7 @@ async def _say_what_was_tried(api: Api, said: Reach, shared: Shared) -> None:
         output.note(reach.advice)
         root = shared.cid.text
         tickets = [info.ticket for info in await api.ask(GetTicket(target=root, path=Path(root)))]
-        if reach.scope == "internet" != said.scope and shared.ticket not in tickets[:1]:
+        if reach.scope == "internet" != said.scope and not shared.code and shared.ticket not in tickets[:1]:
             output.note("The ticket that leads there:")
             output.command(f"stack get {tickets[0]}")
 
@@ -270,17 +299,26 @@ async def _explain(api: Api, shared: Shared, *, asked_open: bool) -> Reach:
     return reach
 
 
-async def serve(api: Api, root: Cid, name: str, size: int, owner: str, *, once: bool = False) -> None:
+Beside = Callable[[ServingScreen, Callable[[], None]], Awaitable[None]]
+"""What goes on beside a share, and may end it."""
+
+
+async def serve(
+    api: Api, root: Cid, name: str, size: int, owner: str, *, once: bool = False, beside: Beside | None = None
+) -> None:
     """Show to whom it goes until interrupted or, with `once`, until a receiver has all of it; that ends the share for its owner."""
     with output.progress(name) as bar:
         screen = ServingScreen(bar, size)
         try:
-            async with api.watch(WatchShare(cid=root, owner=owner, once=once)) as progress:
-                async for step in progress:
-                    if not isinstance(step, SourceLost) and screen.is_new(step.peer_id):
-                        at = {peer.peer_id: peer.address for peer in await api.ask(ListPeers())}
-                        screen.met(step.peer_id, at.get(step.peer_id))
-                    screen.show(step)
+            async with supervised() as tasks:
+                if beside is not None:
+                    tasks.start(beside, screen, tasks.cancel, owner="what goes on beside a share")
+                async with api.watch(WatchShare(cid=root, owner=owner, once=once)) as progress:
+                    async for step in progress:
+                        if not isinstance(step, SourceLost) and screen.is_new(step.peer_id):
+                            at = {peer.peer_id: peer.address for peer in await api.ask(ListPeers())}
+                            screen.met(step.peer_id, at.get(step.peer_id))
+                        screen.show(step)
         finally:
             bar.say(screen.farewell())
     output.note("It is no longer shared.")

@@ -110,6 +110,34 @@ def _content_of(name: str) -> str:
         raise NoSuchFile from error
 
 
+class WantedType(SourceType):
+    """The same, or a code such as `4-otter-lamp-violin`, which is given on in its plain form."""
+
+    name = "TICKET|CID[/PATH]|CODE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises click's usage error."""
+        text = str(value)
+        if not context_of_shell(ctx) and text[:1].isdigit():
+            from stack.protocols.code.words import read_code
+
+            try:
+                code = read_code(text)
+            except DecodeError as error:
+                if not Path(text).is_file():
+                    self.fail(str(error), param, ctx)
+            else:
+                if code is not None:
+                    return str(code)
+        return super().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What Tab offers."""
+        from stack.cli.completing import codes
+
+        return [*codes(ctx, param, incomplete), *super().shell_complete(ctx, param, incomplete)]
+
+
 class PeerType(click.ParamType[str]):
     """A peer id, or a multiaddr that ends in one. Kept as text."""
 
@@ -206,6 +234,7 @@ class RateType(click.ParamType[int]):
 MULTIADDR = MultiaddrType()
 FROM = FromType()
 SOURCE = SourceType()
+WANTED = WantedType()
 PEER = PeerType()
 SIZE = SizeType()
 RATE = RateType()
@@ -265,9 +294,12 @@ def _given(context: click.Context, parameter: click.Parameter, value: str | None
         text = _pasted() if sys.stdin.isatty() else sys.stdin.read(SOURCE_MAX + 1)
     if not text.strip():
         raise click.MissingParameter(
-            f"Give a ticket or a CID, pipe it in, or set {TICKET_VARIABLE}", context, parameter, param_type="argument"
+            f"Give a ticket, a CID or (to `get`) a code, pipe it in, or set {TICKET_VARIABLE}",
+            context,
+            parameter,
+            param_type="argument",
         )
-    return SOURCE.convert(text, parameter, context)
+    return str(parameter.type.convert(text, parameter, context))
 
 
 def _pasted() -> str:
@@ -289,6 +321,17 @@ def _pasted() -> str:
 
 source_argument = click.argument("source", type=SOURCE, required=False, callback=_given, metavar="[TICKET|CID[/PATH]]")
 """Of commands that one thing is named to. A ticket is a secret: typed, it stands in the list of processes and in the shell's history."""
+
+wanted_argument = click.argument(
+    "source", type=WANTED, required=False, callback=_given, metavar="[TICKET|CID[/PATH]|CODE]"
+)
+"""The same, or a code."""
+via_option = click.option(
+    "--via",
+    type=FROM,
+    multiple=True,
+    help="With a code: meet the other there too, at any computer that both reach and that runs stack; HOST:PORT or a multiaddr.",
+)
 
 bootstrap_option = click.option(
     "--bootstrap",
@@ -323,6 +366,7 @@ __all__ = [
     "SIZE",
     "SOURCE",
     "TEXT",
+    "WANTED",
     "PathType",
     "bootstrap_option",
     "config",
@@ -338,4 +382,6 @@ __all__ = [
     "source_argument",
     "timeout_option",
     "up_option",
+    "via_option",
+    "wanted_argument",
 ]

@@ -26,7 +26,7 @@ PUNCH_SECONDS = 5.0
 AGAIN_SECONDS, AGAIN_GROWTH = 0.1, 1.5
 """A router that refuses what it does not know yet is asked again so soon, and each time so much later: nine times in all, since it is a
 stranger who says where."""
-COORDINATION = ("/ipfs/id/", "/ipfs/ping/", "/libp2p/dcutr", "/stack/access/", "/stack/providers/")
+COORDINATION = ("/ipfs/id/", "/ipfs/ping/", "/libp2p/dcutr", "/stack/access/", "/stack/code/", "/stack/providers/")
 """Protocols of a few words: what is spoken over a relay that carries little."""
 
 

@@ -43,6 +43,7 @@ from stack.platform import raise_descriptor_limit
 from stack.protocols import SERVICES
 from stack.protocols.access.keyring import Keyring
 from stack.protocols.access.service import AccessService
+from stack.protocols.code.service import CodeService
 from stack.protocols.providers.interfaces import RangeBook
 from stack.protocols.providers.service import ProvidersService
 from stack.protocols.relay.service import RelayService
@@ -132,6 +133,7 @@ class Parts:
     ask_name: Callable[[Cid, PeerId, bytes], Awaitable[str]]
     receivers: Callable[[Cid], dict[PeerId, float]]
     access: Access
+    codes: CodeService
     outside: Outside
     traffic: Traffic
     notices: tuple[str, ...]
@@ -273,12 +275,12 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         )
         knows = AccessService(host, keyring)
         autonat: AutonatService | None = None
-        relays = RelayService(host)
+        relays, codes = RelayService(host), CodeService(host)
         for service in await to_thread.run_sync(service_names, config):
             row = resolve(SERVICES, "stack.services", service)
             if service == "autonat":
                 autonat = cast("AutonatService", row(host, serve=config.autonat))  # type: ignore[operator] # as below
-            elif service not in ("access", "providers", "relay"):  # those also take the keyring, the book, the settings
+            elif service not in ("access", "providers", "relay", "code"):  # made by hand, with what else they take
                 row(host)  # type: ignore[operator] # a row is a class that takes the host
 
         def may_know(root: Cid, peer: PeerId) -> bool:
@@ -348,6 +350,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             ask_name=ask_name,
             receivers=swarm.receivers,
             access=access,
+            codes=codes,
             outside=outside,
             traffic=traffic,
             notices=tuple(notices),

@@ -39,6 +39,9 @@ RELAYS_MAX = 4
 RELAY_ALLOW_MAX = 256
 """Peers that a relay knows by name."""
 
+CODE_SECONDS = range(10, 3601)
+"""For which a code may be good: to be said, and not so long that it is forgotten."""
+
 RATE_MIN = 16 * 1024
 """Bytes a second: other nodes grant a block so much, and some seconds."""
 
@@ -85,6 +88,8 @@ class Config:
     """Speak gossipsub (`node.pubsub`)."""
     announce: bool = True
     """Take part in the announcement layer: find who has a CID, and be found for what is announced. Needs `pubsub`."""
+    code_seconds: int = 60
+    """For how long a code that stands for a ticket is good."""
     portmap: bool = False
     """Ask the router to let others in (PCP, NAT-PMP, UPnP). Commands do unless told otherwise, programs when they ask for it."""
     autonat: bool = True
@@ -116,6 +121,8 @@ class Config:
                 raise ConfigError(
                     f"{name}: at least 16K bytes a second, or others give up on a block before it is there"
                 )
+        if self.code_seconds not in CODE_SECONDS:
+            raise ConfigError(f"code_seconds: {CODE_SECONDS.start} to {CODE_SECONDS.stop - 1}")
         if not self.security:
             raise ConfigError("security: at least one of noise, tls")
         if self.key_type not in KEY_TYPES:

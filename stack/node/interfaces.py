@@ -21,6 +21,7 @@ from stack.node.outside import Outside
 from stack.node.patience import PatientSession
 from stack.node.shares import Shares
 from stack.node.traffic import Traffic
+from stack.protocols.code.service import CodeService
 from stack.protocols.providers.interfaces import RangeBook
 from stack.streams.supervision import Supervisor
 from stack.values import dataclass
@@ -61,6 +62,7 @@ class Handled(Protocol):
     sharing: Shares
     receivers: Callable[[Cid], dict[PeerId, float]]
     access: Access
+    codes: CodeService
     outside: Outside
     traffic: Traffic
     tasks: Supervisor

@@ -69,6 +69,8 @@ class Node(AnyNode):
         """Who asks about a root, and what part of it each says it has, 0 to 1."""
         self.access = parts.access
         """For whom it is what is shared and fetched."""
+        self.codes = parts.codes
+        """Short codes in place of tickets, given and taken."""
         self.outside = parts.outside
         """Whether others reach this node, and through which router."""
         self.traffic = parts.traffic

@@ -164,6 +164,9 @@ SETTINGS: dict[str, Setting] = {
         kind=SWITCH,
         meaning="Take part in announcements: find who has something by its CID or public name, and be found. Needs `pubsub`.",
     ),
+    "code_seconds": Setting(
+        read=int, kind="seconds, 10 to 3600", meaning="For how long the code of `stack share --code` is good."
+    ),
     "portmap": Setting(
         read=_switch,
         kind=SWITCH,

@@ -8,5 +8,6 @@ SERVICES: dict[str, str] = {
     "autonat": "stack.protocols.autonat.service:AutonatService",
     "relay": "stack.protocols.relay.service:RelayService",
     "dcutr": "stack.protocols.dcutr.service:DcutrService",
+    "code": "stack.protocols.code.service:CodeService",
     "perf": "stack.protocols.perf.service:PerfService",
 }

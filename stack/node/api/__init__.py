@@ -17,6 +17,15 @@ from stack.node.api.announce import (
     GetAnnouncements,
     Withdraw,
 )
+from stack.node.api.codes import (
+    CodeEnded,
+    CodeEvent,
+    CodeFailed,
+    CodeOffered,
+    CodeTaken,
+    OfferCode,
+    TakeCode,
+)
 from stack.node.api.files import (
     Add,
     AddEvent,
@@ -133,6 +142,11 @@ __all__ = [
     "CarImport",
     "CarReport",
     "Cat",
+    "CodeEnded",
+    "CodeEvent",
+    "CodeFailed",
+    "CodeOffered",
+    "CodeTaken",
     "CollectGarbage",
     "CompareSettings",
     "Connect",
@@ -169,6 +183,7 @@ __all__ = [
     "ListTopicPeers",
     "ListTopics",
     "NodeInfo",
+    "OfferCode",
     "PauseJobs",
     "PeerAnswer",
     "PeerInfo",
@@ -201,6 +216,7 @@ __all__ = [
     "SourceLost",
     "Subscribe",
     "Subscribed",
+    "TakeCode",
     "TicketInfo",
     "TopicEvent",
     "TopicInfo",

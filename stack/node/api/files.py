@@ -73,6 +73,8 @@ class Shared:
     """Everybody who knows the CID and asks this node gets it: because that was asked for, or because it is so already."""
     public_name: str | None = None
     """Anybody can find it by this."""
+    code: str = ""
+    """What others may type in place of the ticket, for a moment (`stack share --code`)."""
 
 
 ShareEvent = AddProgress | EntrySkipped | Shared

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from stack.node import api
-from stack.node.handlers import announce, files, jobs, peers, pubsub, reading, shares, store
+from stack.node.handlers import announce, codes, files, jobs, peers, pubsub, reading, shares, store
 from stack.node.interfaces import Handled
 
 # A handler's own signature names its request and its answer; that they fit is checked by tests/node/test_handlers.py.
@@ -34,6 +34,7 @@ ASKS: dict[type, AskHandler] = {
     api.GetPresence: files.get_presence,
     api.GetTotals: reading.get_totals,
     api.Resolve: reading.resolve,
+    api.TakeCode: codes.take_code,
     api.ListJobs: jobs.list_jobs,
     api.PauseJobs: jobs.pause_jobs,
     api.ResumeJobs: jobs.resume_jobs,
@@ -55,6 +56,7 @@ WATCHES: dict[type, WatchHandler] = {
     api.FindProviders: announce.find_providers,
     api.Add: files.add,
     api.Share: files.share,
+    api.OfferCode: codes.offer_code,
     api.WatchShare: shares.watch_share,
     api.Fetch: files.fetch,
     api.ListDirectory: reading.list_directory,

@@ -1,0 +1,139 @@
+"""A short code in place of a ticket, as both people see it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from stack.cli import output
+from stack.cli.serving import ServingScreen
+from stack.errors import DeadlinePassed, DecodeError, Refused, StackError
+from stack.multiformats.multiaddr import Multiaddr
+from stack.node.api import Api, CodeEnded, CodeFailed, CodeOffered, OfferCode, Shared, TakeCode
+from stack.protocols.code.words import Code, read_code
+from stack.streams.supervision import supervised
+
+COUNTED_SECONDS = 1.0
+"""Between two looks at how long it is good."""
+NOWHERE = "It is found on this network only: no relay and no other peer is there at which both could meet (--relay-via, --via)."
+AGAIN = "It is no longer shared; for another code run the same command again."
+
+
+class GivenCode:
+    """A code that is being given. Getters: `code`. Commands: `keep`, `ready`, `explain`, `follow`, `check`."""
+
+    def __init__(self) -> None:
+        self._offered: CodeOffered | None = None
+        self._until = 0.0
+        self._left: int | None = None
+        self._ended: CodeEnded | None = None
+        self._failure: StackError | None = None
+        self._news = anyio.Event()
+
+    async def keep(self, api: Api, request: OfferCode) -> None:
+        """Have a code given until it is over. An event is read where the request is made: a generator belongs to one task."""
+        try:
+            async with api.watch(request) as events:
+                async for event in events:
+                    match event:
+                        case CodeOffered() if self._offered is None:
+                            self._offered, self._until = event, anyio.current_time() + event.seconds
+                        case CodeFailed():
+                            self._left = event.left
+                        case CodeEnded():
+                            self._ended = event
+                    self._tell()
+        except StackError as error:
+            self._failure = error
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def ready(self) -> None:
+        """Until there is one. Raises Refused, and as the node does that is asked."""
+        while self._offered is None and self._failure is None:
+            await self._news.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _good(self) -> CodeOffered:
+        assert self._offered is not None
+        return self._offered
+
+    @property
+    def code(self) -> str:
+        """What the other person types."""
+        return self._good.code
+
+    def explain(self) -> None:
+        """What the other person does, and until when."""
+        if not self._good.points:
+            output.note(NOWHERE)
+        output.note(f"On the other computer, once, within {output.duration(self._good.seconds)}:")
+        output.command(f"stack get {self.code}")
+
+    async def follow(self, screen: ServingScreen, end: Callable[[], None]) -> None:
+        """Say what becomes of it. When nobody has used it nobody can come, and `end` is called."""
+        said: int | None = None
+        while self._ended is None and self._failure is None:
+            if self._left != said:
+                said = self._left or 0
+                screen.bar.say(f"somebody tried that code wrongly ({tries(said)} left)")
+            if not screen.has_begun:
+                left = max(round(self._until - anyio.current_time()), 1)
+                screen.bar.wait(f"the code is good for {output.duration(left)}")
+            with anyio.move_on_after(COUNTED_SECONDS):
+                await self._news.wait()
+        if self._ended is not None and self._ended.why == "used":
+            screen.bar.say(f"the code was used by {output.short_peer(self._ended.peer_id)}, and is good no longer")
+        elif not screen.has_begun:
+            end()
+
+    def check(self) -> None:
+        """Raises DeadlinePassed or Refused where nobody has used it, and it is over."""
+        if self._failure is not None:
+            raise self._failure
+        if self._ended is not None and self._ended.why == "time":
+            raise DeadlinePassed(f"nobody used the code in {output.duration(self._good.seconds)}. {AGAIN}")
+        if self._ended is not None and self._ended.why == "tries":
+            raise Refused(f"the code was tried wrongly three times, and is good no longer. {AGAIN}")
+
+
+def tries(count: int) -> str:
+    """`1 try`, `2 tries`."""
+    return "1 try" if count == 1 else f"{count} tries"
+
+
+@asynccontextmanager
+async def giving(api: Api, shared: Shared, via: tuple[Multiaddr, ...]) -> AsyncIterator[GivenCode]:
+    """A code for what is shared, good for as long as the context lasts at the most. Raises as `GivenCode.ready`."""
+    given = GivenCode()
+    async with supervised() as tasks:
+        request = OfferCode(cid=shared.cid, name=shared.name, size=shared.size, via=via)
+        tasks.start(given.keep, api, request, owner="a code")
+        await given.ready()
+        yield given
+
+
+def code_of(text: str) -> Code | None:
+    """The code that was typed, if it is one."""
+    try:
+        return read_code(text)
+    except DecodeError:
+        return None
+
+
+async def ticket_of(api: Api, code: Code, via: tuple[Multiaddr, ...], *, quiet: bool) -> str:
+    """The ticket that a code stands for. Raises NoProvider, Refused, TransportError."""
+    with output.progress(str(code), wanted=not quiet) as bar:
+        bar.wait("looking for who gives it")
+        return (await api.ask(TakeCode(code=str(code), via=via))).ticket
+
+
+def with_ticket(words: list[str], ticket: str) -> list[str]:
+    """A command line with the ticket in place of the code, which is used up."""
+    found = [ticket if code_of(word) is not None else word for word in words]
+    return found if found != words else [*words, ticket]

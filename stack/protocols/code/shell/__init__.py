@@ -1,0 +1,1 @@
+"""Codes on a host."""
