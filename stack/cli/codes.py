@@ -16,7 +16,7 @@ from stack.streams.supervision import supervised
 COUNTED_SECONDS = 1.0
 """Between two looks at how long it is good."""
 NOWHERE = "It is found on this network only: no relay and no other peer is there at which both could meet (--relay-via, --via)."
-AGAIN = "It is no longer shared; for another code run the same command again."
+AGAIN = "For another run the same command again."
 
 
 class GivenCode:

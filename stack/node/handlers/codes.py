@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncGenerator
 
+import anyio
+
 from stack.errors import DecodeError
 from stack.files.sources import read_source
 from stack.node.api import CodeEnded, CodeEvent, CodeFailed, CodeOffered, CodeTaken, OfferCode, TakeCode
@@ -33,6 +35,9 @@ async def offer_code(node: Handled, request: OfferCode) -> AsyncGenerator[CodeEv
                 break
             await given.wait(news)
         yield CodeEnded(why=offer.ending.value, peer_id=str(given.taker or ""))
+        await anyio.sleep_until(
+            offer.until
+        )  # who types it meanwhile hears that it is over, and does not look for it in vain
 
 
 async def take_code(node: Handled, request: TakeCode) -> CodeTaken:

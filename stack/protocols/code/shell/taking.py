@@ -102,8 +102,8 @@ async def take(service: CodeService, code: Code, via: Sequence[Multiaddr]) -> st
                 with anyio.move_on_after(min(AGAIN_SECONDS, deadline - now)):
                     await _either(search.news, changed)
     raise failure or UnknownCode(
-        f"nobody is found who gives a code with the number {code.number}: it is good for a minute, and once; both need a relay,"
-        " a bootstrap peer or a network in common, or --via HOST:PORT of a computer that both reach"
+        f"nobody is found who gives a code with the number {code.number}: codes are good once, and for a minute. Both need a network, a"
+        " relay or a bootstrap peer in common, or --via HOST:PORT of a computer that both reach"
     )
 
 
