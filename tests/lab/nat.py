@@ -1,11 +1,13 @@
 """Two homes behind two routers, and a relay that both reach: what `stack get TICKET` does for each pair of routers, and after how long.
 
-    python -m tests.lab.nat [KIND KIND] [--table]      # root; without kinds every pair
+    python -m tests.lab.nat [KIND KIND] [--code] [--only KIND]...      # root; without kinds every pair, or those with one of these
+    python -m tests.lab.nat --picture      # docs/reach.svg from the tables of docs/reach.md
 
 Network namespaces; the routers are nft's address translation. Kinds, as far as that can show them: `open` (no router), `full-cone` (one
 outside port for one inside, for whoever comes), `address` (only from IP addresses that were spoken to), `port` (only from where was
-spoken to: what Linux does by itself), `symmetric` (another outside port for each connection). None maps a port when asked to, or answers
-what it does not know.
+spoken to: what Linux does by itself), `symmetric` (another outside port for each connection), `double` (a router as `port` behind
+another such), `ipv6` (as `port`, and besides an IPv6 address of its own behind a firewall that lets in answers only). None maps a port
+when asked to, or answers what it does not know.
 """
 
 import argparse
@@ -22,8 +24,8 @@ from tests.acceptance import namespaces
 from tests.acceptance.kit import MIB, Machine, Running, good, make_file, sha256
 from tests.acceptance.namespaces import Namespaces
 
-KINDS = ("open", "full-cone", "address", "port", "symmetric")
-RELAY = "45.79.1.2"
+KINDS = ("open", "full-cone", "address", "port", "symmetric", "double", "ipv6")
+RELAY, RELAY6 = "45.79.1.2", "2a01:4f8:1::2"
 PORT = 4001
 SETTLE_SECONDS = 30.0
 """For a direct connection to come about after the file is there: three tries take less."""
@@ -38,6 +40,14 @@ table ip filter {
     type filter hook forward priority 0
     iifname "wan" ct state new ct status dnat accept
     iifname "wan" ct state new drop
+  }
+}
+"""
+FILTER6 = """
+table ip6 filter {
+  chain forward {
+    type filter hook forward priority 0
+    iifname "wan" ct state new meta l4proto != icmpv6 drop
   }
 }
 """
@@ -69,6 +79,8 @@ RULES = {
     "address": CONE % "ip saddr @spoken",
     "port": PLAIN % "",
     "symmetric": PLAIN % "random,fully-random",
+    "double": PLAIN % "",
+    "ipv6": PLAIN % "" + FILTER6,
 }
 
 
@@ -83,10 +95,10 @@ class Homes(Namespaces):
     """The relay, and a home behind a router of each of these kinds; in the middle a switch for what is outside."""
 
     def __init__(self, kinds: tuple[str, str]) -> None:
-        super().__init__("mid", "relay", "r0", "r1", "h0", "h1")
+        super().__init__("mid", "relay", "r0", "r1", "h0", "h1", "i0", "i1")
         self._kinds = kinds
         self._switch, self.relay, *rest = self.names
-        self._routers, self.homes = rest[:2], rest[2:]
+        self._routers, self.homes, self._providers = rest[:2], rest[2:4], rest[4:]
 
     def outside(self, number: int) -> str:
         """The public address of a home's router, or of a home without one."""
@@ -101,13 +113,44 @@ class Homes(Namespaces):
             if kind == "open":
                 self._attach(home, f"p{number}", self.outside(number))
                 continue
-            self._attach(router, f"p{number}", self.outside(number))
-            self.join(home, "lan", router, "lan")
-            self.give(home, "lan", f"192.168.{number}.2")
-            self.give(router, "lan", f"192.168.{number}.1")
-            self.inside(home, "ip", "route", "add", "default", "via", f"192.168.{number}.1")
-            rules = f"echo 1 > /proc/sys/net/ipv4/ip_forward; nft -f - <<'END'\n{FILTER}{RULES[kind]}\nEND"
-            self.inside(router, "sh", "-c", rules)
+            if kind == "double":
+                provider = self._providers[number]
+                self._attach(provider, f"p{number}", self.outside(number))
+                self._behind(router, "wan", provider, f"100.64.{number}", kind)
+            else:
+                self._attach(router, f"p{number}", self.outside(number))
+            self._behind(home, "lan", router, f"192.168.{number}", kind)
+        if "ipv6" in self._kinds:
+            self._add_ipv6()
+
+    def _behind(self, name: str, port: str, router: str, network: str, kind: str) -> None:
+        """A computer, or another router, behind a router of this kind."""
+        self.join(name, port, router, "lan")
+        self.give(name, port, f"{network}.2")
+        self.give(router, "lan", f"{network}.1")
+        self.inside(name, "ip", "route", "add", "default", "via", f"{network}.1")
+        rules = f"echo 1 > /proc/sys/net/ipv4/ip_forward; nft -f - <<'END'\n{FILTER}{RULES[kind]}\nEND"
+        self.inside(router, "sh", "-c", rules)
+
+    def _add_ipv6(self) -> None:
+        """At the relay, and at each home of that kind with a network of its own behind its router."""
+        self._give6(self.relay, "wan", RELAY6)
+        for number, kind in enumerate(self._kinds):
+            if kind != "ipv6":
+                continue
+            router, home, network = self._routers[number], self.homes[number], f"2a01:4f8:{10 + number}::"
+            self._give6(router, "wan", f"2a01:4f8:1::{10 + number}")
+            self._give6(router, "lan", f"{network}1")
+            self._give6(home, "lan", f"{network}2")
+            self.inside(home, "ip", "-6", "route", "add", "default", "via", f"{network}1")
+            self.inside(router, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+            for other in (self.relay, self._routers[1 - number]):
+                if other == self.relay or self._kinds[1 - number] == "ipv6":
+                    way = f"ip -6 route add {network}/64 via 2a01:4f8:1::{10 + number} dev wan"
+                    self.inside(other, *way.split())
+
+    def _give6(self, name: str, device: str, address: str) -> None:
+        self.inside(name, *f"ip address add {address}/64 dev {device} nodad".split())
 
     def _attach(self, name: str, port: str, address: str) -> None:
         self.join(name, "wan", self._switch, port)
@@ -132,7 +175,7 @@ def two_homes(place: Path, kinds: tuple[str, str]) -> Iterator[tuple[Machine, Ma
     """Both homes, with a friend's relay that carries the first one's files."""
     with Homes(kinds) as net, ExitStack() as stack:
         machines = [
-            Machine(place / name, listen=f"/ip4/0.0.0.0/tcp/{PORT}", prefix=net.prefix(namespace))
+            Machine(place / name, listen=f"/ip4/0.0.0.0/tcp/{PORT} /ip6/::/tcp/{PORT}", prefix=net.prefix(namespace))
             for name, namespace in zip(("relay", "sharer", "getter"), (net.relay, *net.homes), strict=True)
         ]
         relay, sharer, getter = machines
@@ -141,12 +184,16 @@ def two_homes(place: Path, kinds: tuple[str, str]) -> Iterator[tuple[Machine, Ma
         yield sharer, getter
 
 
-def fetch(sharer: Machine, getter: Machine, *flags: str, size: int = 8 * MIB, settle: float = SETTLE_SECONDS) -> Result:
-    """Share here, get there, nothing else typed; then see how the two are connected."""
-    source = make_file(sharer.folder / "film", size)
-    with sharer.sharing(source, "--relay-via", f"{RELAY}:{PORT}") as (_, shared):
+def fetch(
+    sharer: Machine, getter: Machine, *flags: str, size: int = 8 * MIB, settle: float = SETTLE_SECONDS, code: bool = False
+) -> Result:
+    """Share here, get there by the ticket, or by a code that both use at the relay; nothing else typed; then see how the two are
+    connected."""
+    source, relay = make_file(sharer.folder / "film", size), f"{RELAY}:{PORT}"
+    with sharer.sharing(source, "--relay-via", relay, *(["--code"] if code else [])) as (_, shared):
         begun = time.monotonic()
-        with getter.start("get", shared["ticket"], "--seed", "--jsonl", "--timeout", "30s", *flags) as process:
+        named = [shared["code"], "--via", relay] if code else [shared["ticket"]]
+        with getter.start("get", *named, "--seed", "--jsonl", "--timeout", "30s", *flags) as process:
             finished = _finished(process)
             seconds = time.monotonic() - begun
             if not finished:
@@ -179,12 +226,19 @@ def main() -> None:
     """Run one pair, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], metavar="KIND")
-    kinds = parser.parse_args().kinds
-    pairs = [tuple(kinds)] if kinds else list(itertools.product(KINDS, KINDS))
+    parser.add_argument("--code", action="store_true", help="by a short code instead of the ticket")
+    parser.add_argument("--only", action="append", choices=KINDS, default=[], help="pairs with one of these")
+    parser.add_argument("--picture", action="store_true", help="draw what docs/reach.md says; root is not needed")
+    given = parser.parse_args()
+    if given.picture:
+        PICTURE.write_text(picture(PAGE.read_text()))
+        return
+    pairs = [tuple(given.kinds)] if given.kinds else list(itertools.product(KINDS, KINDS))
+    pairs = [pair for pair in pairs if not given.only or {*given.only} & {*pair}]
     print("| shares | gets | went | file there after | direct after |\n|---|---|---|---|---|")
     for first, second in pairs:
         with tempfile.TemporaryDirectory() as place, two_homes(Path(place), (first, second)) as homes:
-            result = fetch(*homes)
+            result = fetch(*homes, code=given.code)
         direct = "-" if result.direct_after is None else f"{result.direct_after:.1f} s"
         print(f"| {first} | {second} | {result.way} | {result.seconds:.1f} s | {direct} |", flush=True)
 
