@@ -23,6 +23,7 @@ from pathlib import Path
 from tests.acceptance import namespaces
 from tests.acceptance.kit import MIB, Machine, Running, good, make_file, sha256
 from tests.acceptance.namespaces import Namespaces
+from tests.lab import nat_picture
 
 KINDS = ("open", "full-cone", "address", "port", "symmetric", "double", "ipv6")
 RELAY, RELAY6 = "45.79.1.2", "2a01:4f8:1::2"
@@ -185,7 +186,12 @@ def two_homes(place: Path, kinds: tuple[str, str]) -> Iterator[tuple[Machine, Ma
 
 
 def fetch(
-    sharer: Machine, getter: Machine, *flags: str, size: int = 8 * MIB, settle: float = SETTLE_SECONDS, code: bool = False
+    sharer: Machine,
+    getter: Machine,
+    *flags: str,
+    size: int = 8 * MIB,
+    settle: float = SETTLE_SECONDS,
+    code: bool = False,
 ) -> Result:
     """Share here, get there by the ticket, or by a code that both use at the relay; nothing else typed; then see how the two are
     connected."""
@@ -231,7 +237,7 @@ def main() -> None:
     parser.add_argument("--picture", action="store_true", help="draw what docs/reach.md says; root is not needed")
     given = parser.parse_args()
     if given.picture:
-        PICTURE.write_text(picture(PAGE.read_text()))
+        nat_picture.write()
         return
     pairs = [tuple(given.kinds)] if given.kinds else list(itertools.product(KINDS, KINDS))
     pairs = [pair for pair in pairs if not given.only or {*given.only} & {*pair}]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import nat
+from tests.lab import nat, nat_picture
 
 
 def test_two_homes_behind_routers_of_the_common_kind_meet_without_the_relay(tmp_path: Path) -> None:
@@ -12,3 +12,10 @@ def test_two_homes_behind_routers_of_the_common_kind_meet_without_the_relay(tmp_
         pytest.skip(f"NOT TESTED: hole punching through routers; it {reason}")
     with nat.two_homes(tmp_path, ("port", "port")) as homes:
         assert nat.fetch(*homes, size=1 << 20).way == "punched"
+
+
+def test_the_picture_is_that_of_the_tables() -> None:
+    """`python -m tests.lab.nat --picture` draws it anew."""
+    drawn = nat_picture.draw((nat_picture.DOCS / "reach.md").read_text())
+    assert drawn == (nat_picture.DOCS / "reach.svg").read_text()
+    assert drawn.count(nat_picture.COLOURS["punched"]) > 20 and nat_picture.COLOURS["failed"] in drawn
