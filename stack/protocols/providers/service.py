@@ -29,6 +29,10 @@ OPEN_SECONDS = 30.0
 SEND_SECONDS = 30.0
 """For one batch of updates. Who does not read for so long is not followed any more."""
 
+AGAIN_SECONDS = 5.0
+"""Before a peer is asked again whose stream broke while it is connected: with one of its connections, beside which there is another,
+as of who has moved to another network, or is reached without a relay by now."""
+
 LEAVING_SECONDS = 5.0
 """For those who are told at the end that all is here, to have heard it; so long a node that stops waits for them at most."""
 
@@ -166,14 +170,19 @@ class ProvidersService:
         if root not in self._listeners and not self._is_over(root):
             stream.reset()
             return
-        id = self._new_id()
+        id, broke = self._new_id(), False
         try:
             self._machine.subscribe(id, peer, root, self._host.signed_record(), anyio.current_time())
             await self._run(id, stream)
         except STREAM_ERRORS:
             stream.reset()
+            broke = True
         finally:
             self._left.set()
+        if broke:
+            await anyio.sleep(AGAIN_SECONDS)
+            if root in self._listeners and self._host.is_connected(peer):
+                self.ask(root, peer)
 
     async def _serve(self, stream: Stream) -> None:
         await self._run(self._new_id(), stream)

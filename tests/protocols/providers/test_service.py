@@ -12,7 +12,9 @@ from stack.blocks.memory import MemoryStore
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.events import CloseReason
 from stack.net.host import Host
+from stack.protocols.providers import service as module
 from stack.protocols.providers.interfaces import RangeBook, announce_key
 from stack.protocols.providers.messages import PROTOCOL, RangesUpdate, Update, decode_update, encode_update
 from stack.protocols.providers.ranges import LeafRanges
@@ -148,6 +150,28 @@ async def test_a_peer_without_the_protocol_is_not_asked_again_and_again() -> Non
         here.service.ask(ROOT, there.host.peer_id)
         await settled(lambda: not here.service._asking)
         assert here.service._machine.streams == 0
+
+
+async def test_who_is_still_connected_when_one_connection_goes_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relayed connection goes a minute after there is a direct one: what a peer had then was all that was ever known of it."""
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    async with nodes(2) as [here, there]:
+        theirs = there.share(10, (0, 2))
+        here.share(10)
+        await connect(here.host, there.host)
+        seen = Seen()
+        leave = here.service.join(ROOT, seen)
+        here.service.ask(ROOT, there.host.peer_id)
+        await settled(lambda: seen.ranges.get(there.host.peer_id) == [(0, 2)])
+        [first] = here.host._swarm.of(there.host.peer_id)
+        second = await here.host._swarm.establish(there.host.peer_id, there.host.addresses()[0])
+        await first.aclose(CloseReason.DUPLICATE)
+        await settled(lambda: first not in here.host._swarm.of(there.host.peer_id))
+        theirs.add(5, 7)
+        await settled(lambda: seen.ranges.get(there.host.peer_id) == [(0, 2), (5, 7)])
+        leave()
+        await second.aclose(CloseReason.REQUESTED)
+        await settled(lambda: not here.service._outboxes and not here.service._asking)
 
 
 async def test_what_was_left_while_a_stream_was_opened_is_not_asked() -> None:
