@@ -20,7 +20,7 @@ from stack.values import dataclass
 
 LEASE_SECONDS = 600
 """Asked for: a port whose owner was killed is shut after ten minutes. The specifications advise two hours, for less traffic: this is
-a packet each five minutes."""
+a packet each five minutes. No more is counted on where more is granted: a router that begins anew forgets it."""
 LEASE_SECONDS_MIN = 60
 """A router that grants less is asked once a minute all the same."""
 WAITS = (0.2, 0.4, 0.8)
@@ -42,7 +42,8 @@ class Mapping:
 
 
 class Lease:
-    """Facts: `receive`, `refused`. Outputs: `packets`, `next_timeout`, `last_words`. Getters: `mapping`, `fault`, `is_pending`, `is_slow`.
+    """Facts: `receive`, `refused`, `slept`. Outputs: `packets`, `next_timeout`, `last_words`. Getters: `mapping`, `fault`, `is_pending`,
+    `is_slow`.
 
     PCP is tried first; who does not know it says so, or nothing at all, and is asked by NAT-PMP.
     """
@@ -124,6 +125,12 @@ class Lease:
         if now >= self._ends:
             self._give_up(DEAF, now)
 
+    def slept(self, seconds: float, now: float) -> None:
+        """This computer slept for so long, or its clock was set: the router's went on, and it may have shut the port."""
+        if self._ends > now:
+            self._ends -= max(seconds, 0.0)
+            self._tries, self._due = 0, now
+
     def last_words(self, now: float) -> list[bytes]:
         """Have the port shut: to be sent at the end."""
         return self._request(0) if now < self._ends else []
@@ -145,7 +152,7 @@ class Lease:
             self._address = answer.address
         if answer.port:
             self._external = answer.port
-            self._granted = max(answer.seconds, LEASE_SECONDS_MIN)
+            self._granted = min(max(answer.seconds, LEASE_SECONDS_MIN), LEASE_SECONDS)
             self._ends = now + self._granted
         if now < self._ends and self._address is not None:
             # At half of the time, and not with everybody who lost power at the same moment.

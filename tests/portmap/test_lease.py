@@ -55,6 +55,45 @@ def test_a_router_that_says_nothing_has_been_asked_for_three_seconds() -> None:
     assert machine.mapping(machine.next_timeout()) is not None and not machine.fault
 
 
+def test_finding_17_after_a_sleep_the_port_is_asked_for_at_once_and_not_counted_on() -> None:
+    """The router's time goes on while ours stands still: nobody came in for up to five minutes."""
+    machine, router = lease(), Router()
+    asked = run(machine, router)
+    machine.slept(8 * 3600.0, asked + 10)
+    assert machine.mapping(asked + 10) is None and machine.next_timeout() == asked + 10
+    router.opened.clear()
+    run(machine, router, until=asked + 60)
+    assert machine.mapping(asked + 60) is not None and router.opened == {4001: LEASE_SECONDS}
+
+
+def test_a_clock_that_was_set_back_takes_nothing_away() -> None:
+    machine = lease()
+    asked = run(machine, Router())
+    machine.slept(-3600.0, asked + 10)
+    assert machine.mapping(asked + 10) is not None and machine.next_timeout() == asked + 10
+
+
+def test_who_has_no_port_does_not_ask_sooner_for_having_slept() -> None:
+    machine = lease()
+    run(machine, None)
+    due = machine.next_timeout()
+    machine.slept(3600.0, START + 20)
+    assert machine.next_timeout() == due
+
+
+class Generous(Router):
+    def answer(self, data: bytes) -> bytes | None:
+        answer = super().answer(data)
+        return answer[:-4] + b"\x7f\xff\xff\xff" if answer is not None and data[1] else answer
+
+
+def test_a_router_that_grants_a_century_is_asked_in_five_minutes() -> None:
+    machine = lease()
+    run(machine, Generous(versions=(0,)))
+    assert machine.mapping(START + LEASE_SECONDS - 1) is not None and machine.mapping(START + 2 * LEASE_SECONDS) is None
+    assert machine.next_timeout() < START + LEASE_SECONDS
+
+
 def test_a_router_that_says_nothing_is_slow_after_its_second_try() -> None:
     machine = lease()
     assert machine.packets(START) and not machine.is_slow

@@ -101,6 +101,34 @@ async def test_in_another_network_another_router_is_asked() -> None:
         assert at("9.1.1.1", 4002) not in host.addresses()
 
 
+async def test_finding_17_after_a_sleep_the_router_is_asked_at_once() -> None:
+    router = Router()
+    async with node(Internet(), 1, "192.168.1.5") as host, listening(router) as port:
+        async with PortMapper.open(host, find_gateway=lambda: HERE, port=port) as mapper:
+            with anyio.fail_after(10):
+                await mapper.settle()
+            router.opened.clear()
+            for callback in host._wake.listeners():
+                callback(8 * 3600.0)
+            await settled(lambda: router.opened == {4001: 600})
+            assert host.addresses()[0] == at("9.1.1.1", 4002)
+        assert mapper._slept not in host._wake.listeners()
+
+
+async def test_finding_17_after_a_sleep_a_router_that_speaks_upnp_is_asked_at_once() -> None:
+    router, silent = UpnpRouter(said=[]), await free_port()
+    async with (
+        node(Internet(), 1, "192.168.1.5") as host,
+        speaking_upnp(router) as place,
+        PortMapper.open(host, find_gateway=lambda: HERE, port=silent, search_at=place) as mapper,
+    ):
+        with anyio.fail_after(10):
+            await mapper.settle()
+        mapper._slept(8 * 3600.0)
+        await settled(lambda: router.said.count("AddPortMapping") == 2)
+        await settled(lambda: mapper.facts()[0].mapping is not None)
+
+
 async def test_every_listener_has_its_port_but_those_the_router_cannot_lead_to() -> None:
     router = Router()
     line = Line(Internet(), "192.168.1.5")

@@ -60,6 +60,7 @@ class PortMapper:
         """Why nothing is; None while it has not been tried."""
         self._changed = anyio.Event()
         self._moved = anyio.Event()
+        self._awake = anyio.Event()
         self._random = random.SystemRandom()
         self._tried = False
         self.gateway: str | None = None
@@ -81,6 +82,7 @@ class PortMapper:
         mapper = cls(host, find_gateway, port, search_at)
         host.ours.on_move(mapper._move)
         host.on_change(mapper._wake)
+        stop_listening = host.on_wake(mapper._slept)
         try:
             async with supervised(host.trace) as tasks:
                 tasks.keep(mapper._run, owner="port mapping")
@@ -91,6 +93,7 @@ class PortMapper:
                     with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
                         await mapper._shut_by_upnp()
         finally:
+            stop_listening()
             mapper._forget()  # not before: whoever still asks would ask anew
 
     def facts(self) -> list[PortFact]:
@@ -136,6 +139,15 @@ class PortMapper:
     def _move(self) -> None:
         """In another network there is another router."""
         self._moved.set()
+
+    def _slept(self, seconds: float) -> None:
+        now = anyio.current_time()
+        for lease in self._leases.values():
+            lease.slept(seconds, now)
+        self._upnp = {bound: (mapping, ends - max(seconds, 0.0)) for bound, (mapping, ends) in self._upnp.items()}
+        self._awake.set()
+        self._awake = anyio.Event()
+        self._wake()
 
     async def _run(self) -> None:
         while True:
@@ -245,7 +257,8 @@ class PortMapper:
                 self._control, self._upnp_fault = None, str(error)
             self._tell()
             self._wake()
-            await anyio.sleep(AGAIN_SECONDS if self._upnp_fault else LEASE_SECONDS / 2)
+            with anyio.move_on_after(AGAIN_SECONDS if self._upnp_fault else LEASE_SECONDS / 2):
+                await self._awake.wait()
 
     def _needs_upnp(self, bound: Multiaddr, lease: Lease) -> bool:
         return lease.is_slow and lease.mapping(anyio.current_time()) is None
