@@ -1,6 +1,7 @@
 """What this machine does, row by row: ours and others alternating in one run, each first in turn, with what it took of each end.
 
     python -m tests.bench [--quick] [--rows NAME,NAME] [--size MIB] [--pairs N] [--out FILE]
+    python -m tests.bench --growth [size,peers]   # curves: what cost grows with
     python -m tests.bench --gate                  # ours beside the commit before; fails when it takes more
 
 Others are found as interop/ finds them (`STACK_KUBO`, else built), libtorrent by an interpreter that has it (`STACK_LIBTORRENT`). One
@@ -17,8 +18,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import gate
-from tests.bench.figures import Figure, Kind, turn
+from tests.bench import gate, growth
+from tests.bench.figures import End, Figure, Kind, turn
+from tests.bench.growth import CURVES
 from tests.bench.meter import Scene, in_a_folder, machine_facts
 from tests.bench.report import Measured, as_json, bars, from_json, text
 from tests.bench.table import ROWS, Row
@@ -74,6 +76,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, two pairs: under five minutes")
     parser.add_argument("--rows", help="only these, with commas between")
+    parser.add_argument(
+        "--growth",
+        nargs="?",
+        const=",".join(CURVES),
+        metavar="NAME,NAME",
+        help="not rows but curves: cost against size",
+    )
     parser.add_argument("--list", action="store_true", help="the names of all rows")
     parser.add_argument("--size", type=int, metavar="MIB", help="of files and streams, in every row that has them")
     parser.add_argument("--pairs", type=int, help=f"runs of each kind ({PAIRS}; with --quick {PAIRS_QUICK})")
@@ -92,7 +101,29 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     if unknown := [name for name in chosen.names if name not in ROWS]:
         parser.error(f"no row {unknown[0]}; --list shows them")
+    chosen.curves = chosen.growth.split(",") if chosen.growth else []
+    if unknown := [name for name in chosen.curves if name not in CURVES]:
+        parser.error(f"no curve {unknown[0]}: {', '.join(CURVES)}")
     return chosen
+
+
+def grow(names: Sequence[str], *, quick: bool, out: Path | None, directory: Path | None) -> int:
+    """Measure curves and print; 1 when one fails. A point that fails, or takes too long, is the last of its curve."""
+    failed = False
+    for name in names:
+        curve, points = CURVES[name], dict[int, tuple[End, ...]]()
+        for count in curve.quick if quick else curve.points:
+            with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as folder:
+                try:
+                    points[count] = curve.cost(Scene(place=Path(folder), size=count))
+                except Exception as error:  # noqa: BLE001 - the other curves are measured all the same
+                    failed = True
+                    print(f"{name}: {count:,} {curve.x} FAILED: {error}", flush=True)
+                    break
+        print(f"{growth.told(name, curve, points)}\n", flush=True)
+        if out is not None:
+            growth.write(out, {name: points})
+    return int(failed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if chosen.gate is not None:
         return gate.main(chosen.gate, chosen.size, chosen.pairs)
+    if chosen.curves:
+        return grow(chosen.curves, quick=chosen.quick, out=chosen.out, directory=chosen.directory)
     pairs, failed, began = chosen.pairs or (PAIRS_QUICK if chosen.quick else PAIRS), [], time.monotonic()
     rows: dict[str, Measured] = {}
     for name in chosen.names:

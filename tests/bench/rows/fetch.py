@@ -11,7 +11,7 @@ from interop.kubo.daemon import Kubo
 from tests.acceptance.kit import MIB, Machine, good, make_file
 from tests.acceptance.process import Json, Running
 from tests.bench.figures import Figure
-from tests.bench.meter import SECONDS_MAX, Meter, Scene, Work, end, ipfs, same
+from tests.bench.meter import SECONDS_MAX, Meter, Scene, Work, alive, end, ipfs, same
 
 TORRENT_PEER = Path(__file__).with_name("torrent_peer.py")
 TINY = 1024
@@ -94,6 +94,14 @@ def ours(scene: Scene, place: Path, source: Path, digest: str, **settings: str) 
     receiver = scene.machine(place / "receiver", **settings)
     with scene.machine(place / "sharer", **settings).sharing(source, timeout=SECONDS_MAX) as (process, shared):
         return _fetched(receiver, (shared["ticket"],), digest, scene.size, sharer=process.pid)
+
+
+def whole_transfer(scene: Scene, place: Path, source: Path, digest: str) -> Figure:
+    """The same, with what the sharer took before it was asked."""
+    receiver = scene.machine(place / "receiver")
+    with scene.machine(place / "sharer").sharing(source, timeout=SECONDS_MAX) as (process, shared):
+        figure = _fetched(receiver, (shared["ticket"],), digest, scene.size)
+        return Figure(figure.value, (alive("sharer", process.pid), *figure.ends))
 
 
 def _fetched(receiver: Machine, words: Sequence[str], digest: str, size: int, **serving: int) -> Figure:

@@ -128,7 +128,7 @@ def _latest(peer: Running) -> Json:
 
 
 @contextmanager
-def _crowd(scene: Scene, *words: str, count: int) -> Iterator[list[Running]]:
+def connected(scene: Scene, *words: str, count: int) -> Iterator[list[Running]]:
     """So many peers, in a few processes, connected to an address."""
     machine = scene.machine(scene.place / "crowd")
     parts = [count // CROWDS + (number < count % CROWDS) for number in range(CROWDS)]
@@ -155,7 +155,7 @@ def idle(scene: Scene) -> Iterator[Mapping[str, Work]]:
 
     def grown(pid: int, address: str) -> Figure:
         before, meter = memory(pid, "RssAnon"), Meter(listener=pid)
-        with _crowd(scene, address, count=scene.size):
+        with connected(scene, address, count=scene.size):
             return Figure((memory(pid, "RssAnon") - before) / 1024 / scene.size, meter.ends())
 
     def ours(place: Path) -> Figure:
@@ -182,7 +182,7 @@ def crowd(scene: Scene) -> Iterator[Mapping[str, Work]]:
         def run(place: Path) -> Figure:
             with scene.machine(place, STACK_BACKEND=backend).module("tests.bench.rows.observed", str(source)) as node:
                 told = json.loads(node.next_line())
-                with _crowd(scene, told["address"], told["cid"], count=scene.size) as crowds:
+                with connected(scene, told["address"], told["cid"], count=scene.size) as crowds:
                     _late(node)
                     meter = Meter(node=node.pid)
                     for one in crowds:

@@ -137,12 +137,12 @@ def _listens(process: Running, ports: tuple[int, ...]) -> None:
     until(listening, 30.0, f"{process.arguments[0]} listens")
 
 
-def make_tree(tree: Path, count: int) -> None:
-    """Files of random bytes, in directories."""
+def make_tree(tree: Path, count: int, *, a_directory: int = FILES_A_DIRECTORY) -> None:
+    """Files of random bytes, in directories of so many."""
     source = random.Random(count)
     for number in range(count):
-        folder = tree / f"{number // FILES_A_DIRECTORY}"
-        if number % FILES_A_DIRECTORY == 0:
+        folder = tree / f"{number // a_directory}"
+        if number % a_directory == 0:
             folder.mkdir(parents=True)
         (folder / f"{number}").write_bytes(source.randbytes(FILE_BYTES))
 
