@@ -67,6 +67,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "named",
         "packs",
         "partfile",
+        "claims",
         "partopen",
         "reads",
         "recovery",

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from stack.blocks.interfaces import FileStamp
 from stack.errors import StoreError
 
 
@@ -15,10 +16,24 @@ def has_name(fd: int, name: str, directory: int) -> bool:
     return os.path.samestat(status, os.fstat(fd))
 
 
+def has_stamped(stamp: FileStamp, name: str, directory: int) -> bool:
+    """The same of a file that was closed. Raises OSError."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino, status.st_size) == (stamp.device, stamp.inode, stamp.size)
+
+
+def replaced(part: Path) -> StoreError:
+    """What is told of a file that has lost its name."""
+    return StoreError(f"{part} was removed, or replaced, while it was fetched; fetch it again")
+
+
 def check_part(fd: int, part: Path, directory: int, size: int) -> None:
     """Before a part file gets its final name. Raises StoreError when that name would be another file's, or a link's, or when the
     file was cut; OSError."""
     if not has_name(fd, part.name, directory):
-        raise StoreError(f"{part} was removed, or replaced, while it was fetched; fetch it again")
+        raise replaced(part)
     if os.fstat(fd).st_size != size:
         raise StoreError(f"{part} was cut, or made longer, while it was fetched; fetch it again")

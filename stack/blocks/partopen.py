@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stack.blocks import disk
+from stack.blocks.claims import claim, in_the_way
 from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.locations import Locations
@@ -51,7 +52,7 @@ def _make(index: Index, part: Path, directory: int, size: int) -> tuple[SegmentI
         except FileNotFoundError:
             pass
         else:
-            raise Refused(f"{part} exists, and is not an unfinished file of ours")
+            raise in_the_way(part, directory)
     with index.database.writing() as connection:
         known = index.segment_at(connection, part)
         if known is not None:
@@ -61,6 +62,7 @@ def _make(index: Index, part: Path, directory: int, size: int) -> tuple[SegmentI
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(part.name, flags, 0o666, dir_fd=directory)
         try:
+            claim(fd)
             _stretch(fd, directory, size)
         except BaseException:
             disk.let_go(fd)
@@ -83,14 +85,20 @@ def _go_on(index: Index, known: Segment, directory: int, size: int) -> tuple[int
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise in_the_way(part, directory) from error
         raise _refused(part, error) from error
     try:
         with disk.translated(f"going on with {part}"):
             status = os.fstat(fd)
         # A crash between making the file and stretching it leaves it empty.
         empty = known.stamp is None and status.st_size == 0
-        if not stat.S_ISREG(status.st_mode) or (status.st_size != size and not empty):
-            raise Refused(f"{part} exists with {status.st_size} bytes, and is no unfinished file of {size} bytes")
+        if not stat.S_ISREG(status.st_mode) or not claim(fd):
+            raise in_the_way(part, directory)
+        if status.st_size != size and not empty:
+            raise Refused(
+                f"{part} exists with {status.st_size} bytes, and is no unfinished file of {size} bytes; remove it, or fetch to another name"
+            )
         if status.st_size != size:
             with disk.translated(f"going on with {part}"):
                 _stretch(fd, directory, size)

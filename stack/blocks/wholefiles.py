@@ -12,6 +12,7 @@ from pathlib import Path
 from stack.blocks import disk
 from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import FileStamp, RealmId, SegmentId, SegmentState, WholeFile
+from stack.blocks.named import has_stamped, replaced
 from stack.blocks.partfile import REFUSALS, seal_row
 from stack.blocks.requests import Line, Request
 from stack.blocks.segments import record_rows, row_of
@@ -82,7 +83,8 @@ class Keeping(Request):
         for each in self.begun:
             if each.made and each not in self.named:
                 with suppress(OSError):
-                    os.unlink(each.file.part, dir_fd=self.held)
+                    if each.stamp is None or has_stamped(each.stamp, each.file.part, self.held):
+                        os.unlink(each.file.part, dir_fd=self.held)
         disk.let_go(self.held)
 
 
@@ -269,6 +271,10 @@ def _name(keeping: Keeping, within: int) -> None:
     failure: StackError | None = None
     for each in keeping.begun:
         try:
+            assert each.stamp is not None
+            if not has_stamped(each.stamp, each.file.part, within):
+                failure = failure or replaced(keeping.directory / each.file.part)
+                continue
             disk.name_new(each.file.part, each.file.name, within, within)
             keeping.named.append(each)
         except OSError as error:

@@ -9,8 +9,8 @@ from stack.cli.groups import Group
 from stack.cli.session import open_api
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import SOURCE, PathType, config, timeout_option
-from stack.node.api import BlockGet, BlockInfo, BlockPut, BlockStat
-from stack.node.groups import cid_of
+from stack.node.api import BlockInfo, BlockPut, BlockStat
+from stack.node.groups import cid_of, read_block
 
 
 @click.group(cls=Group)
@@ -26,10 +26,7 @@ def get(source: str, timeout: float | None) -> None:
 
     async def work() -> None:
         async with open_api(config("command")) as api:
-            request = BlockGet(cid=await cid_of(api, source), timeout=timeout, source=source)
-            async with api.read(request) as pieces:
-                async for piece in pieces:
-                    output.payload(piece)
+            output.payload(await read_block(api, await cid_of(api, source), timeout=timeout, source=source))
         output.flush()
 
     run_async(work)

@@ -1,5 +1,6 @@
 """`stack get`: fetch a file or tree from all who have it."""
 
+import os
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
@@ -54,7 +55,7 @@ NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config
     "target",
     type=PathType(allow_dash=True),
     metavar="OUT",
-    help="File or directory to write (default: the shared name); - is stdout.",
+    help="File or directory to write (default: the shared name); - is stdout, . puts what is in a tree straight here.",
 )
 @from_option
 @via_option
@@ -121,6 +122,11 @@ def get(
     if no_serve and (seed or keep):
         raise click.UsageError("--no-serve gives nothing to others, --seed and --keep do: one of them")
     here = Path.cwd()
+    contents = target is not None and os.path.basename(target) == "."
+    if contents and not update and (here / str(target)).resolve() == Path.home().resolve():
+        raise click.UsageError(
+            "-o . in your home folder lets who shared it put hidden files there: make a directory for it"
+        )
     if delete:
         _refuse_to_clear(here if target is None else here / target)
     finding = discovery_flags(bootstrap, no_mdns)
@@ -145,6 +151,7 @@ def get(
         directory=here,
         target=None if target is None else here / target,
         into_directory=target is not None and target.endswith("/"),
+        contents=contents,
         providers=providers,
         timeout=timeout,
         deadline=deadline,

@@ -14,7 +14,7 @@ from stack.files.sources import read_source
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import Ask, BlockGet, GetIdentity, NodeInfo, Read, Watch, Write
+from stack.node.api import Ask, GetIdentity, NodeInfo, Read, Watch, Write
 from stack.node.groups import get_block
 from stack.node.home import Home, default_home
 from stack.node.surface import AnyNode
@@ -103,9 +103,8 @@ class RemoteSession:
 
     async def get(self, cid: Cid, *, timeout: float | None = None) -> bytes:
         """See `surface.BlockSession.get`."""
-        request = BlockGet(cid=cid, timeout=WITHOUT_END, source=self._source, providers=self._providers)
         with anyio.move_on_after(timeout):
-            return await get_block(self._node, request)
+            return await get_block(self._node, cid, timeout=WITHOUT_END, source=self._source, providers=self._providers)
         raise BlockNotFound(cid)
 
 

@@ -129,6 +129,7 @@ class Fetch:
         self._work: Work | None = None
         self._store = fetcher.store
         self._pinned = False
+        self._resumes = False
 
     def __repr__(self) -> str:
         return f"<Fetch {self.request.root} to {self.target}, {self.bytes_done} bytes>"
@@ -235,7 +236,7 @@ class Fetch:
                         group.start_soon(
                             watch, work, session, request.patience, fetcher.is_connected, self._record, fetcher.dialled
                         )
-                        await self._fetch_target(work, target, names)
+                        target = await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()
                     complete = not (request.is_partial or request.dry_run or work.skipped)
                     told = complete and tracker is not None and tracker.gives
@@ -279,7 +280,7 @@ class Fetch:
         known = await jobs.jobs() if jobs is not None else []
         same = [job for job in known if (job.root, job.path) == (request.root, request.path)]
         earlier = [job.target for job in same]
-        if request.update and request.out is not None:
+        if (request.update or request.contents) and request.out is not None:
             earlier.append(Path(os.path.abspath(request.directory / request.out)))
         target = await anyio.to_thread.run_sync(
             partial(
@@ -292,7 +293,8 @@ class Fetch:
                 earlier=earlier,
             )
         )
-        if request.update:  # of a link to a tree the tree is meant; below it no link is followed
+        self._resumes = target in [job.target for job in same]
+        if request.update or request.contents:  # of a link to a tree the tree is meant; below it no link is followed
             target = Path(await anyio.to_thread.run_sync(os.path.realpath, target))
         running = [job for job in same if job.state is JobState.RUNNING and job.target == target]
         if running:
@@ -324,19 +326,24 @@ class Fetch:
         if keeper is not None and self._pinned:
             await keeper.remove_pin(self.request.root, kind=PinKind.SHARE)
 
-    async def _fetch_target(self, work: Work, target: Path, names: list[str]) -> None:
+    async def _fetch_target(self, work: Work, target: Path, names: list[str]) -> Path:
+        """Returns where it is: what is no tree goes into a directory that was named for what is in a tree."""
         if not self.request.dry_run:
             await self._pin(told(target.name))
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
         node = await read_node(cid, block)
+        if self.request.contents and not node.is_directory:
+            name = targets.file_name(names[-1] if names else self.request.name, self.request.root)
+            self.target = target = target / name
         if node.links or not node.is_file:
             await work.store.put([(cid, block)])
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
         chosen = Chosen(self.request.include, self.request.exclude)
         is_part = bool(chosen) and node.is_directory
         work.progress.total = (await chosen_size(work, node, chosen) or 0) if is_part else total
-        there = await anyio.to_thread.run_sync(targets.bytes_there, target)
+        part = targets.part_path(target) if node.is_file else None
+        there = await anyio.to_thread.run_sync(targets.bytes_there, target, part)
         if not self.request.dry_run:
             await check_room(work, node, total, target, there, is_part=is_part)
         await self._record()
@@ -351,6 +358,7 @@ class Fetch:
         )
         await self._fetch_node(work, node, block, target, chosen, there, total)
         work.progress.total = work.progress.done
+        return target
 
     async def _fetch_node(
         self, work: Work, node: UnixFSNode, block: bytes, target: Path, chosen: Chosen, there: int, total: int
@@ -359,11 +367,11 @@ class Fetch:
             await fetch_file(work, node, block, target, targets.part_path(target), target.parent)
         elif node.is_directory:
             work.tracker = None
-            if there and work.update is None:
+            if there and self._resumes and work.update is None:
                 work.resumed(there)
-            told = all(link.size for link in node.links)
-            links = self.request.unsafe_links
-            await TreeFetch(work, target, chosen, told=total if told else None, unsafe_links=links).run(node)
+            told = total if all(link.size for link in node.links) else None
+            links, beside = self.request.unsafe_links, self.request.contents
+            await TreeFetch(work, target, chosen, told=told, unsafe_links=links, beside=beside).run(node)
         elif node.kind is NodeKind.SYMLINK:
             mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
             make: Callable[..., object] = targets.make_symlink if work.update is None else work.update.make_symlink

@@ -29,7 +29,7 @@ from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
 from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
-from stack.files.target import Below, CannotLink
+from stack.files.target import Below, CannotLink, Claim
 from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT
 from stack.files.work import Work
@@ -62,17 +62,27 @@ class TreeFetch:
     """Fetches one directory. Used once: `run`."""
 
     def __init__(
-        self, work: Work, path: Path, chosen: Chosen, *, told: int | None = None, unsafe_links: bool = False
+        self,
+        work: Work,
+        path: Path,
+        chosen: Chosen,
+        *,
+        told: int | None = None,
+        unsafe_links: bool = False,
+        beside: bool = False,
     ) -> None:
         """`path` is what the directory becomes, `chosen` what is wanted below it, `told` how large the tree says to be, where it does.
-        Symbolic links that lead out of the tree are made with `unsafe_links` only: who writes through one writes elsewhere."""
+        Symbolic links that lead out of the tree are made with `unsafe_links` only: who writes through one writes elsewhere. With
+        `beside` more may be there than is fetched."""
         self._work = work
         self._base = path.parent
         self._chosen = chosen
         self._counts = bool(chosen) and not work.progress.total
         """How much is chosen was too much to look at beforehand: it is learnt on the way."""
         self._unsafe_links = unsafe_links
+        self._beside = beside
         self._writes = work.update is None or not work.update.dry_run
+        self._claim = Claim(shared=beside or work.update is not None)
         self._waiting: list[Directory] = []
         self._name = path.name
         self._told = told
@@ -94,13 +104,14 @@ class TreeFetch:
         self._folds = await anyio.to_thread.run_sync(target.folds_names, self._base)
         self._space = Space(self._work.progress, self._base, root.cid, self._told)
         self._waiting.append(Directory(root.cid, (self._name,), None))
-        async with task_group() as group:
-            while self._waiting or self._running:
-                if self._waiting:
-                    await self._read_directory(group, self._waiting.pop())
-                else:
-                    self._changed = anyio.Event()
-                    await self._changed.wait()
+        with self._claim:
+            async with task_group() as group:
+                while self._waiting or self._running:
+                    if self._waiting:
+                        await self._read_directory(group, self._waiting.pop())
+                    else:
+                        self._changed = anyio.Event()
+                        await self._changed.wait()
         if (nothing := self._chosen.nothing("; `stack ls` shows them")) is not None:
             raise LinkNotFound(self._name, root.cid, nothing)
         if self._work.update is not None:
@@ -132,14 +143,14 @@ class TreeFetch:
                         return
             directory.position = 0
             directory.unread += reversed(more)
-        if directory.strange and self._work.update is None:
+        if directory.strange and self._work.update is None and not self._beside:
             place, name = self._base.joinpath(*directory.below), min(directory.strange)
             raise Refused(
                 f"{place} exists with other content: {printable(name)} is not part of what is fetched; {WAY_OUT}"
             )
-        for name in directory.strange:
-            assert self._work.update is not None
-            self._work.update.gone(directory.below, name)
+        if self._work.update is not None:
+            for name in directory.strange:
+                self._work.update.gone(directory.below, name)
         if batch:
             await self._start(group, directory, batch, cost)
         await self._finished(directory)
@@ -351,6 +362,8 @@ class TreeFetch:
             there, change = await anyio.to_thread.run_sync(update.make_directory, self._base, directory.below)
             await update.forget()
             update.told(directory.below, change)
+        if directory.parent is None and self._writes:
+            await anyio.to_thread.run_sync(self._claim.take, self._base.joinpath(*directory.below))
         directory.made = True
         self._work.directories += 1
         if not self._chosen:

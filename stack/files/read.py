@@ -23,7 +23,7 @@ from stack.dag.unixfs.reader import (
     list_node,
     path_names,
 )
-from stack.errors import DecodeError, LimitExceeded
+from stack.errors import DecodeError, LimitExceeded, LocalProtocolError
 from stack.files.gather import Gatherer, Want
 from stack.files.leaves import PARTS_MAX
 from stack.files.nodes import LINK_BYTES, list_shard, read_node, take_apart
@@ -56,9 +56,11 @@ async def open_content(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a file from `offset`, in pieces, in order. A context, because it reads ahead; leaving it stops that.
 
-    An offset behind the end gives nothing. Raises LinkNotFound, DecodeError (also when it is no file, and while pieces
-    come), and what the session raises. A session for this should ask in the order of the file.
+    An offset behind the end gives nothing. Raises LocalProtocolError for a negative one, LinkNotFound, DecodeError (also when it is
+    no file, and while pieces come), and what the session raises. A session for this should ask in the order of the file.
     """
+    if offset < 0 or (length is not None and length < 0):
+        raise LocalProtocolError("an offset and a length are 0 or more bytes")
     gatherer = Gatherer(session, store)
     cid = await resolve_path(gatherer.node, root, path_names(path))
     node = await read_node(cid, await gatherer.get(cid))

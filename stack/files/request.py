@@ -24,6 +24,8 @@ class FetchRequest:
     """The name to write to, or a directory to write into."""
     into_directory: bool = False
     """`out` is a directory, made if need be."""
+    contents: bool = False
+    """`out` is the tree itself, also where it exists, and may have more in it than is fetched; what is no tree goes into it."""
     include: tuple[str, ...] = ()
     """Patterns of paths in a tree; everything is fetched without any."""
     exclude: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from stack.blocks import disk
+from stack.blocks.claims import claim, in_the_way
 from stack.blocks.interfaces import (
     BlockStore,
     DirectReads,
@@ -120,8 +121,12 @@ class PlainWriter:
             self._directory = disk.open_below(base, part.parent.relative_to(base).parts)
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                fd = os.open(part.name, flags, 0o666, dir_fd=self._directory)
                 try:
+                    fd = os.open(part.name, flags, 0o666, dir_fd=self._directory)
+                except FileExistsError:
+                    raise in_the_way(part, self._directory) from None
+                try:
+                    claim(fd)
                     os.ftruncate(fd, size)
                 except BaseException:
                     disk.let_go(fd)
@@ -130,8 +135,6 @@ class PlainWriter:
             except BaseException:
                 disk.let_go(self._directory)
                 raise
-        except FileExistsError:
-            raise Refused(f"{part} exists, and is not an unfinished file of ours") from None
         except OSError as error:
             raise refusal(part, error) from error
         self._fd = fd

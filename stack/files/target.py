@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stack.blocks import disk
+from stack.blocks.claims import claim
 from stack.dag.unixfs.names import NAME_BYTES_MAX, safe_name
 from stack.errors import DecodeError, NoSpace, Refused
 from stack.files.storage import refusal
@@ -65,14 +66,41 @@ def choose_target(
     """The path that is to be made: `directory/NAME`, or `out`, or `out/NAME` where `out` is a directory already or `into`.
 
     `earlier` are targets of earlier fetches of the same content: one of them is continued where it is, though it may be a
-    directory by now.
+    directory by now. Raises Refused for a directory that another fetch is just making: which of both is meant nobody knows.
     """
     if out is None:
         return Path(os.path.abspath(directory / file_name(name, root)))
     path = Path(os.path.abspath(directory / out))
     if into or (path not in earlier and path.is_dir()):
+        if not into:
+            with Claim(shared=True) as looked_at:
+                looked_at.take(path)
         return path / file_name(name, root)
     return path
+
+
+class Claim:
+    """A directory that one fetch has to itself, or shares with those that go into it too. Command, once, within its context: `take`."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._fd: int | None = None
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            disk.let_go(self._fd)
+
+    def take(self, path: Path) -> None:
+        """Raises Refused while another fetch has it."""
+        try:
+            self._fd = disk.open_directory(path)
+        except OSError as error:
+            raise refusal(path, error) from error
+        if not claim(self._fd, shared=self._shared):
+            raise Refused(f"{path} is being written by another fetch: wait for it, or fetch to another name")
 
 
 def part_path(target: Path) -> Path:
@@ -84,6 +112,8 @@ def part_path(target: Path) -> Path:
 
 def make_parents(target: Path) -> None:
     """Make the directories above the target, so that their names survive a power cut. Raises Refused, NoSpace."""
+    if target.is_dir():  # nothing is made beside it
+        return
     try:
         missing = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,10 +141,10 @@ def check_space(target: Path, needed: int) -> None:
         raise NoSpace(f"{target} needs {needed:,} bytes more; {free:,} bytes are free on that disk")
 
 
-def bytes_there(target: Path, part: Path | None = None) -> int:
-    """Bytes that an earlier fetch has on the disk already, below the target and in its part file. Follows no link."""
+def bytes_there(target: Path, part: Path | None) -> int:
+    """Bytes that are on the disk already, below the target and in its part file, whoever put them there. Follows no link."""
     total = 0
-    paths = [target, part or part_path(target)]
+    paths = [target] if part is None else [target, part]
     while paths:
         path = paths.pop()
         try:

@@ -71,7 +71,7 @@ class Blocks:
 
         Raises BlockNotFound when nothing has come for `timeout` seconds, without one for 30 seconds.
         """
-        return await get_block(self._api, BlockGet(cid=cid, timeout=timeout, providers=tuple(providers)))
+        return await get_block(self._api, cid, timeout=timeout, providers=providers)
 
     @overload
     async def has(self, cids: Cid) -> bool: ...
@@ -104,13 +104,22 @@ def check_size(data: Buffer) -> None:
         raise LimitExceeded("bytes of a block", BLOCK_SIZE_MAX)
 
 
-async def get_block(api: Api, request: BlockGet) -> bytes:
-    """The bytes of a block. Raises BlockNotFound."""
+async def read_block(
+    api: Api, cid: Cid, *, timeout: float | None, source: str = "", providers: Sequence[Multiaddr] = ()
+) -> bytes:
+    """The bytes of a block, sought as `BlockGet` says. Raises FetchErrors."""
+    async with api.read(BlockGet(cid=cid, timeout=timeout, source=source, providers=tuple(providers))) as data:
+        return b"".join([piece async for piece in data])
+
+
+async def get_block(
+    api: Api, cid: Cid, *, timeout: float | None, source: str = "", providers: Sequence[Multiaddr] = ()
+) -> bytes:
+    """The same for programs. Raises BlockNotFound."""
     try:
-        async with api.read(request) as data:
-            return b"".join([piece async for piece in data])
+        return await read_block(api, cid, timeout=timeout, source=source, providers=providers)
     except FetchError as error:
-        raise BlockNotFound(request.cid) from error
+        raise BlockNotFound(cid) from error
 
 
 class Pins:
@@ -183,7 +192,7 @@ class Dag:
         cid = named.root
         names: Sequence[str] = [name for name in named.path.split("/") if name]
         while True:
-            block = await get_block(self._api, BlockGet(cid=cid, timeout=timeout, source=named.ticket_text))
+            block = await get_block(self._api, cid, timeout=timeout, source=named.ticket_text)
             value, left = await anyio.to_thread.run_sync(descend, cid, block, names)
             if not names or not isinstance(value, Cid):
                 return value

@@ -16,6 +16,9 @@ from stack.values import dataclass
 KEY_TYPES = ("ed25519", "secp256k1", "ecdsa", "rsa")
 PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015", "default")
 
+_NUMBER = re.compile("[0-9]+|0[xX][0-9a-fA-F]*")
+"""The last part of an IPv4 address as people and old programs write it; no top-level domain is one (WHATWG URL, "ends in a number")."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
@@ -68,6 +71,8 @@ def read_address(text: str) -> Multiaddr:
         kind = f"ip{ip_address(bare).version}"
     except ValueError:
         kind = "dns"
+        if _NUMBER.fullmatch(bare.removesuffix(".").rpartition(".")[2]):
+            raise DecodeError(f"{bare} is no IP address, and no name of a computer ends in a number") from None
     if "/" in bare or (kind == "dns" and ":" in bare) or (kind == "ip6" and bare == host):
         raise DecodeError("HOST:PORT, or a multiaddr, was expected; an IPv6 address stands in brackets")
     return Multiaddr.parse(f"/{kind}/{bare}/tcp/{port}")

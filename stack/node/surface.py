@@ -192,6 +192,7 @@ class AnyNode(ABC):
         """A fetch that tells of itself; leaving the context cancels it, and the same call resumes it.
 
         `source` is a ticket, a CID, or either with `/path`. It gives up when nothing has come for `timeout` seconds; without one it waits.
+        With `out` "." what is in a tree goes straight into `directory`.
         Of a tree only files that match a pattern of `include`, and none of `exclude`; with `update` a tree that is there, `out`
         itself, becomes this version, and with `delete` loses what is not part of it. `seed` shares it afterwards, as
         `stack get --keep` does.
@@ -202,6 +203,7 @@ class AnyNode(ABC):
             source=str(source),
             directory=here,
             target=here / out if out is not None else None,
+            contents=str(out) == ".",
             providers=tuple(providers),
             timeout=timeout,
             include=tuple(include),

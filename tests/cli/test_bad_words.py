@@ -1,7 +1,11 @@
 """B1, B2, B3: what is typed is no CID, no ticket, far too long, mistyped or cut. Said at once, before anything is made."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from stack.cli.app import cli
 from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
@@ -95,3 +99,13 @@ def test_B03_case_spaces_and_line_breaks_do_not_matter(sharer: Machine, ticket: 
     outcome = sharer.run("get", f"  {pasted}  ", "--timeout", "1", "--deadline", "3")
     assert outcome.code in (3, 4), str(outcome)
     assert good(sharer.run("--version")).out.startswith("stack ")
+
+
+def test_the_home_folder_is_no_place_for_what_others_call_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`-o .` there would let the author of a tree make a `.bash_profile`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    outcome = CliRunner().invoke(cli, ["get", str(Cid.of(b"tree")), "-o", "."])
+    assert outcome.exit_code == 2 and "make a directory for it" in outcome.output

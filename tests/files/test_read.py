@@ -12,7 +12,7 @@ from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound, NotADirectory
-from stack.errors import DecodeError, LimitExceeded
+from stack.errors import DecodeError, LimitExceeded, LocalProtocolError
 from stack.files import read as read_module
 from stack.files.add import Adder
 from stack.files.paths import split_source
@@ -52,6 +52,17 @@ async def test_a_file_of_any_layout_is_read_whole_and_in_parts(
         offset = max(offset, 0)
         expected = data[offset:] if length is None else data[offset : offset + length]
         assert await cat(exchange, root, offset=offset, length=length) == expected
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("span", [{"offset": -1}, {"length": -1}, {"offset": 5, "length": -5}])
+async def test_a_span_that_no_file_has_is_refused(
+    tmp_path: Path, exchange: FakeExchange, span: dict[str, int | None]
+) -> None:
+    """`cat(offset=-1)` gave the whole file."""
+    (tmp_path / "film").write_bytes(b"film")
+    with pytest.raises(LocalProtocolError, match="0 or more"):
+        await cat(exchange, await shared(tmp_path / "film", exchange), **span)
 
 
 @pytest.mark.anyio

@@ -102,14 +102,14 @@ def test_B09_space_is_compared_with_what_is_needed(tmp_path: Path) -> None:
 
 
 def test_what_is_there_already_is_counted_without_holes_and_links(tmp_path: Path) -> None:
-    assert bytes_there(tmp_path / "x") == 0
+    assert bytes_there(tmp_path / "x", tmp_path / "x.part") == 0
     with (tmp_path / "x.part").open("wb") as part:
         part.truncate(10_000_000)
-    assert bytes_there(tmp_path / "x") == 0
+    assert bytes_there(tmp_path / "x", tmp_path / "x.part") == 0
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a").write_bytes(bytes(5000))
     (tmp_path / "x" / "link").symlink_to("/etc")
-    assert bytes_there(tmp_path / "x") == 5000
+    assert bytes_there(tmp_path / "x", tmp_path / "x.part") == 5000
 
 
 def test_this_file_system_keeps_names_apart(tmp_path: Path) -> None:

@@ -82,6 +82,15 @@ async def test_removing_the_jobs_of_a_root_lets_go_of_it(tmp_path: Path, data: b
         assert await two.ask(RemoveJob(id=second.id)) == JobRemoved()
 
 
+async def test_a_job_says_that_contents_go_straight_into_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_bytes(b"a")
+    async with Node.open() as one, Node.open(at(tmp_path / "2")) as two:
+        await two.get(await one.share(tmp_path / "tree"), tmp_path / "here", out=".")
+        (job,) = await two.ask(ListJobs())
+        assert job.command.endswith(f" -o {tmp_path}/here/.")
+
+
 async def test_removing_a_job_that_is_done_keeps_what_it_brought(tmp_path: Path, data: bytes) -> None:
     async with Node.open(at(tmp_path / "1")) as one, Node.open(at(tmp_path / "2")) as two:
         await two.get(await one.share(tmp_path / "f.bin"), tmp_path / "out")

@@ -110,6 +110,8 @@ async def test_files_are_shared_listed_fetched_and_unshared_on_every_kind_of_nod
             await node.blocks.delete(share.cid)
         target = await other.get(ticket, tmp_path / "there", include=["*.txt", "c*"], exclude=["c.md"])
         assert sorted(path.name for path in target.iterdir()) == ["a.txt", "b.txt"]
+        assert await other.get(ticket, tmp_path / "there", out=".") == tmp_path / "there"
+        assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["a.txt", "b.txt", "c.md", "tree"]
         with pytest.raises(Refused, match="goes with an update"):
             await other.get(ticket, tmp_path / "there", delete=True)
         (tmp_path / "tree" / "a.txt").write_text("another")

@@ -247,6 +247,8 @@ class Fetch(Watch[FetchEvent]):
     target: Path | None = None
     into_directory: bool = False
     """`target` was typed with a slash at its end: it is a directory, made if need be."""
+    contents: bool = False
+    """`target` was typed as `.` or with `/.` at its end: what is in a tree goes straight into it, beside what is there."""
     providers: tuple[Multiaddr, ...] = ()
     timeout: float | None = None
     deadline: float | None = None

@@ -280,6 +280,7 @@ async def _wanted(node: Handled, request: Fetch) -> FetchRequest:
         directory=request.directory,
         out=request.target,
         into_directory=request.into_directory,
+        contents=request.contents,
         include=request.include,
         exclude=request.exclude,
         unsafe_links=request.unsafe_links,
@@ -300,6 +301,7 @@ def job_options(request: Fetch, source: str) -> str:
             "source": source,
             "from": [str(address) for address in request.providers],
             "flags": ["--update"] * request.update + ["--delete"] * request.delete,
+            "contents": request.contents,
             "request": to_tagged(request),
         }
     )

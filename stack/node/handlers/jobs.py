@@ -78,7 +78,8 @@ def resume_command(job: Job) -> str:
     options = _options(job)
     source = str(options.get("source", job.root.text))
     flags, addresses = options.get("flags"), options.get("from")
-    words = ["stack", "get", source, "-o", str(job.target), *map(str, flags if isinstance(flags, list) else ())]
+    target = f"{job.target}/." if options.get("contents") else str(job.target)
+    words = ["stack", "get", source, "-o", target, *map(str, flags if isinstance(flags, list) else ())]
     for address in addresses if isinstance(addresses, list) else ():
         words += ["--from", str(address)]
     return shlex.join(words)
