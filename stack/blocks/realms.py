@@ -90,12 +90,14 @@ class Realms:
 
     # blocks
 
-    def enclose(self, connection: Connection, multihash: bytes, realm: RealmId | None, *, here: bool = False) -> None:
+    def enclose(self, connection: Connection, multihash: bytes, realm: RealmId | None, *, here: bool = False) -> bool:
         """A block is about to be recorded, for a realm or (None) for everybody; to be called before its row is written. `here` says
-        that it was recorded earlier in this transaction. What it was before counts only while it has been here."""
+        that it was recorded earlier in this transaction. What it was before counts only while it has been here. Returns whether it may
+        be here already."""
         if realm is None and not self.used:
-            return
-        if not (here or self._is_here(connection, multihash)):
+            return True
+        here = here or self._is_here(connection, multihash)
+        if not here:
             connection.execute("DELETE FROM block_realm WHERE multihash = ?", (multihash,))
             if realm is not None:
                 self._put(connection, multihash, realm)
@@ -106,6 +108,7 @@ class Realms:
                 self._put(connection, multihash, realm)
         elif realm is not None:
             self._put(connection, multihash, realm)
+        return here
 
     def enclose_found(self, connection: Connection, multihashes: Iterable[bytes]) -> None:
         """Blocks whose rows may be lost: those without any are closed."""

@@ -109,11 +109,11 @@ class Files:
             for addition in additions
             for row in addition.rows
         ]
-        record_rows(self._index, connection, rows)
+        here_before = record_rows(self._index, connection, rows)
         for number, additions in added.items():
             self._holds.file_added(number)
             for addition in additions:
-                if addition.first is not None:
+                if addition.first is not None and addition.first[0] in here_before:
                     self._remove_moved(connection, addition, *addition.first[:2])
 
     def _find_segment(self, connection: Connection, addition: Addition, added: dict[SegmentId, list[Addition]]) -> None:
@@ -196,16 +196,19 @@ class Files:
         return withdrawn, files[-1].id if len(files) == ROWS_BATCH else None
 
 
-def record_rows(index: Index, connection: Connection, rows: list[tuple[SegmentId, Row, RealmId | None]]) -> None:
-    """Record where blocks of several segments lie, each for a realm or for everybody, in the order in which the index keeps them."""
+def record_rows(index: Index, connection: Connection, rows: list[tuple[SegmentId, Row, RealmId | None]]) -> set[bytes]:
+    """Record where blocks of several segments lie, each for a realm or for everybody, in the order in which the index keeps them. Returns
+    the multihashes of those that may have been here before."""
     rows.sort(key=_multihash_of)
-    before = None
+    before, here_before = None, set()
     for _, row, realm in rows:
         if (row[0], realm) != before:
             here = before is not None and before[0] == row[0]
-            index.realms.enclose(connection, row[0], realm, here=here)
+            if index.realms.enclose(connection, row[0], realm, here=here) and not here:
+                here_before.add(row[0])
             before = row[0], realm
     index.add_all(connection, ((number, row) for number, row, _ in rows))
+    return here_before
 
 
 def _multihash_of(entry: tuple[SegmentId, Row, RealmId | None]) -> bytes:
