@@ -149,6 +149,16 @@ def sync_file_system(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def trim_memory() -> None:
+    """Give the system back what this process has freed. The GNU allocator keeps it: half of what a crowd made us hold was still
+    ours minutes after it had left. Takes some 2 ms, for a worker thread; elsewhere nothing happens."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def interfaces() -> list[Interface]:
     """Every interface that is up, in the order the system names them; none where getifaddrs(3) is missing (Windows)."""
     found: dict[str, tuple[int, list[str]]] = {}

@@ -106,6 +106,16 @@ def test_a_sync_of_what_is_not_open_is_an_error() -> None:
         platform.sync_file_system(-1)
 
 
+def test_memory_is_given_back_where_the_allocator_can_and_elsewhere_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    platform.trim_memory()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    platform.trim_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    platform.trim_memory()
+
+
 class Named:
     """A socket with two addresses that knows one congestion control."""
 

@@ -24,6 +24,7 @@ from stack.bitswap.shell.lane import Lane, Throttle, pieces_of, seconds_for
 from stack.bitswap.shell.wire import Loan, Receiver
 from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
+from stack.multiformats import varint
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.failures import SEND_ERRORS
 from stack.net.host import Host
@@ -456,3 +457,24 @@ async def test_what_goes_by_a_better_connection_does_not_overtake_what_went_befo
         await settled(lambda: b"".join(got) == b"firstsecond")
         assert len(opened) == 2
         await lane.aclose()
+
+
+@pytest.mark.anyio
+async def test_what_is_free_is_given_back_where_nothing_is_being_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "REST_SECONDS", 0.001)
+    rests: list[int] = []
+    trims: list[int] = []
+    monkeypatch.setattr(wire, "trim_memory", lambda: trims.append(1))
+    async with hosts(2) as [here, there], anyio.create_task_group() as tasks:
+        inbox = Inbox(here)
+        await connect(there, here)
+        stream = await there.open_stream(here.peer_id, PROTOCOL_1_2)
+        await stream.send(varint.encode(100_000) + b"\x0a")
+        await settled(lambda: inbox.receiver.used > 0)
+        monkeypatch.setattr(MessageBuffers, "rest", lambda self: rests.append(1))
+        tasks.start_soon(inbox.receiver.rest)
+        await settled(lambda: len(rests) > 3)
+        assert not trims
+        stream.reset()
+        await settled(lambda: len(trims) > 0)
+        tasks.cancel_scope.cancel()

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import cast
 
 import anyio
+import anyio.to_thread
 
 from stack.bitswap.cutting import FIRST_BYTES, LEAD_BYTES, Cutter
 from stack.bitswap.lending import LOOK_SECONDS, Borrowing, Granted, Lender
@@ -14,6 +15,7 @@ from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.net.addresses import group_of
 from stack.net.interfaces import Host
+from stack.platform import trim_memory
 from stack.sansio.budget import Resource
 from stack.sansio.pace import Pace
 from stack.streams.interfaces import Stream
@@ -137,10 +139,12 @@ class Receiver:
         return self._from_unasked.used(Resource.BYTES)
 
     async def rest(self) -> None:
-        """The duty of letting buffers go."""
+        """The duty of letting buffers go, and all that is free where nothing is being received."""
         while True:
             await anyio.sleep(REST_SECONDS)
             self._buffers.rest()
+            if not self.used:
+                await anyio.to_thread.run_sync(trim_memory)
 
     async def serve(self, stream: Stream, *, ours: bool = False) -> None:
         """Read messages until the peer ends the stream, or nothing has come for long; of a stream of ours we have one a peer, and
