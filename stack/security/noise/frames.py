@@ -27,6 +27,9 @@ PAYLOAD_BYTES_MAX = MESSAGE_BYTES_MAX - TAG_BYTES
 
 FRAME_BYTES_MAX = LENGTH_BYTES + MESSAGE_BYTES_MAX
 
+EMPTY_FRAMES_MAX = 100
+"""One after the other: nobody has a reason to send any, and each costs as much as a small one that says something."""
+
 NONCE_END = 2**64 - 1
 """Noise specification, section 5.1: this nonce is reserved; the session ends before it would be used."""
 
@@ -43,6 +46,7 @@ class NoiseSession:
 
     __slots__ = (
         "_broken",
+        "_empty",
         "_in_place",
         "_receive",
         "_received",
@@ -62,6 +66,7 @@ class NoiseSession:
         self._sent = 0
         self._received = 0
         self._broken = False
+        self._empty = 0
         self._in_place = works_in_place(ChaCha20Poly1305)
 
     def __repr__(self) -> str:
@@ -97,7 +102,7 @@ class NoiseSession:
     def open(self, data: memoryview) -> tuple[int, memoryview] | None:
         """Decrypt the first frame of `data` in place: (bytes consumed, plaintext), or None when it is cut short.
 
-        Raises SecurityError when the frame is forged, too short for a tag, or beyond the last nonce.
+        Raises SecurityError when the frame is forged, too short for a tag, beyond the last nonce, or one more without a byte.
         """
         if len(data) < LENGTH_BYTES:
             return None
@@ -122,4 +127,8 @@ class NoiseSession:
             self._broken = True
             raise SecurityError("a Noise frame is forged or damaged") from error
         self._received += 1
+        self._empty = 0 if plaintext else self._empty + 1
+        if self._empty > EMPTY_FRAMES_MAX:
+            self._broken = True
+            raise SecurityError("Noise frames without end that say nothing")
         return end, plaintext

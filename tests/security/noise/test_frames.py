@@ -195,3 +195,17 @@ def test_finding_38_a_frame_without_room_for_its_tag_is_the_caller_s_error_and_u
     with pytest.raises(LocalProtocolError):
         first.seal(memoryview(bytearray(20)), 3)
     assert opened(second, sealed(first, b"x")) == (19, b"x")
+
+
+def test_attack_5_empty_frames_without_end_end_the_session() -> None:
+    first, second = ends()
+    for _ in range(3):
+        for _ in range(frames.EMPTY_FRAMES_MAX):
+            assert opened(second, sealed(first, b"")) == (18, b"")
+        assert opened(second, sealed(first, b"x")) == (19, b"x")
+    for _ in range(frames.EMPTY_FRAMES_MAX):
+        opened(second, sealed(first, b""))
+    with pytest.raises(SecurityError, match="without end"):
+        opened(second, sealed(first, b""))
+    with pytest.raises(SecurityError):
+        opened(second, sealed(first, b"x"))
