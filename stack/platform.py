@@ -149,6 +149,18 @@ def sync_file_system(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+_FALLOC_PUNCH_HOLE = 0x01 | 0x02
+"""And keep the size."""
+
+
+def punch_hole(fd: int, offset: int, size: int) -> bool:
+    """Give the disk back what a part of a file takes; it reads as zeros then. False where the file system cannot."""
+    import ctypes
+
+    punch = getattr(ctypes.CDLL(None), "fallocate64", None) if sys.platform == "linux" else None
+    return punch is not None and punch(fd, _FALLOC_PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(size)) == 0
+
+
 def trim_memory() -> None:
     """Give the system back what this process has freed. The GNU allocator keeps it: half of what a crowd made us hold was still
     ours minutes after it had left. Takes some 2 ms, for a worker thread; elsewhere nothing happens."""

@@ -191,3 +191,17 @@ def test_where_the_system_tells_no_routes_there_is_no_router(monkeypatch: pytest
 
     monkeypatch.setattr("builtins.open", none)
     assert platform.default_gateway() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: holes in files; fallocate(2) is of Linux")
+def test_a_hole_is_punched_where_the_system_can_and_elsewhere_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 65536)
+    with path.open("r+b") as file:
+        if platform.punch_hole(file.fileno(), 100, 40_000):
+            assert path.read_bytes() == b"x" * 100 + bytes(40_000) + b"x" * (65536 - 40_100)
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert not platform.punch_hole(file.fileno(), 50_000, 1000)
+        assert path.read_bytes()[-20_000:] == b"x" * 20_000

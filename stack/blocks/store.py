@@ -40,6 +40,7 @@ from stack.blocks.wholefiles import Keeping
 from stack.blocks.withdraw import Below, withdraw
 from stack.blocks.writer import DiskFileWriter
 from stack.dag import links as dag_links
+from stack.errors import NoSpace
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.trace import Trace, TraceEvent
@@ -383,12 +384,17 @@ class _Collection:
         return await self._store._run(self._store._writes, self._core.sweeper.sweep, after, marked, generation, dry_run)
 
     async def compact(self) -> int:
-        freed = 0
+        freed, full = 0, None
         for number in await self._store._run(self._store._writes, self._core.sweeper.compactable):
             async with self._store._putting:
                 await self._store._run(self._store._writes, self._core.sweeper.retire, number)
             try:
                 freed += await self._store._run(self._store._writes, self._core.sweeper.compact, number)
+            except NoSpace as error:
+                full = error
+                freed += await self._store._run(self._store._writes, self._core.sweeper.punch, number)
             except ReadFailed:
                 continue  # the pack stays as it is, with all that is in it; another time
+        if full is not None and not freed:
+            raise full
         return freed

@@ -13,11 +13,15 @@ from stack.blocks.names import NameSet
 from stack.blocks.packs import Entry, Pack, Packs, pack_path, pack_stamp
 from stack.blocks.reads import BlockDamaged, load
 from stack.blocks.records import HEAD, head_size
+from stack.platform import punch_hole
 from stack.trace import Trace
 from stack.values import dataclass
 
 COMPACT_LIVE_MAX = 0.5
 """A pack is rewritten when at most this part of it is alive: each byte that is copied then frees at least one."""
+
+PUNCHED_BYTES_MIN = 16 * 1024
+"""Between two blocks; less is not worth a piece more that the file lies in."""
 
 COPY_BYTES = 8 * 1024 * 1024
 """Copied and synced at once by compaction."""
@@ -48,7 +52,7 @@ def pack_uses(index: Index) -> list[PackUse]:
 
 
 class Sweeper:
-    """Removes blocks nobody keeps (`sweep`), then the space they took (`compactable`, `compact`); and certain ones (`remove`)."""
+    """Removes blocks nobody keeps (`sweep`), then the space they took (`compactable`, `compact`, `punch`); and certain ones (`remove`)."""
 
     def __init__(self, index: Index, packs: Packs, locations: Locations, holds: Holds, tell: Trace) -> None:
         self._index = index
@@ -150,9 +154,11 @@ class Sweeper:
             return 0
         path = pack_path(self._packs.directory, number)
         with disk.translated(f"compacting {path}"):
-            freed = segment.stamp.size
+            freed = (
+                min(segment.stamp.size, 512 * path.stat().st_blocks) if path.exists() else 0
+            )  # there may be holes in it
             if rows:
-                freed -= self._rewrite(path, segment, rows)
+                freed = max(freed - self._rewrite(path, segment, rows), 0)
             else:
                 with self._index.database.writing() as connection:
                     self._index.set_state(connection, number, SegmentState.MISSING)
@@ -161,6 +167,31 @@ class Sweeper:
         with self._index.database.writing() as connection:
             self._index.remove_segment(connection, number)
         return freed
+
+    def punch(self, number: SegmentId) -> int:
+        """Give back what is dead in a retired pack where it lies, if there is no room to rewrite it; returns the bytes freed.
+
+        The pack keeps its size and its rows, and is rewritten when there is room. 0 where the file system cannot do that. Raises
+        StoreError.
+        """
+        with self._index.database.reading() as connection:
+            rows = self._index.rows(connection, number, -1, _ALL)
+        path = pack_path(self._packs.directory, number)
+        with disk.translated(f"making room in {path}"):
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                before = os.fstat(fd)
+                dead = len(HEAD)
+                for begin, end in [
+                    *((row[1] - head_size(row[0]), row[1] + row[2]) for row in rows),
+                    2 * (before.st_size,),
+                ]:
+                    if begin - dead >= PUNCHED_BYTES_MIN and not punch_hole(fd, dead, begin - dead):
+                        break
+                    dead = max(dead, end)
+                return 512 * (before.st_blocks - os.fstat(fd).st_blocks)
+            finally:
+                os.close(fd)
 
     def _rewrite(self, path: Path, segment: Segment, rows: list[Row]) -> int:
         """Copy blocks to a new pack, move their rows there, and give the old pack up; returns the size of the new one."""

@@ -209,6 +209,7 @@ async def test_compaction_that_finds_no_space_leaves_everything_as_it_was(
         before = packs(tmp_path)
         with monkeypatch.context() as patched:
             patched.setattr(Pack, "append", fail)
+            patched.setattr("stack.blocks.sweeps.punch_hole", lambda fd, offset, size: False)
             with pytest.raises(NoSpace):
                 await store.collect(links)
         assert packs(tmp_path) == before

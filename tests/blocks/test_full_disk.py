@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from stack.blocks import reserve
+from stack.blocks import reserve, sweeps
 from stack.blocks.interfaces import Leaf
 from stack.blocks.reserve import Reserve
 from stack.blocks.store import DiskStore
@@ -197,3 +197,50 @@ async def test_b9_a_store_that_runs_while_the_disk_is_filled_is_collected(
 def test_b9_nothing_is_set_aside_on_a_disk_that_is_nearly_full(small_disk: Path) -> None:
     Reserve(small_disk).set_aside()
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("punches", [True, False])
+async def test_b9_where_there_is_no_room_to_rewrite_a_pack_what_is_dead_in_it_is_given_back_all_the_same(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, punches: bool
+) -> None:
+    """Collecting needed as much room as it kept, on a disk that was full."""
+    if not punches:
+        monkeypatch.setattr(sweeps, "punch_hole", lambda fd, offset, size: False)
+    blocks = [large(number) for number in range(20)]
+    kept = blocks[::3]
+    async with DiskStore.open(small_disk) as store:
+        await store.put(blocks)
+        for cid, _ in kept:
+            await store.add_pin(cid)
+        filler = fill(small_disk, leave=300_000)
+        before = os.statvfs(small_disk).f_bavail
+        if not punches:
+            with pytest.raises(NoSpace):
+                await store.collect(links)
+            return
+        report = await store.collect(links)
+        assert report.removed == 13 and report.freed_bytes > 1_200_000
+        assert (os.statvfs(small_disk).f_bavail - before) * os.statvfs(small_disk).f_frsize > 1_000_000
+        assert [await store.get(cid) for cid, _ in kept] == [data for _, data in kept]
+        await store.put([blocks[1]])
+        assert await store.get(blocks[1][0]) == blocks[1][1]
+        filler.unlink()
+        assert (await store.collect(links)).freed_bytes < 300_000  # it is rewritten now, and was nearly as small
+        assert [await store.get(cid) for cid, _ in kept] == [data for _, data in kept]
+        assert (await store.verify()).problem_count == 0
+
+
+async def test_b9_an_index_is_made_again_from_a_pack_with_holes(small_disk: Path) -> None:
+    blocks = [large(number) for number in range(20)]
+    kept = blocks[::3]
+    async with DiskStore.open(small_disk) as store:
+        await store.put(blocks)
+        for cid, _ in kept:
+            await store.add_pin(cid)
+        filler = fill(small_disk, leave=300_000)
+        await store.collect(links)
+    filler.unlink()
+    await DiskStore.rebuild_index(small_disk)
+    async with DiskStore.open(small_disk) as store:
+        assert [await store.get(cid) for cid, _ in kept] == [data for _, data in kept]
+        assert sum(await store.has([cid for cid, _ in blocks])) == len(kept)
