@@ -75,12 +75,14 @@ async def open_content(
 
 
 class _Batch:
-    """Parts that are read together."""
+    """Parts that are read together: the blocks they want, those that have come, and what they are made of once it is `done`."""
 
-    __slots__ = ("done", "parts", "pieces")
+    __slots__ = ("blocks", "done", "parts", "pieces", "wanted")
 
     def __init__(self, parts: list[FilePart]) -> None:
         self.parts = parts
+        self.wanted = {part.cid.multihash: part.cid for part in parts}
+        self.blocks: dict[bytes, bytes] = {}
         self.pieces: list[bytes] = []
         self.done = anyio.Event()
 
@@ -94,6 +96,8 @@ class _Reading:
         self._start = start
         self._stop = stop
         self._sender, self._batches = anyio.create_memory_object_stream[_Batch](BATCHES_AHEAD - 1)
+        self._last: deque[_Batch] = deque(maxlen=BATCHES_AHEAD)
+        """What these want is not asked for again: a run of zeros is one block, and Helia sends none twice within five seconds."""
         head = self._cut(root.payload, 0)
         self._pieces: deque[bytes] = deque([head] if head else [])
 
@@ -110,7 +114,8 @@ class _Reading:
                     batch = _Batch(parts)
                     parts = []
                     await self._sender.send(batch)
-                    group.start_soon(self._fill, batch)
+                    group.start_soon(self._fill, batch, list(self._last))
+                    self._last.append(batch)
                     continue
                 part = stack.pop()
                 if is_certainly_node(part):
@@ -135,26 +140,32 @@ class _Reading:
             self._pieces = deque(batch.pieces)
         return self._pieces.popleft()
 
-    async def _fill(self, batch: _Batch) -> None:
-        batch.pieces = await self._read(batch.parts)
+    async def _fill(self, batch: _Batch, before: list[_Batch]) -> None:
+        there = {key: other for other in before for key in batch.wanted if key in other.wanted}
+        await self._fetch(batch, [cid for key, cid in batch.wanted.items() if key not in there])
+        for key, other in there.items():
+            await other.done.wait()
+            batch.blocks[key] = other.blocks[key]
+        batch.pieces = await self._read(batch, batch.parts)
         batch.done.set()
 
-    async def _read(self, parts: list[FilePart]) -> list[bytes]:
-        """The pieces of these parts. Calls itself for small nodes among them, as deep as `children` allows."""
-        blocks: dict[bytes, bytes] = {}
-
+    async def _fetch(self, batch: _Batch, cids: list[Cid]) -> None:
         def receive(multihash: bytes, block: Buffer) -> None:
-            blocks[multihash] = bytes(block)
+            batch.blocks[multihash] = bytes(block)
 
-        different = {part.cid.multihash: part.cid for part in parts}
-        await self._gatherer.fetch([Want(cid, partial(receive, key)) for key, cid in different.items()])
+        await self._gatherer.fetch([Want(cid, partial(receive, cid.multihash)) for cid in cids])
+
+    async def _read(self, batch: _Batch, parts: list[FilePart]) -> list[bytes]:
+        """The pieces of these parts. Calls itself for small nodes among them, as deep as `children` allows."""
+        missing = {part.cid.multihash: part.cid for part in parts if part.cid.multihash not in batch.blocks}
+        await self._fetch(batch, list(missing.values()))
         pieces = []
         for part in parts:
-            block = blocks[part.cid.multihash]
+            block = batch.blocks[part.cid.multihash]
             piece, below = await take_apart(0 if part.cid.codec == RAW else len(block), self._open, part, block)
             pieces.append(piece)
             if below:
-                pieces += await self._read(below[::-1])
+                pieces += await self._read(batch, below[::-1])
         return [piece for piece in pieces if piece]
 
     def _open(self, part: FilePart, block: bytes) -> tuple[bytes, list[FilePart]]:
