@@ -168,6 +168,24 @@ var muxers = map[string]libp2p.Option{"yamux": libp2p.Muxer(yamux.ID, yamux.Defa
 
 var keyTypes = map[string]int{"ed25519": crypto.Ed25519, "rsa": crypto.RSA, "ecdsa": crypto.ECDSA, "secp256k1": crypto.Secp256k1}
 
+// What is made of relays. A relay tries for others whether they are reached, too.
+func relaying(role string) (libp2p.Option, error) {
+	private := libp2p.ChainOptions(libp2p.EnableRelay(), libp2p.EnableHolePunching(), libp2p.ForceReachabilityPrivate())
+	switch role {
+	case "no":
+		return libp2p.DisableRelay(), nil
+	case "service":
+		return libp2p.ChainOptions(libp2p.EnableRelayService(), libp2p.EnableAutoNATv2(), libp2p.ForceReachabilityPublic()), nil
+	case "client":
+		return private, nil
+	}
+	relay, err := peer.AddrInfoFromString(role)
+	if err != nil {
+		return nil, err
+	}
+	return libp2p.ChainOptions(private, libp2p.EnableAutoRelayWithStaticRelays([]peer.AddrInfo{*relay})), nil
+}
+
 func (n *node) obey(words []string) error {
 	words, id, err := n.named(words)
 	if err != nil {
@@ -294,6 +312,7 @@ func main() {
 	early := flag.String("early", "yes", "no: the muxer is agreed on afterwards")
 	certificates := flag.String("certificates", "", "folder, of WebSockets over TLS")
 	muxer := flag.String("muxer", "yamux", "yamux")
+	relay := flag.String("relay", "no", "service, client, or the address of a relay to have a place at")
 	secret := flag.String("secret", "", "of digests, in hexadecimal")
 	flag.Parse()
 	ctx := context.Background()
@@ -305,16 +324,24 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	relayOption, err := relaying(*relay)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// It dials from the port it listens on. Two that a PRUNE names to each other dial at the same time; that can become one connection
+	// (TCP's simultaneous open) on which both speak as the dialler, and neither tries again. Holes are punched that way.
+	var reuse []any
+	if *relay == "no" {
+		reuse = append(reuse, tcp.DisableReuseport())
+	}
 	h, err := libp2p.New(
 		libp2p.Identity(key),
 		libp2p.ListenAddrStrings(*listen),
-		// It dials from the port it listens on. Two that a PRUNE names to each other dial at the same time; that can become one
-		// connection (TCP's simultaneous open) on which both speak as the dialler, and neither tries again.
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(tcp.NewTCPTransport, reuse...),
 		websocketOption,
 		securities[*security](*early != "no"),
 		muxers[*muxer],
-		libp2p.DisableRelay(),
+		relayOption,
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	)
 	if err != nil {

@@ -124,6 +124,18 @@ class Peer:
                 say("message", topic, message["from"], from_multibase(message["data"]).hex())
 
 
+def relaying(role: str) -> dict[str, object]:
+    """Settings for a role: a service that also tries for others whether they are reached, a client, or who has a place at a relay."""
+    if role == "no":
+        return {}
+    if role == "service":
+        public = {"Internal.Libp2pForceReachability": "public", "AutoNAT.ServiceMode": "enabled"}
+        return {"Swarm.RelayService.Enabled": True, **public}
+    relays: list[str] = [] if role == "client" else [role]
+    private = {"Internal.Libp2pForceReachability": "private", "Swarm.EnableHolePunching": True}
+    return {**private, "Swarm.RelayClient": {"Enabled": True, "StaticRelays": relays}}
+
+
 def main() -> None:
     """Obey until the input ends."""
     parser = argparse.ArgumentParser()
@@ -132,6 +144,7 @@ def main() -> None:
     parser.add_argument("--muxer", default="yamux")
     parser.add_argument("--secret")
     parser.add_argument("--certificates")
+    parser.add_argument("--relay", default="no")
     given = parser.parse_args()
     settings = {
         # It takes a certificate from nobody but AutoTLS, and only dials then.
@@ -140,6 +153,7 @@ def main() -> None:
         "Swarm.Transports.Security": {
             name: 100 if name.lower() == given.security else False for name in ("TLS", "Noise")
         },
+        **relaying(given.relay),
     }
     with (
         tempfile.TemporaryDirectory(prefix="stack-kubo-") as folder,
@@ -147,7 +161,7 @@ def main() -> None:
     ):
         peer = Peer(kubo)
         threading.Thread(target=peer.watch, daemon=True).start()
-        (address,) = kubo.ask("id")["Addresses"]  # type: ignore[misc]
+        address, *_ = kubo.ask("id")["Addresses"]  # type: ignore[misc]
         say("ready", kubo.ask("id")["ID"], address)
         for line in sys.stdin:
             name, *words = line.split()

@@ -123,12 +123,26 @@ async def test_after_three_tries_the_relay_has_to_do(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("outside")
 async def test_who_does_not_speak_it_stays_behind_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Exchange, "_dial", nobody)
-    monkeypatch.setattr(exchange_module, "TRY_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(exchange_module, "SPOKEN_SECONDS", 0.0)
     async with homes() as net:
         net.guest.unhandle(DCUTR)
         await net.meet()
         await settled(lambda: bool(net.ended))
-        assert (net.ended[0].direct, net.ended[0].tries) == (False, 3)
+        assert (net.ended[0].direct, net.ended[0].tries) == (False, 1)
+
+
+@pytest.mark.usefixtures("outside")
+async def test_who_says_only_later_that_it_speaks_it_is_met_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """go-libp2p, until others have told it where they see it: three tries in three seconds were over before that."""
+    monkeypatch.setattr(Exchange, "_dial", nobody)
+    async with homes() as net:
+        net.guest.unhandle(DCUTR)
+        await net.meet()
+        await settled(lambda: net.home.protocols(net.guest.peer_id) is not None)
+        assert not net.ended
+        DcutrService(net.guest)
+        await settled(lambda: bool(net.ended) and net.is_direct())
+        assert (net.ended[0].direct, net.ended[0].tries) == (True, 1)
 
 
 async def talk(net: Homes, *said: Punch) -> list[Punch]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from stack.errors import DecodeError, NegotiationError, RemoteProtocolError
+from stack.errors import DecodeError, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_relayed
@@ -38,7 +38,9 @@ EXCHANGE_SECONDS = 15.0
 DIAL_SECONDS = 2.0
 """For simply dialling where the peer says that it is public."""
 IDENTIFIED_SECONDS = 5.0
-"""For identify to tell where the peer is, and that it speaks this."""
+"""For identify to tell where the peer is."""
+SPOKEN_SECONDS = 10.0
+"""For the peer to say that it speaks this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +64,14 @@ class Exchange:
         """Bring about a direct connection beside a relayed one; what comes of it is traced."""
         begun, tries = anyio.current_time(), 0
         direct = await self._dial(relayed)
+        if not direct:
+            await self._until_spoken(relayed)
         while not direct and not relayed.closed and tries < TRIES_MAX:
             if tries:
                 await anyio.sleep(TRY_PAUSE_SECONDS * tries)
             tries += 1
             try:
                 direct = await self._try(relayed)
-            except NegotiationError:
-                pass  # go-libp2p speaks it only once it knows where it is seen, which it may be hearing just now
             except (DecodeError, *ASK_ERRORS) as error:
                 _log.debug("no hole is punched with %s: %r", relayed.peer, error)
                 break
@@ -86,6 +88,12 @@ class Exchange:
         return await self._host.direct.punch(
             peer, worth_punching(self._host.direct.addresses(peer)), client=True, seconds=DIAL_SECONDS
         )
+
+    async def _until_spoken(self, relayed: Connection) -> None:
+        """go-libp2p speaks it only once it knows where it is seen; it looks for that every five seconds, and then tells us."""
+        with anyio.move_on_after(SPOKEN_SECONDS):
+            while DCUTR not in (self._host.protocols(relayed.peer) or ()) and not relayed.closed:
+                await anyio.sleep(0.1)
 
     async def _try(self, relayed: Connection) -> bool:
         with anyio.fail_after(EXCHANGE_SECONDS):
