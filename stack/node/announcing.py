@@ -224,5 +224,4 @@ async def announcing(
             raise CorruptStore(f"{file} is damaged: move it away, and announce again what you share") from error
         except OSError as error:
             raise Refused(f"{file} cannot be read: {error.strerror}") from error
-        exchange.sources.append(layer)
         yield Announcing(layer, blocks, exchange)

@@ -28,6 +28,7 @@ from stack.net.resolver import Resolver
 from stack.net.upgrader import Upgrader
 from stack.node.access import Access
 from stack.node.api import Api
+from stack.node.company import Both, Company
 from stack.node.config import Config, read_address
 from stack.node.dials import Dials
 from stack.node.discover import discovering, lookup_text, private_network
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 
     from stack.discovery.service import Discovery
     from stack.gossipsub.shell.service import PubSub
-    from stack.node.announcing import Announcing
     from stack.protocols.autonat.service import AutonatService
     from stack.security.pnet.shell import PrivateNetwork
 
@@ -94,6 +94,9 @@ def may_be_offered(group: str, path: Sequence[str]) -> bool:
 
 ANNOUNCING_ROLES = frozenset({"daemon", "share", "get", "library", "find", "providers", "read", "announce"})
 """`announce` only looks at, or changes, what the home announces: it looks for nobody."""
+
+ALONE_ROLES = frozenset({"get"})
+"""Most are over before they need anybody but those that they were told of."""
 
 
 SERVERS = {"control": "stack.control.serving:serve_control"}
@@ -137,8 +140,7 @@ class Parts:
     outside: Outside
     traffic: Traffic
     notices: tuple[str, ...]
-    pubsub: "PubSub | None"
-    announcing: "Announcing | None"
+    company: Company
     discovery: "Discovery | None"
     private: "PrivateNetwork | None"
 
@@ -218,17 +220,22 @@ async def _pubsub(host: Host, key: PrivateKey, config: Config) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _announcing(
-    host: Host, pubsub: "PubSub | None", key: PrivateKey, blocks: BlockStore, exchange: Bitswap, config: Config
-) -> AsyncIterator["Announcing | None"]:
-    """The announcement layer, where somebody may want it. Loaded here, as gossipsub is."""
-    if not config.announce or pubsub is None or config.role not in ANNOUNCING_ROLES:
-        yield None
-        return
-    from stack.node.announcing import announcing
+async def _company(
+    host: Host, key: PrivateKey, blocks: BlockStore, exchange: Bitswap, config: Config
+) -> AsyncIterator[Both]:
+    """gossipsub, and the announcement layer where somebody may want it, which is loaded here as well."""
+    async with _pubsub(host, key, config) as pubsub:
+        if pubsub is None or not _announces(config):
+            yield pubsub, None
+            return
+        from stack.node.announcing import announcing
 
-    async with announcing(host, pubsub, key, blocks, exchange, config) as layer:
-        yield layer
+        async with announcing(host, pubsub, key, blocks, exchange, config) as layer:
+            yield pubsub, layer
+
+
+def _announces(config: Config) -> bool:
+    return config.pubsub and config.announce and config.role in ANNOUNCING_ROLES
 
 
 @asynccontextmanager
@@ -301,7 +308,6 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             )
         )
         access.opened = exchange.realm_opened
-        pubsub = await stack.enter_async_context(_pubsub(host, key, config))
         traffic = Traffic()
         trace.add(traffic)
         notices: list[str] = []
@@ -309,7 +315,10 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             notices = await listen(host, config.listen, config.home)
         outside = await stack.enter_async_context(Outside.open(host, config, autonat))
         await stack.enter_async_context(relaying(host, relays, config))
-        announcing = await stack.enter_async_context(_announcing(host, pubsub, key, blocks, exchange, config))
+        both = _company(host, key, blocks, exchange, config)
+        company = await stack.enter_async_context(Company.open(both, trace, later=config.role in ALONE_ROLES))
+        if _announces(config):
+            exchange.sources.append(company)
         discovery = await stack.enter_async_context(discovering(host, config, private))
 
         async def read_by(peer: PeerId) -> bool:
@@ -354,8 +363,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
             outside=outside,
             traffic=traffic,
             notices=tuple(notices),
-            pubsub=pubsub,
-            announcing=announcing,
+            company=company,
             discovery=discovery,
             private=private,
         )

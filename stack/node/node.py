@@ -56,8 +56,7 @@ class Node(AnyNode):
         self.book = parts.book
         self.trace: TraceFan = parts.trace
         self.notices = parts.notices
-        self._pubsub = parts.pubsub
-        self._announcing = parts.announcing
+        self._company = parts.company
         self.private = parts.private
         """The private network this node is in; None for the public one."""
         self.discovery = parts.discovery
@@ -113,6 +112,7 @@ class Node(AnyNode):
                 await node._forget_ended()
                 node.sharing.changed = node.tell_keys
                 node.tell_keys()
+                node._company.begun = node._accompanied
                 tasks.keep(node.sharing.run, tasks, owner="counting what was sent")
                 try:
                     if config.role == "daemon":
@@ -176,6 +176,11 @@ class Node(AnyNode):
         await self.access.close(root)
         return await self.announcing.withdraw(root)
 
+    def _accompanied(self) -> None:
+        """What was put off with gossipsub and announcements."""
+        self.tasks.start(self._forget_ended, owner="shares that have ended")
+        self.tell_keys()
+
     async def _forget_ended(self) -> None:
         """Shares whose owners had gone before are announced no more. Where nothing can be taken back, a later node does it."""
         if self.announces or not self.config.announce:
@@ -213,29 +218,35 @@ class Node(AnyNode):
         """Topics: `subscribe`, `publish`, `topics`, `peers`, validators. Raises Refused where it is off."""
         if self._closed:
             raise NodeClosed
-        if self._pubsub is None:
+        if self._company.pubsub is None:
             raise Refused(
                 "this node does not speak gossipsub: its setting `pubsub` is off, or it runs for one command only"
             )
-        return self._pubsub
+        return self._company.pubsub
 
     @property
     def announces(self) -> bool:
         """Whether it takes part in the announcement layer."""
-        return self._announcing is not None
+        return self._company.announcing is not None
 
     @property
     def announcing(self) -> "Announcing":
         """The announcement layer. Raises Refused where it is off."""
-        if self._announcing is None:
+        if self._company.announcing is None:
             raise Refused(
                 "this node takes no part in announcements: its setting `announce` or `pubsub` is off, or it runs for one command only"
             )
-        return self._announcing
+        return self._company.announcing
 
     def addresses(self) -> tuple[Multiaddr, ...]:
         """Where others can dial this node, each with `/p2p/`."""
         return tuple(address.with_peer(str(self.peer_id)) for address in self.host.addresses())
+
+    async def _accompany(self, request: object) -> None:
+        from stack.node.handlers import ACCOMPANIED
+
+        if type(request) in ACCOMPANIED:
+            await self._company.begin()
 
     # --- Api: requests as values
 
@@ -244,6 +255,7 @@ class Node(AnyNode):
         from stack.node.handlers import ASKS
 
         with self._while_open():
+            await self._accompany(request)
             return cast(A, await ASKS[type(request)](self, request))
         raise AssertionError("unreachable")
 
@@ -253,6 +265,7 @@ class Node(AnyNode):
         from stack.node.handlers import WATCHES
 
         with self._while_open():
+            await self._accompany(request)
             async with WATCHES[type(request)](self, request) as events:
                 yield cast(AsyncIterator[A], events)
 
@@ -270,6 +283,7 @@ class Node(AnyNode):
         from stack.node.handlers import WRITES
 
         with self._while_open():
+            await self._accompany(request)
             return cast(A, await WRITES[type(request)](self, request, data))
         raise AssertionError("unreachable")
 

@@ -74,3 +74,21 @@ WRITES: dict[type, WriteHandler] = {
     api.BlockPut: store.block_put,
     api.CarImport: store.car_import,
 }
+
+ACCOMPANIED = frozenset(
+    {
+        api.ListTopics,
+        api.ListTopicPeers,
+        api.Subscribe,
+        api.Publish,
+        api.GetAnnouncements,
+        api.Announce,
+        api.Withdraw,
+        api.FindNames,
+        api.FindProviders,
+        api.GetDiscovery,
+        api.Share,
+        api.RemoveShare,
+    }
+)
+"""What needs gossipsub or the announcement layer, which a node that only fetches may not have begun yet."""
