@@ -74,11 +74,12 @@ class Fetcher:
         meet: Callable[[Cid, Sequence[Provider], bytes], Awaitable[None]] | None = None,
         over: RangeBook | None = None,
         dialled: Callable[[PeerId], Dialled | None] | None = None,
+        doubt: Callable[[PeerId], None] | None = None,
         access: Enclosing | None = None,
     ) -> None:
         """`book` is told which leaves are here, `over` that all is here that was wanted; `jobs` lists fetches; `meet` connects to
-        providers whom nothing was asked of, so that they hear that; `dialled` tells what became of the last dial of a peer; `access`
-        knows for whom it is, without it all is for everybody."""
+        providers whom nothing was asked of, so that they hear that; `dialled` tells what became of the last dial of a peer, `doubt`
+        has one asked for a sign of life that brings nothing; `access` knows for whom it is, without it all is for everybody."""
         self.store = store
         self.exchange = exchange
         self.is_connected = is_connected
@@ -87,6 +88,7 @@ class Fetcher:
         self.meet = meet
         self.over = over
         self.dialled = dialled
+        self.doubt = doubt
         self.access = access
 
     @asynccontextmanager
@@ -234,7 +236,14 @@ class Fetch:
                     self._work = work
                     async with task_group() as group:
                         group.start_soon(
-                            watch, work, session, request.patience, fetcher.is_connected, self._record, fetcher.dialled
+                            watch,
+                            work,
+                            session,
+                            request.patience,
+                            fetcher.is_connected,
+                            self._record,
+                            fetcher.dialled,
+                            fetcher.doubt,
                         )
                         target = await self._fetch_target(work, target, names)
                         group.cancel_scope.cancel()

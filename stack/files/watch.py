@@ -25,6 +25,12 @@ RECORD_SECONDS = 2.0
 QUIET_SECONDS = 1.0
 """Nothing came for this long and nobody delivers: then that is told, once in this time."""
 
+DOUBT_SECONDS = 1.0
+"""Nothing came for this long: those who are waited for are asked whether they are there, once in this time."""
+
+DOUBTED_MAX = 8
+"""Of a crowd that brings nothing: one that answers is enough to go on."""
+
 
 class Dialled(Protocol):
     """The last dial of a peer that ended."""
@@ -63,8 +69,10 @@ async def watch(
     is_connected: Callable[[PeerId], bool] | None,
     record: Callable[[], Awaitable[None]],
     dialled: Callable[[PeerId], Dialled | None] | None = None,
+    doubt: Callable[[PeerId], None] | None = None,
 ) -> None:
-    """Runs until it is cancelled; `dialled` tells what became of the last dial of a peer.
+    """Runs until it is cancelled; `dialled` tells what became of the last dial of a peer, `doubt` has those asked for a sign of life who
+    bring nothing.
 
     Raises NoProvider (WrongBlocks), Stalled, DeadlinePassed.
     """
@@ -78,6 +86,9 @@ async def watch(
             if work.tracker is not None:
                 work.tracker.drain()
             watcher.look(session.reports(), now)
+            if doubt is not None:
+                for peer in watcher.doubted(session.reports(), now):
+                    doubt(peer)
             if now - recorded_at >= RECORD_SECONDS and work.progress.done != recorded:
                 recorded_at, recorded = now, work.progress.done
                 await record()
@@ -106,7 +117,7 @@ class _Watcher:
         self._made = 0
         self._came = 0
         self._told: FetchProgress | None = None
-        self._told_quiet_at = began
+        self._told_quiet_at = self._doubted_at = began
         self._samples: deque[tuple[float, int]] = deque([(began, 0)])
         self._delivering: set[PeerId] = set()
         self._dropped: set[PeerId] = set()
@@ -133,6 +144,14 @@ class _Watcher:
                 WaitingForProvider(seconds=quiet, tried=len(reports), peer=peer, address=address, reason=reason)
             )
         self._give_up(reports, quiet, now)
+
+    def doubted(self, reports: list[PeerReport], now: float) -> list[PeerId]:
+        """Who is connected, should have brought something by now, and has not: it is asked whether it is there."""
+        if self._is_connected is None or now - max(self._moved_at, self._doubted_at) < DOUBT_SECONDS:
+            return []
+        self._doubted_at = now
+        waited_for = (report.peer for report in reports if report.dropped is None and not has_not(report))
+        return [peer for peer in waited_for if self._is_connected(peer)][:DOUBTED_MAX]
 
     def look_at_peers(self, reports: list[PeerReport]) -> list[PeerReport]:
         """Tell who delivers and who is dropped; returns those that are at it."""

@@ -40,8 +40,9 @@ _log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 5.0
 """Between two looks at clocks, interfaces and idle duplicates; a moved laptop notices sooner where the system tells."""
-PROBE_SECONDS = 4.0
-"""For the answer to a probe after the machine slept or moved, or when a peer dials again: a transfer goes on within 5 s of a move."""
+PROBE_SECONDS, DOUBT_SECONDS = 4.0, 2.0
+"""For the answer to a probe after the machine slept or moved, or when a peer dials again; and of one that was silent while something was
+due: a laptop has moved there, and cannot say so. A transfer goes on within 5 s of a move."""
 LATENCY_SECONDS = 10.0
 """For the first measure of a new connection's round trip."""
 
@@ -366,8 +367,13 @@ class Host:
             if self._swarm.best(peer) is None:
                 self._tasks.start(self._redial, peer, owner="dialling a protected peer again")
 
-    async def _ask(self, connection: Connection) -> None:
-        if self.ours.has_lost(connection.local_address) or await connection.ping(PROBE_SECONDS) is None:
+    def doubt(self, peer: PeerId) -> None:
+        """Somebody waits for this peer in vain: connections to it that give no sign of life are closed, so that it is dialled again."""
+        for connection in self._swarm.of(peer):
+            self._tasks.start(self._ask, connection, DOUBT_SECONDS, owner=PROBE)
+
+    async def _ask(self, connection: Connection, seconds: float | None = None) -> None:
+        if self.ours.has_lost(connection.local_address) or await connection.ping(seconds or PROBE_SECONDS) is None:
             await connection.aclose(CloseReason.UNRESPONSIVE)
 
     async def _redial(self, peer: PeerId) -> None:
@@ -386,8 +392,7 @@ class Host:
     async def _dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Connection:
         if peer == self.peer_id:
             raise DialError(peer, [(address, "that is this node itself") for address in addresses])
-        now = self._wall_clock()
-        known = [a for a in self.peerstore.addresses(peer, now) if a not in self.addresses()]
+        known = [a for a in self.peerstore.addresses(peer, self._wall_clock()) if a not in self.addresses()]
         return await self._dialer.dial(peer, addresses, known)
 
     def _changed(self) -> None:

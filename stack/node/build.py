@@ -353,6 +353,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
                 meet=meet,
                 over=told,
                 dialled=dials.last,
+                doubt=host.doubt,
                 access=access,
             ),
             shares=shares,

@@ -8,7 +8,7 @@ import pytest
 from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
 from stack.files.events import WaitingForProvider
-from stack.files.watch import NOT_SHARED, Patience, _Watcher
+from stack.files.watch import DOUBTED_MAX, NOT_SHARED, Patience, _Watcher
 from tests.net.identities import peer
 
 
@@ -75,3 +75,20 @@ def test_a_maker_that_is_there_and_shares_it_no_longer_is_not_waited_for_without
     with pytest.raises(NoProvider, match=NOT_SHARED):
         watcher.look([ended], 30.0)
     watcher.look([replace(ended, bytes=1)], 31.0)  # it has brought something, and may bring more
+
+
+def test_who_is_connected_and_brings_nothing_is_asked_whether_he_is_there() -> None:
+    """A sharer that moved to another network was waited for 46 s: nobody can tell by silence alone."""
+    watcher, work = a_watcher()
+    assert not watcher.doubted([report()], 5.0)  # nothing is known of connections
+    here = {peer(1), peer(3)}
+    watcher._is_connected = lambda each: each in here
+    reports = [report(), replace(report(), peer=peer(2)), replace(report(), peer=peer(3), unproved=True)]
+    assert watcher.doubted(reports, 0.9) == [] and watcher.doubted(reports, 1.0) == [peer(1)]
+    assert watcher.doubted(reports, 1.9) == [] and watcher.doubted(reports, 2.0) == [peer(1)]
+    work.progress.done = 100
+    watcher.look([report(whole=100)], 2.5)
+    assert watcher.doubted(reports, 3.4) == [] and watcher.doubted(reports, 3.5) == [peer(1)]
+    crowd = [replace(report(), peer=peer(number)) for number in range(10)]
+    watcher._is_connected = lambda each: True
+    assert len(watcher.doubted(crowd, 9.0)) == DOUBTED_MAX

@@ -136,19 +136,18 @@ class Homes(Namespaces):
     def _add_ipv6(self) -> None:
         """At the relay, and at each home of that kind with a network of its own behind its router."""
         self._give6(self.relay, "wan", RELAY6)
-        for number, kind in enumerate(self._kinds):
-            if kind != "ipv6":
-                continue
-            router, home, network = self._routers[number], self.homes[number], f"2a01:4f8:{10 + number}::"
+        routers = {number: self._routers[number] for number, kind in enumerate(self._kinds) if kind == "ipv6"}
+        for number, router in routers.items():
+            network = f"2a01:4f8:{10 + number}::"
             self._give6(router, "wan", f"2a01:4f8:1::{10 + number}")
             self._give6(router, "lan", f"{network}1")
-            self._give6(home, "lan", f"{network}2")
-            self.inside(home, "ip", "-6", "route", "add", "default", "via", f"{network}1")
+            self._give6(self.homes[number], "lan", f"{network}2")
+            self.inside(self.homes[number], "ip", "-6", "route", "add", "default", "via", f"{network}1")
             self.inside(router, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
-            for other in (self.relay, self._routers[1 - number]):
-                if other == self.relay or self._kinds[1 - number] == "ipv6":
-                    way = f"ip -6 route add {network}/64 via 2a01:4f8:1::{10 + number} dev wan"
-                    self.inside(other, *way.split())
+        for number, router in routers.items():
+            way = f"ip -6 route add 2a01:4f8:{10 + number}::/64 via 2a01:4f8:1::{10 + number} dev wan".split()
+            for other in {self.relay, *routers.values()} - {router}:
+                self.inside(other, *way)
 
     def _give6(self, name: str, device: str, address: str) -> None:
         self.inside(name, *f"ip address add {address}/64 dev {device} nodad".split())

@@ -363,6 +363,23 @@ async def test_after_sleep_connections_are_probed_and_protected_peers_dialled_ag
         assert a.is_connected(c.peer_id)
 
 
+async def test_a_peer_that_is_waited_for_in_vain_is_asked_and_let_go_when_it_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is in another network, and can tell nobody: until now that took 40 s of silence."""
+    monkeypatch.setattr("stack.net.host.DOUBT_SECONDS", 0.2)
+    async with hosts(3, identify=False) as [a, b, c]:
+        for other in (b, c):
+            await connect(a, other)
+        await settled(lambda: all(info.latency is not None for info in a.connections()))
+        deaf = a._swarm.of(b.peer_id)[0]
+        go_deaf(deaf, monkeypatch)
+        for other in (b, c):
+            a.doubt(other.peer_id)
+        await settled(lambda: deaf.closed)
+        assert deaf.close_reason is CloseReason.UNRESPONSIVE and a.is_connected(c.peer_id)
+
+
 async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

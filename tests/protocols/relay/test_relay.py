@@ -112,6 +112,24 @@ async def test_two_hosts_speak_through_a_relay_which_learns_nothing_but_who_they
         await settled(lambda: net.server.places.circuits == 0)
 
 
+async def test_who_has_moved_and_dialled_the_relay_again_is_reached_by_what_he_dialled_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What he had before is dead, and the relay hears of that late: it led others to nowhere until then."""
+    async with three() as all_:
+        await all_.home.listen(all_.circuit)
+        before = all_.relay._swarm.of(all_.home.peer_id)[0]
+
+        async def dead(*arguments: object) -> Stream:
+            raise anyio.BrokenResourceError
+
+        monkeypatch.setattr(before, "open_stream", dead)
+        all_.clock.advance(5.0)
+        await all_.home._dialer.dial(all_.relay.peer_id, all_.relay.addresses(), [])
+        await settled(lambda: len(all_.relay._swarm.of(all_.home.peer_id)) == 2)
+        await all_.guest.connect(all_.home.peer_id, [all_.circuit])
+
+
 async def test_a_relayed_address_need_not_name_the_relay_but_who_is_behind_it() -> None:
     async with three(allowed=[1]) as net:
         await net.home.listen(net.circuit)

@@ -132,8 +132,10 @@ class RelayServer:
 
     async def _relay(self, stream: Stream, circuit: Circuit) -> None:
         """Open the second half and join the two."""
-        connection = self._host.best_connection(circuit.target)
-        if connection is None or is_relayed(connection.address):
+        # The newest: whoever is in another network now has dialled again, and what it had before is dead, which nobody has told us.
+        direct = [each for each in self._host.direct.connections() if each.peer == circuit.target]
+        connection = max(direct, key=lambda each: each.opened_at, default=None)
+        if connection is None:
             await self._answer(stream, Status.CONNECTION_FAILED)
             return
         other: Stream | None = None
