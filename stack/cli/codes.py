@@ -72,7 +72,7 @@ class GivenCode:
         """What the other person does, and until when."""
         if not self._good.points:
             output.note(NOWHERE)
-        output.note(f"On the other computer, once, within {output.duration(self._good.seconds)}:")
+        output.note(f"On the other computer, once, within {self._good.seconds:.0f} s:")
         output.command(f"stack get {self.code}")
 
     async def follow(self, screen: ServingScreen, end: Callable[[], None]) -> None:
@@ -84,7 +84,7 @@ class GivenCode:
                 screen.bar.say(f"somebody tried that code wrongly ({tries(said)} left)")
             if not screen.has_begun:
                 left = max(round(self._until - anyio.current_time()), 1)
-                screen.bar.wait(f"the code is good for {output.duration(left)}")
+                screen.bar.wait(f"the code is good for {left} s")
             with anyio.move_on_after(COUNTED_SECONDS):
                 await self._news.wait()
         if self._ended is not None and self._ended.why == "used":
@@ -97,7 +97,7 @@ class GivenCode:
         if self._failure is not None:
             raise self._failure
         if self._ended is not None and self._ended.why == "time":
-            raise DeadlinePassed(f"nobody used the code in {output.duration(self._good.seconds)}. {AGAIN}")
+            raise DeadlinePassed(f"nobody used the code in {self._good.seconds:.0f} s. {AGAIN}")
         if self._ended is not None and self._ended.why == "tries":
             raise Refused(f"the code was tried wrongly three times, and is good no longer. {AGAIN}")
 

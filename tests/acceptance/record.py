@@ -1,20 +1,21 @@
 """Writes `docs/session.md`: what two people see in their terminals. `python -m tests.acceptance.record` (needs root).
 
-The two computers are network namespaces with a cable of 200 Mbit/s between them, a third has no cable; every screen is what the
-commands wrote. `test_session.py` plays a part of it again and compares.
+The two computers are network namespaces with a cable of 200 Mbit/s between them, a third has no cable, and two more are behind routers
+of their own; every screen is what the commands wrote. `test_session.py` plays a part of it again and compares.
 """
 
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.acceptance.kit import MIB, Machine, make_file, sha256, temporary_place
-from tests.acceptance.namespaces import Alone, Wire, missing
+from tests.acceptance.kit import MIB, Machine, good, make_file, sha256, temporary_place
+from tests.acceptance.namespaces import Alone, Wire
 from tests.acceptance.terminal import Terminal
+from tests.lab import nat
 
 PAGE = Path(__file__).parents[2] / "docs" / "session.md"
 FILM_SIZE = 120 * MIB
@@ -51,9 +52,11 @@ class Recorder:
 class Person:
     """A computer of the session, with a screen for each command."""
 
-    def __init__(self, name: str, place: Path, prefix: Sequence[str], *, key: str = "") -> None:
+    def __init__(
+        self, name: str, place: Path, prefix: Sequence[str], *, key: str = "", settings: Mapping[str, str] | None = None
+    ) -> None:
         self.name = re.sub(r"\d", "", name)
-        self.machine = Machine(place / name, listen="/ip4/0.0.0.0/tcp/0", prefix=prefix)
+        self.machine = Machine(place / name, listen="/ip4/0.0.0.0/tcp/0", prefix=prefix, settings=settings)
         self._prefix = prefix
         if key:
             self.machine.home.mkdir(mode=0o700)
@@ -188,6 +191,57 @@ class Session:
             assert code == 2, seen
             self._notes.show((ben.name, typed, seen))
 
+    def homes(self) -> None:
+        """Two homes behind routers, by a ticket and by a code, with nothing else typed."""
+        with nat.Homes(("port", "port")) as net:
+            place, relay = self._place / "homes", f"{nat.RELAY}:{nat.PORT}"
+            settings = {"STACK_RELAY_VIA": relay}
+            anna, ben = (
+                Person(name, place, net.prefix(home), settings=settings)
+                for name, home in zip(("anna", "ben"), net.homes, strict=True)
+            )
+            friend = Machine(place / "friend", listen=f"/ip4/0.0.0.0/tcp/{nat.PORT}", prefix=net.prefix(net.relay))
+            film = make_file(anna.machine.folder / "film.mkv", FILM_SIZE)
+            allowed = good(anna.machine.run("id", "--json")).json["peer_id"]
+            with friend.daemon("--relay", "--relay-allow", allowed):
+                self._notes.say(
+                    "## Two homes\n\nAnna and Ben are at home now, behind routers of their own which let nobody in. A friend of both runs "
+                    f"`stack daemon --relay --relay-allow PEER-OF-ANNA`, and both have once typed `stack config set relay_via {relay}`:"
+                )
+                self._at_home(anna, ben)
+                assert sha256(ben.machine.folder / "film.mkv") == sha256(film)
+                self._by_telephone(anna, ben)
+
+    def _at_home(self, anna: Person, ben: Person) -> None:
+        with anna.sharing("film.mkv") as (sharing, ticket):
+            self._notes.show(("anna", "stack share film.mkv", sharing.window))
+            with ben.type("get", ticket) as fetch:
+                code, end = fetch.end()
+            assert code == 0, end
+            self._notes.show(("ben", f"stack get {short(ticket)}", end))
+
+    def _by_telephone(self, anna: Person, ben: Person) -> None:
+        self._notes.say(
+            "On the telephone a ticket is too long. A code is a number and three words, good once and for a minute; three letters of "
+            "each word are enough, and Ben has misheard one:"
+        )
+        with anna.type("share", "film.mkv", "--code") as sharing:
+            seen = sharing.see(r"the code is good for")
+            typed = re.search(r"stack get (\d+-[a-z-]+)", seen)
+            assert typed is not None, seen
+            self._notes.show(("anna", "stack share film.mkv --code", sharing.window))
+            number, *words = typed[1].split("-")
+            wrong = "-".join((number, *words[:2], "zodiac" if words[2] != "zodiac" else "zenith"))
+            right = "-".join((number, *(word[:3] for word in words)))
+            for text, expected in (wrong, 7), (right, 0):
+                with ben.type("get", text, "-o", "by-telephone.mkv") as fetch:
+                    code, end = fetch.end()
+                assert code == expected, end
+                self._notes.show(("ben", f"stack get {text} -o by-telephone.mkv", end))
+            sharing.see("1 whole copy")
+            self._notes.say("And Anna:")
+            self._notes.show(("anna", "stack share film.mkv --code", sharing.window))
+
     def window(self, size: Size) -> None:
         """A share, a fetch, trees, and all ways to wait, in windows of one size."""
         columns, rows = size
@@ -267,14 +321,14 @@ def _wait(size: Size, text: str, person: Person, ticket: str, why: str) -> tuple
         return text, f"stack get {short(ticket)}", fetch.window
 
 
-def record(place: Path, scenes: Sequence[Size | None] = (None, *SIZES)) -> str:
-    """Play the session: the film (None), and windows of these sizes."""
+def record(place: Path, scenes: Sequence[Size | str] = ("film", *SIZES, "homes")) -> str:
+    """Play the session: the film, windows of these sizes, two homes."""
     notes = Recorder()
     with Wire(MBIT) as wire, Alone() as alone:
         session = Session(place, notes, wire, alone)
         for scene in scenes:
-            if scene is None:
-                session.film()
+            if isinstance(scene, str):
+                getattr(session, scene)()
             else:
                 session.window(scene)
     return notes.page()
@@ -282,7 +336,7 @@ def record(place: Path, scenes: Sequence[Size | None] = (None, *SIZES)) -> str:
 
 def main() -> int:
     """Write the page; 1 where the machine cannot play it."""
-    reason = missing()
+    reason = nat.missing()
     if reason is not None:
         print(f"cannot record: {reason}", file=sys.stderr)
         return 1

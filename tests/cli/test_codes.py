@@ -60,7 +60,7 @@ async def test_what_becomes_of_a_code_is_said_and_a_used_one_ends_nothing(capsys
     given.check()
     lines = capsys.readouterr().err.splitlines()
     assert not ended and lines == [
-        "On the other computer, once, within 1 min 0 s:",
+        "On the other computer, once, within 60 s:",
         "stack get 4-otter-lamp-violin",
         "the code was used by 12D3KooW…stuv, and is good no longer",
     ]
@@ -68,7 +68,7 @@ async def test_what_becomes_of_a_code_is_said_and_a_used_one_ends_nothing(capsys
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("why", "kind", "text"), [("time", DeadlinePassed, "in 1 min 0 s"), ("tries", Refused, "wrongly three times")]
+    ("why", "kind", "text"), [("time", DeadlinePassed, "in 60 s"), ("tries", Refused, "wrongly three times")]
 )
 async def test_a_code_that_nobody_used_ends_the_share_and_says_what_to_do(
     why: str, kind: type[StackError], text: str, capsys: pytest.CaptureFixture[str]

@@ -8,8 +8,9 @@ import anyio
 from stack.blocks.interfaces import RealmId
 from stack.errors import RemoteProtocolError
 from stack.identity.peer_id import PeerId
+from stack.net.connection import Connection
 from stack.net.failures import ASK_ERRORS
-from stack.net.interfaces import Host
+from stack.net.host import Host
 from stack.protocols.access.exchange import NONCE_BYTES, PROTOCOL, Asker, Teller
 from stack.protocols.access.keyring import Keyring
 from stack.sansio.pace import Pace
@@ -45,6 +46,7 @@ class AccessService:
         self._listeners: list[Admitted] = []
         host.handle(PROTOCOL, self._serve, streams=STREAMS_PER_PEER_MAX)
         host.listen_to_peers(self)
+        host.on_connection(self._connected)
 
     def __repr__(self) -> str:
         return f"<AccessService: {len(self._admitted)} peers, {self._keyring!r}>"
@@ -63,17 +65,32 @@ class AccessService:
             return True
         try:
             with anyio.fail_after(SECONDS):
-                proved = await self._ask(peer, secret)
+                proved = await self._ask(await self._host.open_stream(peer, PROTOCOL), secret)
         except ASK_ERRORS:
             return False
+        self._keep(peer, secret, proved)
+        return proved
+
+    async def _connected(self, connection: Connection) -> None:
+        """One more connection to a peer. It may have lost those that we still have, and with them what we proved on them: a laptop that
+        moved. So that is proved again, where it hears us."""
+        peer = connection.peer
+        for secret in tuple(self._proved.get(peer, ())):
+            try:
+                with anyio.fail_after(SECONDS):
+                    stream = await connection.open_stream([PROTOCOL], self._host.protocols(peer))
+                    self._keep(peer, secret, await self._ask(stream, secret))
+            except ASK_ERRORS:
+                return  # it has ended, and with it the peer's need to know
+
+    def _keep(self, peer: PeerId, secret: bytes, proved: bool) -> None:
         if proved and self._host.is_connected(peer):
             self._proved.setdefault(peer, set()).add(secret)
             self._admit(peer, secret)
-        return proved
 
-    async def _ask(self, peer: PeerId, secret: bytes) -> bool:
-        stream = await self._host.open_stream(peer, PROTOCOL)
-        machine = Asker(secret, asker=self._host.peer_id, teller=peer, nonce=secrets.token_bytes(NONCE_BYTES))
+    async def _ask(self, stream: Stream, secret: bytes) -> bool:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        machine = Asker(secret, asker=self._host.peer_id, teller=stream.remote_peer, nonce=nonce)
         try:
             while not machine.done:
                 machine.receive_data(await stream.receive())

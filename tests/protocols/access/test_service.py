@@ -50,6 +50,20 @@ async def test_who_know_the_same_secret_admit_each_other_until_the_connection_en
         await settled(lambda: not one.access.admitted(two.host.peer_id))
 
 
+async def test_who_lost_its_connections_unseen_is_proved_to_again_on_the_next_one() -> None:
+    """A sharer moved to another network and forgot whom it had admitted; the other one, who still had the old connection, never proved
+    again, and a fetch stood still for good."""
+    async with sides((SECRET,), (SECRET,)) as (one, two):
+        assert await one.access.prove(two.host.peer_id, SECRET)
+        two.access.peer_disconnected(one.host.peer_id)  # as where all connections have ended there, and none here
+        assert not two.access.admitted(one.host.peer_id)
+        await one.host._swarm.establish(two.host.peer_id, two.host.addresses()[0])
+        await settled(lambda: two.access.admitted(one.host.peer_id) == {1})
+        two.host.unhandle(PROTOCOL)
+        await one.host._swarm.establish(two.host.peer_id, two.host.addresses()[0])  # no answer is no fault
+        assert await one.access.prove(two.host.peer_id, SECRET)
+
+
 async def test_who_does_not_know_it_is_admitted_by_nobody_and_admits_nobody() -> None:
     async with sides((SECRET,), (OTHER,)) as (one, two):
         assert not await one.access.prove(two.host.peer_id, SECRET)
