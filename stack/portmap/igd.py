@@ -21,6 +21,9 @@ SEARCHED = (
     "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
 )
 SERVICE = re.compile(r"urn:schemas-upnp-org:service:WAN(?:IP|PPP)Connection:[12]")
+GIVES_ANOTHER = ":2"
+"""The end of the name of a service that gives another port when the one wanted is taken."""
+TAKEN = frozenset({718, 729})
 ONLY_FOR_EVER = 725
 ERRORS = {
     402: "it cannot read the request",
@@ -53,6 +56,14 @@ class Control:
     port: int
     path: str
     service: str
+
+
+class RouterRefuses(DecodeError):
+    """The router's own no. `code` is that of UPnP, or of HTTP where it told none."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(ERRORS.get(code, f"error {code}"))
+        self.code = code
 
 
 def search(kind: str) -> bytes:
@@ -115,8 +126,7 @@ def is_whole(answer: bytes) -> bool:
 
 
 def page_of(answer: bytes) -> bytes:
-    """What an HTTP answer carries, whole as it came until the connection ended. Raises DecodeError, with the router's reason if it
-    told one."""
+    """What an HTTP answer carries, whole as it came until the connection ended. Raises DecodeError, RouterRefuses."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = re.match(rb"HTTP/1\.[01] (\d{3})", head)
     if status is None:
@@ -126,7 +136,7 @@ def page_of(answer: bytes) -> bytes:
     if status[1] != b"200":
         code = _text(body.decode("utf-8", "replace"), "errorCode")
         number = int(code) if re.fullmatch(r"\d{1,5}", code) else 0
-        raise DecodeError(ERRORS.get(number, f"error {number or int(status[1])}"))
+        raise RouterRefuses(number or int(status[1]))
     return body
 
 
@@ -140,6 +150,12 @@ def external_address(page: bytes) -> IPv4Address:
     if not isinstance(address, IPv4Address):
         raise DecodeError("it has no address outside")
     return address
+
+
+def reserved_port(page: bytes, wanted: int) -> int:
+    """The port outside that the router gave when it might have been another than the wanted one."""
+    text = _text(page.decode("utf-8", "replace"), "NewReservedPort")
+    return int(text) if re.fullmatch(r"\d{1,5}", text) and 0 < int(text) < 65536 else wanted
 
 
 def _at_router(url: str, router: str, base: str = "") -> tuple[int, str]:

@@ -71,12 +71,18 @@ class UpnpRouter:
 
     refuses: str = ""
     """The number of an error that is answered to whoever wants a port."""
+    taken: tuple[int, ...] = ()
+    """Ports outside that are another computer's."""
+    gives: int = 0
+    """The port outside that it gives, if it speaks version 2."""
     address: str = "9.1.1.1"
     describes: bytes = (
         b"<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
         b"<controlURL>/ctl</controlURL></service>"
     )
     said: list[str] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    """Those outside that it was asked for, or to shut."""
     ponders: float = 0.0
     """Seconds before each page."""
     holds_on: bool = False
@@ -97,11 +103,14 @@ class UpnpRouter:
             await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, self.describes))
             return
         self.said.append(action[1].decode())
-        if self.refuses and self.said[-1] == "AddPortMapping":
-            body = f"<errorCode>{self.refuses}</errorCode>"
+        outside = re.search(rb"<NewExternalPort>(\d+)<", request)
+        self.ports += [int(outside[1])] if outside is not None else []
+        refuses = self.refuses or ("718" if self.ports and self.ports[-1] in self.taken else "")
+        if refuses and self.said[-1] == "AddPortMapping":
+            body = f"<errorCode>{refuses}</errorCode>"
             await stream.send(f"HTTP/1.1 500 No\r\n\r\n{body}".encode())
         else:
-            body = f"<NewExternalIPAddress>{self.address}</NewExternalIPAddress>"
+            body = f"<NewExternalIPAddress>{self.address}</NewExternalIPAddress><NewReservedPort>{self.gives}</NewReservedPort>"
             await stream.send(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
 
 

@@ -16,6 +16,7 @@ from stack.portmap.igd import (
     external_address,
     get,
     page_of,
+    reserved_port,
     search,
 )
 from tests.flooding import quickest
@@ -126,6 +127,11 @@ def test_an_answer_is_read_in_chunks_too() -> None:
 def test_why_it_is_not_done_is_told_in_words(data: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
         page_of(data)
+
+
+@pytest.mark.parametrize(("text", "port"), [("50000", 50_000), ("0", 4001), ("65536", 4001), ("x", 4001), ("", 4001)])
+def test_the_port_that_the_router_gives_is_one_or_ours(text: str, port: int) -> None:
+    assert reserved_port(f"<NewReservedPort>{text}</NewReservedPort>".encode(), 4001) == port
 
 
 def test_the_address_outside() -> None:

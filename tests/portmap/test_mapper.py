@@ -165,6 +165,29 @@ async def test_a_router_that_speaks_upnp_alone_opens_the_port_and_shuts_it_at_th
 
 
 @pytest.mark.parametrize(
+    "router",
+    [
+        UpnpRouter(taken=(4001,)),
+        UpnpRouter(gives=50_000, describes=UpnpRouter.describes.replace(b"Connection:1", b"Connection:2")),
+    ],
+    ids=["says that it is taken", "gives another"],
+)
+async def test_where_our_port_is_another_computers_another_one_leads_to_us(
+    router: UpnpRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upnp, "SEARCH_WAITS", (0.1, 0.1, 0.1))
+    router, silent = replace(router, said=[], ports=[]), await free_port()
+    async with node(Internet(), 1, "192.168.1.5") as host, speaking_upnp(router) as place:
+        async with PortMapper.open(host, find_gateway=lambda: HERE, port=silent, search_at=place) as mapper:
+            with anyio.fail_after(10):
+                await mapper.settle()
+            mapping = mapper.facts()[0].mapping
+            assert mapping is not None and mapping.port == (router.gives or router.ports[1]) != 4001
+            assert router.ports[0] == 4001 and at("9.1.1.1", mapping.port) in host.addresses()
+        assert router.ports[-1] == mapping.port and router.said[-1] == "DeletePortMapping"
+
+
+@pytest.mark.parametrize(
     ("router", "says"),
     [
         (UpnpRouter(refuses="718"), "the port is another computer's"),

@@ -248,8 +248,9 @@ class PortMapper:
                 self._control = self._control or await find(gateway, ours, self._search_at)
                 for bound in wanted:
                     transport, port = _port_of(bound)
-                    address = await open_port(self._control, transport, port, ours, LEASE_SECONDS)
-                    self._upnp[bound] = Mapping(address, port, "UPnP"), anyio.current_time() + LEASE_SECONDS
+                    outside = self._upnp[bound][0].port if bound in self._upnp else port
+                    found = await open_port(self._control, transport, port, ours, LEASE_SECONDS, outside)
+                    self._upnp[bound] = Mapping(*found, "UPnP"), anyio.current_time() + LEASE_SECONDS
                 self._upnp_fault = ""
             except TimeoutError:
                 self._control, self._upnp_fault = None, SILENT
@@ -265,9 +266,9 @@ class PortMapper:
 
     async def _shut_by_upnp(self) -> None:
         with suppress(DecodeError, OSError, TimeoutError):
-            for bound in self._upnp:
+            for bound, (mapping, _) in self._upnp.items():
                 if self._control is not None:
-                    await shut_port(self._control, *_port_of(bound))
+                    await shut_port(self._control, _port_of(bound)[0], mapping.port)
 
     def _tell(self) -> None:
         """What others may know of it."""

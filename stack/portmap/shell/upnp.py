@@ -1,5 +1,6 @@
 """A router that speaks UPnP: found, asked to open ports and to shut them."""
 
+import random
 import socket
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -8,9 +9,12 @@ import anyio
 
 from stack.errors import DecodeError
 from stack.portmap.igd import (
+    GIVES_ANOTHER,
     PAGE_MAX,
     SEARCHED,
+    TAKEN,
     Control,
+    RouterRefuses,
     call,
     control_at,
     description_at,
@@ -18,6 +22,7 @@ from stack.portmap.igd import (
     get,
     is_whole,
     page_of,
+    reserved_port,
     search,
 )
 from stack.portmap.messages import Transport
@@ -26,6 +31,8 @@ SEARCH_WAITS = (0.3, 0.6, 1.0)
 """After each search; packets to all may be lost."""
 CALL_SECONDS = 3.0
 """For one page of a router."""
+OTHER_PORTS, OTHERS_TRIED = range(49152, 65536), 3
+"""What is asked for when ours is another computer's outside; that three of these are taken too is most unlikely."""
 NAME = "stack"
 """What a router's own pages call the port."""
 
@@ -73,11 +80,28 @@ async def _page(host: str, port: int, request: bytes) -> bytes:
     return answer
 
 
-async def open_port(control: Control, transport: Transport, port: int, ours: str, seconds: int) -> IPv4Address:
-    """Open it, as the same port outside; returns the router's address there. Raises DecodeError with the reason, TimeoutError, OSError."""
+async def open_port(
+    control: Control, transport: Transport, port: int, ours: str, seconds: int, outside: int
+) -> tuple[IPv4Address, int]:
+    """Open it, as the port `outside` if nobody else has that, else as another; returns the router's address and the port there.
+
+    Raises DecodeError with the reason, TimeoutError, OSError.
+    """
+    for other in (*random.sample(OTHER_PORTS, OTHERS_TRIED), None):
+        try:
+            outside = await _open_as(control, transport, port, ours, seconds, outside)
+            break
+        except RouterRefuses as refusal:
+            if refusal.code not in TAKEN or other is None:
+                raise
+            outside = other
+    return external_address(await _call(control, "GetExternalIPAddress")), outside
+
+
+async def _open_as(control: Control, transport: Transport, port: int, ours: str, seconds: int, outside: int) -> int:
     arguments = {
         "NewRemoteHost": "",
-        "NewExternalPort": port,
+        "NewExternalPort": outside,
         "NewProtocol": transport.name,
         "NewInternalPort": port,
         "NewInternalClient": ours,
@@ -85,12 +109,14 @@ async def open_port(control: Control, transport: Transport, port: int, ours: str
         "NewPortMappingDescription": NAME,
         "NewLeaseDuration": seconds,
     }
-    await _call(control, "AddPortMapping", **arguments)
-    return external_address(await _call(control, "GetExternalIPAddress"))
+    if not control.service.endswith(GIVES_ANOTHER):
+        await _call(control, "AddPortMapping", **arguments)
+        return outside
+    return reserved_port(await _call(control, "AddAnyPortMapping", **arguments), outside)
 
 
 async def shut_port(control: Control, transport: Transport, port: int) -> None:
-    """Shut it. Raises as `open_port`."""
+    """Shut what is this port outside. Raises as `open_port`."""
     await _call(control, "DeletePortMapping", NewRemoteHost="", NewExternalPort=port, NewProtocol=transport.name)
 
 
