@@ -18,4 +18,4 @@ def test_the_picture_is_that_of_the_tables() -> None:
     """`python -m tests.lab.nat --picture` draws it anew."""
     drawn = nat_picture.draw((nat_picture.DOCS / "reach.md").read_text())
     assert drawn == (nat_picture.DOCS / "reach.svg").read_text()
-    assert drawn.count(nat_picture.COLOURS["punched"]) > 20 and nat_picture.COLOURS["failed"] in drawn
+    assert drawn.count(nat_picture.COLOURS["punched"]) > 40 and nat_picture.COLOURS["failed"] in drawn
