@@ -34,7 +34,7 @@ from stack.streams.interfaces import Stream, StreamHandler
 from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 from stack.transports.interfaces import Transport
-from stack.transports.late import default_transports
+from stack.transports.late import default_transports, hosted
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Host:
         self._tasks = Supervisor(self._group, self.trace)
         self._swarm = Swarm(
             self.peer_id,
-            transports=self._transports,
+            transports=[hosted(transport, self._key, self._tasks) for transport in self._transports],
             upgrader=self._upgrader,
             limits=self.limits,
             budget=self.budget,

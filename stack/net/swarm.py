@@ -28,12 +28,13 @@ from stack.net.stream_places import StreamPlaces
 from stack.net.upgrader import PHASE_SECONDS, Upgrader
 from stack.net.upkeep import Standing, best, superfluous, to_trim
 from stack.sansio.budget import Reservation, Resource, Scope
-from stack.streams.interfaces import RawStream, StreamHandler
+from stack.streams.interfaces import StreamHandler
 from stack.streams.supervision import Supervisor
 from stack.streams.turns import Turn
 from stack.trace import Trace
-from stack.transports.interfaces import Incoming, Listener, ListenError, PunchingTransport, Transport
-from stack.transports.late import protectable
+from stack.transports.extras import lacking
+from stack.transports.interfaces import Incoming, Listener, ListenError, NewConnection, PunchingTransport, Transport
+from stack.transports.late import dial, protectable
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Swarm:
                 self._listeners.append(listener)
                 self._tasks.keep(self._accept, listener, owner="accepting connections")
                 return listener.address
-        raise ListenError(address, "no transport can listen there")
+        raise ListenError(address, lacking(address))
 
     async def establish(self, peer: PeerId | None, address: Multiaddr) -> Connection:
         """Dial one address. Raises TransportError, SecurityError, NegotiationError, LimitExceeded."""
@@ -144,7 +145,7 @@ class Swarm:
             target = address.with_peer(str(peer))
         room = self._transient.reserve(Resource.CONNECTIONS_OUT)
         try:
-            stream = await transport.dial(target)
+            stream = await dial(transport, target, peer)
             return await self._upgrade(stream, Direction.OUTBOUND, peer, room, address)
         except BaseException:
             room.release()
@@ -281,7 +282,7 @@ class Swarm:
 
     async def _upgrade(
         self,
-        stream: RawStream,
+        stream: NewConnection,
         direction: Direction,
         expected: PeerId | None,
         room: Reservation,
@@ -303,7 +304,7 @@ class Swarm:
 
     async def _made(
         self,
-        stream: RawStream,
+        stream: NewConnection,
         direction: Direction,
         expected: PeerId | None,
         room: Reservation,

@@ -20,6 +20,7 @@ from stack.security import SECURITY
 from stack.security.interfaces import Protector, Security
 from stack.streams.interfaces import MuxedConnection, RawStream, SecureChannel
 from stack.streams.sealed import SealedStream
+from stack.transports.interfaces import NewConnection, SecuredConnection
 
 T = TypeVar("T")
 
@@ -66,12 +67,20 @@ class Upgrader:
         return Upgrader.of(key, self._protector, table, lambda: muxers.table if isinstance(muxers, _Rows) else MUXERS)
 
     async def secure(
-        self, stream: RawStream, *, outbound: bool, expected: PeerId | None, agreed: Callable[[], object] = lambda: None
-    ) -> SecureChannel:
-        """The first phase: who is there; `agreed` is called when it has said how it will prove it. Closes `stream` when it fails.
+        self,
+        stream: NewConnection,
+        *,
+        outbound: bool,
+        expected: PeerId | None,
+        agreed: Callable[[], object] = lambda: None,
+    ) -> SecureChannel | SecuredConnection:
+        """The first phase: who is there; `agreed` is called when it has said how it will prove it. Closes `stream` when it fails. A
+        connection that its transport has secured is through already.
 
         Raises SecurityError (PeerIdMismatch), NegotiationError, TransportError (it broke, or took too long).
         """
+        if isinstance(stream, SecuredConnection):
+            return stream
         if self._protector is not None:
             stream = self._protector.protect(stream, outbound=outbound)
         async with _phase(self.first_phase, stream):
@@ -84,11 +93,15 @@ class Upgrader:
                 stream, outbound=outbound, expected=expected, muxers=list(self._muxers)
             )
 
-    async def multiplex(self, channel: SecureChannel, *, outbound: bool, scope: Scope) -> MuxedConnection:
+    async def multiplex(
+        self, channel: SecureChannel | SecuredConnection, *, outbound: bool, scope: Scope
+    ) -> MuxedConnection:
         """The second phase; `scope` is charged for what the muxer keeps. Closes the channel's stream when it fails.
 
         Raises NegotiationError, SecurityError, TransportError.
         """
+        if isinstance(channel, SecuredConnection):
+            return channel.multiplexed(scope=scope)
         async with _phase("choice of a muxer", channel.stream):
             name = channel.muxer
             if name is None:

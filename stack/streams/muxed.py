@@ -62,6 +62,7 @@ class MachineStream:
         "_readable",
         "_sending",
         "_turn",
+        "_unwanted",
         "_writable",
         "id",
     )
@@ -79,6 +80,7 @@ class MachineStream:
         self._finished = False
         self._ended = False
         self._broken = False
+        self._unwanted = False
 
     def __repr__(self) -> str:
         states = [name for name in ("closed", "finished", "ended", "broken") if getattr(self, f"_{name}")]
@@ -197,6 +199,11 @@ class MachineStream:
         self._ended = True
         self.wake()
 
+    def unwanted(self) -> None:
+        """The peer reads no more: sending breaks, receiving goes on."""
+        self._unwanted = True
+        self.wake()
+
     def wake(self) -> None:
         """Something changed: there is more to read, or room to write."""
         if self._readable is not None:
@@ -246,6 +253,8 @@ class MachineStream:
         if self._finished:
             raise anyio.ClosedResourceError
         self._check_open()
+        if self._unwanted:
+            raise anyio.BrokenResourceError("the peer reads no more")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -4,4 +4,5 @@ TRANSPORTS: dict[str, str] = {
     "memory": "stack.transports.memory:MemoryTransport",
     "tcp": "stack.transports.tcp:TcpTransport",
     "ws": "stack.transports.websocket:WebSocketTransport",
+    "quic": "stack.transports.quic:QuicTransport",
 }

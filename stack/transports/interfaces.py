@@ -1,10 +1,14 @@
 """What a transport gives: outgoing byte streams, and listeners from which incoming ones are taken."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stack.errors import TransportError
+from stack.identity.keys import PrivateKey, PublicKey
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
-from stack.streams.interfaces import RawStream
+from stack.sansio.budget import Scope
+from stack.streams.interfaces import MuxedConnection, RawStream
+from stack.streams.supervision import Supervisor
 
 
 class ListenError(TransportError):
@@ -16,16 +20,39 @@ class ListenError(TransportError):
         self.reason = reason
 
 
+@runtime_checkable
+class SecuredConnection(Protocol):
+    """What a transport gives that secures and multiplexes by itself: the peer has proved who it is, and streams come next."""
+
+    @property
+    def remote_peer(self) -> PeerId: ...
+    @property
+    def remote_key(self) -> PublicKey: ...
+
+    def multiplexed(self, *, scope: Scope) -> MuxedConnection:
+        """Its streams. They, and what they hold, are reserved in `scope`, and returned when `MuxedConnection.run` ends; the caller must
+        run it, or `aclose` it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it at once; never waits for the peer."""
+        ...
+
+
+NewConnection = RawStream | SecuredConnection
+"""What has been dialled, or has come, before the host knows whose it is."""
+
+
 class Incoming(Protocol):
     """A connection that has arrived but has cost us nothing yet, so that it can be refused by its address alone."""
 
     @property
     def remote_address(self) -> Multiaddr: ...
 
-    async def open(self) -> RawStream:
-        """Finish the transport's own handshake (none for TCP; TLS and the HTTP upgrade for WebSocket).
+    async def open(self) -> NewConnection:
+        """Finish the transport's own handshake (none for TCP; TLS and the HTTP upgrade for WebSocket; all of it for QUIC).
 
-        Raises TransportError; the connection is closed then, and when this is cancelled.
+        Raises TransportError, SecurityError; the connection is closed then, and when this is cancelled.
         """
         ...
 
@@ -69,6 +96,19 @@ class Transport(Protocol):
 
     async def listen(self, address: Multiaddr) -> Listener:
         """Raises ListenError."""
+        ...
+
+
+class SecuringTransport(Transport, Protocol):
+    """One whose connections are secured and multiplexed by themselves (QUIC). A transport that is so has the methods."""
+
+    def hosted(self, key: PrivateKey, tasks: Supervisor) -> "SecuringTransport":
+        """Another of its kind, which shows the identity `key`, and runs in `tasks` what serves many connections at once."""
+        ...
+
+    async def dial_secured(self, address: Multiaddr, expected: PeerId | None) -> SecuredConnection:
+        """In place of `dial`: a connection to `expected`, if that is said. Raises TransportError, SecurityError (PeerIdMismatch); may be
+        cancelled at any time."""
         ...
 
 

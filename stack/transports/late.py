@@ -6,10 +6,13 @@ from importlib import import_module
 from typing import cast
 
 from stack.errors import TransportError
+from stack.identity.keys import PrivateKey
+from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream
+from stack.streams.supervision import Supervisor
 from stack.transports import TRANSPORTS
-from stack.transports.interfaces import Listener, ListenError, Transport
+from stack.transports.interfaces import Listener, ListenError, NewConnection, SecuringTransport, Transport
 from stack.transports.tcp import TcpTransport
 
 
@@ -21,8 +24,26 @@ def of_row(row: str) -> list[Transport]:
 
 def protectable(transport: Transport, address: Multiaddr) -> bool:
     """Whether a private network's key can be laid around the streams that `transport` gives for `address`."""
-    behind = transport.behind(address) if isinstance(transport, LateTransport) else transport
-    return getattr(behind, "protectable", False) is True
+    return getattr(_behind(transport, address), "protectable", False) is True
+
+
+def hosted(transport: Transport, key: PrivateKey, tasks: Supervisor) -> Transport:
+    """The same, or what takes its place in a host: see `SecuringTransport.hosted`."""
+    # An ability is asked for by its name, here and below: most transports do not have it.
+    in_host = getattr(transport, "hosted", None)
+    return cast(Transport, in_host(key, tasks)) if in_host is not None else transport
+
+
+async def dial(transport: Transport, address: Multiaddr, expected: PeerId | None) -> NewConnection:
+    """What `transport` gives for `address`; where it proves who is there, that is `expected`. Raises as its `dial` or `dial_secured`."""
+    behind = _behind(transport, address)
+    if hasattr(behind, "dial_secured"):
+        return await cast(SecuringTransport, behind).dial_secured(address, expected)
+    return await transport.dial(address)
+
+
+def _behind(transport: Transport, address: Multiaddr) -> Transport | None:
+    return transport.behind(address) if isinstance(transport, LateTransport) else transport
 
 
 class LateTransport:
@@ -48,6 +69,10 @@ class LateTransport:
     def can_listen(self, address: Multiaddr) -> bool:
         """See `Transport.can_listen`."""
         return any(transport.can_listen(address) for transport in self._all())
+
+    def hosted(self, key: PrivateKey, tasks: Supervisor) -> "LateTransport":
+        """See `SecuringTransport.hosted`."""
+        return LateTransport(lambda: [hosted(transport, key, tasks) for transport in self._load()])
 
     def apart(self) -> "LateTransport":
         """See `transports.interfaces.Transport`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import anyio
 
@@ -21,7 +22,7 @@ async def connected_pair(transport: Transport, listener: Listener) -> tuple[RawS
 
     async def accept() -> None:
         incoming = await listener.accept()
-        ends.append(await incoming.open())
+        ends.append(cast(RawStream, await incoming.open()))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(accept)
