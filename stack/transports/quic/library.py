@@ -154,7 +154,7 @@ class LibraryConnection(QuicConnection):
 
     def give(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent now, and where to. Never raises."""
-        if self.fault is None:
+        if self.fault is None and self._network_paths:
             try:
                 return self.datagrams_to_send(now)
             except Exception as error:  # noqa: BLE001 - as above
@@ -261,6 +261,7 @@ class LibraryConnection(QuicConnection):
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         if stream.max_stream_data_local_sent != stream.max_stream_data_local:
+            assert stream.stream_id is not None  # only the streams of a handshake have none
             buf = builder.start_frame(
                 QuicFrameType.MAX_STREAM_DATA,
                 capacity=MAX_STREAM_DATA_FRAME_CAPACITY,

@@ -79,7 +79,7 @@ class QuicMachine:
         self._early: deque[library_events.QuicEvent] = deque()
         """What has come on streams before the connection was adopted: within the first window."""
         self._secured = False
-        self._adopted = False
+        self.adopted = False
         self._heard_at = now
         self._pings: dict[int, float] = {}
         self._next_ping = 1
@@ -109,7 +109,7 @@ class QuicMachine:
         return cls(library, outbound=False, now=now)
 
     def __repr__(self) -> str:
-        state = "ended" if self.ended else f"{len(self.streams)} streams" if self._adopted else "handshake"
+        state = "ended" if self.ended else f"{len(self.streams)} streams" if self.adopted else "handshake"
         return f"<QuicMachine {'out' if self._outbound else 'in'}bound, {state}>"
 
     @property
@@ -145,7 +145,7 @@ class QuicMachine:
         if self.ended:
             return None
         due = [self._library.get_timer()]
-        if self._adopted:
+        if self.adopted:
             due += [self._heard_at + KEEP_ALIVE_SECONDS, self.streams.next_timeout()]
         return min((at for at in due if at is not None), default=None)
 
@@ -156,9 +156,9 @@ class QuicMachine:
         timer = self._library.get_timer()
         if timer is not None and timer <= now:
             self._library.handle_timer(now)
-        if self._adopted:
+        if self.adopted:
             self.streams.rest(now)
-            if now - self._heard_at >= KEEP_ALIVE_SECONDS:
+            if now >= self._heard_at + KEEP_ALIVE_SECONDS:
                 self._heard_at = now
                 self._library.send_ping(0)
         self._process(now)
@@ -168,7 +168,7 @@ class QuicMachine:
     def adopt(self, scope: Scope, now: float) -> None:
         """Who is there is known: from now on there are streams, and what they hold is drawn from `scope`."""
         self.streams = QuicStreams(self._library, scope, self._events.append, outbound=self._outbound, now=now)
-        self._adopted = True
+        self.adopted = True
         if not self.ended:
             self._process(now)
 
@@ -202,11 +202,11 @@ class QuicMachine:
 
     def _process(self, now: float) -> None:
         try:
-            while self._adopted and not self.ended and self._early:
+            while self.adopted and not self.ended and self._early:
                 self._handle(self._early.popleft(), now)
             while not self.ended and (event := self._library.next_event()) is not None:
                 self._handle(event, now)
-            if self._adopted and not self.ended:
+            if self.adopted and not self.ended:
                 self.streams.moved(now)
         except (RemoteProtocolError, LimitExceeded) as error:
             self.close(INTERNAL_ERROR, error)
@@ -224,7 +224,7 @@ class QuicMachine:
             case library_events.PingAcknowledged(uid=number):
                 if (asked_at := self._pings.pop(number, None)) is not None:
                     self._events.append(PongReceived(ping=number, round_trip=now - asked_at))
-            case _ if not self._adopted:
+            case _ if not self.adopted:
                 self._early.append(event)
             case library_events.StreamDataReceived(stream_id=id, data=data, end_stream=ended):
                 self.streams.received(id, data, ended=ended, now=now)

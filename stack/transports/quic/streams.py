@@ -142,7 +142,7 @@ class QuicStreams:
 
     def rest(self, now: float) -> None:
         """Let windows shrink that were not used of late."""
-        if now - self._rested_at >= IDLE_SECONDS:
+        if now >= self._rested_at + IDLE_SECONDS:
             self._rested_at = now
             self._table.rest(now)
 

@@ -46,27 +46,26 @@ class Pair:
     def run(self, seconds: float = 1.0) -> None:
         """So much time passes."""
         until = self.now + seconds
-        while self.now <= until:
-            moved = False
-            for from_, to, address in ((self.client, self.server, CLIENT), (self.server, self.client, SERVER)):
-                for data, _ in from_.datagrams(self.now):
-                    self.sent += 1
-                    moved = True
+        while self.now < until:
+            on_the_way = [
+                (to, data, address)
+                for from_, to, address in ((self.client, self.server, CLIENT), (self.server, self.client, SERVER))
+                for data, _ in from_.datagrams(self.now)
+            ]
+            self.sent += len(on_the_way)
+            if on_the_way:
+                self.now += self.delay
+                for to, data, address in on_the_way:
                     if not self.lose(data):
-                        to.receive_datagram(data, address, self.now + self.delay)
+                        to.receive_datagram(data, address, self.now)
+            else:
+                due = [at for end in (self.client, self.server) if (at := end.next_timeout()) is not None]
+                self.now = max(self.now, min([*due, until]))
             for end, events in zip((self.client, self.server), self.events, strict=True):
+                if (at := end.next_timeout()) is not None and at <= self.now < until:
+                    end.handle_timeout(self.now)
                 while (event := end.next_event()) is not None:
                     events.append(event)
-            if moved:
-                self.now += self.delay
-                continue
-            due = [at for end in (self.client, self.server) if (at := end.next_timeout()) is not None]
-            self.now = max(self.now, min(due, default=until + 1))
-            if self.now <= until:
-                for end in (self.client, self.server):
-                    if (at := end.next_timeout()) is not None and at <= self.now:
-                        end.handle_timeout(self.now)
-        self.now = until
 
     def told(self, side: int, kind: type[Event]) -> list[Event]:
         """The events of one kind, taken away."""
