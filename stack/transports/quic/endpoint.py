@@ -19,6 +19,7 @@ from stack.transports.quic.connection import QuicConnection
 from stack.transports.quic.front import FIRST_DATAGRAMS_MAX, Answer, Beginning, Front
 from stack.transports.quic.library import ID_BYTES, Address, Credentials
 from stack.transports.quic.machine import QuicMachine
+from stack.transports.tcp import reason_of
 
 HANDSHAKE_SECONDS = 10.0
 """For a handshake, as for TLS over TCP."""
@@ -102,29 +103,36 @@ class Endpoint:
         self._faults = AcceptFaults(str(self.address))
         self.closed = False
 
-    async def dial(
-        self, target: Address, remote: Multiaddr, local: Multiaddr | None, expected: PeerId | None
-    ) -> QuicConnection:
+    async def dial(self, target: Address, remote: Multiaddr, expected: PeerId | None) -> QuicConnection:
         """A connection to who is there, who has proved to be `expected`. Raises TransportError, SecurityError."""
         now = anyio.current_time()
         machine = QuicMachine.dial(self.credentials, target, expected=expected, wall=time.time(), now=now)
-        return await shaken(self.join(machine, target, remote, local))
+        return await shaken(self.join(machine, target, remote))
 
-    def join(
-        self, machine: QuicMachine, target: Address, remote: Multiaddr, local: Multiaddr | None = None
-    ) -> QuicConnection:
-        """A connection whose datagrams go through this socket."""
-        local = local or self.seen_from(target)
+    def join(self, machine: QuicMachine, target: Address, remote: Multiaddr) -> QuicConnection:
+        """A connection whose datagrams go through this socket. Raises TransportError when there is no way to `target`."""
+        try:
+            # Of a socket that is bound to all addresses, our end is where the system would send from.
+            local = source_of(self.family, target, self.bound[1]) if is_wildcard(self.bound) else self.address
+        except OSError as error:
+            self.settle()
+            raise TransportError(reason_of(error)) from error
         connection = QuicConnection(machine, self, local=local, remote=remote)
         self._connections.add(connection)
         return connection
 
-    def seen_from(self, target: Address) -> Multiaddr:
-        """Our end of what goes to `target`: of a socket that is bound to all addresses, the one that the system would choose."""
-        return source_of(self.family, target, self.bound[1]) if is_wildcard(self.bound) else self.address
-
     async def run(self) -> None:
-        """Take in datagrams until the socket is closed; as many in a turn of the event loop as it has time for."""
+        """Take in datagrams until the socket is closed. When this is cancelled, every connection is over: their peers are told."""
+        try:
+            await self._read_on()
+        except anyio.get_cancelled_exc_class():
+            for connection in tuple(self._connections):
+                connection.drop()
+            self._close()
+            raise
+
+    async def _read_on(self) -> None:
+        """As many in a turn of the event loop as it has time for."""
         turn = Turn()
         while not self.closed:
             try:
@@ -157,7 +165,11 @@ class Endpoint:
 
     def settle(self) -> None:
         """Close the socket if nobody needs it any more."""
-        if not self.closed and not self.front.listening and not self._connections and not len(self.front):
+        if not self.front.listening and not self._connections and not len(self.front):
+            self._close()
+
+    def _close(self) -> None:
+        if not self.closed:
             self.closed = True
             anyio.notify_closing(self._line)
             self._line.close()

@@ -14,7 +14,7 @@ from stack.streams.supervision import Supervisor
 from stack.transports.interfaces import ListenError
 from stack.transports.quic.address import Address, socket_address
 from stack.transports.quic.connection import QuicConnection
-from stack.transports.quic.endpoint import Endpoint, QuicIncoming, is_wildcard, source_of
+from stack.transports.quic.endpoint import Endpoint, QuicIncoming, is_wildcard
 from stack.transports.quic.library import Credentials
 from stack.transports.tcp import reason_of
 
@@ -32,10 +32,9 @@ class Sockets:
         family, target = socket_address(address)
         try:
             endpoint = self._to_dial_from(family, target)
-            local = source_of(family, target, endpoint.bound[1]) if is_wildcard(endpoint.bound) else endpoint.address
         except OSError as error:
             raise TransportError(reason_of(error)) from error
-        return await endpoint.dial(target, address, local, expected)
+        return await endpoint.dial(target, address, expected)
 
     def listen(self, address: Multiaddr) -> "QuicListener":
         """See `Transport.listen`."""
