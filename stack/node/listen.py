@@ -50,7 +50,7 @@ def usual_addresses(config: Config) -> list[Multiaddr]:
     """Where the node of this home can be dialled whenever it listens, as far as that is known while it does not."""
     port = stored_port(config.home) if config.home is not None else 0
     texts = config.listen or [template.format(port=port) for template in EVERYWHERE if port]
-    bound = [address for address in map(Multiaddr.parse, texts) if address.get("tcp") != "0"]
+    bound = [address for address in map(Multiaddr.parse, texts) if "0" not in (address.get("tcp"), address.get("udp"))]
     given = [read_address(text) for text in config.external]
     ours = [each for address in bound for each in expand(address, interface_addresses())]
     return [*given, *ours, *(read_relay(text).encapsulate(CIRCUIT) for text in config.relay_via)]

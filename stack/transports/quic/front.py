@@ -1,7 +1,6 @@
 """What becomes of a datagram on a socket that many connections share: it belongs to one, begins one, or is answered and forgotten. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from stack.transports.quic.library import (
@@ -12,6 +11,7 @@ from stack.transports.quic.library import (
     offer_version,
     read_header,
 )
+from stack.values import dataclass
 
 RETRY_ABOVE = 16
 """Handshakes under way, above which whoever comes has to show that it is where it says: that takes it one round trip more."""

@@ -6,7 +6,6 @@ was read: of itself it grants more for whatever has come.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ssl import CERT_NONE
 
 from aioquic import tls
@@ -40,6 +39,7 @@ from stack.errors import SecurityError
 from stack.identity.keys import PrivateKey, PublicKey
 from stack.muxers.yamux.windows import WINDOW_INITIAL
 from stack.security.tls.certificate import make_certificate
+from stack.values import dataclass
 
 VERSION = 1
 """RFC 9000: the only one that `quic-v1` means."""

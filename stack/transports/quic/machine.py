@@ -5,7 +5,6 @@ Sources: RFC 9000 and 9001; libp2p specs quic/README.md and tls/tls.md; go-libp2
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stack.errors import LimitExceeded, RemoteProtocolError, SecurityError, StackError, TransportError
 from stack.identity.keys import PublicKey
@@ -17,6 +16,7 @@ from stack.transports.quic import streams
 from stack.transports.quic.library import ALPN, IDLE_SECONDS, Address, Credentials, LibraryConnection
 from stack.transports.quic.library import events as library_events
 from stack.transports.quic.streams import INTERNAL_ERROR, QuicStreams
+from stack.values import dataclass
 
 KEEP_ALIVE_SECONDS = 15.0
 """Without a datagram from the peer, after which it is asked for one (go-libp2p)."""

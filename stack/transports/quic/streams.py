@@ -16,6 +16,7 @@ from stack.sansio.budget import Resource, Scope
 from stack.sansio.flood import Flood
 from stack.sansio.interfaces import Buffer, StreamId
 from stack.transports.quic.library import STREAMS_MAX, LibraryConnection
+from stack.values import dataclass
 
 PARAMETERS = YamuxParameters(window_max=4 * 1024 * 1024)
 """A window of 4 MiB carries 40 MB/s over 100 ms, which is more than the library can."""
@@ -35,8 +36,11 @@ INTERNAL_ERROR = 0x1
 """RFC 9000, 20.1."""
 
 
-class Unwanted(events.StreamEnded):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwanted:
     """The peer reads no more on this stream."""
+
+    stream: StreamId
 
 
 Event = events.Event | Unwanted
