@@ -204,6 +204,8 @@ async def test_a_connection_that_never_ran_is_dropped_by_closing_it() -> None:
         listener = there.listen(LOOPBACK)
         async with accepting(listener) as accepted:
             dialled = await here.dial(listener.address, PEERS[1])
+            while not accepted:
+                await anyio.sleep(0.001)
             muxed = dialled.multiplexed(scope=scope)
             await muxed.open_stream()
             await muxed.aclose()
@@ -211,8 +213,6 @@ async def test_a_connection_that_never_ran_is_dropped_by_closing_it() -> None:
             with pytest.raises(anyio.BrokenResourceError):
                 await muxed.open_stream()
             dialled.flush()
-            while not accepted:
-                await anyio.sleep(0.001)
             await accepted[0].aclose()
         await listener.aclose()
         await until_closed(here, there)
