@@ -77,15 +77,15 @@ def contract(older: bool, redis: str, transport: str, security: str, dials: bool
     """The variables of a role."""
     role = "true" if dials else "false"
     if older:
-        names = {"is_dialer": role, "redis_addr": redis, "transport": transport, "security": security, "muxer": "yamux"}
+        names = {"is_dialer": role, "redis_addr": redis, "transport": transport}
+        names |= {"security": security, "muxer": "yamux"} if security else {}  # QUIC has its own
         return names | {"ip": "127.0.0.1", "test_timeout_seconds": str(SECONDS)}
     names = {
         "IS_DIALER": role,
         "REDIS_ADDR": redis,
         "TRANSPORT": transport,
-        "SECURE_CHANNEL": security,
-        "MUXER": "yamux",
     }
+    names |= {"SECURE_CHANNEL": security, "MUXER": "yamux"} if security else {}
     return names | {"LISTENER_IP": "127.0.0.1", "TEST_KEY": KEY, "TEST_TIMEOUT_SECS": str(SECONDS)}
 
 
@@ -129,7 +129,9 @@ def yaml(text: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["unified-testing", "test-plans"])
-@pytest.mark.parametrize(("transport", "security"), [("tcp", "noise"), ("ws", "noise"), ("tcp", "tls")])
+@pytest.mark.parametrize(
+    ("transport", "security"), [("tcp", "noise"), ("ws", "noise"), ("tcp", "tls"), ("quic-v1", "")]
+)
 @pytest.mark.parametrize(("listener", "dialler"), [("go", "ours"), ("ours", "go")])
 def test_a_dialler_finds_a_listener_and_says_how_long_it_took(
     listener: str, dialler: str, transport: str, security: str, older: bool, redis: str

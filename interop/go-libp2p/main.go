@@ -28,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 )
@@ -150,6 +151,7 @@ var securities = map[string]func(early bool) libp2p.Option{
 			return libp2ptls.New(id, key, offered(muxers, early))
 		})
 	},
+	"none": func(bool) libp2p.Option { return libp2p.FallbackDefaults }, // of QUIC, which has its own
 }
 
 // WebSockets, over TLS too where a folder holds the listener's certificate. SSL_CERT_FILE names whose certificates are believed.
@@ -164,7 +166,10 @@ func websockets(folder string) (libp2p.Option, error) {
 	return libp2p.Transport(websocket.New, websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate}})), nil
 }
 
-var muxers = map[string]libp2p.Option{"yamux": libp2p.Muxer(yamux.ID, yamux.DefaultTransport)}
+var muxers = map[string]libp2p.Option{
+	"yamux": libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+	"none":  libp2p.FallbackDefaults,
+}
 
 var keyTypes = map[string]int{"ed25519": crypto.Ed25519, "rsa": crypto.RSA, "ecdsa": crypto.ECDSA, "secp256k1": crypto.Secp256k1}
 
@@ -339,6 +344,7 @@ func main() {
 		libp2p.ListenAddrStrings(*listen),
 		libp2p.Transport(tcp.NewTCPTransport, reuse...),
 		websocketOption,
+		libp2p.Transport(quic.NewTransport),
 		securities[*security](*early != "no"),
 		muxers[*muxer],
 		relayOption,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,11 +16,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 )
 
-var listens = map[string]string{"tcp": "/ip4/%s/tcp/0", "ws": "/ip4/%s/tcp/0/ws"}
+var listens = map[string]string{"tcp": "/ip4/%s/tcp/0", "ws": "/ip4/%s/tcp/0/ws", "quic-v1": "/ip4/%s/udp/0/quic-v1"}
 
 // Everything comes by environment variables, by the contract of libp2p/unified-testing or the older one of test-plans.
 func unified(older bool) error {
@@ -36,10 +38,11 @@ func unified(older bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	options := []libp2p.Option{
-		securities[get("SECURE_CHANNEL", "security")](true),
-		muxers[get("MUXER", "muxer")],
+		securities[cmp.Or(get("SECURE_CHANNEL", "security"), "none")](true), // QUIC comes without
+		muxers[cmp.Or(get("MUXER", "muxer"), "none")],
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(websocket.New),
+		libp2p.Transport(quic.NewTransport),
 		libp2p.DisableRelay(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	}

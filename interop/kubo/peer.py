@@ -146,15 +146,16 @@ def main() -> None:
     parser.add_argument("--certificates")
     parser.add_argument("--relay", default="no")
     given = parser.parse_args()
-    settings = {
+    settings: dict[str, object] = {
         # It takes a certificate from nobody but AutoTLS, and only dials then.
         "Addresses.Swarm": [given.listen.removesuffix("/tls/ws")],
         "Pubsub.Enabled": True,
-        "Swarm.Transports.Security": {
-            name: 100 if name.lower() == given.security else False for name in ("TLS", "Noise")
-        },
         **relaying(given.relay),
     }
+    if given.security != "none":  # of QUIC, which has its own
+        settings["Swarm.Transports.Security"] = {
+            name: 100 if name.lower() == given.security else False for name in ("TLS", "Noise")
+        }
     with (
         tempfile.TemporaryDirectory(prefix="stack-kubo-") as folder,
         Kubo(Path(folder), settings=settings).running() as kubo,

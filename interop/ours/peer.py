@@ -29,7 +29,7 @@ from stack.sansio.budget import Scope
 from stack.security import SECURITY
 from stack.streams.interfaces import MuxedConnection, SecureChannel
 from stack.trace import TraceEvent, TraceFan
-from stack.transports.interfaces import Transport
+from stack.transports.interfaces import SecuredConnection, Transport
 from stack.transports.late import default_transports
 from stack.transports.websocket.transport import WebSocketTransport
 
@@ -160,8 +160,11 @@ def telling_upgrader(key: PrivateKey) -> Upgrader:
     upgrader = Upgrader.of(key)
     multiplex = upgrader.multiplex
 
-    async def tell_and_multiplex(channel: SecureChannel, *, outbound: bool, scope: Scope) -> MuxedConnection:
-        say("muxer", channel.remote_peer, "late" if channel.muxer is None else "early")
+    async def tell_and_multiplex(
+        channel: SecureChannel | SecuredConnection, *, outbound: bool, scope: Scope
+    ) -> MuxedConnection:
+        if isinstance(channel, SecureChannel):
+            say("muxer", channel.remote_peer, "late" if channel.muxer is None else "early")
         return await multiplex(channel, outbound=outbound, scope=scope)
 
     upgrader.multiplex = tell_and_multiplex  # type: ignore[method-assign] # nobody else has to know
@@ -192,8 +195,9 @@ def options() -> argparse.Namespace:
 async def main() -> None:
     """Obey until the input ends."""
     given = options()
-    only(SECURITY, given.security)
-    only(MUXERS, given.muxer)
+    if given.security != "none":  # of QUIC, which has its own
+        only(SECURITY, given.security)
+        only(MUXERS, given.muxer)
     key, trace = generate(given.key), TraceFan()
     params = GossipsubParams(score=PeerScoreParams(), do_px=True, prune_backoff=PRUNE_SECONDS)
     store = MemoryStore()

@@ -26,8 +26,8 @@ from stack.protocols.perf.service import PerfService, run_perf
 from stack.protocols.ping.service import Pinger, PingService
 from stack.security import SECURITY
 
-LISTENS = {"tcp": "/ip4/{}/tcp/0", "ws": "/ip4/{}/tcp/0/ws"}
-"""By the names of the contract. wss, quic-v1 and the WebRTC ones are not spoken."""
+LISTENS = {"tcp": "/ip4/{}/tcp/0", "ws": "/ip4/{}/tcp/0/ws", "quic-v1": "/ip4/{}/udp/0/quic-v1"}
+"""By the names of the contract. wss and the WebRTC ones are not spoken."""
 TIMEOUT_SECONDS = 180.0
 BITS = 8
 GIGA = 1e9
