@@ -151,7 +151,7 @@ var securities = map[string]func(early bool) libp2p.Option{
 			return libp2ptls.New(id, key, offered(muxers, early))
 		})
 	},
-	"none": func(bool) libp2p.Option { return libp2p.FallbackDefaults }, // of QUIC, which has its own
+	"none": func(bool) libp2p.Option { return nothing }, // of QUIC, which has its own
 }
 
 // WebSockets, over TLS too where a folder holds the listener's certificate. SSL_CERT_FILE names whose certificates are believed.
@@ -168,8 +168,10 @@ func websockets(folder string) (libp2p.Option, error) {
 
 var muxers = map[string]libp2p.Option{
 	"yamux": libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-	"none":  libp2p.FallbackDefaults,
+	"none":  nothing,
 }
+
+func nothing(*libp2p.Config) error { return nil }
 
 var keyTypes = map[string]int{"ed25519": crypto.Ed25519, "rsa": crypto.RSA, "ecdsa": crypto.ECDSA, "secp256k1": crypto.Secp256k1}
 
