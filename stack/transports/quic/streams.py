@@ -130,12 +130,12 @@ class QuicStreams:
             self._gaps.grow(gaps - self._gaps.amount)
         elif gaps < self._gaps.amount:
             self._gaps.shrink(self._gaps.amount - gaps)
-        held, _ = self._library.load()
+        held, all_streams = self._library.load()
         spare = self._held.amount - max(-(-(held - HELD_FREE) // HELD_STEP) * HELD_STEP, 0)
         if spare > 0:
             self._held.shrink(spare)
         for id in tuple(self._full):
-            room = self._room(id)
+            room = self._room(id, held, all_streams)
             if room >= ROOM_WORTH or (room and not self._library.held(id)):
                 del self._full[id]
                 self._tell(events.WindowOpened(stream=StreamId(id)))
@@ -184,7 +184,8 @@ class QuicStreams:
         if record is None:
             return 0
         record.move(Input.SEND_DATA)
-        taken = min(len(data), self._room(stream, len(data)))
+        held, all_streams = self._library.load()
+        taken = self._affordable(min(len(data), self._room(stream, held, all_streams)), held)
         if taken:
             self._library.send_stream_data(stream, bytes(memoryview(data)[:taken]))
         if taken < len(data):
@@ -300,18 +301,20 @@ class QuicStreams:
         self._library.reset(id, code)
         self._library.stop(id, code)
 
-    def _room(self, stream: int, wanted: int = ROOM_WORTH) -> int:
-        held, all_streams = self._library.load()
-        room = min(
-            self._library.room(stream), all_streams, STREAM_HELD_MAX - self._library.held(stream), HELD_MAX - held
-        )
-        lacking = held + min(room, wanted) - HELD_FREE - self._held.amount
-        if room > 0 and lacking > 0:
+    def _room(self, stream: int, held: int, all_streams: int) -> int:
+        """What may be handed over on a stream, when so much is `held` of all, and may be sent on all."""
+        here = min(self._library.room(stream), STREAM_HELD_MAX - self._library.held(stream))
+        return max(min(here, all_streams, HELD_MAX - held), 0)
+
+    def _affordable(self, wanted: int, held: int) -> int:
+        """As much of it as there is budget for, which is drawn."""
+        lacking = held + wanted - HELD_FREE - self._held.amount
+        if wanted and lacking > 0:
             try:
                 self._held.grow(-(-lacking // HELD_STEP) * HELD_STEP)
             except LimitExceeded:
-                room = min(room, HELD_FREE + self._held.amount - held)
-        return max(room, 0)
+                return max(min(wanted, HELD_FREE + self._held.amount - held), 0)
+        return wanted
 
     def _after_reading(self, record: Stream) -> None:
         record.announced = bool(record.inbox)
