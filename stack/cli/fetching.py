@@ -135,7 +135,7 @@ class FetchScreen:
             output.note(f"{event.skipped:,} skipped, as said above")
         whole = output.size(event.size)
         if event.already_complete or not event.received:
-            output.note(f"already complete: {whole}, checked")
+            output.note(f"{'already complete' if event.already_complete else 'complete'}: {whole}, checked")
             return
         rate = event.received / event.seconds if event.seconds > 0 else 0.0
         took = f"in {output.duration(event.seconds)}, {output.size(rate)}/s"

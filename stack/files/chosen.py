@@ -1,5 +1,6 @@
 """Which files of a tree are wanted. Pure."""
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from stack.values import dataclass
 
 PATTERNS_SHOWN = 3
+_WILD = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class Selection:
 
 
 class Chosen:
-    """Patterns of paths below a tree, and what they chose. Getters: `matches`, `excludes`, `nothing`. Facts: `took`, `passed`.
+    """Patterns of paths below a tree, and what they chose. Getters: `matches`, `excludes`, `may_hold`, `nothing`. Facts: `took`, `passed`.
 
     A pattern is as a shell has them, and fits a path or a directory above it. One without a slash fits names at any depth; one that
     ends in a slash, directories only.
@@ -68,13 +70,26 @@ class Chosen:
         """Whether nothing is wanted of what has this path, nor of what is below it."""
         return _fits(self._exclude, names, is_directory, empty=False)
 
+    def may_hold(self, names: Sequence[str]) -> bool:
+        """Whether what has this path, a file or a directory, may be wanted or have something below it that is; told from the beginnings
+        of patterns, before anybody is asked what it is."""
+        path = "/".join(names) + "/"
+        starts = [_WILD.split(pattern, maxsplit=1)[0] for pattern in self._include if "/" in pattern.rstrip("/")]
+        return not self.excludes(names) and (
+            len(starts) == 0
+            or len(starts) < len(self._include)
+            or any(start.startswith(path) or path.startswith(start) for start in starts)
+        )
+
     def nothing(self, hint: str = "") -> str | None:
         """Once all is listed: what to say where no file was chosen of those that were named, else None; `hint` says how to see them."""
-        if not self._include or self._took:
+        if self._took or not (self._include or self._passed):
             return None
+        files = f"{self._passed:,} file{'' if self._passed == 1 else 's'}" if self._passed else "of what was looked at"
+        if not self._include:
+            return f"no file is left: all are excluded ({files}{hint})"
         shown = ", ".join(map(repr, self._include[:PATTERNS_SHOWN]))
         more = ", ..." if len(self._include) > PATTERNS_SHOWN else ""
-        files = f"{self._passed:,} file{'' if self._passed == 1 else 's'}"
         return f"no file matches {shown}{more} ({files}{hint})"
 
 

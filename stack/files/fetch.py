@@ -359,7 +359,7 @@ class Fetch:
         self._events.put(
             FetchStarted(
                 root=self.request.root,
-                name=told(target.name),
+                name=told(self.request.name if self.request.contents else target.name),
                 target=target,
                 size=work.progress.total,
                 files=0 if node.is_directory else 1,

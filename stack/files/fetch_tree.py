@@ -187,7 +187,7 @@ class TreeFetch:
         """Whether an entry can be kept, and may be part of what is wanted."""
         below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
-        if self._chosen.excludes(below[1:]) or (entry.cid.codec == RAW and not self._chosen.matches(below[1:])):
+        if not self._chosen.may_hold(below[1:]) or (entry.cid.codec == RAW and not self._chosen.matches(below[1:])):
             self._chosen.passed(1)
             return False
         try:

@@ -39,7 +39,7 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
             return None
         unread += [(each.cid, below, each) for each in more]
         total += sum(each.dag_size for each in entries if each.cid.codec == RAW and chosen.matches((*below, each.name)))
-        others = [each for each in entries if each.cid.codec != RAW and not chosen.excludes((*below, each.name))]
+        others = [each for each in entries if each.cid.codec != RAW and chosen.may_hold((*below, each.name))]
         for start in range(0, len(others), BATCH_NODES):
             batch = others[start : start + BATCH_NODES]
             sizes = await _file_sizes(work, batch)

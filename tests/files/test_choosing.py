@@ -11,6 +11,7 @@ import pytest
 from stack.blocks.memory import MemoryStore
 from stack.dag.unixfs.names import leads_out
 from stack.dag.unixfs.options import import_options, profile
+from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import Refused
 from stack.files.add import Adder
 from stack.files.chosen import Chosen, Selection
@@ -236,3 +237,50 @@ async def test_no_key_of_the_home_gets_out_under_another_name(tmp_path: Path) ->
     for named in ("copy", "hard link", "key", "way", "home/blocks"):
         with pytest.raises(Refused, match=r"of this node|home of a node"):
             await add(tmp_path / "parent" / named, Selection(), home)
+
+
+@pytest.mark.parametrize(
+    ("include", "may", "may_not"),
+    [
+        ((), ["a", "a/b"], []),
+        (("*.txt",), ["a", "deep/er/b"], []),
+        (("er/",), ["a", "deep/er"], []),
+        (("deep/1*",), ["deep", "deep/1", "deep/17/x"], ["a", "deeper", "deep/2", "x/deep/1"]),
+        (("./deep/er/large", "a/?"), ["deep", "deep/er", "a", "a/b"], ["b", "deep/x"]),
+        (("deep/1*", "*.txt"), ["a"], []),
+    ],
+)
+def test_what_cannot_hold_anything_wanted_is_told_by_its_path(
+    include: tuple[str, ...], may: list[str], may_not: list[str]
+) -> None:
+    chosen = Chosen(include, ("out",))
+    for path in may:
+        assert chosen.may_hold(path.split("/"))
+        assert not chosen.may_hold(["out", *path.split("/")])
+    assert not any(chosen.may_hold(path.split("/")) for path in may_not)
+
+
+@pytest.mark.anyio
+async def test_of_files_in_dag_pb_too_only_those_that_may_be_wanted_are_asked_for(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    """What a plain share makes of small files may be a directory as far as its CID tells: all of a tree came, and twice."""
+    plant(tmp_path / "tree", *(f"deep/{number}" for number in range(50)), "wide/1")
+    store = MemoryStore()
+    options = import_options("unixfs-v1-2025", {"raw-leaves": False})
+    root = (await Adder(store, options).add([tmp_path / "tree"])).cid
+    exchange.blocks.update(blocks_of(store))
+    await get_with(MemoryStore(), exchange, root, here, "deep/1*")
+    assert len(list((here / "tree" / "deep").iterdir())) == 11
+    assert len(set(exchange.sent)) == 2 + 11
+
+
+@pytest.mark.anyio
+async def test_patterns_that_leave_nothing_are_an_error(tmp_path: Path, here: Path, exchange: FakeExchange) -> None:
+    """`already complete: 0 B`, exit 0, and a path that does not exist."""
+    plant(tmp_path / "tree", "a", "deep/b")
+    store = MemoryStore()
+    root = (await Adder(store, ALL).add([tmp_path / "tree"])).cid
+    exchange.blocks.update(blocks_of(store))
+    with pytest.raises(LinkNotFound, match="no file is left: all are excluded"):
+        await get_with(MemoryStore(), exchange, root, here, exclude=["*"])

@@ -1,6 +1,7 @@
 """`--once`: a share is over when a receiver has all that it wanted, by the receiver's word; asyncio and trio."""
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.ticket import decode_ticket
-from stack.node.api import Fetch, ListShares, WatchShare
+from stack.node.api import Fetch, ListShares, SendProgress, WatchShare
 from stack.node.node import Node
 from stack.node.owners import Owner
 from tests.node.test_life import MIB, all_blocks, at, share, write_people
@@ -17,8 +18,8 @@ from tests.node.test_life import MIB, all_blocks, at, share, write_people
 pytestmark = pytest.mark.anyio
 
 
-async def once(node: Node, path: Path, receive: Callable[[str], object]) -> None:
-    """Share it once while `receive` goes on; returns when the share is over, or fails."""
+async def once(node: Node, path: Path, receive: Callable[[str], object]) -> list[object]:
+    """Share it once while `receive` goes on; returns what was told of it when the share is over, or fails."""
     assert node.config.home is not None
     owner = Owner(node.config.home)
     found = await share(node, path, owner.name)
@@ -26,10 +27,10 @@ async def once(node: Node, path: Path, receive: Callable[[str], object]) -> None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receive, found.ticket)  # type: ignore[arg-type]
             async with node.watch(WatchShare(cid=found.cid, owner=owner.name, once=True)) as steps:
-                async for _ in steps:
-                    pass
+                told = [step async for step in steps]
     owner.close()
     assert await node.ask(ListShares()) == () and await all_blocks(node) == []
+    return told
 
 
 def empty_file(path: Path) -> Path:
@@ -59,6 +60,19 @@ async def test_use_5_a_share_is_over_when_its_receiver_is_whatever_bytes_that_to
                 await receiver.get(ticket, tmp_path / "out")
 
         await once(node, write(tmp_path / "source"), receive)
+
+
+async def test_what_a_receiver_took_is_told_with_his_whole_copy(tmp_path: Path) -> None:
+    """`share --once` ended with `sent 0 B to 1 peer, 1 whole copy`: what went out is counted once a second."""
+    (tmp_path / "film").write_bytes(random.Random(9).randbytes(2 * MIB))
+    async with Node.open(at(tmp_path / "a", "share")) as node:
+
+        async def receive(ticket: str) -> None:
+            async with Node.open(at(tmp_path / "b", "get")) as receiver:
+                await receiver.get(ticket, tmp_path / "out")
+
+        (last,) = [step for step in await once(node, tmp_path / "film", receive) if getattr(step, "complete", False)]
+    assert isinstance(last, SendProgress) and last.bytes_sent >= 2 * MIB
 
 
 @pytest.mark.parametrize("what", ["include", "path", "there before", "resumed", "serves nobody"])

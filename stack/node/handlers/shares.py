@@ -231,10 +231,11 @@ async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareP
         before = revision
         with anyio.move_on_after(LOOK_SECONDS if once else None):
             revision = await node.sharing.wait(revision)
+        if whole := set(node.sharing.copies_since(before, root)):
+            await node.sharing.flush()  # what went to them is told with it: with `once` nothing is told afterwards
         row = await node.sharing.row(root)
         if row is None:
             return
-        whole = set(node.sharing.copies_since(before, root))
         sent = dict(row.sent)
         for peer in whole | {peer for peer, amount in row.sent if amount != told.get(peer, 0)}:
             told[peer] = sent.get(peer, 0)
