@@ -12,7 +12,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async, temporary_folder
 from stack.cli.groups import Group
 from stack.cli.session import open_api
-from stack.cli.types import MULTIADDR, SIZE, PathType, config
+from stack.cli.types import FROM, SIZE, PathType, config
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Perf, PerfResult
 from stack.values import dataclass
@@ -35,7 +35,7 @@ def bench() -> None:
 
 
 @bench.command()
-@click.argument("address", type=MULTIADDR)
+@click.argument("address", type=FROM)
 @click.option("--upload", type=SIZE, default=256 << 20, help="Bytes to send (default: 256MiB).")
 @click.option("--download", type=SIZE, default=256 << 20, help="Bytes to receive (default: 256MiB).")
 @answers(PerfResult)

@@ -8,7 +8,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.session import open_api
-from stack.cli.types import MULTIADDR, PEER, config
+from stack.cli.types import FROM, PEER, config
 from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Connect, Disconnect, Done, ListPeers, PeerAnswer, PeerInfo, Ping, PingReply
@@ -41,7 +41,7 @@ def peers(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("address", type=MULTIADDR)
+@click.argument("address", type=FROM)
 @answers(PeerAnswer)
 def connect(address: Multiaddr, as_json: bool) -> None:
     """Connect the running node to a peer."""

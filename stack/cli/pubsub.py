@@ -12,7 +12,7 @@ from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api, with_api
 from stack.cli.sources import open_input, pieces_of
-from stack.cli.types import MULTIADDR, TextType, config
+from stack.cli.types import FROM, TextType, config
 from stack.dag.unixfs.names import printable
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
@@ -70,7 +70,7 @@ class TopicType(TextType):
 TOPIC = TopicType()
 
 connect_option = click.option(
-    "--connect", type=MULTIADDR, multiple=True, help="Connect to this peer first; may be given several times."
+    "--connect", type=FROM, multiple=True, help="Connect to this peer first; may be given several times."
 )
 
 

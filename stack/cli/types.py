@@ -14,7 +14,7 @@ from stack.errors import DecodeError
 from stack.files.sources import SOURCE_MAX, read_source, shown
 from stack.files.ticket import TicketCutOff, TicketMistyped
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.config import Config, load, read_address, read_rate
+from stack.node.config import Config, load, read_node, read_rate
 
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(
@@ -45,17 +45,14 @@ class MultiaddrType(click.ParamType[Multiaddr]):
 
 
 class FromType(MultiaddrType):
-    """A multiaddr, or `HOST:PORT` of TCP: who is there is then what the ticket says."""
+    """A multiaddr, or `HOST:PORT` of TCP: who is there is then what a ticket says, or what turns out."""
 
     name = "HOST:PORT|MULTIADDR"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Multiaddr:
         """Raises click's usage error."""
-        text = str(value)
-        if text.startswith("/"):
-            return super().convert(text, param, ctx)
         try:
-            return read_address(text)
+            return value if isinstance(value, Multiaddr) else read_node(str(value))
         except DecodeError as error:
             self.fail(f"{_shown(value)} is not an address: {error}", param, ctx)
 
@@ -360,6 +357,7 @@ def limit_flags(up: int | None, down: int | None) -> dict[str, object]:
 
 __all__ = [
     "DURATION",
+    "FROM",
     "MULTIADDR",
     "PEER",
     "RATE",

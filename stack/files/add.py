@@ -337,10 +337,10 @@ def place_of(path: Path) -> Path:
 
 def _places(paths: Sequence[Path]) -> list[Place]:
     named: dict[str, Path] = {}
-    for path in paths:
-        name = os.path.basename(os.path.abspath(path))
-        if name in named:
-            both = f"{printable(str(named[name]))} and {printable(str(path))}"
-            raise Refused(f"{both} are both called {printable(name)}: give them other names, or share them one by one")
-        named[name] = path
+    for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):
+        if path.name in named:
+            both = f"{printable(str(named[path.name]))} and {printable(str(path))}"
+            name = printable(path.name)
+            raise Refused(f"{both} are both called {name}: give them other names, or share them one by one")
+        named[path.name] = path
     return [(place_of(path), name) for name, path in named.items()]

@@ -18,14 +18,14 @@ from stack.node.settings import (
     place,
     read_address,
     read_file,
+    read_node,
     read_rate,
-    read_relay,
     read_setting,
     variable,
 )
 from stack.values import dataclass
 
-__all__ = ["SETTINGS", "Config", "load", "read_address", "read_rate", "read_relay", "read_setting"]
+__all__ = ["SETTINGS", "Config", "load", "read_address", "read_node", "read_rate", "read_setting"]
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 BOOTSTRAP_MAX = 64
@@ -139,7 +139,7 @@ class Config:
             ("listen", self.listen, Multiaddr.parse),
             ("bootstrap", self.bootstrap, Multiaddr.parse),
             ("external", self.external, read_address),
-            ("relay_via", self.relay_via, read_relay),
+            ("relay_via", self.relay_via, read_node),
             ("relay_allow", self.relay_allow, decode_peer_text),
         )
         for name, texts, read in readers:

@@ -28,6 +28,7 @@ from stack.node.api import (
     RemovePin,
     Resolve,
 )
+from stack.node.settings import read_node
 from stack.sansio.interfaces import Buffer
 
 
@@ -154,8 +155,8 @@ class Peers:
         return await self._api.ask(ListPeers())
 
     async def connect(self, address: Multiaddr | str) -> PeerId:
-        """Be connected to the peer at this address. Raises DialError, SecurityError, DecodeError."""
-        answer = await self._api.ask(Connect(address=Multiaddr.parse(str(address))))
+        """Be connected to the peer at this address, or `HOST:PORT`. Raises DialError, SecurityError, DecodeError."""
+        answer = await self._api.ask(Connect(address=read_node(str(address))))
         return PeerId.parse(answer.peer_id)
 
     async def disconnect(self, peer: PeerId | str) -> bool:

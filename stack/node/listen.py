@@ -12,7 +12,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import expand
 from stack.net.host import Host
 from stack.net.interfaces import ListenError
-from stack.node.config import Config, read_address, read_relay
+from stack.node.config import Config, read_address, read_node
 from stack.platform import interface_addresses
 
 PORT_FILE = "port"
@@ -53,7 +53,7 @@ def usual_addresses(config: Config) -> list[Multiaddr]:
     bound = [address for address in map(Multiaddr.parse, texts) if "0" not in (address.get("tcp"), address.get("udp"))]
     given = [read_address(text) for text in config.external]
     ours = [each for address in bound for each in expand(address, interface_addresses())]
-    return [*given, *ours, *(read_relay(text).encapsulate(CIRCUIT) for text in config.relay_via)]
+    return [*given, *ours, *(read_node(text).encapsulate(CIRCUIT) for text in config.relay_via)]
 
 
 def stored_port(home: Path) -> int:

@@ -10,7 +10,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import host_and_port, is_relayed, relay_of
 from stack.net.host import Host
-from stack.node.config import Config, read_relay
+from stack.node.config import Config, read_node
 from stack.node.roles import LISTENING_ROLES
 from stack.protocols.relay.service import RelayService
 from stack.streams.supervision import supervised
@@ -37,7 +37,7 @@ async def relaying(host: Host, relays: RelayService, config: Config) -> AsyncIte
         if config.relay_via:
             from stack.protocols.relay.shell.keeper import FIRST_SECONDS, RelayKeeper
 
-            keeper = RelayKeeper(host, relays.transport, [read_relay(text) for text in config.relay_via], tasks)
+            keeper = RelayKeeper(host, relays.transport, [read_node(text) for text in config.relay_via], tasks)
             with anyio.move_on_after(FIRST_SECONDS):
                 await keeper.tried.wait()
         elif not config.relay:
@@ -48,7 +48,7 @@ async def relaying(host: Host, relays: RelayService, config: Config) -> AsyncIte
 def relay_facts(addresses: Sequence[Multiaddr], config: Config) -> list[DiscoveryFact]:
     """Of a node that is told of at `addresses`: at which relays it has a place, and whether it is one; for `stack doctor`."""
     held = {host_and_port(relay_of(address)[0]) for address in addresses if is_relayed(address)}
-    named = {host_and_port(read_relay(text)) for text in config.relay_via}
+    named = {host_and_port(read_node(text)) for text in config.relay_via}
     facts = [DiscoveryFact(what="relay", subject=place, ok=True, detail=AT_RELAY) for place in sorted(held)]
     if len(held) < len(named):  # else one that was named by its host name is among those that are held
         missing = sorted(named - held)

@@ -78,8 +78,8 @@ def read_address(text: str) -> Multiaddr:
     return Multiaddr.parse(f"/{kind}/{bare}/tcp/{port}")
 
 
-def read_relay(text: str) -> Multiaddr:
-    """Where a relay is: a multiaddr, which may say who it is, or `HOST:PORT`. Raises DecodeError."""
+def read_node(text: str) -> Multiaddr:
+    """Where a node is: a multiaddr, which may say who it is, or `HOST:PORT`. Raises DecodeError."""
     return Multiaddr.parse(text) if text.startswith("/") else read_address(text)
 
 

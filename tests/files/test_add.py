@@ -197,6 +197,7 @@ async def test_several_paths_become_one_directory_that_keeps_their_names(tmp_pat
     added = await Adder(None, profile(), tell=events.append).add([tmp_path / "a", tmp_path / "b"])
     assert added.name == "a and 1 more" and added.size == 3 and added.files == 2
     assert [event.path for event in events if isinstance(event, EntryAdded)] == ["a", "b/c", "b", ""]
+    assert (await Adder(None, profile()).add([tmp_path / "a", tmp_path / "b" / ".." / "a"])).name == "a"  # typed twice
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a").write_bytes(b"3")
     with pytest.raises(Refused, match="are both called a"):

@@ -27,6 +27,7 @@ from stack.blocks.interfaces import BLOCK_SIZE_MAX, BlockMismatch
 from stack.dag.model import EncodeError
 from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import LimitExceeded, LocalProtocolError, Refused
+from stack.net.addresses import host_and_port
 from stack.node import groups, sync_groups
 from stack.node.groups import Blocks, Dag, Peers, Pins
 from stack.node.sync_groups import SyncBlocks, SyncDag, SyncPeers, SyncPins
@@ -159,6 +160,7 @@ async def test_peers_and_blocks_of_peers_on_every_kind_of_node(open_node: OpenNo
         cid = await other.blocks.put(data)
         assert await node.peers.connect(other.addresses()[0]) == other.peer_id
         assert [peer.peer_id for peer in await node.peers.ls()] == [str(other.peer_id)]
+        assert await node.connect(host_and_port(other.addresses()[0])) == other.peer_id
         async with node.session(cid) as session:
             assert await session.get(cid) == data
             nowhere = Cid.of(b"nowhere")

@@ -204,7 +204,7 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
                 )
                 added = await adder.add(request.paths)
                 added = replace(added, name=request.name or added.name)
-            paths = tuple([await to_thread.run_sync(place_of, path) for path in request.paths])
+            paths = tuple([await to_thread.run_sync(place_of, path) for path in dict.fromkeys(request.paths)])
             still_open = node.sharing.shares(added.cid)
             await node.access.finish(
                 begun, added.cid, is_open=is_open, still_open=still_open, announced=announce and not request.open

@@ -31,7 +31,7 @@ from stack.node.api import (
     PingReply,
     Reach,
 )
-from stack.node.config import read_address, read_relay
+from stack.node.config import read_address, read_node
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
@@ -61,7 +61,7 @@ async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str
     differs = {
         "listen": not {*request.listen} <= {*config.listen},
         "external": not {*map(read_address, request.external)} <= {*map(read_address, config.external)},
-        "relay_via": not {*map(read_relay, request.relay_via)} <= {*map(read_relay, config.relay_via)},
+        "relay_via": not {*map(read_node, request.relay_via)} <= {*map(read_node, config.relay_via)},
         "bootstrap": not {*request.bootstrap} <= {*config.bootstrap},
         "mdns": request.mdns is not None and request.mdns != config.mdns,
         "upload_limit": request.upload_limit is not None and request.upload_limit != (config.upload_limit or 0),
