@@ -80,11 +80,16 @@ def _set_attributes(update: Update, node: UnixFSNode, target: Path, base: Path) 
             return False
         with disk.translated(f"looking at {target}"):
             status = os.fstat(fd)
-            mode = None if node.mode is None else node.mode & 0o777 & ~umask()
+            if node.mode is not None:
+                mode = node.mode & 0o777 & ~umask()
+            elif mtime_ns is not None:  # who tells times tells what is executable
+                mode = stat.S_IMODE(status.st_mode) & ~0o111
+            else:
+                mode = None
             if mode in (None, stat.S_IMODE(status.st_mode)) and mtime_ns in (None, status.st_mtime_ns):
                 return False
             if not update.dry_run:
-                disk.set_attributes(fd, node.mode, mtime_ns)
+                disk.set_attributes(fd, mode, mtime_ns)
             return True
 
 

@@ -119,7 +119,8 @@ def is_in_place(fd: int, part: FilePart) -> bool | None:
 
 
 def is_whole_leaf(fd: int, cid: Cid, size: int) -> bool:
-    """Whether an open file, as it is or with the permissions and time that it has, is a block of `size` bytes.
+    """Whether an open file, as it is or with the permissions and time that it has, is a block of `size` bytes. One that may be executed
+    is not a file with a time and no mode: who tells times tells what is executable.
 
     Raises OSError.
     """
@@ -129,7 +130,8 @@ def is_whole_leaf(fd: int, cid: Cid, size: int) -> bool:
     if cid.codec != DAG_PB or cid.hash_code == IDENTITY:
         return False
     its_mode, its_mtime = stat.S_IMODE(status.st_mode), UnixTime.of_nanoseconds(status.st_mtime_ns)
-    for mode, mtime in (None, its_mtime), (its_mode, its_mtime), (its_mode, None), (None, None):
+    timed = (its_mode if its_mode & 0o111 else None, its_mtime)
+    for mode, mtime in timed, (its_mode, its_mtime), (its_mode, None), (None, None):
         prefix, suffix = builder.leaf_frame(NodeKind.FILE, status.st_size, mode=mode, mtime=mtime)
         if len(prefix) + status.st_size + len(suffix) == size:
             payload = os.pread(fd, status.st_size, 0)

@@ -290,6 +290,30 @@ async def test_a_script_becomes_executable_without_being_fetched(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("data", [b"#!/bin/sh", content("program", 5 << 20)], ids=["one block", "many"])
+async def test_what_may_no_longer_be_executed_loses_the_permission(
+    tmp_path: Path, here: Path, exchange: FakeExchange, data: bytes
+) -> None:
+    """A plain share tells times, and a mode of what is executable only: `--update` left a script as it was, and said nothing."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "run").write_bytes(data)
+    (source / "run").chmod(0o755)
+    os.utime(source / "run", ns=(10**18, 10**18))
+    options = replace(profile(), keep_executable=True, keep_times=True)
+    first = await share(source, exchange, options)
+    (source / "run").chmod(0o644)
+    second = await share(source, exchange, options)
+    await get(MemoryStore(), exchange, first, here)
+    inode = (here / "tree" / "run").stat().st_ino
+    _, changes = await get(MemoryStore(), exchange, second, here)
+    assert changes == {"tree/run": "changed"}
+    status = (here / "tree" / "run").stat()
+    assert not status.st_mode & 0o111 and (status.st_ino, status.st_mtime_ns) == (inode, 10**18)
+    assert (await get(MemoryStore(), exchange, second, here))[1] == {}
+
+
+@pytest.mark.anyio
 async def test_files_with_times_that_are_there_are_not_fetched_and_not_touched(
     tmp_path: Path, here: Path, exchange: FakeExchange, store_kind: str
 ) -> None:
