@@ -120,12 +120,19 @@ async def list_car(data: AsyncIterator[bytes]) -> AsyncIterator[tuple[Cid, int |
 
 async def _events(data: AsyncIterator[bytes]) -> AsyncGenerator[HeaderRead | BlockRead, None]:
     reader = CarReader(section_max=SECTION_MAX_IMPORT)
-    async for piece in data:
-        for start in range(0, len(piece), PIECE_BYTES):
-            for event in await anyio.to_thread.run_sync(_feed, reader, piece[start : start + PIECE_BYTES]):
-                yield event
-    for event in await anyio.to_thread.run_sync(_feed, reader, b""):
-        yield event
+    begun = False
+    try:
+        async for piece in data:
+            for start in range(0, len(piece), PIECE_BYTES):
+                for event in await anyio.to_thread.run_sync(_feed, reader, piece[start : start + PIECE_BYTES]):
+                    begun = True
+                    yield event
+        for event in await anyio.to_thread.run_sync(_feed, reader, b""):
+            yield event
+    except DecodeError as error:
+        if begun:
+            raise
+        raise DecodeError(f"this is no CAR archive: {error}") from error
 
 
 def _feed(reader: CarReader, piece: bytes) -> list[HeaderRead | BlockRead]:

@@ -157,3 +157,15 @@ async def test_an_archive_that_is_not_whole_is_told_and_not_pinned(tmp_path: Pat
             assert {cid.multihash for cid in read.missing} == expected
             assert [cid for cid, _ in await store.pins()] == ([] if lacking else [root])
             assert (await import_car(store, Pieces(archive, 50))).missing == ()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("data", [b"<html>404</html>", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", b"1\n", b""])
+async def test_what_is_no_archive_at_all_is_called_that(data: bytes) -> None:
+    """A gateway's error page, and what was compressed: `dag-cbor: a length goes past the end`."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield data
+
+    with pytest.raises(DecodeError, match="this is no CAR archive"):
+        await import_car(MemoryStore(), pieces())
