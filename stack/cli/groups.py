@@ -46,6 +46,8 @@ ELSEWHERE: dict[str, str] = {
     "scan": "share",
     "send": "share",
     "serve": "share",
+    "host": "share",
+    "relay": "daemon --relay",
     "upload": "share",
     "search": "find",
     "findprovs": "providers",
