@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from pathlib import Path
 
 import click
 
@@ -20,6 +19,8 @@ from stack.errors import StackError
 from stack.node.api import DiscoveryFact, GetDiscovery, GetIdentity, GetReach, GetRepoStat
 from stack.node.config import Config
 from stack.node.exits import PARTIAL
+from stack.node.home import Home
+from stack.node.keystore import KEY_FILE, load_or_create
 from stack.node.settings import config_file
 from stack.platform import interface_addresses
 from stack.values import dataclass
@@ -50,7 +51,7 @@ def doctor(quick: bool, as_json: bool) -> int:
     try:
         settings = config("doctor")
         assert settings.home is not None
-        findings += [Finding("settings", "ok", str(config_file(settings.home))), _home(settings.home)]
+        findings += [Finding("settings", "ok", str(config_file(settings.home))), _home(settings)]
     except StackError as error:
         findings.append(Finding("settings", "problem", str(error)))
     if settings is not None and not quick:
@@ -105,10 +106,18 @@ def _bind(family: int, host: str) -> None:
         probe.bind((host, 0))
 
 
-def _home(home: Path) -> Finding:
+def _home(settings: Config) -> Finding:
+    home = settings.home
+    assert home is not None
     there = next(path for path in (home, *home.parents) if path.exists())
     if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
         return Finding("home", "problem", f"{there} cannot be written; set STACK_HOME to a folder that can")
+    try:
+        Home(home).check_version()
+        if (home / KEY_FILE).exists():
+            load_or_create(home, settings.key_type)
+    except (StackError, OSError) as error:
+        return Finding("home", "problem", str(error))
     return Finding("home", "ok", f"{home} {'can be written' if there == home else 'is made at the first run'}")
 
 

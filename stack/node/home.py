@@ -151,7 +151,7 @@ class Home:
                 self.notices = (f"{self.path} was open to other users of this computer; now it is yours alone",)
             for path in (path for pattern in OURS for path in self.path.glob(pattern)):
                 self._tighten(path)
-            self._refuse_newer()
+            self.check_version()
         except OSError as error:
             raise _refused(self.path, error) from error
 
@@ -173,7 +173,8 @@ class Home:
         except OSError as error:
             raise _refused(self.path, error) from error
 
-    def _refuse_newer(self) -> None:
+    def check_version(self) -> None:
+        """Raises RepoTooNew for a home that a newer version has written, ConfigError, OSError."""
         marker = self._marker
         try:
             version = int(marker.read_text())

@@ -9,6 +9,7 @@ import pytest
 from stack.cli import doctor as module
 from stack.cli.doctor import _home, _network, _of_discovery
 from stack.node.api import DiscoveryFact
+from stack.node.config import Config
 
 
 def verdicts(addresses: list[str]) -> dict[str, str]:
@@ -60,5 +61,17 @@ def test_a_home_that_cannot_be_written_is_a_problem(
     """`doctor --quick` called a read-only home ok."""
     make(tmp_path / "home")
     monkeypatch.setattr(os, "access", lambda path, mode: writable)
-    finding = _home(tmp_path / "home")
+    finding = _home(Config(home=tmp_path / "home"))
     assert finding.verdict == verdict and words in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [("version", "99", "newer version"), ("version", "x", "damaged"), ("identity.key", "x", "damaged")],
+)
+def test_a_home_that_no_command_can_use_is_a_problem(tmp_path: Path, file: str, content: str, said: str) -> None:
+    """`doctor --quick` called it ok, as it could be written."""
+    (tmp_path / file).write_text(content)
+    (tmp_path / file).chmod(0o600)
+    finding = _home(Config(home=tmp_path))
+    assert finding.verdict == "problem" and said in finding.detail
