@@ -1,8 +1,8 @@
 """Which shard we keep, and how we come to know what others of it know. Source: docs/announce.md, "Shards", "Joining"."""
 
 import math
-from statistics import median_low
 
+from stack.announce.clocks import median_low
 from stack.announce.events import AskId, Connect, ShardChanged, Subscribe, TableLoaded, Unsubscribe
 from stack.announce.keyspace import LEVEL_MAX, Home, Shard, compatible, covers, level_of, shard_at, topic_of
 from stack.announce.messages import Kind, Request, Response, Status

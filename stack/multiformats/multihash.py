@@ -94,10 +94,12 @@ def code_of(name: str) -> int:
 
 def name_of(code: int) -> str:
     """The name of a hash function; `0x...` for one that is not in the table."""
+    for name, ours in NAMES.items():
+        if ours == code:
+            return name
     from multihash.constants import CODE_HASHES
 
-    known = next((name for name, ours in NAMES.items() if ours == code), None)
-    return known or str(CODE_HASHES.get(code, hex(code)))
+    return str(CODE_HASHES.get(code, hex(code)))
 
 
 def encode(code: int, digest: bytes) -> bytes:

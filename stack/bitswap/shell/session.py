@@ -21,7 +21,7 @@ from stack.errors import LocalProtocolError, StackError, StoreError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.multiformats.multihash import IDENTITY, digest
+from stack.multiformats.multihash import BLAKE3, IDENTITY, SHA2_256, hasher
 from stack.protocols.providers.ranges import LeafRanges
 from stack.streams.supervision import Supervisor
 from stack.trace import TraceEvent
@@ -39,11 +39,15 @@ ADDRESSES_MAX = 32
 """Of one provider, however many sources name others."""
 
 
+EMPTY_OF = frozenset({SHA2_256, 0x13, 0xB220, BLAKE3})
+"""sha2-256, sha2-512, blake2b-256, blake3: whose blocks of no bytes at all, such as an empty file's, are known. boxo says HAVE when asked
+for one and never sends it (decision/engine.go: `isWantBlock := blockSize != 0 && ...`), so nobody is asked."""
+
+
 @lru_cache
-def _empty_blocks() -> frozenset[bytes]:
-    """Multihashes of no bytes at all, such as an empty file's. boxo says HAVE when asked for one and never sends it
-    (decision/engine.go: `isWantBlock := blockSize != 0 && ...`), so nobody is asked. Not made until needed: that loads py-multihash."""
-    return frozenset(digest(name, b"") for name in ("sha2-256", "sha2-512", "blake2b-256", "blake3"))
+def _digest_of_nothing(code: int) -> bytes | None:
+    """Made when one of its function is wanted: for all but sha2-256 that loads py-multihash."""
+    return hasher(code)(b"") if code in EMPTY_OF else None
 
 
 class Hub(Protocol):
@@ -389,4 +393,4 @@ def _known(cid: Cid) -> bytes | None:
     """The bytes of a block whose CID alone tells them."""
     if cid.hash_code == IDENTITY:
         return cid.digest
-    return b"" if cid.multihash in _empty_blocks() else None
+    return b"" if cid.digest == _digest_of_nothing(cid.hash_code) else None
