@@ -7,7 +7,8 @@ the methods do is the same, and so is all that `dataclasses` and `inspect` tell 
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, FrozenInstanceError
 from itertools import chain
 from reprlib import recursive_repr
@@ -85,12 +86,15 @@ class _Later:
 
 
 def _compiled(
-    cls: type, name: str, parameters: Iterable[str], lines: Sequence[str], known: dict[str, object]
+    cls: type, name: str, parameters: Iterable[str], lines: Sequence[str], known: Mapping[str, object]
 ) -> FunctionType:
-    exec(f"def {name}({', '.join(parameters)}):\n " + "\n ".join(lines), known)
-    method = known[name]
-    assert isinstance(method, FunctionType)
-    method.__qualname__, method.__module__ = f"{cls.__qualname__}.{name}", cls.__module__
+    """A method that sees the names in `known`, and as its globals those of its class's module, in which its annotations are read."""
+    body = "\n  ".join(lines)
+    text = f"def make({', '.join(known)}):\n def {name}({', '.join(parameters)}):\n  {body}\n return {name}"
+    made: dict[str, Callable[..., FunctionType]] = {}
+    exec(text, vars(sys.modules[cls.__module__]), made)
+    method = made["make"](**known)
+    method.__qualname__ = f"{cls.__qualname__}.{name}"
     return method
 
 

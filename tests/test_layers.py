@@ -182,3 +182,16 @@ def test_who_catches_everything_raises_again_or_says_why() -> None:
             if catches_all and not isinstance(node.body[-1], ast.Raise) and "#" not in lines[node.lineno - 1]:
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not wrong, wrong
+
+
+def test_dataclasses_are_those_of_stack_values() -> None:
+    """Those of the standard library take a third of the start of a command. The kit for tests is loaded by none."""
+    wrong = [
+        relative
+        for relative, tree in sources()
+        if relative != "values.py" and room(relative) != "testing"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
+        if any(alias.name == "dataclass" for alias in node.names)
+    ]
+    assert not wrong, f"`from stack.values import dataclass` in {wrong}"

@@ -1,10 +1,9 @@
 """Short codes in place of tickets."""
 
-from dataclasses import dataclass
-
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Watch
+from stack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Messages of both protocols of codes: bytes <-> frozen values. Source: docs/code.md."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeVar
 
@@ -13,6 +12,7 @@ from stack.identity.peer_id import PeerId
 from stack.identity.peer_record import read_addresses
 from stack.multiformats.multiaddr import Multiaddr
 from stack.pb import code_pb2 as pb
+from stack.values import dataclass
 
 MESSAGE_BYTES_MAX: Final = 8 * 1024
 """A ticket is shorter than 1 KiB; the addresses of a holder take the most."""

@@ -1,7 +1,6 @@
 """Who holds which number at a meeting point: all that it ever learns of a code. Pure."""
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
 from stack.identity.peer_id import PeerId
@@ -10,6 +9,7 @@ from stack.net.addresses import group_of
 from stack.net.limits import TokenBucket
 from stack.protocols.code.messages import Holder, MeetStatus
 from stack.protocols.code.words import NUMBER_MAX
+from stack.values import dataclass
 
 PLATES_MAX: Final = 1024
 """Numbers that are held, in all: 2 KiB each with the addresses."""

@@ -1,11 +1,12 @@
 """Codes as people say and type them: `4-otter-lamp-violin`. Pure."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 
 from stack.errors import DecodeError
 from stack.sansio.interfaces import Randomness
+from stack.values import dataclass
 
 _LIST = """
 academy acorn adobe agent alarm almond alpine amber anchor angel antler apple apron arch artist aspen atlas attic
