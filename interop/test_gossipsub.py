@@ -102,7 +102,7 @@ def test_signed_messages_go_both_ways(pair: tuple[Peer, Peer], we_dial: bool) ->
 def test_the_newest_protocol_that_both_speak_is_chosen(pair: tuple[Peer, Peer]) -> None:
     ours, other = pair
     connect(ours, other)
-    newest = "/meshsub/1.3.0" if other.kind == "go" else "/meshsub/1.2.0"
+    newest = "/meshsub/1.3.0" if other.kind in ("go", "rust") else "/meshsub/1.2.0"
     assert ours.wait("speaks", other.id) == ("speaks", other.id, newest)
 
 
