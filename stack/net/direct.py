@@ -1,11 +1,12 @@
 """Connections without a relay beside relayed ones: waited for where the relay carries only a few words, and brought about by dialling a
 peer at the moment when it dials us, so that the routers of both take what comes for an answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 
-from stack.errors import LimitExceeded, NegotiationError, SecurityError, TransportError
+from stack.errors import LimitExceeded, NegotiationError, SecurityError, StackError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_relayed
@@ -28,6 +29,9 @@ AGAIN_SECONDS, AGAIN_GROWTH = 0.1, 1.5
 stranger who says where."""
 COORDINATION = ("/ipfs/id/", "/ipfs/ping/", "/libp2p/dcutr", "/stack/access/", "/stack/code/", "/stack/providers/")
 """Protocols of a few words: what is spoken over a relay that carries little."""
+
+Dial = Callable[[PeerId, Sequence[Multiaddr], Sequence[Multiaddr]], Awaitable[object]]
+"""As `Dialer.dial`."""
 
 
 class Direct:
@@ -67,11 +71,15 @@ class Direct:
         self._changed.set()
         self._changed = anyio.Event()
 
-    async def wait(self, peer: PeerId, relayed: Connection) -> Connection:
-        """A connection that carries more, which the other end, or we, are trying to bring about. Raises DialError."""
-        with anyio.move_on_after(DIRECT_SECONDS):
-            while (best := self._best(peer)) is not None and best.limited:
-                await self._changed.wait()
+    async def wait(self, peer: PeerId, relayed: Connection, dial: Dial) -> Connection:
+        """A connection that carries more, which the other end, or we, are trying to bring about. `dial` goes where the peer is known to
+        be: there may have been one that is lost. Raises DialError."""
+        async with anyio.create_task_group() as meanwhile:
+            meanwhile.start_soon(self._try, peer, dial)
+            with anyio.move_on_after(DIRECT_SECONDS):
+                while (best := self._best(peer)) is not None and best.limited:
+                    await self._changed.wait()
+            meanwhile.cancel_scope.cancel()
         if best is None or best.limited:
             if self._trace is not None:
                 outcome = DialOutcome.TRANSPORT
@@ -119,3 +127,7 @@ class Direct:
                 pause *= AGAIN_GROWTH
             else:
                 return
+
+    async def _try(self, peer: PeerId, dial: Dial) -> None:
+        with suppress(StackError):  # the trace tells of every attempt
+            await dial(peer, (), [address for address in self.addresses(peer) if not is_relayed(address)])

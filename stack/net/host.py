@@ -230,7 +230,7 @@ class Host:
         """See `interfaces.Host.open_stream`."""
         connection = self._swarm.best(peer) or await self._dial(peer, ())
         if connection.limited and not all(protocol.startswith(COORDINATION) for protocol in protocols):
-            connection = await self.direct.wait(peer, connection)
+            connection = await self.direct.wait(peer, connection, self._dialer.dial)
         try:
             return await connection.open_stream(protocols, self.peerstore.protocols(peer))
         except anyio.BrokenResourceError:
@@ -301,9 +301,8 @@ class Host:
         if not self._swarm.of(peer):
             return
         now = self._wall_clock()
-        if record is not None and self.peerstore.add_record(peer, record, CONNECTED_SECONDS, now):
-            return
-        self.peerstore.replace_addresses(peer, addresses, CONNECTED_SECONDS, now)
+        if record is None or not self.peerstore.add_record(peer, record, CONNECTED_SECONDS, now):
+            self.peerstore.replace_addresses(peer, addresses, CONNECTED_SECONDS, now)
 
     def told_observation(self, connection: Connection, address: Multiaddr) -> None:
         """The peer of `connection` sees us at `address`."""
@@ -328,9 +327,12 @@ class Host:
         for older in self._swarm.of(connection.peer):
             if older is not connection:  # who dials again may have lost it: a laptop that moved
                 self._tasks.start(self._ask, older, owner=PROBE)
+        self._greet(connection)
+        self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)
+
+    def _greet(self, connection: Connection) -> None:
         for hook in self._hooks:
             self._tasks.start(hook, connection, owner="a hook for new connections")
-        self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)
 
     def listener_ended(self, address: Multiaddr) -> None:
         """See `SwarmListener`."""
@@ -339,6 +341,9 @@ class Host:
     def connection_closed(self, connection: Connection, last: bool) -> None:
         """See `SwarmListener`."""
         self.direct.changed()
+        left = self._swarm.of(connection.peer)
+        if left and not connection.relayed and all(each.relayed for each in left):
+            self._greet(left[0])  # as if it had come just now: a way without the relay is looked for once more
         if last:
             self.peerstore.peer_disconnected(connection.peer, self._wall_clock())
             for listener in tuple(self._peer_listeners):
