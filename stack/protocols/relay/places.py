@@ -11,6 +11,8 @@ from stack.protocols.relay.messages import UNLIMITED, Limit, Status
 from stack.values import dataclass
 
 LIMIT = Limit(seconds=120, data=128 * 1024)
+QUESTIONERS_MAX = 4096
+"""Peers whose questions are counted: more than may be connected, as one may ask while it goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class RelayPlaces:
             parameters = self._parameters
             bucket = TokenBucket(parameters.questions_per_second, parameters.questions_at_once, now)
             self._questions[peer] = bucket
+            if len(self._questions) > QUESTIONERS_MAX:
+                del self._questions[next(iter(self._questions))]
         return bucket.take(now)
 
     def reserve(self, peer: PeerId, address: Multiaddr, now: float) -> int | Status:

@@ -137,3 +137,10 @@ def test_who_asks_without_end_is_answered_at_a_bounded_rate_and_others_do_not_no
 def test_strangers_cannot_be_given_everything() -> None:
     with pytest.raises(ValueError, match="limit"):
         RelayParameters(limit=Limit(120, 0))
+
+
+def test_attack_3_who_asks_and_goes_again_and_again_leaves_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.protocols.relay.places.QUESTIONERS_MAX", 5)
+    relay = places()
+    assert all(relay.may_ask(peer, 0.0) for peer in PEERS)
+    assert len(relay._questions) == 5

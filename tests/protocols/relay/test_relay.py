@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from stack.errors import TransportError
+from stack.errors import StackError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.connection import Connection
@@ -259,6 +259,23 @@ async def test_free_proxy_who_asks_without_end_is_refused() -> None:
         question = Hop(type=HopType.RESERVE).encode()
         answers = [(await asked(net.guest, net.relay, question)).status for _ in range(3)]
         assert answers == [Status.OK, Status.OK, Status.RESOURCE_LIMIT_EXCEEDED]
+
+
+async def test_attack_6_who_asks_for_a_place_and_goes_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each it would have kept an honest peer out, for an hour, for the price of one connection."""
+    async with three() as net:
+        receive = receive_message
+
+        async def and_gone(stream: Stream, limit: int) -> bytes:
+            message = await receive(stream, limit)
+            await net.relay.disconnect(net.guest.peer_id)
+            return message
+
+        monkeypatch.setattr(server_module, "receive_message", and_gone)
+        with pytest.raises((StackError, anyio.BrokenResourceError, anyio.EndOfStream)):
+            await asked(net.guest, net.relay, Hop(type=HopType.RESERVE).encode())
+        await anyio.wait_all_tasks_blocked()
+        assert net.server.places.reservations == 0
 
 
 async def test_a_relay_reads_no_nonsense() -> None:

@@ -99,6 +99,8 @@ class RelayServer:
 
     async def _reserve(self, stream: Stream) -> None:
         peer = stream.remote_peer
+        if not self._host.is_connected(peer):
+            return  # it has gone while it asked, and nobody would take its place away for an hour
         granted = self.places.reserve(peer, stream.remote_address, self._clock())
         if isinstance(granted, Status):
             await self._answer(stream, granted)
