@@ -11,7 +11,10 @@ RENEWED_PART = 2 / 3
 """Of its time a place is renewed."""
 RENEW_SECONDS_MIN = 5.0
 """And no sooner, whatever a relay says."""
-RENEW_SECONDS_MAX = 24 * 3600.0
+GRANTED_SECONDS = 3600.0
+"""What relays grant: go-libp2p's figure, and ours."""
+RENEW_SECONDS_MAX = GRANTED_SECONDS * RENEWED_PART
+"""However far off the date is that a relay tells: our clock may be wrong, as of a computer that has not heard of the time yet."""
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 5.0, 300.0
 """After a relay could not be had; doubled each time."""
 LOST_SECONDS = 1.0
@@ -22,6 +25,11 @@ LOADED_SECONDS = 0.2
 """Each time that a relay had no place counts like a round trip that is so much longer."""
 UNKNOWN_SECONDS = 1.0
 """A round trip that is not measured yet."""
+
+
+def time_left(expires: float, wall: float) -> float:
+    """Seconds that a place lasts, by the date that the relay tells. If that is over, one of the clocks is wrong."""
+    return expires - wall if expires > wall else GRANTED_SECONDS
 
 
 def renew_after(seconds: float) -> float:

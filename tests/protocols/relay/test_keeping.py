@@ -8,6 +8,7 @@ from stack.protocols.relay.keeping import (
     RENEW_SECONDS_MIN,
     Relays,
     renew_after,
+    time_left,
 )
 
 LATENCY = {"near": 0.02, "far": 0.3, "other": 0.1, "new": None}
@@ -92,4 +93,11 @@ def test_so_many_are_remembered_at_the_most() -> None:
 def test_a_place_is_renewed_in_time_whatever_a_relay_says() -> None:
     assert renew_after(3600.0) == 2400.0
     assert renew_after(-5.0) == RENEW_SECONDS_MIN
-    assert renew_after(1e12) == 24 * 3600.0
+    assert renew_after(1e12) == 2400.0
+
+
+def test_finding_17_a_place_lasts_an_hour_where_the_clocks_do_not_agree() -> None:
+    """With a clock that stood in the past, a place was to be renewed after a day, and gone after an hour."""
+    assert time_left(5000, 4000.0) == 1000.0
+    assert time_left(5000, 9000.0) == 3600.0
+    assert renew_after(time_left(2_000_000_000, 0.0)) == 2400.0

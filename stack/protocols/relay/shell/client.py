@@ -12,6 +12,7 @@ from stack.net.addresses import RELAYED, Reach, is_relayed, reach_of, relay_of
 from stack.net.connection import Connection
 from stack.net.failures import ASK_ERRORS
 from stack.net.host import Host
+from stack.protocols.relay.keeping import time_left
 from stack.protocols.relay.messages import (
     MESSAGE_BYTES_MAX,
     STOP,
@@ -104,7 +105,7 @@ class RelayClient:
         stream.reset()
         if answer.reservation is None:
             raise TransportError("the relay names no reservation")
-        seconds = answer.reservation.expire - self._wall_clock()
+        seconds = time_left(answer.reservation.expire, self._wall_clock())
         return PlaceTaken(seconds, answer.reservation.addresses, limited=answer.limit.binds)
 
     async def _at(self, address: Multiaddr) -> Connection:
