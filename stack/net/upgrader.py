@@ -60,6 +60,10 @@ class Upgrader:
         secured = _Rows(lambda: security, lambda make: cast(Security, make(key)))
         return Upgrader(secured, _Rows(muxers, lambda make: cast(Muxer, make())), protector)
 
+    def load(self) -> None:
+        """Look up what there is to choose from, which reads the disk, before the first choice does; for a worker thread."""
+        len(self._muxers)
+
     def for_key(self, key: PrivateKey) -> "Upgrader":
         """For another identity in the same network, secured as this one."""
         table = self._security.table if isinstance(self._security, _Rows) else SECURITY

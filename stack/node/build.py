@@ -269,11 +269,14 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         if gives:
             await shares.restore(config.home)
             stack.push_async_callback(shares.close)
+        upgrader = Upgrader.of(key, private, security, muxer_rows)
+        if config.role in LISTENING_ROLES:
+            await to_thread.run_sync(upgrader.load)
         host = await stack.enter_async_context(
             Host(
                 key,
                 transports=transports(),
-                upgrader=Upgrader.of(key, private, security, muxer_rows),
+                upgrader=upgrader,
                 resolver=Resolver(lookup_text=lookup_text),
                 limits=limits,
                 trace=trace,
