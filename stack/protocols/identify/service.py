@@ -24,6 +24,9 @@ PUSH = "/ipfs/id/push/1.0.0"
 PROTOCOL_VERSION = "ipfs/0.1.0"
 EXCHANGE_SECONDS = 10.0
 """For one identification, all its pieces together."""
+AGAIN_SECONDS = (5.0, 30.0)
+"""After which a peer that did not answer is asked again: it, or the line to it, was busy, and who is not identified is no member of
+anything as long as the connection lasts."""
 STREAMS_PER_PEER_MAX = 8
 """Of either protocol: one a connection, as many connections as a peer may have."""
 PUSH_RATE = 1 / 5
@@ -72,13 +75,13 @@ class IdentifyService:
             await stream.send(b"".join(self.message(stream.remote_address).encode_pieces()))
 
     async def _ask(self, connection: Connection) -> None:
-        try:
-            with anyio.fail_after(EXCHANGE_SECONDS):
-                # Everybody speaks it, so the question goes out with the opening of the stream.
-                stream = await connection.open_stream([IDENTIFY], frozenset({IDENTIFY}))
-                message = await _receive(stream)
-        except (StackError, TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            _log.debug("%s cannot be identified: %r", connection.peer, error)
+        message = await self._asked(connection)
+        for pause in AGAIN_SECONDS:
+            if message is not None or connection.closed:
+                break
+            await anyio.sleep(pause)
+            message = await self._asked(connection)
+        if message is None:
             return
         if not message.is_of(connection.peer):
             _log.debug("%s shows the key of another peer", connection.peer)
@@ -86,6 +89,16 @@ class IdentifyService:
         if message.observed_address is not None:
             self._host.told_observation(connection, message.observed_address)
         self._take(connection.peer, message, whole=True)
+
+    async def _asked(self, connection: Connection) -> Identify | None:
+        try:
+            with anyio.fail_after(EXCHANGE_SECONDS):
+                # Everybody speaks it, so the question goes out with the opening of the stream.
+                stream = await connection.open_stream([IDENTIFY], frozenset({IDENTIFY}))
+                return await _receive(stream)
+        except (StackError, TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            _log.debug("%s cannot be identified: %r", connection.peer, error)
+            return None
 
     async def _receive_push(self, stream: Stream) -> None:
         peer = stream.remote_peer

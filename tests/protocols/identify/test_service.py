@@ -53,6 +53,26 @@ async def test_a_new_connection_is_identified_at_once() -> None:
         assert a.peerstore.record(b.peer_id) == b.signed_record()
 
 
+async def test_a_peer_that_was_too_busy_to_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was no member of gossipsub, nor of anything else that asks what a peer speaks, for as long as the connection lasted."""
+    monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "AGAIN_SECONDS", (0.01, 0.02))
+    async with hosts(2) as [a, b]:
+        answer, asked = b._handlers[IDENTIFY], 0
+
+        async def busy(stream: Stream) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                await anyio.sleep_forever()
+            monkeypatch.setattr(module, "EXCHANGE_SECONDS", 10.0)
+            await answer(stream)
+
+        b.handle(IDENTIFY, busy)
+        await connect(a, b)
+        await settled(lambda: a.protocols(b.peer_id) is not None)
+
+
 async def test_a_peer_without_identify_stays_unidentified() -> None:
     async with hosts(1) as [a], Host(key(60), transports=a._transports) as b:
         await a.connect(b.peer_id, [await b.listen(Multiaddr.parse("/memory/0"))])
