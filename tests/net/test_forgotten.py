@@ -87,7 +87,7 @@ async def test_attack_3_of_a_handshake_that_does_not_go_on_nothing_is_left(
         tasks.start_soon(agree)
         with suppress(TransportError):
             await upgrader.secure(ours, outbound=True, expected=None)
-    assert handshakes() == before
+    assert handshakes() <= before
 
 
 def handshakes() -> int:
@@ -102,5 +102,5 @@ def test_a_scope_goes_with_whoever_had_it() -> None:
     for _ in range(5):
         with whole.child("part", {}, Scope("beside", {})).reserve(Resource.BYTES, 1):
             pass
-    assert sum(type(each) is Scope for each in gc.get_objects()) == before + 1
+    assert sum(type(each) is Scope for each in gc.get_objects()) <= before + 1
     assert whole.used(Resource.BYTES) == 0
