@@ -35,7 +35,7 @@ Dial = Callable[[PeerId, Sequence[Multiaddr], Sequence[Multiaddr]], Awaitable[ob
 
 
 class Direct:
-    """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `ports`, `addresses`."""
+    """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `left_by`, `ports`, `addresses`."""
 
     def __init__(
         self,
@@ -56,6 +56,11 @@ class Direct:
     def connections(self) -> list[Connection]:
         """Those without a relay."""
         return [connection for connection in self._swarm.all() if not connection.relayed]
+
+    def left_by(self, gone: Connection) -> list[Connection]:
+        """When this was the last direct one beside a relayed one: that."""
+        left = self._swarm.of(gone.peer)
+        return [] if gone.relayed or not all(each.relayed for each in left) else left[:1]
 
     def ports(self) -> list[int]:
         """Of TCP, that are listened on."""

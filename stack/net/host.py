@@ -48,8 +48,7 @@ LATENCY_SECONDS = 10.0
 
 ConnectionHook = Callable[[Connection], Awaitable[None]]
 """Run for each new connection, in a task of its own that ends with the host; what it raises is logged and traced."""
-LISTENER, PROBE = "a listener of the host", "a probe of a connection"
-"""What faults are reported of."""
+LISTENER, PROBE = "a listener of the host", "a probe of a connection"  # what faults are reported of
 
 
 class Host:
@@ -309,8 +308,7 @@ class Host:
         if connection.relayed or is_relayed(address):
             return
         connection.observed = address
-        inbound = connection.direction is Direction.INBOUND
-        self.ours.observe(connection.address, address, dialled_us=inbound)
+        self.ours.observe(connection.address, address, dialled_us=connection.direction is Direction.INBOUND)
 
     # --- what the swarm tells
 
@@ -327,12 +325,9 @@ class Host:
         for older in self._swarm.of(connection.peer):
             if older is not connection:  # who dials again may have lost it: a laptop that moved
                 self._tasks.start(self._ask, older, owner=PROBE)
-        self._greet(connection)
-        self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)
-
-    def _greet(self, connection: Connection) -> None:
         for hook in self._hooks:
             self._tasks.start(hook, connection, owner="a hook for new connections")
+        self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)
 
     def listener_ended(self, address: Multiaddr) -> None:
         """See `SwarmListener`."""
@@ -341,9 +336,9 @@ class Host:
     def connection_closed(self, connection: Connection, last: bool) -> None:
         """See `SwarmListener`."""
         self.direct.changed()
-        left = self._swarm.of(connection.peer)
-        if left and not connection.relayed and all(each.relayed for each in left):
-            self._greet(left[0])  # as if it had come just now: a way without the relay is looked for once more
+        for left in self.direct.left_by(connection):  # as if it had come just now: for a way without the relay
+            for hook in self._hooks:
+                self._tasks.start(hook, left, owner="a hook for new connections")
         if last:
             self.peerstore.peer_disconnected(connection.peer, self._wall_clock())
             for listener in tuple(self._peer_listeners):
