@@ -20,6 +20,8 @@ class ConnectionConformance:
     """The checks. `connected` is to run both ends until the block is left; `budgets` are the scopes they draw from."""
 
     budgets: tuple[Scope, Scope]
+    large = LARGE
+    """Bytes; less where the first window is small, and each costs much."""
 
     def connected(self) -> AbstractAsyncContextManager[Ends]:
         """Two ends, both running; the first one dialled."""
@@ -94,7 +96,7 @@ class ConnectionConformance:
         async with self.connected() as ends:
             first, second = await stream_pair(ends)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(first.send, bytes(LARGE))
+                tasks.start_soon(first.send, bytes(self.large))
                 await settled()
                 tasks.cancel_scope.cancel()
             await stream_pair((ends[1], ends[0]))

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from stack.streams.interfaces import MuxedStream
-from stack.testing.conformance.connections import LARGE, ConnectionConformance
+from stack.testing.conformance.connections import ConnectionConformance
 from stack.testing.streams import receive_all, receive_exactly, settled, stream_pair
 
 
@@ -50,7 +50,7 @@ class MuxerConformance(ConnectionConformance):
     async def test_large_data_passes_both_ways_at_once_unchanged(self) -> None:
         async with self.connected() as ends:
             streams = await stream_pair(ends)
-            payloads = [bytes(range(251)) * (LARGE // 251), bytes(range(241)) * (LARGE // 241)]
+            payloads = [bytes(range(251)) * (self.large // 251), bytes(range(241)) * (self.large // 241)]
             received: dict[int, bytes] = {}
 
             async def receive(side: int) -> None:
@@ -101,21 +101,21 @@ class MuxerConformance(ConnectionConformance):
             done = anyio.Event()
 
             async def send() -> None:
-                await first.send(bytes(LARGE))
+                await first.send(bytes(self.large))
                 done.set()
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(send)
                 await settled()
                 assert not done.is_set()
-                assert len(await receive_exactly(second, LARGE)) == LARGE
+                assert len(await receive_exactly(second, self.large)) == self.large
                 await done.wait()
 
     async def test_a_stream_that_is_not_read_holds_up_no_other(self) -> None:
         async with self.connected() as ends:
             stalled, _ = await stream_pair(ends)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stalled.send, bytes(LARGE))
+                tasks.start_soon(stalled.send, bytes(self.large))
                 await settled()
                 first, second = await stream_pair(ends)
                 await first.send(b"hello")
@@ -202,7 +202,7 @@ class MuxerConformance(ConnectionConformance):
 
             async def breaks(stream: MuxedStream, *, sending: bool) -> None:
                 with pytest.raises(anyio.BrokenResourceError):
-                    await (stream.send(bytes(LARGE)) if sending else stream.receive())
+                    await (stream.send(bytes(self.large)) if sending else stream.receive())
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: breaks(first, sending=True))
@@ -216,7 +216,7 @@ class MuxerConformance(ConnectionConformance):
 
             async def closed(*, sending: bool) -> None:
                 with pytest.raises(anyio.ClosedResourceError):
-                    await (first.send(bytes(LARGE)) if sending else first.receive())
+                    await (first.send(bytes(self.large)) if sending else first.receive())
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: closed(sending=True))
@@ -240,7 +240,7 @@ class MuxerConformance(ConnectionConformance):
             first, _ = await stream_pair(ends)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(first.receive)
-                tasks.start_soon(first.send, bytes(LARGE))
+                tasks.start_soon(first.send, bytes(self.large))
                 await settled()
                 with pytest.raises(anyio.BusyResourceError):
                     await first.receive()
@@ -301,7 +301,7 @@ class MuxerConformance(ConnectionConformance):
             first, second = await stream_pair(ends)
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(first.send, bytes(LARGE))
+                    tasks.start_soon(first.send, bytes(self.large))
                     await settled()
                     scope.cancel()
             with pytest.raises(anyio.BrokenResourceError):

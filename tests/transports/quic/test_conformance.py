@@ -13,6 +13,8 @@ from tests.transports.quic.ends import LIMITS, connected
 
 @pytest.mark.anyio
 class TestQuic(MuxerConformance):
+    large = 600_000
+
     def connected(self) -> AbstractAsyncContextManager[Ends]:
         self.budgets = (Scope("first", LIMITS), Scope("second", LIMITS))
         return connected(self.budgets)
