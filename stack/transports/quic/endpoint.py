@@ -37,7 +37,8 @@ class QuicIncoming:
         self._datagrams: list[tuple[bytes, Address]] = []
         self._waits = True
         self.remote_address = multiaddr_of(endpoint.family, address)
-        endpoint.front.handshakes += 1
+        self._address = address
+        endpoint.front.began(address)
         endpoint.front.add(beginning.id, self)
 
     def receive(self, data: bytes, address: Address, now: float) -> None:
@@ -78,7 +79,7 @@ class QuicIncoming:
             self._leave()
 
     def _leave(self) -> None:
-        self._endpoint.front.handshakes -= 1
+        self._endpoint.front.ended(self._address)
         self._endpoint.front.remove(self)
         self._endpoint.settle()
 

@@ -1,6 +1,7 @@
 """What becomes of a datagram on a socket that many connections share: it belongs to one, begins one, or is answered and forgotten. Pure."""
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from stack.transports.quic.library import (
@@ -15,6 +16,11 @@ from stack.values import dataclass
 
 RETRY_ABOVE = 16
 """Handshakes under way, above which whoever comes has to show that it is where it says: that takes it one round trip more."""
+RETRY_ABOVE_OF_GROUP = 2
+"""And of those from one group of addresses: whoever writes another's address on datagrams must not use up what that one may (its places
+and its rate, in `net.limits.InboundGate`)."""
+GROUP_BYTES = 7
+"""Of an IPv6 address, which is its /56; an IPv4 address is shorter, and a group by itself."""
 HANDSHAKES_MAX = 256
 """And above which nobody is let in: as many as a host has places for connections without identity."""
 FIRST_DATAGRAMS_MAX = 4
@@ -43,14 +49,16 @@ class Beginning:
 
 
 class Front(Generic[T]):
-    """Getters: `sort`, `busy`. Commands: `add`, `remove`. Field: `handshakes`, those under way of who has come to us."""
+    """Getters: `sort`, `handshakes`. Facts: `began`, `ended`. Commands: `add`, `remove`, `remove_id`; `listening` may be set."""
 
     def __init__(self, make_id: Callable[[], bytes]) -> None:
         """`make_id` gives ID_BYTES random bytes."""
         self._routes: dict[bytes, T] = {}
         self._make_id = make_id
         self._retries = Retries()
+        self._handshakes: dict[bytes, int] = {}
         self.handshakes = 0
+        """Under way, of who has come to us."""
         self.listening = False
 
     def __len__(self) -> int:
@@ -67,6 +75,20 @@ class Front(Generic[T]):
     def remove_id(self, id: bytes) -> None:
         """What is sent to `id` is for nobody."""
         self._routes.pop(id, None)
+
+    def began(self, address: Address) -> None:
+        """A handshake of who has come from there."""
+        self.handshakes += 1
+        group = _group_of(address)
+        self._handshakes[group] = self._handshakes.get(group, 0) + 1
+
+    def ended(self, address: Address) -> None:
+        """It is over, one way or the other."""
+        self.handshakes -= 1
+        group = _group_of(address)
+        self._handshakes[group] -= 1
+        if not self._handshakes[group]:
+            del self._handshakes[group]
 
     def sort(self, data: bytes, address: Address, now: float) -> T | Answer | Beginning | None:
         """Whose it is, or what to say, or who begins; None: nobody's."""
@@ -85,6 +107,11 @@ class Front(Generic[T]):
         original = self._retries.original_id(header, address, now) if header.token else None
         if original is not None:
             return Beginning(id=header.to, original_id=original, retry_id=header.to)
-        if self.handshakes >= RETRY_ABOVE:
+        of_group = self._handshakes.get(_group_of(address), 0)
+        if self.handshakes >= RETRY_ABOVE or of_group >= RETRY_ABOVE_OF_GROUP:
             return Answer(data=self._retries.ask(header, address, self._make_id(), now))
         return Beginning(id=header.to, original_id=header.to, retry_id=None)
+
+
+def _group_of(address: Address) -> bytes:
+    return ip_address(address[0]).packed[:GROUP_BYTES]

@@ -68,7 +68,7 @@ def test_first_datagrams_from_made_up_addresses_cost_as_much_as_so_many_handshak
                     CREDENTIALS[1], original_id=verdict.original_id, retry_id=None, wall=WALL, now=number / 1000
                 )
                 machine.receive_datagram(fake, address, number / 1000)
-                front.handshakes += 1
+                front.began(address)
                 front.add(verdict.id, machine)
                 kept.append(machine)
             elif isinstance(verdict, Answer):

@@ -87,6 +87,21 @@ def test_when_many_come_each_has_to_show_that_it_is_where_it_says() -> None:
     assert ends.told(1, HandshakeFinished)
 
 
+def test_who_writes_anothers_address_on_datagrams_uses_up_two_of_its_places() -> None:
+    made = front()
+    neighbours = [("2001:db8::1", 1, 0, 0), ("2001:db8:0:7::9", 2, 0, 0)]
+    for address in neighbours:
+        assert isinstance(made.sort(dialled()[1], address, 0.0), Beginning)
+        made.began(address)
+    assert isinstance(made.sort(dialled()[1], ("2001:db8:0:12::3", 3, 0, 0), 0.0), Answer)
+    assert isinstance(made.sort(dialled()[1], ("2001:db8:1::1", 3, 0, 0), 0.0), Beginning)
+    assert isinstance(made.sort(dialled()[1], CLIENT, 0.0), Beginning)
+    for address in neighbours:
+        made.ended(address)
+    assert isinstance(made.sort(dialled()[1], neighbours[0], 0.0), Beginning)
+    assert made.handshakes == 0
+
+
 def client_first_id(first: bytes) -> bytes:
     return pull_quic_header(Buffer(data=first)).destination_cid
 
