@@ -32,9 +32,21 @@ class Shared:
         self.places: Mapping[Path, Sequence[Cid]] = places
 
     def changed(self, changes: Mapping[Cid, Sequence[Path] | None]) -> "Shared":
-        """The same with other places for some roots; None takes one out."""
-        roots = {**self.roots, **changes}
-        return Shared([(root, paths) for root, paths in roots.items() if paths is not None])
+        """The same with other places for some roots; None takes one out. What is not among them is not looked at: a home may have
+        thousands of shares, and each new one comes here."""
+        new = Shared(())
+        roots, places = dict(self.roots), dict(self.places)
+        for root, paths in changes.items():
+            for path in dict.fromkeys(roots.pop(root, ())):
+                places[path] = [other for other in places[path] if other != root]
+                if not places[path]:
+                    del places[path]
+            if paths is not None:
+                roots[root] = paths
+                for path in dict.fromkeys(paths):
+                    places[path] = [*places.get(path, ()), root]
+        new.roots, new.places = roots, places
+        return new
 
     def roots_of(self, path: Path) -> list[Cid]:
         """The shares that a file belongs to."""

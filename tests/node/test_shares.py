@@ -7,6 +7,8 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stack.bitswap.events import BlockSent
 from stack.errors import NoSpace
@@ -173,6 +175,33 @@ def test_a_block_counts_for_every_share_it_lies_in_and_for_nothing_beside() -> N
     assert set(blocks) == {(cid(n), ONE, cid(block).multihash) for n, block in ((1, 7), (2, 7), (3, 3))}
     assert shared.changed({cid(2): None}).roots_of(Path("/d/film")) == [cid(1)]
     assert is_below(Path("/d/film"), Path("/")) and not is_below(Path("/d/films"), Path("/d/film"))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.none() | st.lists(st.sampled_from("abc"), max_size=3)), max_size=8),
+)
+def test_shares_that_change_are_as_if_made_anew(changes: list[tuple[int, list[str] | None]]) -> None:
+    shared, rows = Shared([]), dict[Cid, list[Path]]()
+    for number, names in changes:
+        paths = None if names is None else [Path(name) for name in names]
+        shared = shared.changed({cid(number): paths})
+        if paths is None:
+            rows.pop(cid(number), None)
+        else:
+            rows[cid(number)] = paths
+    anew = Shared(list(rows.items()))
+    assert shared.roots == anew.roots
+    assert {path: set(roots) for path, roots in shared.places.items()} == {
+        path: set(roots) for path, roots in anew.places.items()
+    }
+
+
+def test_a_new_share_looks_at_no_other() -> None:
+    """In a home with ten thousand shares each new one took 9 ms on the event loop to put all of them together anew."""
+    shared = Shared([(cid(1), [Path("/a")]), (cid(2), [Path("/b")])])
+    more = shared.changed({cid(3): [Path("/c")]})
+    assert more.places[Path("/a")] is shared.places[Path("/a")]
+    assert Path("/c") not in shared.places
 
 
 def test_blocks_of_receivers_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
