@@ -93,6 +93,9 @@ ROWS: Mapping[str, Row] = {
         quick=20,
         more=False,
     ),
+    "first": Row(
+        title=f"first byte of a file over {far.FIRST}", unit="ms", open=far.first, size=16, quick=16, more=False
+    ),
     **{
         f"far-{name}": Row(
             title=f"get over {line}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from interop.kubo.daemon import Kubo
 from tests.acceptance.kit import MIB, Machine, good, make_file
 from tests.acceptance.process import Json, Running
-from tests.bench.figures import Figure
+from tests.bench.figures import End, Figure
 from tests.bench.meter import SECONDS_MAX, Meter, Scene, Work, alive, end, ipfs, same
 
 TORRENT_PEER = Path(__file__).with_name("torrent_peer.py")
@@ -173,14 +173,21 @@ def complete(peer: Running) -> Json:
 
 
 def _torrent(python: str, place: Path, source: Path, digest: str) -> Figure:
-    torrents = Torrents(python, place, source)
-    with torrents.peer(0, "127.0.0.1", ()) as seed:
+    seconds, ends = torrent(Torrents(python, place, source), digest, ("127.0.0.1", "127.0.0.2"))
+    return Figure(source.stat().st_size / MIB / seconds, ends)
+
+
+def torrent(
+    torrents: Torrents, digest: str, addresses: Sequence[str], prefixes: Sequence[Sequence[str]] = ((), ())
+) -> tuple[float, tuple[End, ...]]:
+    """From one peer to another: seconds from the start of the receiver, and what it took."""
+    with torrents.peer(0, addresses[0], (), prefix=prefixes[0]) as seed:
         complete(seed)
         meter = Meter(sharer=seed.pid)
         began = time.monotonic()
-        with torrents.peer(1, "127.0.0.2", ("127.0.0.1",)) as receiver:
-            seconds = complete(receiver)["at"] - began
+        with torrents.peer(1, addresses[1], addresses[:1], prefix=prefixes[1]) as receiver:
+            seconds = float(complete(receiver)["at"]) - began
             sharer = meter.ends()
             got = receiver.kill()
-    same(torrents.folder(1) / source.name, digest, "libtorrent")
-    return Figure(source.stat().st_size / MIB / seconds, (*sharer, end("receiver", got)))
+    same(torrents.folder(1) / torrents.source.name, digest, "libtorrent")
+    return seconds, (*sharer, end("receiver", got))

@@ -86,16 +86,18 @@ def _ours_and_go(scene: Scene, talk: Talk, name: str) -> Iterator[Mapping[str, W
 def connections(scene: Scene) -> Iterator[Mapping[str, Work]]:
     """Dialled, secured, identified and ended one after the other: how many a second."""
 
-    def talk(dialler: Peer, listener: Peer) -> Figure:
+    def once(dialler: Peer, listener: Peer) -> None:
         connect(dialler, listener)
+        since = len(listener.catch_up())
         dialler.ask("disconnect", listener.id, answer="disconnected")
+        listener.wait("disconnected", dialler.id, since=since)
+
+    def talk(dialler: Peer, listener: Peer) -> Figure:
+        once(dialler, listener)
         meter = Meter(dialler=dialler.pid, listener=listener.pid)
         begun = time.monotonic()
         for _ in range(scene.size):
-            connect(dialler, listener)
-            since = len(listener.heard)
-            dialler.ask("disconnect", listener.id, answer="disconnected")
-            listener.wait("disconnected", dialler.id, since=since)
+            once(dialler, listener)
         return Figure(scene.size / (time.monotonic() - begun), meter.ends())
 
     yield from _ours_and_go(scene, talk, "dials")
