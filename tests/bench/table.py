@@ -80,9 +80,7 @@ ROWS: Mapping[str, Row] = {
     "providers-capped": Row(
         title="get from 4 providers of 8 MB/s each", unit="% of 32 MB/s", open=many.capped, size=128, quick=0, mib=True
     ),
-    "small-files": Row(
-        title="files of 1 KiB, share and get", unit="a second", open=small.files, size=10_000, quick=500
-    ),
+    "small-files": Row(title="files of 1 KiB, share and get", unit="a second", open=small.files, size=5_000, quick=500),
     "swarm": Row(title="8 receivers, 4 MB/s each", unit="s", open=many.swarm, size=64, quick=0, mib=True, more=False),
     "idle": Row(title="idle connection", unit="KiB", open=many.idle, size=500, quick=100, more=False),
     "crowd": Row(
