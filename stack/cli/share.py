@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from stack.cli.choosing import LeftOut, selecting
 from stack.cli.codes import GivenCode, giving
 from stack.cli.serving import ServingScreen, show_qr
 from stack.cli.session import note_kept, owning, with_api
+from stack.cli.sources import at_a_place, sources_of
 from stack.cli.types import (
     TEXT,
     PathType,
@@ -23,7 +24,6 @@ from stack.cli.types import (
     config,
     discovery_flags,
     down_option,
-    existing,
     external_option,
     limit_flags,
     listen_option,
@@ -142,7 +142,7 @@ def share(
     """Share files or directories where they lie; prints a ticket for others to `stack get`.
 
     Nothing is copied, and unless you say otherwise nothing is published: only who has the ticket can fetch. Several paths
-    become one directory. Ctrl-C ends the share, unless the home keeps it.
+    become one directory, and - is what is piped in. Ctrl-C ends the share, unless the home keeps it.
     """
     if keep and once:
         raise click.UsageError("--once ends the share, --keep keeps it: one of them")
@@ -152,7 +152,11 @@ def share(
         raise click.UsageError("--via goes with --code")
     if name:
         _check_file_name(name)
-    sources = tuple(existing(path) for path in paths)
+    sources = sources_of(paths)
+    if keep and any(source.stream is not None for source in sources):
+        raise click.UsageError(
+            "what is piped in is there while this command runs: write it to a file first, or leave out --keep"
+        )
     if public is not None:
         _check_name(public)
     kept = ImportFlags(preserve_mode=preserve_mode, preserve_mtime=preserve_mtime)
@@ -163,10 +167,10 @@ def share(
 
     ticket = ""
 
-    async def work(owner: str, api: Api) -> None:
+    async def work(owner: str, paths: tuple[Path, ...], api: Api) -> None:
         nonlocal ticket
         request = Share(
-            paths=sources,
+            paths=paths,
             name=name,
             hidden=hidden,
             include=include,
@@ -222,9 +226,15 @@ def share(
         if given is not None:
             given.check()
 
+    async def at_places(owner: str) -> None:
+        assert settings.home is not None
+        async with AsyncExitStack() as while_it_runs:
+            found = [await while_it_runs.enter_async_context(at_a_place(each, settings.home)) for each in sources]
+            await with_api(settings, flags, partial(work, owner, tuple(found)))
+
     try:
         with nullcontext("") if keep else owning(settings) as owner:
-            run_async(lambda: with_api(settings, flags, partial(work, owner)))
+            run_async(partial(at_places, owner))
     except KeyboardInterrupt:
         if once or not ticket:
             raise

@@ -120,3 +120,14 @@ def test_a_tree_is_updated_in_place(sharer: Machine, receiver: Machine) -> None:
     assert (mine / "small").read_bytes() == b"changed" and (mine / "large").stat().st_ino == inode
     complaint(receiver.run("get", "--delete", ticket), 2, "--update")
     complaint(receiver.run("get", "--update", "--delete", "-o", receiver.home.parent, ticket), 2, "home")
+
+
+def test_point_54_what_is_piped_in_is_shared_while_the_command_runs(sharer: Machine, receiver: Machine) -> None:
+    with sharer.start("share", "--json", "--once", "--name", "note.txt", "-", data=b"a note\n") as process:
+        shared = process.next_json(30)
+        assert shared["name"] == "note.txt"
+        good(receiver.run("get", shared["ticket"]))
+        good(process.wait(30))
+    assert (receiver.folder / "note.txt").read_bytes() == b"a note\n"
+    assert list((sharer.home / "incoming").iterdir()) == []
+    assert "while this command runs" in complaint(sharer.run("share", "--keep", "-", data=b"a note\n"), 2)
