@@ -177,7 +177,9 @@ class Node(AnyNode):
         return await self.announcing.withdraw(root)
 
     def _accompanied(self) -> None:
-        """What was put off with gossipsub and announcements."""
+        """What was put off with gossipsub and announcements; nothing when they begin as the node ends."""
+        if self._closed:
+            return
         self.tasks.start(self._forget_ended, owner="shares that have ended")
         self.tell_keys()
 

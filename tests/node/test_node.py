@@ -327,3 +327,11 @@ async def test_B12_a_home_is_held_by_one_node_at_a_time(tmp_path: Path) -> None:
                 raise AssertionError
     async with Node.open(at(tmp_path)) as node:
         assert node.control is not None
+
+
+@pytest.mark.anyio
+async def test_gossipsub_that_begins_as_its_node_ends_starts_nothing() -> None:
+    """A `get` that was over after half a second printed `RuntimeError: This task group is not active`, and ended with 0."""
+    async with Node.open() as node:
+        pass
+    node._accompanied()
