@@ -18,8 +18,8 @@ use libp2p::{
     gossipsub, identify,
     identity::Keypair,
     noise, ping, quic,
-    swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, tls, yamux, Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport,
+    swarm::{dial_opts::DialOpts, NetworkBehaviour, SwarmEvent},
+    tcp, tls, yamux, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport,
 };
 use libp2p_websocket as websocket;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -133,7 +133,10 @@ impl Peer {
         let words: Vec<&str> = line.split(' ').collect();
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         match words[..] {
-            ["connect", address] => self.swarm.dial(address.parse::<Multiaddr>()?)?,
+            // Not from the port it listens on, which is somebody else's in the meantime now and then.
+            ["connect", address] => {
+                self.swarm.dial(DialOpts::unknown_peer_id().address(address.parse()?).allocate_new_port().build())?;
+            }
             ["disconnect", peer] => drop(self.swarm.disconnect_peer_id(peer.parse()?)),
             ["identify", peer] => self.identify(peer.parse()?),
             ["handle", name] => {
