@@ -35,6 +35,11 @@ HANDLER_GRACE_SECONDS = 5.0
 """Time for handlers to finish with what they have received after the connection has ended."""
 ENDINGS = (StackError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 """What may end an inbound stream without anybody's fault being ours."""
+LATENCY_SECONDS = 10.0
+"""For the first measure of a new connection's round trip."""
+DOUBT_SECONDS, DOUBT_ROUND_TRIPS = 2.0, 4
+"""For a sign of life of a peer that is silent while something is due: a laptop has moved there, and cannot say so; a transfer goes on
+within 5 s of a move. Who is far away, or behind a line that is full, has as many of the round trips that were measured before."""
 CLOSE_SECONDS = 2.0
 """For saying goodbye; nobody waits longer for a peer that does not read."""
 
@@ -102,7 +107,7 @@ class NegotiatedStream:
 class Connection:
     """A secured, multiplexed connection; `run` is its life.
 
-    Getters: the attributes, `streams`, `standing`. Commands: `open_stream`, `ping`, `aclose`, `wait_closed`.
+    Getters: the attributes, `streams`, `standing`. Commands: `open_stream`, `ping`, `doubt`, `aclose`, `wait_closed`.
     """
 
     def __init__(
@@ -147,6 +152,7 @@ class Connection:
         self._looked_at = opened_at
         self.latency: float | None = None
         self.close_reason: CloseReason | None = None
+        self._doubted = False
         self._over = anyio.Event()
 
     def __repr__(self) -> str:
@@ -261,6 +267,19 @@ class Connection:
         except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, StackError):
             return None
         return self.latency
+
+    async def doubt(self) -> None:
+        """Somebody waits for the peer in vain: close when it gives no sign of life. It is asked once at a time."""
+        if self._doubted:
+            return
+        self._doubted = True
+        latency = self.latency
+        try:
+            seconds = LATENCY_SECONDS if latency is None else max(DOUBT_SECONDS, DOUBT_ROUND_TRIPS * latency)
+            if await self.ping(seconds) is None:
+                await self.aclose(CloseReason.UNRESPONSIVE)
+        finally:
+            self._doubted = False
 
     async def aclose(self, reason: CloseReason) -> None:
         """Say goodbye and close; the first reason given is the one that is told."""

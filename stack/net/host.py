@@ -14,7 +14,7 @@ from stack.identity.keys import PrivateKey, PublicKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_relayed
-from stack.net.connection import Connection
+from stack.net.connection import LATENCY_SECONDS, Connection
 from stack.net.dialer import Dialer, connect_by_addresses
 from stack.net.direct import COORDINATION, Direct
 from stack.net.events import CloseReason
@@ -40,11 +40,8 @@ _log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 5.0
 """Between two looks at clocks, interfaces and idle duplicates; a moved laptop notices sooner where the system tells."""
-PROBE_SECONDS, DOUBT_SECONDS = 4.0, 2.0
-"""For the answer to a probe after the machine slept or moved, or when a peer dials again; and of one that was silent while something was
-due: a laptop has moved there, and cannot say so. A transfer goes on within 5 s of a move."""
-LATENCY_SECONDS = 10.0
-"""For the first measure of a new connection's round trip."""
+PROBE_SECONDS = 4.0
+"""For the answer to a probe after the machine slept or moved, or when a peer dials again: a transfer goes on within 5 s of a move."""
 
 ConnectionHook = Callable[[Connection], Awaitable[None]]
 """Run for each new connection, in a task of its own that ends with the host; what it raises is logged and traced."""
@@ -370,10 +367,10 @@ class Host:
     def doubt(self, peer: PeerId) -> None:
         """Somebody waits for this peer in vain: connections to it that give no sign of life are closed, so that it is dialled again."""
         for connection in self._swarm.of(peer):
-            self._tasks.start(self._ask, connection, DOUBT_SECONDS, owner=PROBE)
+            self._tasks.start(connection.doubt, owner=PROBE)
 
-    async def _ask(self, connection: Connection, seconds: float | None = None) -> None:
-        if self.ours.has_lost(connection.local_address) or await connection.ping(seconds or PROBE_SECONDS) is None:
+    async def _ask(self, connection: Connection) -> None:
+        if self.ours.has_lost(connection.local_address) or await connection.ping(PROBE_SECONDS) is None:
             await connection.aclose(CloseReason.UNRESPONSIVE)
 
     async def _redial(self, peer: PeerId) -> None:

@@ -367,7 +367,7 @@ async def test_a_peer_that_is_waited_for_in_vain_is_asked_and_let_go_when_it_say
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is in another network, and can tell nobody: until now that took 40 s of silence."""
-    monkeypatch.setattr("stack.net.host.DOUBT_SECONDS", 0.2)
+    monkeypatch.setattr("stack.net.connection.DOUBT_SECONDS", 0.2)
     async with hosts(3, identify=False) as [a, b, c]:
         for other in (b, c):
             await connect(a, other)
@@ -378,6 +378,33 @@ async def test_a_peer_that_is_waited_for_in_vain_is_asked_and_let_go_when_it_say
             a.doubt(other.peer_id)
         await settled(lambda: deaf.closed)
         assert deaf.close_reason is CloseReason.UNRESPONSIVE and a.is_connected(c.peer_id)
+
+
+@pytest.mark.parametrize(("latency", "given"), [(None, 10.0), (0.01, 2.0), (3.0, 12.0)])
+async def test_who_is_far_away_or_not_measured_yet_has_longer_for_a_sign_of_life(
+    latency: float | None, given: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing would ever come over a line that is full: each time it would be dialled anew."""
+    async with hosts(2, identify=False) as [a, b]:
+        await connect(a, b)
+        await settled(lambda: all(info.latency is not None for info in a.connections()))
+        [connection] = a._swarm.of(b.peer_id)
+        connection.latency = latency
+        asked: list[float] = []
+        answered = anyio.Event()
+
+        async def ping(seconds: float) -> float:
+            asked.append(seconds)
+            await answered.wait()
+            return 1.0
+
+        monkeypatch.setattr(connection, "ping", ping)
+        for _ in range(3):
+            a.doubt(b.peer_id)
+        await settled(lambda: bool(asked))
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+        assert asked == [given] and not connection.closed
 
 
 async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed(
