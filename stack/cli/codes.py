@@ -28,6 +28,7 @@ class GivenCode:
         self._left: int | None = None
         self._ended: CodeEnded | None = None
         self._failure: StackError | None = None
+        self._vain: StackError | None = None
         self._news = anyio.Event()
 
     async def keep(self, api: Api, request: OfferCode) -> None:
@@ -90,16 +91,18 @@ class GivenCode:
         if self._ended is not None and self._ended.why == "used":
             screen.bar.say(f"the code was used by {output.short_peer(self._ended.peer_id)}, and is good no longer")
         elif not screen.has_begun:
+            self._vain = self._failure or self._why_not()
             end()
 
-    def check(self) -> None:
-        """Raises DeadlinePassed or Refused where nobody has used it, and it is over."""
-        if self._failure is not None:
-            raise self._failure
-        if self._ended is not None and self._ended.why == "time":
-            raise DeadlinePassed(f"nobody used the code in {self._good.seconds:.0f} s. {AGAIN}")
+    def _why_not(self) -> StackError:
         if self._ended is not None and self._ended.why == "tries":
-            raise Refused(f"the code was tried wrongly three times, and is good no longer. {AGAIN}")
+            return Refused(f"the code was tried wrongly three times, and is good no longer. {AGAIN}")
+        return DeadlinePassed(f"nobody used the code in {self._good.seconds:.0f} s. {AGAIN}")
+
+    def check(self) -> None:
+        """Raises DeadlinePassed or Refused where it was of no use to anybody, and so the share was ended."""
+        if self._vain is not None:
+            raise self._vain
 
 
 def tries(count: int) -> str:

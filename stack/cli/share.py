@@ -168,7 +168,6 @@ def share(
     ticket = ""
 
     async def work(owner: str, paths: tuple[Path, ...], api: Api) -> None:
-        nonlocal ticket
         request = Share(
             paths=paths,
             name=name,
@@ -187,9 +186,9 @@ def share(
         )
         shared = await _import(api, request, quiet=as_json)
         async with giving(api, shared, via) if code else nullcontext() as given:
-            await tell(api, shared if given is None else replace(shared, code=given.code), given, owner)
+            await go_on(api, shared if given is None else replace(shared, code=given.code), given, owner)
 
-    async def tell(api: Api, shared: Shared, given: GivenCode | None, owner: str) -> None:
+    async def go_on(api: Api, shared: Shared, given: GivenCode | None, owner: str) -> None:
         nonlocal ticket
         if ticket:
             if given is not None:

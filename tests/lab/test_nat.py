@@ -7,11 +7,11 @@ import pytest
 from tests.lab import nat, nat_picture
 
 
-def test_two_homes_behind_routers_of_the_common_kind_meet_without_the_relay(tmp_path: Path) -> None:
+def test_two_homes_behind_routers_of_the_common_kind_meet_by_a_code_and_go_on_without_the_relay(tmp_path: Path) -> None:
     if (reason := nat.missing()) is not None:
         pytest.skip(f"NOT TESTED: hole punching through routers; it {reason}")
     with nat.two_homes(tmp_path, ("port", "port")) as homes:
-        assert nat.fetch(*homes, size=1 << 20).way == "punched"
+        assert nat.fetch(*homes, size=1 << 20, code=True).way == "punched"
 
 
 def test_the_picture_is_that_of_the_tables() -> None:
