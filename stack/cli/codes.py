@@ -90,6 +90,8 @@ class GivenCode:
                 await self._news.wait()
         if self._ended is not None and self._ended.why == "used":
             screen.bar.say(f"the code was used by {output.short_peer(self._ended.peer_id)}, and is good no longer")
+            if not screen.has_begun:
+                screen.bar.wait("the other has the ticket")
         elif not screen.has_begun:
             self._vain = self._failure or self._why_not()
             end()

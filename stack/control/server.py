@@ -32,7 +32,7 @@ REQUESTS: dict[str, type] = {
 }
 
 
-LASTING = (requests.Fetch, requests.Share, requests.WatchShare, requests.Subscribe)
+LASTING = (requests.Fetch, requests.Share, requests.WatchShare, requests.OfferCode, requests.Subscribe)
 """Requests of commands that go on with another node when theirs ends (`cli.session.with_api`)."""
 
 
