@@ -173,7 +173,7 @@ def test_reasons_are_sentences_for_users() -> None:
 
 
 def test_the_table_names_what_exists() -> None:
-    assert list(TRANSPORTS) == ["memory", "tcp", "ws"]
+    assert list(TRANSPORTS) == ["memory", "tcp", "ws", "quic"]
 
 
 @pytest.mark.anyio
