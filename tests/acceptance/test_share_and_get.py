@@ -32,7 +32,19 @@ def test_a_file_goes_from_one_home_to_another_in_little_memory_and_without_a_cop
 ) -> None:
     source = make_file(sharer.folder / "film.mkv", 64 * MIB)
     with sharer.sharing(source) as (process, shared):
-        fields = {"schema", "ticket", "cid", "name", "size", "peer_id", "addresses", "announced", "open", "public_name"}
+        fields = {
+            "schema",
+            "ticket",
+            "cid",
+            "name",
+            "size",
+            "peer_id",
+            "addresses",
+            "announced",
+            "open",
+            "public_name",
+            "code",
+        }
         assert set(shared) == fields
         assert (shared["name"], shared["size"]) == ("film.mkv", 64 * MIB)
         got = good(receiver.run("get", shared["ticket"], "--json"))
