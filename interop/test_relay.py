@@ -21,7 +21,7 @@ PLACE_SECONDS = 60
 
 @pytest.fixture(
     params=[
-        pytest.param(kind, marks=[pytest.mark.skip(reason)] if (reason := build.why_not(kind)) else [])
+        pytest.param(kind, marks=[pytest.mark.skip(reason)] if (reason := build.why_not_now(kind)) else [])
         for kind in ("kubo", "go")
     ]
 )
