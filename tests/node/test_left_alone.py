@@ -40,8 +40,8 @@ def film(tmp_path: Path) -> Path:
 
 
 async def told(node: Node) -> None:
-    """Wait until somebody keeps what this node tells."""
-    await settled(lambda: node.announcing.layer.waiting == 0)
+    """Wait until somebody keeps what this node tells; who fetches begins with that a moment later."""
+    await settled(lambda: node.announces and node.announcing.layer.waiting == 0)
 
 
 async def seed(node: Node, ticket: str, place: Path) -> None:
