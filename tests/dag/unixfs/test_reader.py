@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stack.dag import dag_pb
-from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind, UnixTime, encode_data, encode_uvarint
+from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind, UnixTime, encode_data
 from stack.dag.unixfs.directory import Entry, symlink_block
 from stack.dag.unixfs.options import ImportOptions, profile
 from stack.dag.unixfs.reader import (
@@ -152,16 +152,6 @@ def test_A57_a_deep_chain_is_refused_without_recursion() -> None:
             asked.append(wanted)
             wanted = reading.send(blocks[wanted])
     assert len(asked) == FILE_DEPTH_MAX
-
-
-def test_A57_a_node_of_a_million_links_is_read_where_it_is_wanted() -> None:
-    count = 1_000_000
-    link = dag_pb.encode(dag_pb.Node(None, (dag_pb.Link(None, None, Cid.decode(b"\x01\x55\x00\x01x")),)))
-    data = encode_data(NodeKind.FILE, file_size=count, block_sizes=[1] * count)
-    block = link * count + b"\x0a" + encode_uvarint(len(data)) + data
-    root = decode_node(Cid.of(block, DAG_PB), block)
-    assert root.file_size == count
-    assert read(root, {}, count - 3) == (b"xxx", [])
 
 
 def test_A57_children_that_hold_nothing_are_never_fetched() -> None:
