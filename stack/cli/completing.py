@@ -171,6 +171,14 @@ def setting_values(context: click.Context, parameter: click.Parameter, begun: st
     return [CompletionItem(value) for value in setting.choices or (("true", "false") if setting.kind == SWITCH else ())]
 
 
+@quietly
+def settings_written(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The settings that stand in the file of this home."""
+    from stack.node.settings import read_file
+
+    return [CompletionItem(name) for name in read_file(default_home())]
+
+
 def _below(begun: str) -> list[CompletionItem]:
     """What a node that runs knows of the directory that was typed so far."""
     import anyio

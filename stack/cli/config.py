@@ -10,14 +10,14 @@ from stack.blocks.disk import write_whole
 from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
-from stack.cli.completing import setting_values
+from stack.cli.completing import setting_values, settings_written
 from stack.cli.groups import Group
 from stack.cli.session import running_node
 from stack.cli.types import config as settings_of
 from stack.errors import ConfigError, StackError
 from stack.node.api import CompareSettings, GetIdentity
 from stack.node.config import Config
-from stack.node.home import Home
+from stack.node.home import Home, default_home
 from stack.node.settings import (
     SETTINGS,
     changed,
@@ -30,6 +30,7 @@ from stack.node.settings import (
     shown,
     toml,
     variable,
+    without,
 )
 from stack.values import dataclass
 
@@ -145,15 +146,28 @@ def set_(name: str, value: tuple[str, ...], as_json: bool) -> None:
     assert settings.home is not None
     Home(settings.home).prepare()
     written = toml(read) if isinstance(read, bool | tuple) else toml(text)
-    try:
-        content = changed(read_text(settings.home), name, written).encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{name}: the file of settings is UTF-8, and this value is not") from error
-    write_whole(config_file(settings.home), content)
-    if variable(name) in os.environ:
-        output.note(f"{variable(name)} is set, and counts more")
+    _write(settings.home, name, changed(read_text(settings.home), name, written))
     if as_json:
         output.json_line(_setting(settings_of("command"), name))
+
+
+@config.command("unset")
+@click.argument("name", metavar="KEY", shell_complete=settings_written)
+@answers(Setting)
+def unset(name: str, as_json: bool) -> None:
+    """Take one setting out of the file, also one that is none; the running node has its default at its next start."""
+    home = default_home()
+    text = read_text(home)
+    if line_of(text, name) is None:
+        _check(name)
+        output.note(f"{name} is not set in {config_file(home)}")
+    else:
+        _write(home, name, without(text, name))
+    if as_json:
+        known = name in SETTINGS
+        output.json_line(
+            _setting(settings_of("command"), name) if known else Setting(name=name, value=None, origin="default")
+        )
 
 
 @config.command("path")
@@ -166,6 +180,16 @@ def path(as_json: bool) -> None:
         output.json_line(ConfigPath(path=config_file(home)))
     else:
         output.data(str(config_file(home)))
+
+
+def _write(home: Path, name: str, text: str) -> None:
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: the file of settings is UTF-8, and this value is not") from error
+    write_whole(config_file(home), content)
+    if variable(name) in os.environ:
+        output.note(f"{variable(name)} is set, and counts more")
 
 
 def _check(name: str) -> None:

@@ -321,11 +321,23 @@ def changed(text: str, name: str, value: str) -> str:
     number = line_of(text, name)
     if number is None:
         return "\n".join([*lines, f"{name} = {value}"]) + "\n"
-    start, end = number - 1, number
-    while not _is_whole("\n".join(lines[start:end])):  # a list over several lines
-        end += 1
-    lines[start:end] = [f"{name} = {value}{_comment(lines[end - 1]) if end == number else ''}"]
+    end = _end(lines, number - 1)
+    lines[number - 1 : end] = [f"{name} = {value}{_comment(lines[end - 1]) if end == number else ''}"]
     return "\n".join(lines) + "\n"
+
+
+def without(text: str, name: str) -> str:
+    """The same with one setting taken away, and a comment behind it."""
+    lines = text.splitlines()
+    while (number := line_of("\n".join(lines), name)) is not None:
+        del lines[number - 1 : _end(lines, number - 1)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _end(lines: list[str], start: int) -> int:
+    """Behind the last line of what begins there, as a list over several; of what never becomes whole it is one."""
+    ends = (end for end in range(start + 1, len(lines) + 1) if _is_whole("\n".join(lines[start:end])))
+    return next(ends, start + 1)
 
 
 def _is_whole(text: str) -> bool:

@@ -12,8 +12,8 @@ HEAD = """# Settings
 
 What holds for a node comes, in this order, from a flag of the command, from the environment (`STACK_` and the name), from `config.toml`
 in the home, or it is the default. `stack config ls` shows all that hold now, `stack config explain [KEY]` also what they mean and where
-each comes from; `stack config set KEY VALUE` changes one in the file and leaves the rest of it as it is. A node that runs takes a change
-at its next start. What is no setting, or has no such value, is told with the line it stands in.
+each comes from; `stack config set KEY VALUE` changes one in the file and leaves the rest of it as it is, `stack config unset KEY` takes it
+out. A node that runs takes a change at its next start. What is no setting, or has no such value, is told with the line it stands in.
 
 Sizes and rates are in bytes, with `K`, `M`, `G`, `T` of 1,024 each. In a program they are fields of `Config` ([library](library.md)).
 

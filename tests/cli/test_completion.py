@@ -88,6 +88,12 @@ def test_tab_offers_paths_settings_profiles_and_commands(words: tuple[str, ...],
     assert not home.exists()
 
 
+def test_tab_offers_to_unset_what_is_set(home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("perf = true\n")
+    assert offered("config", "unset", "") == ["perf"]
+
+
 def test_tab_offers_jobs_that_the_command_is_for(filled: Path) -> None:
     assert offered("jobs", "rm", "") == ["3", "2", "1"] and offered("jobs", "cancel", "2") == ["2"]
     assert offered("jobs", "resume", "") == ["3", "2"] and offered("jobs", "pause", "") == ["2"]

@@ -149,6 +149,7 @@ def test_commands_about_a_home_say_what_their_schema_says(home: Path, tmp_path: 
     assert said("stack peers")["items"] == []
     assert said("stack config set", "upload_limit", "4M")["value"] == 4 << 20
     assert said("stack config get", "upload_limit")["origin"] == "file"
+    assert said("stack config unset", "upload_limit")["origin"] == "default"
     assert len(said("stack config ls")["items"]) > 10 and said("stack config path")["path"].endswith("config.toml")
     assert said("stack key export", "key")["path"] == str(tmp_path / "key")
     assert said("stack key new", "--yes")["peer_id"] != info["peer_id"]

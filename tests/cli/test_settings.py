@@ -125,6 +125,38 @@ def test_to_set_one_leaves_the_rest_of_the_file_as_it_is(home: Path, capsys: pyt
     assert changed("swarm_key = '#a' # b", "swarm_key", '"c"') == 'swarm_key = "c"  # b\n'
 
 
+def test_one_is_taken_out_of_the_file_and_the_rest_stays(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = home / "config.toml"
+    file.write_text('# mine\nquota = "1G" # why\nbootstrap = [\n  "/ip4/1.2.3.4/tcp/1", # a\n]\nperf = true\n')
+    for name in ("quota", "bootstrap", "mdns"):
+        assert json.loads(said(capsys, "unset", name, "--json"))["origin"] == "default"
+    assert file.read_text() == "# mine\nperf = true\n"
+    said(capsys, "unset", "perf")
+    assert file.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "name"), [("uplod_limit = 3", "uplod_limit"), ("mdns = ", "mdns"), ("[listen]", "listen")]
+)
+def test_what_is_wrong_in_the_file_can_be_taken_out_of_it(
+    line: str, name: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else works in such a home until somebody has mended the file."""
+    (home / "config.toml").write_text(f"perf = true\n{line}\n")
+    with pytest.raises(ConfigError):
+        load({}, home=home, environment={})
+    assert json.loads(said(capsys, "unset", name, "--json"))["name"] == name
+    assert load({}, home=home, environment={}).perf
+
+
+def test_what_is_neither_a_setting_nor_in_the_file_cannot_be_taken_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["config", "unset", "uplod_limit"])
+    assert ended.value.code == 2 and "did you mean upload_limit" in capsys.readouterr().err
+
+
 def test_what_is_listed_is_read_back_as_it_was(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "config.toml").write_text(
         'upload_limit = 4194304\ndownload_limit = 16384\nquota = "1536M"\nswarm_key = "/a\\"b"\n'
