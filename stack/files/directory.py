@@ -45,6 +45,12 @@ class Directory:
         """Names that were there before, where all of the directory is wanted."""
         self.keys: dict[str, str] = {}
 
+    def unmade(self) -> "list[Directory]":
+        """This one and those above it, the highest first, that are not made yet."""
+        if self.made:
+            return []
+        return [*(self.parent.unmade() if self.parent is not None else ()), self]
+
 
 def part_name(name: str, cid: Cid) -> str:
     """What a file of a tree is called while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""

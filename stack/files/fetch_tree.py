@@ -90,6 +90,7 @@ class TreeFetch:
         self._repeated = 0
         self._fresh = 0
         self._running = 0
+        self._making = anyio.Lock()
         self._changed = anyio.Event()
         self._entries_under_way = 0
         self._bytes_under_way = 0
@@ -187,7 +188,8 @@ class TreeFetch:
         """Whether an entry can be kept, and may be part of what is wanted."""
         below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
-        if not self._chosen.may_hold(below[1:]) or (entry.cid.codec == RAW and not self._chosen.matches(below[1:])):
+        is_leaf = entry.cid.codec == RAW or entry.cid.multihash in self._work.no_directories
+        if not self._chosen.may_hold(below[1:]) or (is_leaf and not self._chosen.matches(below[1:])):
             self._chosen.passed(1)
             return False
         try:
@@ -350,11 +352,12 @@ class TreeFetch:
             self._work.files += 1
 
     async def _make_directory(self, directory: Directory) -> None:
-        """Make a directory, and those above it."""
-        if directory.made:
-            return
-        if directory.parent is not None:
-            await self._make_directory(directory.parent)
+        """Make a directory, and those above it, which others below them may be about to make."""
+        async with self._making:
+            for each in directory.unmade():
+                await self._make(each)
+
+    async def _make(self, directory: Directory) -> None:
         update = self._work.update
         if update is None:
             there = await anyio.to_thread.run_sync(target.make_directory, self._base, directory.below)

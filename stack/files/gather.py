@@ -26,6 +26,9 @@ LOCAL_BYTES = 4 * 1024 * 1024
 LOCAL_READERS = 2
 """Such calls at a time: reading hashes, and two threads are what small machines have."""
 
+EARLY_BYTES = 8 * 1024 * 1024
+"""Blocks that came before their turn and wait for it in memory."""
+
 Receiver = Callable[[Buffer], None]
 """Takes a verified block; the buffer is valid until it returns. What it raises fails the fetch."""
 
@@ -40,7 +43,7 @@ class Want(NamedTuple):
 
 
 class Gatherer:
-    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `get`, `node`, `nodes`."""
+    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `get`, `node`, `nodes`, `keep_early`."""
 
     def __init__(self, session: Session, store: BlockStore) -> None:
         self._session = session
@@ -48,6 +51,8 @@ class Gatherer:
         self._direct = direct(store)
         self._local = anyio.Semaphore(LOCAL_READERS)
         self._buffers: list[memoryview] = []
+        self._early: dict[bytes, bytes] = {}
+        self._early_room = EARLY_BYTES
 
     @property
     def received(self) -> int:
@@ -76,6 +81,12 @@ class Gatherer:
         await self._store.put([(different[key], found[key]) for key in sent])
         return found
 
+    def keep_early(self, multihash: bytes, block: bytes) -> None:
+        """A block that peers sent to be looked at, until it is wanted once more; beyond `EARLY_BYTES` it comes again."""
+        if multihash not in self._early and len(block) <= self._early_room:
+            self._early[multihash] = block
+            self._early_room -= len(block)
+
     async def fetch(self, wants: Sequence[Want]) -> set[bytes]:
         """Get all of these; returns when every receiver has returned, with the multihashes of those that peers sent.
 
@@ -97,14 +108,18 @@ class Gatherer:
 
         if inline:
             await anyio.to_thread.run_sync(_receive_inline, inline)
-        if not first:
-            return set()
-        absent = await self._from_store([want.cid for want in first.values()], sink)
+        early = [(want.cid, self._early.pop(key)) for key, want in first.items() if key in self._early]
+        if early:
+            self._early_room += sum(len(block) for _, block in early)
+            await anyio.to_thread.run_sync(_hand_over_early, early, sink)
+        sent = {cid.multihash for cid, _ in early}
+        others = [want.cid for key, want in first.items() if key not in sent]
+        absent = await self._from_store(others, sink) if others else []
         if absent:
             numbers = [leaf for cid in absent if (leaf := first[cid.multihash].leaf) is not None]
             leaves = numbers if len(numbers) == len(absent) else None
             await self._session.fetch(absent, sink, leaves=leaves)
-        return {cid.multihash for cid in absent}
+        return sent.union(cid.multihash for cid in absent)
 
     async def _from_store(self, cids: list[Cid], sink: BlockSink) -> list[Cid]:
         """Hand over what is in the store; returns what is not."""
@@ -157,6 +172,11 @@ def _hand_over(cids: list[Cid], sizes: list[int | None], buffer: memoryview, sin
         if size is not None:
             sink(cid, buffer[position : position + size])
             position += size
+
+
+def _hand_over_early(blocks: Sequence[tuple[Cid, bytes]], sink: BlockSink) -> None:
+    for cid, block in blocks:
+        sink(cid, memoryview(block))
 
 
 def _receive_inline(wants: list[Want]) -> None:

@@ -1,12 +1,16 @@
-"""How much of a tree is chosen, before any file of it is fetched: so that a total, and a time left, are those of what comes."""
+"""How much of a tree is chosen, before any file of it is fetched: so that a total, and a time left, are those of what comes.
+
+An entry tells what it is by its first block alone, which of a small file is all of it: what was looked at does not come again.
+"""
 
 from collections.abc import Sequence
 from functools import partial
 
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import Shard, UnixFSNode, decode_node, list_node
 from stack.files.chosen import Chosen
-from stack.files.gather import Want
+from stack.files.gather import EARLY_BYTES, Want
 from stack.files.nodes import read_node, take_apart
 from stack.files.work import Work
 from stack.multiformats.cid import Cid
@@ -29,6 +33,7 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
     Raises what the session raises, and DecodeError.
     """
     total = seen = 0
+    room = EARLY_BYTES
     unread: list[tuple[Cid, tuple[str, ...], Shard | None]] = [(root.cid, (), None)]
     while unread:
         cid, below, shard = unread.pop()
@@ -38,33 +43,51 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
         if seen > ENTRIES_MAX:
             return None
         unread += [(each.cid, below, each) for each in more]
-        total += sum(each.dag_size for each in entries if each.cid.codec == RAW and chosen.matches((*below, each.name)))
-        others = [each for each in entries if each.cid.codec != RAW and chosen.may_hold((*below, each.name))]
+        others: list[Entry] = []
+        for entry in entries:
+            place = (*below, entry.name)
+            matches = chosen.matches(place)
+            if entry.cid.codec == RAW:
+                total += entry.dag_size if matches else 0
+            elif matches and room < entry.dag_size <= BLOCK_SIZE_MAX:
+                total += entry.dag_size  # some bytes more than its files have, and it comes once
+            elif chosen.may_hold(place):
+                others.append(entry)
+                room -= entry.dag_size if matches and entry.dag_size <= BLOCK_SIZE_MAX else 0
         for start in range(0, len(others), BATCH_NODES):
             batch = others[start : start + BATCH_NODES]
-            sizes = await _file_sizes(work, batch)
+            sizes, leaves = await _look_at(work, batch)
             for entry in batch:
-                place, size = (*below, entry.name), sizes[entry.cid.multihash]
-                if size is None and not chosen.excludes(place, is_directory=True):
-                    unread.append((entry.cid, place, None))
-                elif size and chosen.matches(place):
+                place, multihash = (*below, entry.name), entry.cid.multihash
+                size = sizes[multihash]
+                if size is None:
+                    if not chosen.excludes(place, is_directory=True):
+                        unread.append((entry.cid, place, None))
+                elif chosen.matches(place):
                     total += size
+                    if multihash in leaves:
+                        work.gatherer.keep_early(multihash, leaves[multihash])
+                else:
+                    work.no_directories.add(multihash)
     return total
 
 
-async def _file_sizes(work: Work, entries: Sequence[Entry]) -> dict[bytes, int | None]:
-    """Of each file how large it is, of a directory None, of anything else 0."""
+async def _look_at(work: Work, entries: Sequence[Entry]) -> tuple[dict[bytes, int | None], dict[bytes, bytes]]:
+    """Of each file how large it is, of a directory None, of anything else 0; and the blocks of small files that peers sent."""
     sizes: dict[bytes, int | None] = {}
     kept: dict[bytes, tuple[Cid, bytes]] = {}
+    leaves: dict[bytes, bytes] = {}
 
     def receive(cid: Cid, block: Buffer) -> None:
         data = bytes(block)
         node = decode_node(cid, data)
         sizes[cid.multihash] = None if node.is_directory else node.file_size if node.is_file else 0
-        if len(data) <= NODE_KEPT_MAX and (node.links or not node.is_file):
+        if node.is_file and not node.links:
+            leaves[cid.multihash] = data
+        elif len(data) <= NODE_KEPT_MAX:
             kept[cid.multihash] = cid, data
 
     wanted = {entry.cid.multihash: entry.cid for entry in entries}
     sent = await work.gatherer.fetch([Want(cid, partial(receive, cid)) for cid in wanted.values()])
     await work.store.put([kept[multihash] for multihash in sent if multihash in kept])
-    return sizes
+    return sizes, {multihash: leaves[multihash] for multihash in sent if multihash in leaves}

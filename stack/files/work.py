@@ -75,6 +75,8 @@ class Work:
     """Made, or found to be there."""
     skipped: int = 0
     told_resumed: bool = False
+    no_directories: set[bytes] = field(default_factory=set)
+    """Multihashes of entries that were looked at and are neither chosen nor directories: they are not asked for again."""
     small_files: WholeFiles = field(init=False)
     """What writes many of them at once."""
 

@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from stack.blocks.memory import MemoryStore
+from stack.dag import dag_pb
+from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.names import leads_out
 from stack.dag.unixfs.options import import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound
@@ -17,6 +20,8 @@ from stack.files.add import Adder
 from stack.files.chosen import Chosen, Selection
 from stack.files.events import NOT_WANTED, AddEvent, EntryAdded, EntrySkipped
 from stack.files.ignored import Ignored
+from stack.multiformats.cid import Cid
+from stack.multiformats.multicodec import DAG_PB
 from tests.files.conftest import FakeExchange, blocks_of
 from tests.files.test_fetch_tree import directory, offer, snapshot, symlink
 from tests.files.test_fetch_tree import get as get_with
@@ -284,3 +289,57 @@ async def test_patterns_that_leave_nothing_are_an_error(tmp_path: Path, here: Pa
     exchange.blocks.update(blocks_of(store))
     with pytest.raises(LinkNotFound, match="no file is left: all are excluded"):
         await get_with(MemoryStore(), exchange, root, here, exclude=["*"])
+
+
+def planted_small_files(tree: Path) -> None:
+    """Two that are equal, in two directories, among others."""
+    plant(tree, *(f"{place}/{number}.{kind}" for place in "ab" for number in range(20) for kind in ("txt", "bin")))
+    (tree / "b" / "same.txt").write_bytes((tree / "a" / "0.txt").read_bytes())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("room", [8 << 20, 300])
+@pytest.mark.parametrize("patterns", [{"include": ["*.txt"]}, {"include": ["a/"]}, {"exclude": ["*.bin"]}])
+async def test_a_small_file_that_is_chosen_comes_once_and_one_that_is_not_no_more_than_that(
+    tmp_path: Path,
+    here: Path,
+    exchange: FakeExchange,
+    patterns: dict[str, list[str]],
+    room: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To know whether a name is a directory its first block is fetched; with modes and times that is the whole of a small file."""
+    monkeypatch.setattr("stack.files.measure.EARLY_BYTES", room)
+    planted_small_files(tmp_path / "tree")
+    store = MemoryStore()
+    flags = import_options("unixfs-v1-2025", {"preserve-mode": True, "preserve-mtime": True})
+    added = await Adder(store, flags).add([tmp_path / "tree"])
+    exchange.blocks.update(blocks_of(store))
+    await get_with(
+        MemoryStore(), exchange, added.cid, here, *patterns.get("include", ()), exclude=patterns.get("exclude", ())
+    )
+    chosen = Chosen(**patterns)
+    expected = {
+        path: data for path, data in snapshot(tmp_path / "tree").items() if data and chosen.matches(path.split("/"))
+    }
+    assert {path: data for path, data in snapshot(here / "tree").items() if data} == expected
+    counts = Counter(cid.multihash for cid in exchange.sent)
+    assert max(counts.values()) == 1
+
+
+@pytest.mark.anyio
+async def test_blocks_that_came_early_are_held_within_bounds(
+    tmp_path: Path, here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link may say nothing of what lies behind it; what there is no room for comes again."""
+    monkeypatch.setattr("stack.files.gather.EARLY_BYTES", 100)
+    files = [
+        dag_pb.encode(dag_pb.Node(encode_data(NodeKind.FILE, payload=b"%060d" % number, file_size=60), ()))
+        for number in range(3)
+    ]
+    cids = [Cid.of(file, codec=DAG_PB) for file in files]
+    root = directory(*((f"{number}", cid, 0) for number, cid in enumerate(cids)), ("again", cids[0], 0))
+    offer(exchange, root, *zip(cids, files, strict=True))
+    await get_with(MemoryStore(), exchange, root[0], here, "?", "again")
+    assert snapshot(here / "tree").keys() == {"0", "1", "2", "again"}
+    assert sorted(exchange.sent.count(cid) for cid in cids) == [1, 2, 2]
