@@ -79,7 +79,7 @@ class RelayTransport:
         return await self.client.dial(address)
 
     async def listen(self, address: Multiaddr) -> Listener:
-        """See `Transport.listen`: a place at the relay, which is kept by accepting from the listener."""
+        """See `Transport.listen`: a place at the relay, which is kept until the listener is closed."""
         return await self.client.listen(address)
 
     @property

@@ -177,6 +177,24 @@ async def test_a_place_is_renewed_and_is_gone_when_the_relay_is(monkeypatch: pyt
         assert net.server.places.reservations == 0
 
 
+async def test_who_comes_while_a_relay_thinks_about_a_renewal_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had a place accepted nobody there until the relay had answered, or for 20 s."""
+    monkeypatch.setattr("stack.protocols.relay.shell.listener.renew_after", lambda seconds: 0.01)
+    asked_again = anyio.Event()
+
+    async def never(connection: Connection) -> PlaceTaken:
+        asked_again.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with three(allowed=[1]) as net:
+        await net.home.listen(net.circuit)
+        monkeypatch.setattr(net.transport.client, "_reserve", never)
+        await asked_again.wait()
+        with anyio.fail_after(client_module.OFFER_SECONDS / 2):
+            await net.guest.connect(net.home.peer_id, [net.circuit])
+
+
 async def test_a_place_that_is_not_renewed_in_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stack.protocols.relay.shell.listener.renew_after", lambda seconds: 0.01)
     monkeypatch.setattr("stack.protocols.relay.shell.listener.RETRY_SECONDS", 0.01)

@@ -82,6 +82,7 @@ class RelayClient:
         self._host.handle(STOP, self._serve, streams=CIRCUITS_MAX)
         if self._host.best_connection(relay) is None:
             listener.peer_disconnected(relay)  # before it could hear of it
+        self._host.start(listener.keep, owner="keeping a place at a relay")
         return listener
 
     async def wait_over(self, address: Multiaddr) -> None:

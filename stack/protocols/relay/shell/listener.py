@@ -1,4 +1,4 @@
-"""A place at a relay as a listener: who comes through it is accepted, and it is renewed meanwhile."""
+"""A place at a relay as a listener: who comes through it is accepted, and beside that it is renewed."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -88,21 +88,24 @@ class RelayListener:
         while not self._waiting:
             if self.over.is_set():
                 raise anyio.ClosedResourceError
-            with anyio.move_on_at(self._renew_at) as due:
-                await self._changed.wait()
-            if due.cancelled_caught:
-                await self._keep()
+            await self._changed.wait()
         return self._waiting.popleft()
 
-    async def _keep(self) -> None:
-        """Have the place renewed; a relay that does not answer is asked again until the time is over."""
-        now = anyio.current_time()
-        try:
-            self._taken(await self._renew(self.relay))
-        except StackError:
-            if now >= self._until:
-                await self.aclose()
-            self._renew_at = min(now + RETRY_SECONDS, self._until)
+    async def keep(self) -> None:
+        """Have the place renewed for as long as it is ours; a relay that does not answer is asked again until the time is over. To be
+        started once, beside accepting: a relay takes its time to answer, and meanwhile others come."""
+        while True:
+            with anyio.move_on_at(self._renew_at):
+                await self.over.wait()
+            if self.over.is_set():
+                return
+            now = anyio.current_time()
+            try:
+                self._taken(await self._renew(self.relay))
+            except StackError:
+                if now >= self._until:
+                    await self.aclose()
+                self._renew_at = min(now + RETRY_SECONDS, self._until)
 
     def _taken(self, place: PlaceTaken) -> None:
         now = anyio.current_time()
