@@ -311,7 +311,7 @@ func main() {
 			return
 		}
 	}
-	listen := flag.String("listen", "", "multiaddr")
+	listen := flag.String("listen", "", "multiaddrs, with blanks between them")
 	keyType := flag.String("key", "ed25519", "type of the identity")
 	version := flag.String("router", "", "floodsub, or the only version of gossipsub")
 	bitswap := flag.String("bitswap", "", "the only version of bitswap")
@@ -343,7 +343,7 @@ func main() {
 	}
 	h, err := libp2p.New(
 		libp2p.Identity(key),
-		libp2p.ListenAddrStrings(*listen),
+		libp2p.ListenAddrStrings(strings.Fields(*listen)...),
 		libp2p.Transport(tcp.NewTCPTransport, reuse...),
 		websocketOption,
 		libp2p.Transport(quic.NewTransport),
