@@ -21,17 +21,15 @@ MEET_SECONDS = 2.0
 PLACE_SECONDS = 30.0
 SECONDS = 25.0
 """For three tries of hole punching."""
-PARTS = {"tcp": "tcp/{}", "quic": "udp/{}/quic-v1"}
 
 
-def punch(kinds: tuple[str, str], transport: str) -> str:
+def punch(kinds: tuple[str, str], *, quic: bool) -> str:
     """How the second reached the first, and after how many seconds."""
-    part = PARTS[transport].format(nat.PORT)
-    listen = f"/ip4/0.0.0.0/{part} /ip6/::/{part}"
+    listen = f"{nat.address(quic, '0.0.0.0')} {nat.address(quic, '::')}"
     with nat.Homes(kinds) as net, tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         relay = Machine(Path(place), listen=listen, prefix=net.prefix(net.relay))
         stack.enter_context(relay.daemon("--relay"))
-        front = f"/ip4/{nat.RELAY}/{part}/p2p/{good(relay.run('id', '--json')).json['peer_id']}"
+        front = f"{nat.address(quic, nat.RELAY)}/p2p/{good(relay.run('id', '--json')).json['peer_id']}"
         dialled, dialler = (
             Peer("go", home, "--relay", role, listen=listen, command=[*net.prefix(home), *build.command("go")])
             for home, role in zip(net.homes, (front, "client"), strict=True)
@@ -40,7 +38,8 @@ def punch(kinds: tuple[str, str], transport: str) -> str:
         stack.callback(dialler.quit)
         if kinds[0] == "open":
             begun = time.monotonic()
-            dialler.ask("connect", f"/ip4/{net.outside(0)}/{part}/p2p/{dialled.id}", answer=f"connected {dialled.id}")
+            way = f"{nat.address(quic, net.outside(0))}/p2p/{dialled.id}"
+            dialler.ask("connect", way, answer=f"connected {dialled.id}")
             return f"direct, {time.monotonic() - begun:.1f} s"
         dialler.ask("connect", front, answer="connected")
         time.sleep(MEET_SECONDS)
@@ -78,7 +77,7 @@ def main() -> None:
     print("| is dialled | dials | went |\n|---|---|---|")
     for first, second in pairs:
         if not given.only or {*given.only} & {first, second}:
-            print(f"| {first} | {second} | {punch((first, second), 'quic' if given.quic else 'tcp')} |", flush=True)
+            print(f"| {first} | {second} | {punch((first, second), quic=given.quic)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ Dial = Callable[[PeerId, Sequence[Multiaddr], Sequence[Multiaddr]], Awaitable[ob
 
 
 class Direct:
-    """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `left_by`, `ports`, `addresses`."""
+    """Fact: `changed`. Commands: `wait`, `punch`. Getters: `connections`, `left_by`, `listening`, `addresses`."""
 
     def __init__(
         self,
@@ -62,10 +62,9 @@ class Direct:
         left = self._swarm.of(gone.peer)
         return [] if gone.relayed or not all(each.relayed for each in left) else left[:1]
 
-    def ports(self) -> list[int]:
-        """Of TCP, that are listened on."""
-        listening = (address for address in self._swarm.listen_addresses if not is_relayed(address))
-        return list(dict.fromkeys(int(port) for address in listening if (port := address.get("tcp"))))
+    def listening(self) -> list[Multiaddr]:
+        """What is listened on without a relay."""
+        return [address for address in self._swarm.listen_addresses if not is_relayed(address)]
 
     def addresses(self, peer: PeerId) -> list[Multiaddr]:
         """What is known of a peer, relayed addresses too."""
@@ -106,7 +105,7 @@ class Direct:
     ) -> bool:
         """Dial all addresses at once from the port that is listened on, again where it is refused, until a connection without a relay
         stands, whoever has begun it; False when none does after so long. `client` is for what runs over it: of the two that dial each
-        other just one has to be it."""
+        other just one has to be it, and by QUIC only that one dials."""
         if client:
             self._swarm.expected.add(addresses, seconds, self._clock())
         with anyio.move_on_after(seconds if addresses else 0):

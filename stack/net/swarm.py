@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import anyio
 
@@ -33,8 +32,8 @@ from stack.streams.supervision import Supervisor
 from stack.streams.turns import Turn
 from stack.trace import Trace
 from stack.transports.extras import lacking
-from stack.transports.interfaces import Incoming, Listener, ListenError, NewConnection, PunchingTransport, Transport
-from stack.transports.late import dial, protectable
+from stack.transports.interfaces import Incoming, Listener, ListenError, NewConnection, SecuredConnection, Transport
+from stack.transports.late import dial, protectable, punch
 
 _log = logging.getLogger(__name__)
 
@@ -153,14 +152,14 @@ class Swarm:
 
     async def punch(self, peer: PeerId, address: Multiaddr, *, client: bool) -> Connection:
         """Dial one address from the port that is listened on, at the moment when the peer does the same; the `client` asks when the
-        connection stands. Raises as `establish`."""
-        transport = next((t for t in self._transports if t.can_dial(address) and hasattr(t, "dial_from_port")), None)
+        connection stands. By QUIC the other one only lets the client in, and does so until it is cancelled. Raises as `establish`."""
+        transport = next((t for t in self._transports if t.can_dial(address)), None)
         if transport is None:
-            raise TransportError("no transport for this address can dial from a port that is listened on")
+            raise TransportError("no transport understands this address")
         direction = Direction.OUTBOUND if client else Direction.INBOUND
         room = self._transient.reserve(Resource.CONNECTIONS_OUT if client else Resource.CONNECTIONS_IN)
         try:
-            stream = await cast(PunchingTransport, transport).dial_from_port(address)
+            stream = await punch(transport, address, peer, client=client)
             return await self._upgrade(stream, direction, peer, room, address)
         except BaseException:
             room.release()
@@ -268,7 +267,9 @@ class Swarm:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()
                 address = incoming.remote_address
-                expected = self.expected.is_expected(address, self._clock())
+                expected = self.expected.is_expected(address, self._clock()) and not isinstance(
+                    stream, SecuredConnection
+                )
                 way = Direction.OUTBOUND if expected else Direction.INBOUND
                 connection = await self._upgrade(stream, way, None, room, address, further, admitted=True)
             except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)

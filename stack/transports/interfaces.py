@@ -1,6 +1,6 @@
 """What a transport gives: outgoing byte streams, and listeners from which incoming ones are taken."""
 
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 from stack.errors import TransportError
 from stack.identity.keys import PrivateKey, PublicKey
@@ -118,4 +118,14 @@ class PunchingTransport(Transport, Protocol):
 
     async def dial_from_port(self, address: Multiaddr) -> RawStream:
         """As `dial`. Raises TransportError, also when no port is listened on."""
+        ...
+
+
+class KnockingTransport(SecuringTransport, Protocol):
+    """One whose connections are secured by themselves, which dials from what it listens on, and can have routers on the way let in who
+    dials us from there. A transport that can has the method."""
+
+    async def knock(self, address: Multiaddr) -> NoReturn:
+        """Send what means nothing from a port that is listened on, for routers to see, until cancelled. Raises TransportError, also when
+        no port is listened on."""
         ...

@@ -12,7 +12,15 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.interfaces import RawStream
 from stack.streams.supervision import Supervisor
 from stack.transports import TRANSPORTS
-from stack.transports.interfaces import Listener, ListenError, NewConnection, SecuringTransport, Transport
+from stack.transports.interfaces import (
+    KnockingTransport,
+    Listener,
+    ListenError,
+    NewConnection,
+    PunchingTransport,
+    SecuringTransport,
+    Transport,
+)
 from stack.transports.tcp import TcpTransport
 
 
@@ -40,6 +48,19 @@ async def dial(transport: Transport, address: Multiaddr, expected: PeerId | None
     if hasattr(behind, "dial_secured"):
         return await cast(SecuringTransport, behind).dial_secured(address, expected)
     return await transport.dial(address)
+
+
+async def punch(transport: Transport, address: Multiaddr, expected: PeerId | None, *, client: bool) -> NewConnection:
+    """The same from a port that is listened on, while the other end opens its router, or dials us. Where connections are secured by
+    their transport only the `client` dials; who is not opens its own router for the client until it is cancelled."""
+    behind = _behind(transport, address)
+    if hasattr(behind, "knock"):
+        if not client:
+            await cast(KnockingTransport, behind).knock(address)
+        return await cast(KnockingTransport, behind).dial_secured(address, expected)
+    if hasattr(behind, "dial_from_port"):
+        return await cast(PunchingTransport, behind).dial_from_port(address)
+    raise TransportError("no transport for this address can dial from a port that is listened on")
 
 
 def _behind(transport: Transport, address: Multiaddr) -> Transport | None:

@@ -1,6 +1,6 @@
 """Two homes behind two routers, and a relay that both reach: what `stack get TICKET` does for each pair of routers, and after how long.
 
-    python -m tests.lab.nat [KIND KIND] [--code] [--only KIND]...      # root; without kinds every pair, or those with one of these
+    python -m tests.lab.nat [KIND KIND] [--code] [--quic] [--only KIND]...      # root; without kinds every pair, or those with one of these
     python -m tests.lab.nat --picture      # docs/reach.svg from the tables of docs/reach.md
 
 Network namespaces; the routers are nft's address translation. Kinds, as far as that can show them: `open` (no router), `full-cone` (one
@@ -58,12 +58,12 @@ table ip nat {
   set spoken { type ipv4_addr; flags dynamic; size 1024; }
   chain out {
     type nat hook postrouting priority 100
-    oifname "wan" meta l4proto tcp update @spoken { ip daddr } update @cone { tcp sport : ip saddr } masquerade
+    oifname "wan" meta l4proto { tcp, udp } update @spoken { ip daddr } update @cone { th sport : ip saddr } masquerade
     oifname "wan" masquerade
   }
   chain in {
     type nat hook prerouting priority -100
-    iifname "wan" %s meta l4proto tcp dnat to tcp dport map @cone
+    iifname "wan" %s meta l4proto { tcp, udp } dnat to th dport map @cone
   }
 }
 """
@@ -170,12 +170,18 @@ class Result:
     """Until a connection without the relay stood."""
 
 
+def address(quic: bool, host: str) -> str:
+    """Of who listens there, by TCP or by QUIC alone."""
+    return f"/{'ip6' if ':' in host else 'ip4'}/{host}/{f'udp/{PORT}/quic-v1' if quic else f'tcp/{PORT}'}"
+
+
 @contextmanager
-def two_homes(place: Path, kinds: tuple[str, str]) -> Iterator[tuple[Machine, Machine]]:
+def two_homes(place: Path, kinds: tuple[str, str], *, quic: bool = False) -> Iterator[tuple[Machine, Machine]]:
     """Both homes, with a friend's relay that carries the first one's files."""
+    listen = f"{address(quic, '0.0.0.0')} {address(quic, '::')}"
     with Homes(kinds) as net, ExitStack() as stack:
         machines = [
-            Machine(place / name, listen=f"/ip4/0.0.0.0/tcp/{PORT} /ip6/::/tcp/{PORT}", prefix=net.prefix(namespace))
+            Machine(place / name, listen=listen, prefix=net.prefix(namespace))
             for name, namespace in zip(("relay", "sharer", "getter"), (net.relay, *net.homes), strict=True)
         ]
         relay, sharer, getter = machines
@@ -191,10 +197,11 @@ def fetch(
     size: int = 8 * MIB,
     settle: float = SETTLE_SECONDS,
     code: bool = False,
+    quic: bool = False,
 ) -> Result:
     """Share here, get there by the ticket, or by a code that both use at the relay; nothing else typed; then see how the two are
     connected."""
-    source, relay = make_file(sharer.folder / "film", size), f"{RELAY}:{PORT}"
+    source, relay = make_file(sharer.folder / "film", size), address(quic, RELAY)
     with sharer.sharing(source, "--relay-via", relay, *(["--code"] if code else [])) as (_, shared):
         begun = time.monotonic()
         named = [shared["code"], "--via", relay] if code else [shared["ticket"]]
@@ -232,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], metavar="KIND")
     parser.add_argument("--code", action="store_true", help="by a short code instead of the ticket")
+    parser.add_argument("--quic", action="store_true", help="by QUIC alone, in place of TCP")
     parser.add_argument("--only", action="append", choices=KINDS, default=[], help="pairs with one of these")
     parser.add_argument("--picture", action="store_true", help="draw what docs/reach.md says; root is not needed")
     given = parser.parse_args()
@@ -242,8 +250,8 @@ def main() -> None:
     pairs = [pair for pair in pairs if not given.only or {*given.only} & {*pair}]
     print("| shares | gets | went | file there after | direct after |\n|---|---|---|---|---|")
     for first, second in pairs:
-        with tempfile.TemporaryDirectory() as place, two_homes(Path(place), (first, second)) as homes:
-            result = fetch(*homes, code=given.code)
+        with tempfile.TemporaryDirectory() as place, two_homes(Path(place), (first, second), quic=given.quic) as homes:
+            result = fetch(*homes, code=given.code, quic=given.quic)
         direct = "-" if result.direct_after is None else f"{result.direct_after:.1f} s"
         print(f"| {first} | {second} | {result.way} | {result.seconds:.1f} s | {direct} |", flush=True)
 

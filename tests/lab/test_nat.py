@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.transports.extras import has_quic
 from tests.lab import nat, nat_picture
 
 
@@ -12,6 +13,14 @@ def test_two_homes_behind_routers_of_the_common_kind_meet_by_a_code_and_go_on_wi
         pytest.skip(f"NOT TESTED: hole punching through routers; it {reason}")
     with nat.two_homes(tmp_path, ("port", "port")) as homes:
         assert nat.fetch(*homes, size=1 << 20, code=True).way == "punched"
+
+
+@pytest.mark.skipif(not has_quic(), reason="NOT TESTED: hole punching by QUIC; needs the extra `quic`")
+def test_two_homes_meet_by_quic_too(tmp_path: Path) -> None:
+    if (reason := nat.missing()) is not None:
+        pytest.skip(f"NOT TESTED: hole punching through routers; it {reason}")
+    with nat.two_homes(tmp_path, ("port", "port"), quic=True) as homes:
+        assert nat.fetch(*homes, size=1 << 20, quic=True).way == "punched"
 
 
 def test_the_picture_is_that_of_the_tables() -> None:

@@ -17,7 +17,7 @@ MESSAGE_BYTES_MAX: Final = 4096
 """More "SHOULD be refused"."""
 ADDRESSES_MAX: Final = 8
 """Addresses that are told, and of a peer's those that are tried: each is a dial that a stranger has us make (A70)."""
-_FORMS: Final = (("ip4", "tcp"), ("ip6", "tcp"))
+_FORMS: Final = (("ip4", "tcp"), ("ip6", "tcp"), ("ip4", "udp", "quic-v1"), ("ip6", "udp", "quic-v1"))
 
 
 class PunchType(IntEnum):
@@ -53,24 +53,32 @@ def decode_punch(data: bytes) -> Punch:
 
 
 def worth_punching(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
-    """Of what a peer says of itself what is dialled: TCP on public addresses, a few. Nobody has us look round in our own network."""
+    """Of what a peer says of itself what is dialled: TCP and QUIC, public addresses, a few. Nobody has us look round in our network."""
     bare = (address.split_peer()[0] for address in addresses)
     return unique(address for address in bare if _is_candidate(address))[:ADDRESSES_MAX]
 
 
 def candidates(
-    told: Iterable[Multiaddr], seen: Sequence[tuple[Multiaddr, int | None]], ports: Sequence[int]
+    told: Iterable[Multiaddr], seen: Sequence[tuple[Multiaddr, Multiaddr | None]], listening: Iterable[Multiaddr]
 ) -> list[Multiaddr]:
-    """Where we may be met, best first. `seen`: where peers see us, and from which port of ours the connection left, None when they
-    have dialled us. What left from one of the `ports` that are listened on comes first: a router that uses one outside port for one
-    inside does so for the next connection too. Of others only the IP is of use, with our own port: many routers keep it."""
-    met = [address for address, port in seen if port is None or port in ports]
-    guessed = [_with_port(address, port) for address, _ in seen for port in ports if address.get("tcp")]
+    """Where we may be met, best first. `seen`: where peers see us, and from where on this computer the connection left, None when they
+    have dialled us. What left from a port that is listened on comes first: a router that uses one outside port for one inside does so
+    for the next connection too. Of others only the IP is of use, with our own ports: many routers keep them."""
+    ports = list(dict.fromkeys(_port(address) for address in listening if address.protocols in _FORMS))
+    met = [address for address, left in seen if left is None or _port(left) in ports]
+    guessed = [
+        Multiaddr.parse(f"/{name}/{ip}/{port}")
+        for address, _ in seen
+        if address.protocols in _FORMS
+        for name, ip in tuple(address)[:1]
+        for port in ports
+    ]
     return worth_punching([*met, *told, *guessed])
 
 
-def _with_port(address: Multiaddr, port: int) -> Multiaddr:
-    return address.decapsulate("tcp").encapsulate(Multiaddr.parse(f"/tcp/{port}"))
+def _port(address: Multiaddr) -> str:
+    """What stands behind the IP: `tcp/4001`, `udp/4001/quic-v1`."""
+    return str(address).split("/", 3)[-1]
 
 
 def _is_candidate(address: Multiaddr) -> bool:

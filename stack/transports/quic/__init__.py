@@ -3,7 +3,7 @@
 The library is loaded when the first address of QUIC is dialled or listened on.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from stack.errors import TransportError
 from stack.identity.keys import PrivateKey
@@ -51,6 +51,10 @@ class QuicTransport:
     async def dial_secured(self, address: Multiaddr, expected: PeerId | None) -> SecuredConnection:
         """See `SecuringTransport.dial_secured`."""
         return await self._sockets.dial(address, expected)
+
+    async def knock(self, address: Multiaddr) -> NoReturn:
+        """See `KnockingTransport.knock`."""
+        await self._sockets.knock(address)
 
     async def listen(self, address: Multiaddr) -> Listener:
         """See `Transport.listen`."""

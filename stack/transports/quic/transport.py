@@ -1,7 +1,10 @@
 """Dialling and listening for QUIC."""
 
+import random
+import secrets
 import socket
 from ipaddress import ip_address
+from typing import NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -17,6 +20,15 @@ from stack.transports.quic.connection import QuicConnection
 from stack.transports.quic.endpoint import Endpoint, QuicIncoming, is_wildcard
 from stack.transports.quic.library import Credentials
 from stack.transports.tcp import reason_of
+
+KNOCK_BYTES = 64
+"""go-libp2p's figure; too few to begin a connection, whatever they are."""
+KNOCK_SECONDS_MIN, KNOCK_SECONDS_MAX = 0.01, 0.2
+""""Packets should be sent repeatedly in random intervals between 10 and 200 ms" (relay/DCUtR.md)."""
+KNOCKS_MAX = 24
+"""In some 2.5 s; the hole that the first one makes stays open for longer. It is a stranger who says where they go (A70)."""
+
+_random = random.SystemRandom()
 
 
 class Sockets:
@@ -46,15 +58,33 @@ class Sockets:
         endpoint.listen(on=True)
         return QuicListener(endpoint)
 
+    async def knock(self, address: Multiaddr) -> NoReturn:
+        """See `KnockingTransport.knock`."""
+        family, target = socket_address(address)
+        endpoint = self._standing(family, target)
+        if endpoint is None or not endpoint.front.listening:
+            raise TransportError("no port is listened on at which it could arrive")
+        for _ in range(KNOCKS_MAX):
+            endpoint.send([(secrets.token_bytes(KNOCK_BYTES), target)])
+            await anyio.sleep(KNOCK_SECONDS_MIN + (KNOCK_SECONDS_MAX - KNOCK_SECONDS_MIN) * _random.random())
+        while True:
+            await anyio.sleep_forever()
+
     def _to_dial_from(self, family: socket.AddressFamily, target: Address) -> Endpoint:
+        standing = self._standing(family, target)
+        if standing is not None:
+            return standing
+        return self._bound(family, ("0.0.0.0", 0) if family == socket.AF_INET else ("::", 0, 0, 0))
+
+    def _standing(self, family: socket.AddressFamily, target: Address) -> Endpoint | None:
         """What is listened on, so that routers keep one outside port for both; not from loopback to elsewhere."""
         self._endpoints = [endpoint for endpoint in self._endpoints if not endpoint.closed]
         near = ip_address(target[0]).is_loopback
-        for endpoint in self._endpoints:
+        for endpoint in sorted(self._endpoints, key=lambda each: not each.front.listening):
             wildcard = is_wildcard(endpoint.bound)
             if endpoint.family == family and (wildcard or ip_address(endpoint.bound[0]).is_loopback == near):
                 return endpoint
-        return self._bound(family, ("0.0.0.0", 0) if family == socket.AF_INET else ("::", 0, 0, 0))
+        return None
 
     def _bound(self, family: socket.AddressFamily, where: Address) -> Endpoint:
         line = socket.socket(family, socket.SOCK_DGRAM)

@@ -24,6 +24,10 @@ from stack.protocols.relay.shell.server import RelayServer
 from stack.streams.delimited import receive_message, send_message
 from stack.trace import TraceEvent
 from stack.transports import tcp
+from stack.transports.extras import has_quic
+from stack.transports.quic import QuicTransport
+from stack.transports.quic.address import Address
+from stack.transports.quic.endpoint import Endpoint
 from stack.transports.tcp import TcpTransport
 from tests.net.hosts import settled
 from tests.net.identities import key
@@ -61,21 +65,21 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def homes(*, punching: bool = True) -> AsyncIterator[Homes]:
+async def homes(*, punching: bool = True, by: str = "tcp/0") -> AsyncIterator[Homes]:
     events: list[TraceEvent] = []
     async with AsyncExitStack() as stack:
         made = []
         for number in range(3):
             host = Host(
                 key(number),
-                transports=[TcpTransport()],
+                transports=[TcpTransport(), QuicTransport()],
                 interfaces=lambda: ["127.0.0.1"],
                 trace=events.append if number == 1 else None,
             )
             await stack.enter_async_context(host)
             IdentifyService(host)
             RelayService(host)
-            await host.listen(Multiaddr.parse("/ip4/0.0.0.0/tcp/0"))
+            await host.listen(Multiaddr.parse(f"/ip4/0.0.0.0/{by}"))
             if punching and number:
                 DcutrService(host)
             made.append(host)
@@ -105,6 +109,59 @@ async def test_both_dial_at_the_same_moment_from_the_port_they_listen_on(monkeyp
         best = net.guest.best_connection(net.home.peer_id)
         assert best is not None
         assert best.direction is Direction.OUTBOUND  # who dialled through the relay asks on what is punched
+
+
+class Router:
+    """Before the home: its socket of QUIC hears only from where it has sent something."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inside = self.refused = 0
+        spoken: set[int] = set()
+        send, receive = Endpoint.send, Endpoint._receive
+
+        def send_out(endpoint: Endpoint, datagrams: list[tuple[bytes, Address]]) -> None:
+            if endpoint.bound[1] == self.inside:
+                spoken.update(address[1] for _, address in datagrams)
+            send(endpoint, datagrams)
+
+        def let_in(endpoint: Endpoint, data: bytes, address: Address, now: float) -> None:
+            if endpoint.bound[1] == self.inside and address[1] not in spoken:
+                self.refused += 1
+            else:
+                receive(endpoint, data, address, now)
+
+        monkeypatch.setattr(Endpoint, "send", send_out)
+        monkeypatch.setattr(Endpoint, "_receive", let_in)
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.skipif(not has_quic(), reason="NOT TESTED: hole punching by QUIC; needs the extra `quic`")
+async def test_by_quic_one_knocks_and_the_other_dials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was dialled sends something from the socket that he listens on, so that his router lets in the other, who dials."""
+    monkeypatch.setattr(Exchange, "_dial", nobody)
+    router = Router(monkeypatch)
+    async with homes(by="udp/0/quic-v1") as net:
+        router.inside = int(net.home.addresses()[0].get("udp") or 0)
+        await net.meet()
+        await settled(lambda: bool(net.ended) and net.is_direct())
+        assert (net.ended[0].direct, net.ended[0].tries) == (True, 1)
+        ways = [one.best_connection(other.peer_id) for one, other in ((net.guest, net.home), (net.home, net.guest))]
+        assert [way and way.direction for way in ways] == [Direction.OUTBOUND, Direction.INBOUND]
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.skipif(not has_quic(), reason="NOT TESTED: hole punching by QUIC; needs the extra `quic`")
+async def test_by_quic_a_router_that_nobody_opens_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What shows that the test before this one shows something."""
+    monkeypatch.setattr(Exchange, "_dial", nobody)
+    router = Router(monkeypatch)
+    async with homes(by="udp/0/quic-v1", punching=False) as net:
+        router.inside = int(net.home.addresses()[0].get("udp") or 0)
+        await net.meet()
+        [address] = net.home.direct.listening()
+        there = Multiaddr.parse(str(address).replace("0.0.0.0", "127.0.0.1"))
+        assert not await net.guest.direct.punch(net.home.peer_id, [there], client=True, seconds=0.3)
+        assert router.refused
 
 
 @pytest.mark.usefixtures("outside")

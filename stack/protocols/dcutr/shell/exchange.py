@@ -86,7 +86,7 @@ class Exchange:
             while self._host.protocols(peer) is None and not relayed.closed:
                 await anyio.sleep(0.05)
         return await self._host.direct.punch(
-            peer, worth_punching(self._host.direct.addresses(peer)), client=True, seconds=DIAL_SECONDS
+            peer, self._worth_punching(self._host.direct.addresses(peer)), client=True, seconds=DIAL_SECONDS
         )
 
     async def _until_spoken(self, relayed: Connection) -> None:
@@ -101,9 +101,9 @@ class Exchange:
             try:
                 sent_at = anyio.current_time()
                 await send_message(stream, Punch(PunchType.CONNECT, tuple(self.candidates())).encode())
-                theirs = worth_punching(await _receive(stream, PunchType.CONNECT))
+                theirs = self._worth_punching(await _receive(stream, PunchType.CONNECT))
                 if not theirs:
-                    raise RemoteProtocolError("the peer knows of no public address of its own")
+                    raise RemoteProtocolError("the peer knows of no public address of its own that we could dial")
                 delay = (anyio.current_time() - sent_at) / 2
                 await send_message(stream, Punch(PunchType.SYNC).encode())
                 await stream.aclose()
@@ -116,7 +116,7 @@ class Exchange:
     async def answer(self, stream: Stream) -> None:
         """The other side of one try. Raises RemoteProtocolError, DecodeError, and what the stream raises."""
         with anyio.fail_after(EXCHANGE_SECONDS):
-            theirs = worth_punching(await _receive(stream, PunchType.CONNECT))
+            theirs = self._worth_punching(await _receive(stream, PunchType.CONNECT))
             await send_message(stream, Punch(PunchType.CONNECT, tuple(self.candidates())).encode())
             await _receive(stream, PunchType.SYNC)
         await self._host.direct.punch(stream.remote_peer, theirs, client=True)
@@ -124,18 +124,16 @@ class Exchange:
     def candidates(self) -> list[Multiaddr]:
         """Where we may be met from outside."""
         seen = [
-            (connection.observed, _port(connection))
+            (connection.observed, None if connection.direction is Direction.INBOUND else connection.local_address)
             for connection in self._host.direct.connections()
             if connection.observed is not None
         ]
         told = [address for address in self._host.addresses() if not is_relayed(address)]
-        return candidates(told, seen, self._host.direct.ports())
+        return candidates(told, seen, self._host.direct.listening())
 
-
-def _port(connection: Connection) -> int | None:
-    if connection.direction is Direction.INBOUND:
-        return None
-    return int(connection.local_address.get("tcp") or 0)
+    def _worth_punching(self, addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+        """Of what a peer says of itself what we can and will dial."""
+        return worth_punching(each for each in addresses if self._host.can_dial(each.split_peer()[0]))
 
 
 async def _receive(stream: Stream, expected: PunchType) -> Sequence[Multiaddr]:

@@ -67,6 +67,7 @@ class RelayListener:
         self._changed = anyio.Event()
         self.over = anyio.Event()
         """The place is no more, for whatever reason."""
+        self._until = self._renew_at = 0.0
         self._taken(place)
 
     def __repr__(self) -> str:
