@@ -283,6 +283,10 @@ async def test_a_try_is_over_when_nobody_answers() -> None:
         assert not await net.home.direct.punch(net.guest.peer_id, [gone], client=True, seconds=0.3)
         assert anyio.current_time() - begun >= 0.3
         assert not await net.home.direct.punch(net.guest.peer_id, [], client=True)
+        for nowhere in ("/memory/1", "/sctp/1"):  # a way on which nobody punches, and none
+            assert not await net.home.direct.punch(
+                net.guest.peer_id, [Multiaddr.parse(nowhere)], client=True, seconds=0.01
+            )
 
 
 def test_so_many_addresses_are_expected_and_for_so_long() -> None:

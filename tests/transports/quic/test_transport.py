@@ -15,9 +15,9 @@ from stack.streams.supervision import supervised
 from stack.testing.streams import receive_all, receive_exactly
 from stack.transports import extras
 from stack.transports.interfaces import ListenError, SecuredConnection
-from stack.transports.quic import NO_HOST, QuicTransport, endpoint
+from stack.transports.quic import NO_HOST, QuicTransport, endpoint, transport
 from stack.transports.quic.connection import QuicConnection
-from stack.transports.quic.front import RETRY_ABOVE
+from stack.transports.quic.front import RETRY_ABOVE, Front
 from stack.transports.quic.library import HANDSHAKE_BYTES_MAX
 from stack.transports.quic.machine import QuicMachine
 from stack.transports.quic.transport import QuicListener, Sockets
@@ -286,3 +286,47 @@ def test_without_the_extra_an_address_is_refused_with_what_to_do(monkeypatch: py
 def test_a_handshake_of_ours_is_far_from_the_bound_of_what_we_read() -> None:
     client = QuicMachine.dial(CREDENTIALS[0], ("192.0.2.1", 1), expected=None, wall=0.0, now=0.0)
     assert sum(len(data) for data, _ in client.datagrams(0.0)) < HANDSHAKE_BYTES_MAX / 8
+
+
+async def test_A70_one_knocks_so_often_and_only_from_where_one_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a stranger who says where: after some 2.5 s nothing more is sent, and what is sent begins nothing where it arrives."""
+    for pause in ("KNOCK_SECONDS_MIN", "KNOCK_SECONDS_MAX"):
+        monkeypatch.setattr(transport, pause, 0.0)
+    async with sockets(*KEYS) as [here, there]:
+        with pytest.raises(TransportError, match="listened on"):
+            await here.knock(LOOPBACK)
+        ours, theirs = here.listen(LOOPBACK), there.listen(LOOPBACK)
+        async with accepting(theirs) as accepted, anyio.create_task_group() as tasks:
+            came: list[int] = []
+            monkeypatch.setattr(there._endpoints[0].front, "sort", lambda data, *_: came.append(len(data)))
+            tasks.start_soon(here.knock, theirs.address)
+            with anyio.fail_after(5):
+                while len(came) < transport.KNOCKS_MAX:
+                    await anyio.sleep(0.001)
+            await anyio.wait_all_tasks_blocked()
+            assert came == [transport.KNOCK_BYTES] * transport.KNOCKS_MAX and not accepted
+            tasks.cancel_scope.cancel()
+        await ours.aclose()
+        await theirs.aclose()
+        await until_closed(here, there)
+
+
+def test_nothing_of_that_size_begins_a_connection() -> None:
+    front = Front[str](lambda: bytes(8))
+    front.listening = True
+    for first in range(256):
+        data = bytes([first]) + bytes(transport.KNOCK_BYTES - 1)
+        assert front.sort(data, ("45.1.2.3", 4001), 0.0) is None
+
+
+async def test_who_listens_later_dials_from_there_too() -> None:
+    """A socket that was made to dial from stays beside it, until its connections are over."""
+    async with sockets(*KEYS) as [here, there]:
+        theirs = there.listen(LOOPBACK)
+        async with accepting(theirs):
+            first = await here.dial(theirs.address, None)
+            ours = here.listen(Multiaddr.parse("/ip4/0.0.0.0/udp/0/quic-v1"))
+            second = await here.dial(theirs.address, None)
+        assert second.local_address.get("udp") == ours.address.get("udp") != first.local_address.get("udp")
+        for end in (first, second, ours, theirs):
+            await end.aclose()
