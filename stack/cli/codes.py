@@ -9,20 +9,26 @@ from stack.cli import output
 from stack.cli.serving import ServingScreen
 from stack.errors import DeadlinePassed, DecodeError, Refused, StackError
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import host_and_port
 from stack.node.api import Api, CodeEnded, CodeFailed, CodeOffered, OfferCode, Shared, TakeCode
 from stack.protocols.code.words import Code, read_code
 from stack.streams.supervision import supervised
 
 COUNTED_SECONDS = 1.0
 """Between two looks at how long it is good."""
-NOWHERE = "It is found on this network only: no relay and no other peer is there at which both could meet (--relay-via, --via)."
+NOWHERE = (
+    "It is found on this network only: there is no relay and no other peer at which both could meet. For somebody elsewhere run it again"
+    " with --via HOST:PORT, of a computer that runs stack and that both reach."
+)
 AGAIN = "For another run the same command again."
 
 
 class GivenCode:
     """A code that is being given. Getters: `code`. Commands: `keep`, `ready`, `explain`, `follow`, `check`."""
 
-    def __init__(self) -> None:
+    def __init__(self, via: tuple[Multiaddr, ...] = ()) -> None:
+        """`via`: where both meet, as it was typed here."""
+        self._via = via
         self._offered: CodeOffered | None = None
         self._until = 0.0
         self._left: int | None = None
@@ -74,7 +80,7 @@ class GivenCode:
         if not self._good.points:
             output.note(NOWHERE)
         output.note(f"On the other computer, once, within {self._good.seconds:.0f} s:")
-        output.command(f"stack get {self.code}")
+        output.command(" ".join([f"stack get {self.code}", *(f"--via {_typed(address)}" for address in self._via)]))
 
     async def follow(self, screen: ServingScreen, end: Callable[[], None]) -> None:
         """Say what becomes of it. When nobody has used it nobody can come, and `end` is called."""
@@ -107,6 +113,10 @@ class GivenCode:
             raise self._vain
 
 
+def _typed(address: Multiaddr) -> str:
+    return host_and_port(address) if address.protocols[1:] == ("tcp",) else str(address)
+
+
 def tries(count: int) -> str:
     """`1 try`, `2 tries`."""
     return "1 try" if count == 1 else f"{count} tries"
@@ -115,7 +125,7 @@ def tries(count: int) -> str:
 @asynccontextmanager
 async def giving(api: Api, shared: Shared, via: tuple[Multiaddr, ...]) -> AsyncIterator[GivenCode]:
     """A code for what is shared, good for as long as the context lasts at the most. Raises as `GivenCode.ready`."""
-    given = GivenCode()
+    given = GivenCode(via)
     async with supervised() as tasks:
         request = OfferCode(cid=shared.cid, name=shared.name, size=shared.size, via=via)
         tasks.start(given.keep, api, request, owner="a code")

@@ -15,6 +15,7 @@ from stack.cli.completing import codes as offered_codes
 from stack.cli.serving import ServingScreen
 from stack.errors import DeadlinePassed, Refused, StackError
 from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, CodeEnded, CodeOffered, OfferCode, Shared
 from tests.acceptance.kit import Machine, good, make_file
 
@@ -88,14 +89,17 @@ async def test_a_wrong_try_is_told_and_where_it_is_found(
 ) -> None:
     monkeypatch.setattr(codes, "COUNTED_SECONDS", 0.0)
     alone = CodeOffered(code="4-otter-lamp-violin", seconds=60.0, points=0)
-    given = codes.GivenCode()
+    via = tuple(map(Multiaddr.parse, ("/ip4/45.79.1.2/tcp/4001", "/ip4/45.79.1.2/udp/4001/quic-v1")))
+    given = codes.GivenCode(via)
     given._offered, given._left = alone, 1
     given.explain()
     screen = ServingScreen(output.Progress(), 10)
     screen.bar.wait = lambda text: setattr(given, "_ended", USED)  # type: ignore[method-assign] # it is used meanwhile
     await given.follow(screen, lambda: None)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == codes.NOWHERE and lines[3] == "somebody tried that code wrongly (1 try left)"
+    assert lines[0] == codes.NOWHERE
+    assert lines[2] == "stack get 4-otter-lamp-violin --via 45.79.1.2:4001 --via /ip4/45.79.1.2/udp/4001/quic-v1"
+    assert lines[3] == "somebody tried that code wrongly (1 try left)"
     assert codes.tries(2) == "2 tries"
 
 

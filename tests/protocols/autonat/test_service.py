@@ -1,5 +1,6 @@
 """AutoNAT between hosts at public addresses, behind firewalls and behind routers."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,6 +12,7 @@ from stack.net.host import Host
 from stack.net.our_addresses import AddressSource
 from stack.protocols.autonat import DIAL_BACK, DIAL_REQUEST, V1
 from stack.protocols.autonat import service as module
+from stack.protocols.autonat.guard import DATA_BYTES_MIN
 from stack.protocols.autonat.messages import (
     Answer,
     DialData,
@@ -31,6 +33,7 @@ from stack.protocols.autonat.service import AutonatService
 from stack.protocols.autonat.shell import asking, server
 from stack.protocols.autonat.shell.lines import Talk
 from stack.streams.interfaces import Stream
+from stack.streams.memory import MemoryStream
 from tests.net.hosts import settled
 from tests.net.internet import Internet, at, node
 
@@ -189,6 +192,36 @@ async def test_A69_who_pays_has_it_dialled_and_one_who_sends_something_else_has_
         # It is another peer who listens there.
         assert decode(await talk.hear()) == DialResponse(Answer.OK, 0, Outcome.DIAL_ERROR)
         assert net.dials == [("8.8.0.1", elsewhere)]
+
+
+@pytest.mark.parametrize("place", ["9.1.1.1", "9.1.1.2"])
+async def test_A69_to_an_address_elsewhere_less_is_sent_than_the_asker_has_sent(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens there, the asker, with all that follows then, or somebody else."""
+    net, sent = Internet(), Counter[str]()
+    send_all = MemoryStream.send_all
+
+    async def count(stream: MemoryStream, data: memoryview) -> None:
+        sent[str(stream.remote_address)] += len(data)
+        await send_all(stream, data)
+
+    monkeypatch.setattr(MemoryStream, "send_all", count)
+    elsewhere = at("9.1.1.3", 4001)
+    net.forwards["9.1.1.3", 4001] = (place, 4001)
+    async with outside(net, 1) as [helper], node(net, 1, "9.1.1.1") as host, node(net, 2, "9.1.1.2"):
+        AutonatService(host, serve=False)
+        await meet(host, [helper])
+        sent.clear()
+        _, talk = await request(host, helper, DialRequest((elsewhere,), 7))
+        todo = decode(await talk.hear())
+        assert isinstance(todo, DialDataRequest) and not sent[f"/ip4/{place}/tcp/4001"]
+        for _ in range(0, todo.size, 4096):
+            await talk.say(encode(DialData(4096)))
+        answer = decode(await talk.hear())
+        outcome = Outcome.OK if place == "9.1.1.1" else Outcome.DIAL_ERROR
+        assert answer == DialResponse(Answer.OK, 0, outcome)
+        assert 0 < sent[f"/ip4/{place}/tcp/4001"] < DATA_BYTES_MIN / 10
 
 
 async def test_the_client_pays_what_is_asked_for_and_no_more() -> None:

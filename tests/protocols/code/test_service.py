@@ -135,6 +135,13 @@ async def test_when_both_mistype_the_number_nobody_is_found(monkeypatch: pytest.
         assert given.offer.left == TRIES
 
 
+async def test_who_has_nobody_to_ask_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking, "SEEK_SECONDS", 0.05)
+    async with hosts(1) as [host]:
+        with pytest.raises(UnknownCode, match=r"nobody whom a code could be asked of.*the same --via HOST:PORT"):
+            await CodeService(host).take(Code(4, ("otter", "lamp", "violin")))
+
+
 async def test_after_its_time_a_code_gives_nothing() -> None:
     async with three() as all_, all_.offering(0.0) as given:
         await given.wait(given.news)

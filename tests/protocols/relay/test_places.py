@@ -5,6 +5,7 @@ import pytest
 from stack.multiformats.multiaddr import Multiaddr
 from stack.protocols.relay.messages import UNLIMITED, Limit, Status
 from stack.protocols.relay.places import Circuit, RelayParameters, RelayPlaces
+from tests.bitswap.simulation import peer_named
 from tests.net.identities import peers_in_order
 
 PEERS = peers_in_order(24)
@@ -45,6 +46,26 @@ def test_the_reservations_of_one_neighbourhood_are_bounded() -> None:
     answers = [relay.reserve(PEERS[n], at(n), 0.0) for n in range(6)]
     assert answers == [HOUR] * 5 + [Status.RESERVATION_REFUSED]
     assert relay.reserve(PEERS[9], at(1, 3), 0.0) == HOUR
+
+
+def test_each_figure_of_a_relay_is_met_exactly_and_not_passed() -> None:
+    """As docs/reach.md has them: in all, of a neighbourhood, and of a peer that is allowed."""
+    peers = [peer_named(str(n)) for n in range(140)]
+    relay = RelayPlaces(RelayParameters(), [PEERS[0]])
+    answers = [relay.reserve(peer, at(1, n), 0.0) for n, peer in enumerate(peers)]
+    assert answers == [HOUR] * 128 + [Status.RESERVATION_REFUSED] * 12
+    circuits = [relay.connect(peers[n + 1], HERE, peers[n], 0.0) for n in range(127)] + [
+        relay.connect(peers[2], HERE, peers[127], 0.0),
+        relay.connect(peers[4], HERE, peers[6], 0.0),
+    ]
+    assert [each for each in circuits if isinstance(each, Status)] == [Status.RESOURCE_LIMIT_EXCEEDED]
+    assert circuits[128] is Status.RESOURCE_LIMIT_EXCEEDED
+    relay.reserve(PEERS[0], at(1), 0.0)
+    friends = [relay.connect(peers[n], HERE, PEERS[0], 0.0) for n in range(65)]
+    assert [n for n, each in enumerate(friends) if isinstance(each, Status)] == [64]
+    relay = RelayPlaces(RelayParameters(), [])
+    answers = [relay.reserve(peer, at(1 + n), 0.0) for n, peer in enumerate(peers[:40])]
+    assert answers == [HOUR] * 32 + [Status.RESERVATION_REFUSED] * 8
 
 
 def test_on_loopback_nobody_is_a_stranger() -> None:

@@ -30,6 +30,10 @@ AGAIN_SECONDS = 1.0
 """After which a meeting point is asked once more: who holds it may have come to it just now."""
 HOLDERS_MAX = TRIES
 """With whom a code is tried: each of them has one guess at what was typed, and a meeting point may name any."""
+MEET = (
+    "Both need a network, a relay or a bootstrap peer in common, or at both the same --via HOST:PORT, of a computer that runs stack and"
+    " that both reach"
+)
 EXCHANGE_SECONDS = 20.0
 """For reaching a holder and for the exchange."""
 
@@ -55,14 +59,14 @@ class _Search:
     def __init__(self, service: CodeService, number: int) -> None:
         self._service = service
         self._number = number
-        self._asked: dict[PeerId, float] = {}
+        self.asked: dict[PeerId, float] = {}
         self.found: dict[PeerId, Holder] = {}
         self.news = anyio.Event()
 
     def due(self, now: float) -> list[PeerId]:
         """Whom to ask now."""
-        due = [point for point in self._service.points() if self._asked.get(point, 0.0) <= now - AGAIN_SECONDS]
-        self._asked.update(dict.fromkeys(due, now))
+        due = [point for point in self._service.points() if self.asked.get(point, 0.0) <= now - AGAIN_SECONDS]
+        self.asked.update(dict.fromkeys(due, now))
         return due
 
     async def ask(self, point: PeerId) -> None:
@@ -101,9 +105,12 @@ async def take(service: CodeService, code: Code, via: Sequence[Multiaddr]) -> st
                     tasks.start(search.ask, point, owner="seeking a code")
                 with anyio.move_on_after(min(AGAIN_SECONDS, deadline - now)):
                     await _either(search.news, changed)
+    if failure is None and not search.asked:
+        raise UnknownCode(
+            f"there is nobody whom a code could be asked of: no neighbour, relay or bootstrap peer. {MEET}"
+        )
     raise failure or UnknownCode(
-        f"nobody is found who gives a code with the number {code.number}: codes are good once, and for a minute. Both need a network, a"
-        " relay or a bootstrap peer in common, or --via HOST:PORT of a computer that both reach"
+        f"nobody is found who gives a code with the number {code.number}: codes are good once, and for a minute. {MEET}"
     )
 
 
