@@ -1,7 +1,8 @@
 """What garbage collection keeps, and the order of its steps. Pure: what it reads and removes, it asks of the store.
 
-Mark walks from the pins, the shares and what running fetches hold; sweep removes from the packs what was not marked. Blocks in
-users' files are never touched. A block that is put, or put again, while somebody holds anything, is kept as well.
+Mark walks from the pins, the shares and what running fetches hold; sweep removes from the packs what was not marked. Users' files
+are never touched; of those that changed or went, what was known is forgotten where nothing needs it. A block that is put, or put
+again, while somebody holds anything, is kept as well.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

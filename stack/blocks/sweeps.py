@@ -62,18 +62,20 @@ class Sweeper:
         self._tell = tell
 
     def sweep(self, after: tuple[bytes, int, int], marked: NameSet, generation: int, dry_run: bool) -> SweepStep | None:
-        """See `Collectable.sweep`. In the same transaction that a put of the same block would need. Whoever begins to work meanwhile
-        may still have seen what goes: it is put back then, none of it has left the disk."""
+        """See `Collectable.sweep`; rows of users' files that changed or went too. In the same transaction that a put of the same block
+        would need. Whoever begins to work meanwhile may still have seen what goes: it is put back then, none of it has left the disk.
+        """
         with self._index.database.writing() as connection:
             if self._holds.generation != generation:
                 return None
             rows = connection.execute(
-                "SELECT l.multihash, l.segment, l.offset, l.length, l.frame FROM location l CROSS JOIN segment s"
-                " ON s.id = l.segment WHERE (l.multihash, l.segment, l.offset) > (?, ?, ?) AND s.kind = 'pack'"
-                " ORDER BY l.multihash, l.segment, l.offset LIMIT ?",
+                "SELECT l.multihash, l.segment, l.offset, l.length, l.frame, s.kind FROM location l CROSS JOIN segment s"
+                " ON s.id = l.segment WHERE (l.multihash, l.segment, l.offset) > (?, ?, ?)"
+                " AND (s.kind = 'pack' OR s.state = 'missing') ORDER BY l.multihash, l.segment, l.offset LIMIT ?",
                 (*after, ROWS_BATCH),
             ).fetchall()
-            garbage = [row for row in rows if row[0] not in marked and not self._holds.protects(row[0], row[1], row[2])]
+            found = [row for row in rows if row[0] not in marked and not self._is_held(row[0], row[1], row[2], row[5])]
+            garbage = [row[:5] for row in found]
             if not dry_run:
                 connection.executemany(
                     "DELETE FROM location WHERE multihash = ? AND segment = ? AND offset = ?",
@@ -81,8 +83,14 @@ class Sweeper:
                 )
         if self._changed(generation, () if dry_run else garbage):
             return None
+        sizes = [length for _, _, _, length, _, kind in found if kind == PACK]  # what lay in a lost file was not here
         following = rows[-1][:3] if len(rows) == ROWS_BATCH else None
-        return SweepStep(following, len(garbage), sum(row[3] for row in garbage))
+        return SweepStep(following, len(sizes), sum(sizes))
+
+    def _is_held(self, name: bytes, segment: SegmentId, offset: int, kind: str) -> bool:
+        """Whether a place must stay though its block was not marked."""
+        holds = self._holds
+        return holds.protects(name, segment, offset) if kind == PACK else holds.protects_file(segment)
 
     def remove(self, names: Sequence[bytes], kept: NameSet, generation: int) -> bool:
         """See `withdraw.Withdrawable.remove`: from packs and from files, but for those that are being fetched."""
@@ -99,8 +107,7 @@ class Sweeper:
                     (name,),
                 ):
                     _, segment, offset, length, frame = row
-                    holds = self._holds
-                    if not (holds.protects(name, segment, offset) if kind == PACK else holds.protects_file(segment)):
+                    if not self._is_held(name, segment, offset, kind):
                         gone.append((name, segment, offset, length, frame))
             connection.executemany(
                 "DELETE FROM location WHERE multihash = ? AND segment = ?", [row[:2] for row in gone]
@@ -124,7 +131,9 @@ class Sweeper:
             )
 
     def compactable(self) -> list[SegmentId]:
-        """Packs worth rewriting, those that free most first: on a full disk the empty ones make room for the others."""
+        """Packs worth rewriting, those that free most first: on a full disk the empty ones make room for the others. What no place
+        refers to any more is forgotten before."""
+        self.remove_empty_files()
         with self._index.database.writing() as connection:
             self._index.remove_unused_frames(connection)
             self._index.realms.forget_unused(connection)

@@ -85,7 +85,8 @@ class Verifier:
     """Walks the segments one after the other: `check_index`, then `check` for each of `segments` until it returns None.
     Then the pins: `start` for each, `check_below` until it returns False.
 
-    What is found wrong is withdrawn, as if a read had found it.
+    What is found wrong is withdrawn, as if a read had found it. A user's file that was withdrawn because it changed or went is his
+    doing, and was told: that it lacks is told of the pins that need it.
     """
 
     def __init__(self, index: Index, locations: Locations, reader: Reader, nodes: Nodes, links: Links) -> None:
@@ -120,6 +121,8 @@ class Verifier:
             if error.errno not in disk.ABSENT:
                 self.report.add(Problem(kind=ProblemKind.UNREADABLE, path=path, detail=error.strerror or ""))
                 return None
+            if segment.state is SegmentState.MISSING:
+                return None
             if self._stands(segment):
                 more = " or more" if len(rows) == VERIFY_ROWS else ""
                 detail = f"{len(rows)} block{'' if len(rows) == 1 else 's'}{more}" if rows else ""
@@ -130,6 +133,8 @@ class Verifier:
         try:
             in_place = segment.kind != PACK and segment.state is not SegmentState.FETCHING
             if in_place and after < 0 and not disk.unchanged(segment.stamp, status):
+                if segment.state is SegmentState.MISSING and segment.stamp is not None:
+                    return None
                 self.report.add(Problem(kind=ProblemKind.FILE_CHANGED, path=path))
                 self._withdraw(segment, Fault.CHANGED)
             return self._check_rows(fd, segment, path, rows)

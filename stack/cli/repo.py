@@ -26,6 +26,8 @@ class VerifyReport:
     items: tuple[str, ...]
     places: int
     """Of blocks: one that lies in two files has two."""
+    not_whole: int
+    """Shares of which files have changed or gone: they are no problem of the repository, and are not served as they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,10 @@ def stat(as_json: bool) -> None:
 @repo.command()
 @answers(VerifyReport)
 def verify(as_json: bool) -> int:
-    """Read and hash every block, and look for all that is pinned or shared; says what is wrong, and what is missing."""
+    """Read and hash every block, and look for all that is pinned or shared; says what is wrong, and what is missing.
+
+    A shared file that you changed or deleted is told once, and is no damage.
+    """
 
     async def work() -> int:
         problems: list[str] = []
@@ -110,6 +115,7 @@ def verify(as_json: bool) -> int:
                 bytes=last.bytes,
                 problems=len(problems),
                 items=tuple(problems),
+                not_whole=last.not_whole,
             )
             output.json_line(report)
         else:
@@ -117,6 +123,11 @@ def verify(as_json: bool) -> int:
             blocks = f"{last.blocks:,} block{'' if last.blocks == 1 else 's'}"
             places = f" in {last.places:,} places" if last.places != last.blocks else ""
             output.data(f"{blocks}{places}, {output.size(last.bytes)} read: {verdict}")
+            if last.not_whole:
+                output.note(
+                    f"Not whole any more, as files changed or went: {output.count(last.not_whole, 'share')} (`stack shares ls`)."
+                    " Share again what is to be served, and end the rest with `stack shares rm`."
+                )
         return WRONG_BYTES if problems else 0
 
     return run_async(work)

@@ -116,9 +116,54 @@ async def test_files_that_changed_or_went_are_told_and_withdrawn(tmp_path: Path)
             (ProblemKind.FILE_GONE, gone),
         ]
         assert events.names() == ["SourceWithdrawn"] * 2
-        again = await store.verify()
-        assert [problem.kind for problem in again.problems] == [problem.kind for problem in report.problems]
+        assert (await store.verify()).problem_count == 0, "their owner's doing, and told"
         assert len(events.told) == 2
+
+
+async def test_a_file_that_says_nothing_of_having_changed_is_told_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "rotten"
+    path.write_bytes(noise(3000))
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves_of(path.read_bytes(), 1000))
+        flip(path, 1500)
+        for _ in range(3):
+            assert ProblemKind.WRONG_BYTES in {problem.kind for problem in (await store.verify()).problems}
+
+
+async def test_a_pin_is_told_as_long_as_a_file_of_it_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(noise(3000))
+    leaves = leaves_of(path.read_bytes(), 1000)
+    root = node(*(leaf.cid for leaf in leaves))
+    async with DiskStore.open(tmp_path / "home") as store:
+        await store.add_file(path, stamp(path), leaves)
+        await store.put([root])
+        await store.add_pin(root[0])
+        path.rename(tmp_path / "elsewhere")
+        assert (await store.verify(links)).problem_count == 2
+        assert [each.kind for each in (await store.verify(links)).problems] == [ProblemKind.PINNED_MISSING]
+        (tmp_path / "elsewhere").rename(path)
+        await store.check_files()
+        assert (await store.verify(links)).problem_count == 0
+
+
+async def test_what_was_known_of_a_lost_file_is_collected_when_nothing_needs_it(tmp_path: Path) -> None:
+    needed, other, there = (tmp_path / name for name in ("needed", "other", "there"))
+    async with DiskStore.open(tmp_path / "home") as store:
+        for seed, path in enumerate((needed, other, there)):
+            path.write_bytes(noise(3000, seed))
+            await store.add_file(path, stamp(path), leaves_of(path.read_bytes(), 1000))
+        root = node(*(leaf.cid for leaf in leaves_of(needed.read_bytes(), 1000)))
+        await store.put([root])
+        await store.add_pin(root[0])
+        needed.unlink()
+        other.unlink()
+        await store.verify(links)
+        assert (await store.collect(links, dry_run=True)).removed == 0
+        assert {segment.path for segment in await store.segments()} >= {needed, other, there}
+        report = await store.collect(links)
+        assert (report.removed, report.removed_bytes) == (0, 0), "nothing of it was here"
+        assert {segment.path for segment in await store.segments()} & {needed, other, there} == {needed, there}
 
 
 async def test_a_short_pack_and_a_lost_pack_are_told(tmp_path: Path) -> None:

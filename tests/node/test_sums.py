@@ -9,6 +9,7 @@ import pytest
 
 from stack import Node
 from stack.blocks.store import DiskStore
+from stack.files.ticket import decode_ticket
 from stack.node.api import CollectGarbage, GetRepoStat, VerifyEvent, VerifyRepo
 from stack.node.handlers import store as handlers
 from stack.node.handlers.store import gone_together
@@ -58,6 +59,52 @@ async def test_the_sums_of_stat_gc_verify_and_du_agree(tmp_path: Path) -> None:
         stat = await node.ask(GetRepoStat())
         assert (last.blocks, stat.shared_files) == (stat.blocks, 3)
         assert stat.shared_bytes == 2 * len(big) + 6000
+
+
+async def test_what_its_owner_did_to_a_shared_file_is_told_once_and_is_no_damage(tmp_path: Path) -> None:
+    """Who deleted a file of a share that he kept had exit code 5 for ever."""
+    tree, film = tmp_path / "tree", tmp_path / "film"
+    tree.mkdir()
+    for name in ("gone", "changed", "same"):
+        (tree / name).write_bytes(name.encode() * 1000)
+    film.write_bytes(b"film" * 1000)
+    async with Node.open(at(tmp_path / "home")) as node:
+        first = await node.share(tree)
+        await node.share(film)
+        assert (await verified(node))[1] == []
+        (tree / "gone").unlink()
+        (tree / "changed").write_bytes(b"other bytes")
+        last, problems = await verified(node)
+        assert {problem.partition(": ")[0] for problem in problems} == {"file gone", "file changed", "wrong bytes"}
+        assert last.not_whole == 1
+        last, problems = await verified(node)
+        assert (last.not_whole, problems) == (1, [])
+        await node.share(tree)
+        last, problems = await verified(node)
+        assert (last.not_whole, problems) == (1, [])
+        await node.unshare(decode_ticket(first).root)
+        last, problems = await verified(node)
+        assert (last.not_whole, problems) == (0, [])
+
+
+async def test_what_is_pinned_is_told_as_missing_until_its_pin_goes(tmp_path: Path) -> None:
+    """Also where it is shared too: a pin says that it is to be kept."""
+    film = tmp_path / "film"
+    film.write_bytes(os.urandom(700_000))
+    async with Node.open(at(tmp_path / "home")) as node:
+        root = await node.add(film)
+        await node.share(film)
+        film.unlink()
+        assert [problem.partition(": ")[0] for problem in (await verified(node))[1]] == [
+            "file gone",
+            "pinned and missing",
+        ]
+        for _ in range(2):
+            [problem] = (await verified(node))[1]
+            assert problem.startswith(f"pinned and missing: {root}")
+        await node.pins.rm(root)
+        assert (await verified(node))[1] == []
+        await node.ask(CollectGarbage())
 
 
 def test_many_files_that_are_gone_are_told_by_their_folder(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ class VerifyEvent:
     places: int = 0
     """Of blocks, read and hashed."""
     problem: str | None = None
+    not_whole: int = 0
+    """Shares of which files have changed or gone, which is no damage."""
     done: bool = False
 
 

@@ -43,7 +43,7 @@ from stack.node.api import (
     VerifyRepo,
 )
 from stack.node.handlers.naming import session_for
-from stack.node.handlers.shares import shared_again
+from stack.node.handlers.shares import lost_of, shared_again
 from stack.node.handlers.streaming import streaming
 from stack.node.home import HOME_VERSION, disk_usage
 from stack.node.interfaces import Handled
@@ -152,9 +152,12 @@ async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
 async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
     """Read and hash everything; see that all is here which is pinned or shared."""
     shares = await node.jobs.shares()
-    report = await _disk(node).verify(roots=[share.root for share in shares])
-    given_up = shared_again(shares)
-    here = (await _disk(node).statistics()).blocks
+    store = _disk(node)
+    report = await store.verify(roots=[share.root for share in shares])
+    given_up = shared_again(shares) | lost_of(shares, await store.segments()).keys()
+    given_up -= {root for root, _ in await store.pins()}
+    not_whole = 0
+    here = (await store.statistics()).blocks
     told = VerifyEvent(blocks=here, places=report.blocks, bytes=report.bytes)
     gone = {each.path: each.detail for each in report.problems if each.kind is ProblemKind.FILE_GONE and each.path}
     for where, count in await to_thread.run_sync(gone_together, gone):
@@ -164,11 +167,14 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
         if problem.kind is ProblemKind.FILE_GONE:
             continue
         if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up:
-            continue  # its file has become another by its owner's hand: the repository has lost nothing
+            not_whole += (
+                1  # its files have become others, or gone, by their owner's hand: the repository has lost nothing
+            )
+            continue
         place = f"at {problem.offset}" if problem.offset is not None else None
         facts = [str(fact) for fact in (problem.path, place, problem.cid, problem.detail) if fact]
         yield replace(told, problem=f"{problem.kind.value}: {' '.join(facts)}")
-    yield replace(told, done=True)
+    yield replace(told, not_whole=not_whole, done=True)
 
 
 def gone_together(paths: Collection[Path]) -> list[tuple[Path, int]]:
