@@ -72,7 +72,9 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @selecting
 @click.option("--unsafe-links", is_flag=True, help="Take symbolic links too that lead out of the directory.")
 @click.option(
-    "--preserve-mode", is_flag=True, help="Keep all permissions; without, scripts and programs stay executable."
+    "--preserve-mode",
+    is_flag=True,
+    help="Keep all permissions; without, scripts and programs stay executable (and with --open `get --update` cannot take that away).",
 )
 @click.option(
     "--preserve-mtime/--no-preserve-mtime",

@@ -314,6 +314,24 @@ async def test_what_may_no_longer_be_executed_loses_the_permission(
 
 
 @pytest.mark.anyio
+async def test_of_an_open_share_the_permission_is_taken_away_only_where_it_tells_modes(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    """Its files have the CIDs of `ipfs add`: one without a mode may be one that Kubo added, which says nothing of permissions."""
+    (tmp_path / "source").mkdir()
+    run = tmp_path / "source" / "run"
+    run.write_bytes(b"#!/bin/sh")
+    modes = import_options("unixfs-v1-2025", {"preserve-mode": True})
+    for options, left in ((replace(profile(), keep_executable=True), 0o111), (modes, 0)):
+        run.chmod(0o755)
+        await get(MemoryStore(), exchange, await share(tmp_path / "source", exchange, options), here)
+        assert (here / "tree" / "run").stat().st_mode & 0o111 == 0o111
+        run.chmod(0o644)
+        await get(MemoryStore(), exchange, await share(tmp_path / "source", exchange, options), here)
+        assert (here / "tree" / "run").stat().st_mode & 0o111 == left
+
+
+@pytest.mark.anyio
 async def test_files_with_times_that_are_there_are_not_fetched_and_not_touched(
     tmp_path: Path, here: Path, exchange: FakeExchange, store_kind: str
 ) -> None:
