@@ -147,7 +147,8 @@ def test_holes_inside_of_a_leaf_stay_holes_whatever_their_size_and_place(tmp_pat
         assert path.read_bytes() == data
         with contextlib.suppress(OSError):  # ENXIO: nothing but a hole; a file system without holes has none to keep
             if os.lseek(fd, 3 * page, os.SEEK_HOLE) == 3 * page:
-                assert os.fstat(fd).st_blocks * 512 <= 8 * page
+                where = 1  # once written back, ext4 counts the page in which it says where more than four pieces lie
+                assert os.fstat(fd).st_blocks * 512 <= (8 + where) * page
         written = os.urandom(len(data))
         write_at(fd, [written], 0)
         disk.write_sparse(fd, data, 0)  # zeros that something else is in the place of are written
