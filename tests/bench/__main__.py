@@ -1,6 +1,6 @@
 """What this machine does, row by row: ours and others alternating in one run, each first in turn, with what it took of each end.
 
-    python -m tests.bench [--quick] [--rows NAME,NAME] [--size MIB] [--pairs N] [--out FILE]
+    python -m tests.bench [--quick] [--rows NAME,NAME] [--size MIB] [--count N] [--pairs N] [--out FILE]
     python -m tests.bench --growth [size,peers]   # curves: what cost grows with
     python -m tests.bench --gate                  # ours beside the commit before; fails when it takes more
 
@@ -85,6 +85,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="the names of all rows")
     parser.add_argument("--size", type=int, metavar="MIB", help="of files and streams, in every row that has them")
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="of files, peers, messages, in every row that counts them"
+    )
     parser.add_argument("--pairs", type=int, help=f"runs of each kind ({PAIRS}; with --quick {PAIRS_QUICK})")
     parser.add_argument("--out", type=Path, metavar="FILE", help="figures as JSON; pictures are written beside it")
     parser.add_argument("--directory", type=Path, help="where files, homes and repositories are while it runs")
@@ -143,9 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row = ROWS[name]
         with tempfile.TemporaryDirectory(prefix="bench-", dir=chosen.directory) as folder:
             try:
-                rows[name] = measure(
-                    row, row.size_of(chosen.quick, chosen.size), pairs, quick=chosen.quick, place=Path(folder)
-                )
+                size = row.size_of(chosen.quick, chosen.size, chosen.count)
+                rows[name] = measure(row, size, pairs, quick=chosen.quick, place=Path(folder))
             except Exception as error:  # noqa: BLE001 - the other rows are measured all the same
                 failed.append(name)
                 print(f"{row.title}: FAILED: {error}\n", flush=True)

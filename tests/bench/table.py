@@ -29,9 +29,10 @@ class Row:
     against: tuple[str, ...] = ()
     """Which kinds the others are compared with, where that is not all that do not begin with `stack`."""
 
-    def size_of(self, quick: bool, mib: int | None) -> int:
-        """How much is measured. `mib`: as the user says."""
-        return mib if mib is not None and self.mib else self.quick if quick else self.size
+    def size_of(self, quick: bool, mib: int | None = None, count: int | None = None) -> int:
+        """How much is measured: as the user says of rows that count MiB, and of the others, or else what is usual."""
+        said = mib if self.mib else count
+        return said if said is not None else self.quick if quick else self.size
 
     def anchors(self, kinds: Iterable[str]) -> list[str]:
         """Those that ours is compared with."""
@@ -81,6 +82,14 @@ ROWS: Mapping[str, Row] = {
         title="get from 4 providers of 8 MB/s each", unit="% of 32 MB/s", open=many.capped, size=128, quick=0, mib=True
     ),
     "small-files": Row(title="files of 1 KiB, share and get", unit="a second", open=small.files, size=5_000, quick=500),
+    "small-files-syncs": Row(
+        title="files of 1 KiB, share and get",
+        unit="syncs of both ends",
+        open=small.syncs,
+        size=5_000,
+        quick=0,
+        more=False,
+    ),
     "swarm": Row(title="8 receivers, 4 MB/s each", unit="s", open=many.swarm, size=64, quick=0, mib=True, more=False),
     "idle": Row(title="idle connection", unit="KiB", open=many.idle, size=500, quick=100, more=False),
     "crowd": Row(

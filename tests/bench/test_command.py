@@ -71,10 +71,11 @@ def test_the_list_tells_every_row_and_a_name_that_is_none_is_refused(capsys: pyt
     assert "no row nothing" in capsys.readouterr().err
 
 
-def test_sizes_are_those_of_the_row_unless_the_user_says_mib() -> None:
+def test_sizes_are_those_of_the_row_unless_the_user_says_mib_or_how_many() -> None:
     assert [ROWS["get"].size_of(quick, mib) for quick, mib in ((False, None), (True, None), (True, 7))] == [
         1024,
         128,
         7,
     ]
     assert ROWS["ping"].size_of(False, 7) == ROWS["ping"].size
+    assert (ROWS["ping"].size_of(False, 7, 9), ROWS["get"].size_of(False, 7, 9)) == (9, 7)
