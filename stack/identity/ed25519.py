@@ -14,18 +14,15 @@ SEED_BYTES = 32
 class Ed25519PublicKey(PublicKey):
     """A public key of this type."""
 
-    __slots__ = ("_key",)
+    __slots__ = ()
 
     kind = "ed25519"
     number = 1
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._key = _Public.from_public_bytes(data)
-
     def verify(self, data: bytes, signature: bytes) -> None:
         try:
-            self._key.verify(signature, data)
+            # Any 32 bytes are taken. Not kept: each connection holds a key, and few verify anything with it.
+            _Public.from_public_bytes(self.data).verify(signature, data)
         except InvalidSignature:
             raise BadSignature("the ed25519 signature does not verify") from None
 

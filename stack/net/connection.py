@@ -153,7 +153,9 @@ class Connection:
         self.latency: float | None = None
         self.close_reason: CloseReason | None = None
         self._doubted = False
-        self._over = anyio.Event()
+        self._over: anyio.Event | None = None
+        """For who waits until it is."""
+        self._is_over = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.direction.value} {self.peer} at {self.address}, {self.streams} streams>"
@@ -289,13 +291,17 @@ class Connection:
 
     async def wait_closed(self) -> None:
         """After `aclose`: return when what was handed over has arrived, or the muxer has given up waiting for it."""
-        await self._over.wait()
+        if not self._is_over:
+            self._over = self._over or anyio.Event()
+            await self._over.wait()
 
     async def _move(self) -> None:
         try:
             await self._muxed.run()
         finally:
-            self._over.set()
+            self._is_over = True
+            if self._over is not None:
+                self._over.set()
 
     async def _close(self) -> None:
         try:

@@ -304,7 +304,8 @@ class Host:
         """The peer of `connection` sees us at `address`."""
         if connection.relayed or is_relayed(address):
             return
-        connection.observed = address
+        local = connection.local_address
+        connection.observed = local if address == local else address
         self.ours.observe(connection.address, address, dialled_us=connection.direction is Direction.INBOUND)
 
     # --- what the swarm tells

@@ -79,6 +79,8 @@ class Peerstore:
         self._records: OrderedDict[PeerId, tuple[int, bytes]] = OrderedDict()
         self._peers_max = peers_max
         self._records_max = records_max
+        self._protocols: frozenset[str] = frozenset()
+        """What was told last: peers of one program tell the same, and share it."""
         self._bytes = 0
         self._jumped = 0.0
         """Seconds by which the wall clock was set in all; expiries are kept as if it never had been."""
@@ -141,7 +143,10 @@ class Peerstore:
         """What identify told; None leaves what was known."""
         entry = self._entry(peer)
         if protocols is not None:
-            entry.protocols = frozenset(list(dict.fromkeys(protocols))[:PROTOCOLS_MAX])
+            told = frozenset(list(dict.fromkeys(protocols))[:PROTOCOLS_MAX])
+            if told != self._protocols:
+                self._protocols = told
+            entry.protocols = self._protocols
         if agent is not None:
             entry.agent = agent[:128]
 

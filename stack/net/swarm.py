@@ -69,6 +69,7 @@ class Swarm:
         self._upgrader = upgrader
         self._limits = limits
         self._budget = budget
+        self._of_connection: Mapping[Resource, int] = {Resource.BYTES: limits.connection_bytes}
         self._transient = budget.child("connections without identity", limits.transient)
         self._connections: dict[PeerId, list[Connection]] = {}
         self._scopes = PeerScopes(budget, limits.peer, self._connections)
@@ -321,7 +322,7 @@ class Swarm:
         scope = self.peer_scope(peer)
         room.move(scope)
         groups = self._scopes.of_group(address)
-        scope = scope.child(f"connection to {peer}", {Resource.BYTES: self._limits.connection_bytes}, *groups)
+        scope = scope.child(f"connection to {peer}", self._of_connection, *groups)
         muxed = await self._upgrader.multiplex(channel, outbound=outbound, scope=scope)
         connection = Connection(
             muxed,

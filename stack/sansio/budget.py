@@ -33,7 +33,7 @@ class Resource(Enum):
 
 
 Limits = Mapping[Resource, int]
-"""A figure per resource; a resource that is not named is not limited by this scope."""
+"""A figure per resource; a resource that is not named is not limited by this scope. Scopes share them: they must not change."""
 
 
 class Holder(Protocol):
@@ -60,7 +60,7 @@ class Scope:
 
     def __init__(self, name: str, limits: Limits, parents: tuple["Scope", ...] = ()) -> None:
         self.name = name
-        self._limits = dict(limits)
+        self._limits = limits
         self._used: dict[Resource, int] = {}
         self.holders: dict[Holder, None] = {}
         """Of bytes that are lent, here and in all children."""

@@ -13,8 +13,9 @@ busy connection end where frames end."""
 POOL_BYTES_MAX = 64 * 1024 * 1024
 """Of a process, in large buffers."""
 
-KEPT_MAX = 16
-"""Free buffers that are kept for the next borrower (4 MiB): fresh memory costs page faults."""
+KEPT_MIN, KEPT_MAX = 4, 16
+"""Free buffers that are kept for the next borrower: fresh memory costs page faults. As many as are lent, so that a node with which
+nobody speaks gives back what a rush has left (4 MiB)."""
 
 
 class BufferPool:
@@ -55,8 +56,9 @@ class BufferPool:
             return
         with self._lock:
             self.lent -= 1
-            if len(self._free) < KEPT_MAX:
-                self._free.append(buffer)
+            self._free.append(buffer)
+            while len(self._free) > max(KEPT_MIN, min(self.lent, KEPT_MAX)):
+                self._free.pop()
 
 
 POOL = BufferPool()

@@ -72,11 +72,7 @@ class Supervisor:
     ) -> None:
         """Run `work(*arguments)` for `owner`, a few words for the log; when it raises, `failed` puts an end to what it served."""
 
-        async def contained() -> None:
-            if not await self._contain(work, arguments, owner) and failed is not None:
-                self.call(failed, owner=owner)
-
-        self._tasks.start_soon(contained, name=owner)
+        self._tasks.start_soon(self._contain, work, arguments, owner, failed, name=owner)
 
     def keep(
         self,
@@ -107,7 +103,11 @@ class Supervisor:
             self._report(owner, error)
 
     async def _contain(
-        self, work: Callable[[Unpack[Arguments]], Awaitable[object]], arguments: tuple[*Arguments], owner: str
+        self,
+        work: Callable[[Unpack[Arguments]], Awaitable[object]],
+        arguments: tuple[*Arguments],
+        owner: str,
+        failed: Callable[[], object] | None = None,
     ) -> bool:
         """Whether the work has come to its end. A cancellation goes on, without the faults that came with it in one group."""
         try:
@@ -122,6 +122,8 @@ class Supervisor:
                 raise rest from None
         else:
             return True
+        if failed is not None:
+            self.call(failed, owner=owner)
         return False
 
     def _report(self, owner: str, error: Exception) -> None:

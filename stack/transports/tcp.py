@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import sys
+from functools import lru_cache
 from ipaddress import ip_address
 
 import anyio
@@ -262,9 +263,13 @@ def _is_public(address: Multiaddr) -> bool:
     return text is not None and ip_address(text).is_global
 
 
+_local = lru_cache(64)(multiaddr_of)
+"""The connections of a listener share what they came in by."""
+
+
 def _stream(connection: socket.socket) -> SocketStream:
     return SocketStream(
         connection,
-        local_address=multiaddr_of(connection.family, connection.getsockname()),
+        local_address=_local(connection.family, connection.getsockname()),
         remote_address=multiaddr_of(connection.family, connection.getpeername()),
     )

@@ -1,6 +1,6 @@
 """The pool of buffers."""
 
-from stack.streams.buffers import BUFFER_BYTES, FRAME_BYTES, KEPT_MAX, BufferPool
+from stack.streams.buffers import BUFFER_BYTES, FRAME_BYTES, KEPT_MAX, KEPT_MIN, BufferPool
 
 
 def test_buffers_are_lent_counted_and_used_again() -> None:
@@ -37,9 +37,11 @@ def test_buffers_are_scarce_from_half_of_the_budget_on() -> None:
 
 def test_only_some_free_buffers_are_kept() -> None:
     pool = BufferPool()
-    buffers = [pool.borrow() for _ in range(KEPT_MAX + 1)]
-    for buffer in buffers:
+    buffers = [pool.borrow() for _ in range(2 * KEPT_MAX)]
+    for buffer in buffers[KEPT_MAX:]:
         pool.give_back(buffer)
-    assert pool.lent == 0
-    assert repr(pool) == f"<BufferPool 0 of 204 lent, {KEPT_MAX} free>"
+    assert repr(pool) == f"<BufferPool {KEPT_MAX} of 204 lent, {KEPT_MAX} free>"
+    for buffer in buffers[:KEPT_MAX]:
+        pool.give_back(buffer)
+    assert repr(pool) == f"<BufferPool 0 of 204 lent, {KEPT_MIN} free>"
     assert 204 * BUFFER_BYTES <= 64 << 20

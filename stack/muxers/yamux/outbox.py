@@ -1,6 +1,5 @@
 """What waits to be written: frames without payload first, then the streams, one frame each in turn."""
 
-from collections import deque
 from collections.abc import Callable
 
 from stack.errors import RemoteProtocolError
@@ -41,10 +40,10 @@ class Outbox:
         self, counters: Counters, *, written: Callable[[Stream], None], settled: Callable[[Stream], None]
     ) -> None:
         self._counters = counters
-        self._control: deque[bytes] = deque()
+        self._control: list[bytes] = []
         self._pongs: list[int] = []
         self._credits: dict[int, Stream] = {}
-        self._sendable: deque[Stream] = deque()
+        self._sendable: list[Stream] = []
         self._written = written
         self._settled = settled
 
@@ -102,9 +101,11 @@ class Outbox:
         """Fill at most `len(out)` bytes; 0 means nothing to send, or no room for the next frame."""
         filled = 0
         room = len(out) - HEADER_BYTES
-        while self._control and filled <= room:
-            out[filled : filled + HEADER_BYTES] = self._control.popleft()
-            filled += HEADER_BYTES
+        if self._control and (count := len(out) // HEADER_BYTES):
+            frames = b"".join(self._control[:count])
+            del self._control[:count]
+            filled = len(frames)
+            out[:filled] = frames
         while self._pongs and filled <= room:
             write_header(out, filled, PING, ACK, 0, self._pongs.pop(0))
             filled += HEADER_BYTES
@@ -128,7 +129,7 @@ class Outbox:
         size = min(waiting, len(out) - HEADER_BYTES, PAYLOAD_BYTES_MAX)
         if size < waiting and (size == 0 or (size < FRAGMENT_BYTES_MIN and not alone)):
             return 0
-        self._sendable.popleft()
+        self._sendable.pop(0)
         stream.scheduled = False
         if waiting:
             write_header(out, 0, DATA, 0, stream.id, size)

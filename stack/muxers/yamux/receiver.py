@@ -1,6 +1,5 @@
 """The receiving half of a yamux connection: bytes become frames, frames move streams, and what only costs us is counted."""
 
-from collections import deque
 from collections.abc import Callable
 
 from stack.errors import LimitExceeded, RemoteProtocolError
@@ -77,7 +76,7 @@ class Receiver:
         table: StreamTable,
         outbox: Outbox,
         liveness: Liveness,
-        told: deque[events.Event],
+        told: list[events.Event],
         counters: Counters,
         *,
         parity: int,

@@ -63,7 +63,7 @@ class YamuxConnection:
         self._silence_max = parameters.silence_max
         self.machine = YamuxMachine(outbound=outbound, parameters=parameters, scope=scope, now=anyio.current_time())
         """For the streams of this connection and for benchmarks."""
-        self._link = SecureLink[Event](channel, self.machine, pool)
+        self._link: SecureLink[Event] = SecureLink(channel, self.machine, pool)
         self._streams: dict[StreamId, MachineStream] = {}
         self._incoming: dict[StreamId, MachineStream] = {}
         self._pongs: dict[int, float | None] = {}

@@ -153,8 +153,9 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """Give all memory back; the stream is gone."""
-        self._hold(0)
-        self._shrink(WINDOW_INITIAL)
+        if self._held or self.charged or self.size > WINDOW_INITIAL:  # of most streams of a flood it holds nothing
+            self._hold(0)
+            self._shrink(WINDOW_INITIAL)
 
     def _grow(self) -> None:
         size = min(2 * self.size, self._most)
