@@ -1,6 +1,7 @@
 """Many at once: from four, to eight, two hundred at one."""
 
 import json
+import os
 import signal
 import statistics
 import time
@@ -24,6 +25,9 @@ CAP = 8_000_000
 RECEIVERS = 8
 SWARM_RATE = 4_000_000
 CROWD_FILE = 4 * MIB
+FIRST = 16
+SETTLE_SECONDS = 2.0
+"""What a node takes once, for the first of its connections and for what begins a moment after its start, is no matter of how many."""
 CROWDS = 4
 """Processes that the many peers are in."""
 
@@ -149,17 +153,31 @@ def _says(process: Running, what: str) -> None:
         raise RuntimeError(f"{process.arguments}: {said} where {what} was awaited")
 
 
+def roomy(count: int) -> dict[str, str]:
+    """Settings with which none of so many connections is closed to make room."""
+    return {"STACK_HIGH_WATER": str(2 * count), "STACK_LOW_WATER": str(2 * count)}
+
+
+def sockets(pid: int) -> int:
+    """How many a process has open."""
+    return sum(os.readlink(one).startswith("socket:") for one in Path(f"/proc/{pid}/fd").iterdir())
+
+
 @contextmanager
 def idle(scene: Scene) -> Iterator[Mapping[str, Work]]:
-    """What each of so many connections that do nothing adds to a node's own memory: KiB."""
+    """What each of so many more connections that do nothing adds to a node's own memory: KiB."""
 
     def grown(pid: int, address: str) -> Figure:
-        before, meter = memory(pid, "RssAnon"), Meter(listener=pid)
-        with connected(scene, address, count=scene.size):
-            return Figure((memory(pid, "RssAnon") - before) / 1024 / scene.size, meter.ends())
+        with connected(scene, address, count=FIRST):
+            time.sleep(SETTLE_SECONDS)
+            before, meter = memory(pid, "RssAnon"), Meter(listener=pid)
+            with connected(scene, address, count=scene.size):
+                if (stand := sockets(pid)) < FIRST + scene.size:
+                    raise RuntimeError(f"of {scene.size} connections {stand} stand")
+                return Figure((memory(pid, "RssAnon") - before) / 1024 / scene.size, meter.ends())
 
     def ours(place: Path) -> Figure:
-        machine = scene.machine(place)
+        machine = scene.machine(place, **roomy(scene.size))
         with machine.daemon() as daemon:
             return grown(daemon.pid, machine.address())
 
@@ -180,7 +198,8 @@ def crowd(scene: Scene) -> Iterator[Mapping[str, Work]]:
 
     def on(backend: str) -> Work:
         def run(place: Path) -> Figure:
-            with scene.machine(place, STACK_BACKEND=backend).module("tests.bench.rows.observed", str(source)) as node:
+            machine = scene.machine(place, STACK_BACKEND=backend, **roomy(scene.size))
+            with machine.module("tests.bench.rows.observed", str(source)) as node:
                 told = json.loads(node.next_line())
                 with connected(scene, told["address"], told["cid"], count=scene.size) as crowds:
                     _late(node)
