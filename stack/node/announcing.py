@@ -103,6 +103,8 @@ class Announcing:
         self._blocks = blocks
         self._exchange = exchange
         self._lock = anyio.Lock()
+        self._ticket_keys: dict[tuple[bytes, bytes], bytes] = {}
+        """Those told last, by secret and multihash."""
 
     def items(self) -> list[Announcement]:
         """What is announced, but for the directory of public names."""
@@ -137,9 +139,11 @@ class Announcing:
     def tell_keys(self, shared: Mapping[Cid, Sequence[bytes]], seeded: Collection[Cid]) -> None:
         """What is shared now, with the secrets of its tickets: who has one of them finds this node. What is `seeded` and has none is
         found by who knows its CID. In place of what was told before."""
+        known = self._ticket_keys
+        tickets = [(secret, root.multihash) for root, secrets in shared.items() for secret in secrets]
+        self._ticket_keys = {ticket: known.get(ticket) or ticket_key(*ticket) for ticket in tickets}
         self.layer.keep(
-            [ticket_key(secret, root.multihash) for root, secrets in shared.items() for secret in secrets]
-            + [announce_key(root.multihash) for root in seeded if not shared[root]]
+            [*self._ticket_keys.values(), *(announce_key(root.multihash) for root in seeded if not shared[root])]
         )
 
     async def _set_directory(self, directory: Cid | None) -> None:

@@ -27,6 +27,7 @@ from stack.node.patience import LimitedSession, PatientSession
 from stack.node.roles import LISTENING_ROLES
 from stack.node.surface import AnyNode
 from stack.streams.supervision import Supervisor, supervised
+from stack.streams.turns import Turn
 from stack.trace import TraceFan
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
+KEYS_PAUSE_SECONDS = 1.0
+"""Between two times that a node tells by what keys it is found: who has just got a ticket looks for longer."""
 CALLS_SECONDS = 2.0
 """For what programs still ask of a node when it is closed: a script that Ctrl-C ends is not to wait longer."""
 
@@ -79,6 +82,7 @@ class Node(AnyNode):
         """Fetches of this process, by the number of their job."""
         self.control: ControlSocket | None = None
         """Where other commands of this home are served; None without a home."""
+        self._keys_changed = anyio.Event()
         self._calls: set[anyio.CancelScope] = set()
         self._ended = anyio.Event()
         """One of them has."""
@@ -113,6 +117,7 @@ class Node(AnyNode):
                 node.sharing.changed = node.tell_keys
                 node.tell_keys()
                 node._company.begun = node._accompanied
+                tasks.keep(node._keep_telling, owner="telling keys")
                 tasks.keep(node.sharing.run, tasks, owner="counting what was sent")
                 try:
                     if config.role == "daemon":
@@ -200,10 +205,22 @@ class Node(AnyNode):
     def tell_keys(self) -> None:
         """Let those find this node who have a ticket of what it shares and seeds: others learn nothing from the keys. Of what was
         fetched and is for everybody, who knows its CID finds it: whoever it came from may be gone."""
-        if self.announces and self.config.serve and self.config.role in LISTENING_ROLES:
-            whole = self.sharing.whole()
-            secrets = {root: self.access.secrets_of(root) for root in whole}
-            self.announcing.tell_keys(secrets, [root for root, is_seeded in whole.items() if is_seeded])
+        self._keys_changed.set()
+
+    async def _keep_telling(self) -> None:
+        """Each time goes through all shares: of many changes in a row the first is told at once, and the others together."""
+        turn = Turn()
+        while True:
+            await self._keys_changed.wait()
+            self._keys_changed = anyio.Event()
+            turn.begin()
+            if self.announces and self.config.serve and self.config.role in LISTENING_ROLES:
+                whole, secrets = self.sharing.whole(), dict[Cid, list[bytes]]()
+                for root in whole:
+                    secrets[root] = self.access.secrets_of(root)
+                    await turn.give_way()
+                self.announcing.tell_keys(secrets, [root for root, is_seeded in whole.items() if is_seeded])
+            await anyio.sleep(KEYS_PAUSE_SECONDS)
 
     @property
     def blocks(self) -> StoredBlocks:

@@ -16,6 +16,7 @@ from stack.blocks.store import DiskStore
 from stack.errors import CorruptStore, LocalProtocolError, Refused
 from stack.files.events import ProviderFound
 from stack.files.ticket import decode_ticket
+from stack.node import announcing
 from stack.node.announcing import ANNOUNCEMENTS_FILE, PIN_LISTS, PIN_NAMES, BlockLists
 from stack.node.api import (
     FindNames,
@@ -306,3 +307,26 @@ def test_a_script_announces_and_finds(tmp_path: Path) -> None:
         assert provider.peer == one.peer_id
         assert one.withdraw(root) and not one.withdraw(root)
         one.announce(root)
+
+
+async def test_of_many_changes_in_a_row_each_key_is_computed_once_and_all_are_told_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[bytes] = []
+    told_keys: list[int] = []
+    of_tickets = announcing.ticket_key
+    monkeypatch.setattr(
+        announcing, "ticket_key", lambda secret, hash: computed.append(hash) or of_tickets(secret, hash)
+    )
+    keep = Layer.keep
+    monkeypatch.setattr(Layer, "keep", lambda layer, keys: told_keys.append(len(keys)) or keep(layer, keys))
+    async with Node.open() as node:
+        for number in range(5):
+            await node.share(film(tmp_path, f"{number}.bin", 100))
+        await settled(lambda: told_keys[-1:] == [5])
+        for _ in range(40):
+            node.tell_keys()
+        times = len(told_keys)
+        await settled(lambda: len(told_keys) > times)
+        assert told_keys[times:] == [5]
+    assert len(computed) == len(set(computed)) == 5
