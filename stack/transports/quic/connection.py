@@ -26,8 +26,8 @@ LINGER_SECONDS = 3.0
 class Line(Protocol):
     """What a connection asks of the socket it shares with others."""
 
-    def send(self, datagrams: list[tuple[bytes, Address]]) -> None:
-        """Send what goes at once; the rest is lost, as on any line."""
+    def send(self, datagrams: list[tuple[bytes, Address]], source: str | None) -> None:
+        """Send what goes at once, from `source` of our addresses if that is given; the rest is lost, as on any line."""
         ...
 
     def add(self, id: bytes, connection: "QuicConnection") -> None:
@@ -46,11 +46,15 @@ class Line(Protocol):
 class QuicConnection:
     """A `SecuredConnection`, and a `MuxedConnection` from `multiplexed` on."""
 
-    def __init__(self, machine: QuicMachine, line: Line, *, local: Multiaddr, remote: Multiaddr) -> None:
+    def __init__(
+        self, machine: QuicMachine, line: Line, *, local: Multiaddr, remote: Multiaddr, source: str | None = None
+    ) -> None:
+        """`source`: which of our addresses the peer has come to, and is answered from."""
         self.machine = machine
         self.local_address = local
         self.remote_address = remote
         self._line = line
+        self._source = source
         self._proof: HandshakeFinished | None = None
         self._streams: dict[StreamId, MachineStream] = {}
         self._incoming: dict[StreamId, MachineStream] = {}
@@ -163,7 +167,7 @@ class QuicConnection:
         self._over = True
         self._end(None)
         self.machine.close()
-        self._line.send(self.machine.datagrams(anyio.current_time()))
+        self._line.send(self.machine.datagrams(anyio.current_time()), self._source)
         self._line.leave(self)
         if self._adopted:
             self.machine.streams.end()
@@ -177,7 +181,7 @@ class QuicConnection:
         if self._over:
             return
         self._dispatch()
-        self._line.send(self.machine.datagrams(anyio.current_time()))
+        self._line.send(self.machine.datagrams(anyio.current_time()), self._source)
         if self.closed and not self.machine.owes:
             self._notify()
         timeout = self.machine.next_timeout()

@@ -14,6 +14,7 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.streams.accepting import AcceptFaults
 from stack.streams.turns import Turn
+from stack.transports.quic import udp
 from stack.transports.quic.address import multiaddr_of
 from stack.transports.quic.connection import QuicConnection
 from stack.transports.quic.front import FIRST_DATAGRAMS_MAX, Answer, Beginning, Front
@@ -31,8 +32,10 @@ RECEIVE_BUFFER_BYTES = 2 * 1024 * 1024
 class QuicIncoming:
     """An `Incoming`: some first datagrams; nothing is computed before it is opened."""
 
-    def __init__(self, endpoint: "Endpoint", beginning: Beginning, address: Address) -> None:
+    def __init__(self, endpoint: "Endpoint", beginning: Beginning, address: Address, source: str | None) -> None:
+        """`source`: which of our addresses it came to, where that is told."""
         self._endpoint = endpoint
+        self._source = source
         self._beginning = beginning
         self._datagrams: list[tuple[bytes, Address]] = []
         self._waits = True
@@ -64,7 +67,7 @@ class QuicIncoming:
                 wall=time.time(),
                 now=now,
             )
-            connection = self._endpoint.join(machine, self._datagrams[0][1], self.remote_address)
+            connection = self._endpoint.join(machine, self._datagrams[0][1], self.remote_address, self._source)
             self._endpoint.front.add(beginning.id, connection)
             for data, address in self._datagrams:
                 machine.receive_datagram(data, address, now)
@@ -93,6 +96,7 @@ class Endpoint:
         self._line = line
         self.family = line.family
         self.bound: Address = line.getsockname()
+        self._told = is_wildcard(self.bound) and udp.tells_destination(line)
         self.address = multiaddr_of(self.family, self.bound)
         self.credentials = credentials
         self.front: Front[QuicIncoming | QuicConnection] = Front(lambda: secrets.token_bytes(ID_BYTES))
@@ -110,15 +114,17 @@ class Endpoint:
         machine = QuicMachine.dial(self.credentials, target, expected=expected, wall=time.time(), now=now)
         return await shaken(self.join(machine, target, remote))
 
-    def join(self, machine: QuicMachine, target: Address, remote: Multiaddr) -> QuicConnection:
-        """A connection whose datagrams go through this socket. Raises TransportError when there is no way to `target`."""
+    def join(
+        self, machine: QuicMachine, target: Address, remote: Multiaddr, source: str | None = None
+    ) -> QuicConnection:
+        """A connection whose datagrams go through this socket, from `source` of our addresses; without, from the one that the system
+        chooses. Raises TransportError when there is no way to `target`."""
         try:
-            # Of a socket that is bound to all addresses, our end is where the system would send from.
-            local = source_of(self.family, target, self.bound[1]) if is_wildcard(self.bound) else self.address
+            local = self._local(target, source)
         except OSError as error:
             self.settle()
             raise TransportError(reason_of(error)) from error
-        connection = QuicConnection(machine, self, local=local, remote=remote)
+        connection = QuicConnection(machine, self, local=local, remote=remote, source=source)
         self._connections.add(connection)
         return connection
 
@@ -137,7 +143,11 @@ class Endpoint:
         turn = Turn()
         while not self.closed:
             try:
-                data, address = self._line.recvfrom(DATAGRAM_BYTES_MAX)
+                if self._told:
+                    data, address, source = udp.receive(self._line, DATAGRAM_BYTES_MAX)
+                else:
+                    data, address = self._line.recvfrom(DATAGRAM_BYTES_MAX)
+                    source = None
             except (BlockingIOError, InterruptedError):
                 self._flush()
                 if not self.closed:
@@ -150,7 +160,7 @@ class Endpoint:
                 if not self.closed:
                     await self._faults.survive(error)
             else:
-                self._receive(data, address, anyio.current_time())
+                self._receive(data, address, source, anyio.current_time())
                 if turn.over:
                     self._flush()
                     await turn.give_way()
@@ -177,13 +187,16 @@ class Endpoint:
 
     # A `Line` of its connections.
 
-    def send(self, datagrams: list[tuple[bytes, Address]]) -> None:
+    def send(self, datagrams: list[tuple[bytes, Address]], source: str | None) -> None:
         """See `Line`."""
         if self.closed:
             return
         for data, address in datagrams:
             try:
-                self._line.sendto(data, address)
+                if source is None:
+                    self._line.sendto(data, address)
+                else:
+                    udp.send(self._line, data, address, source)
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EPERM, errno.EMSGSIZE, errno.ECONNREFUSED):
                     return  # no way there, for now: it is sent again, or given up
@@ -203,16 +216,22 @@ class Endpoint:
         self.front.remove(connection)
         self.settle()
 
-    def _receive(self, data: bytes, address: Address, now: float) -> None:
+    def _local(self, target: Address, source: str | None) -> Multiaddr:
+        """Our end. Raises OSError."""
+        if source is not None:
+            return multiaddr_of(self.family, (source, self.bound[1]))
+        return source_of(self.family, target, self.bound[1]) if is_wildcard(self.bound) else self.address
+
+    def _receive(self, data: bytes, address: Address, source: str | None, now: float) -> None:
         owner = self.front.sort(data, address, now)
         match owner:
             case None:
                 return
             case Answer(data=answer):
-                self.send([(answer, address)])
+                self.send([(answer, address)], source)
                 return
             case Beginning():
-                owner = QuicIncoming(self, owner, address)
+                owner = QuicIncoming(self, owner, address, source)
                 self.incoming.append(owner)
                 self.arrived.set()
                 self.arrived = anyio.Event()

@@ -1,8 +1,10 @@
 """QUIC over sockets: who is there, which socket is used, and that nothing is left of it."""
 
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import time
 
 import anyio
 import pytest
@@ -60,6 +62,11 @@ async def until_closed(*all_sockets: Sockets) -> None:
         ("/ip4/127.0.0.1/udp/0/quic-v1", None),
         ("/ip6/::1/udp/0/quic-v1", None),
         ("/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/127.0.0.1/udp/{}/quic-v1"),
+        pytest.param(
+            "/ip4/0.0.0.0/udp/0/quic-v1",
+            "/ip4/127.0.0.2/udp/{}/quic-v1",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="the only one that has all of 127.0.0.0/8"),
+        ),
         ("/ip6/::/udp/0/quic-v1", "/ip6/::1/udp/{}/quic-v1"),
     ],
 )
@@ -80,6 +87,48 @@ async def test_both_ends_know_where_they_are(listen: str, dial: str | None) -> N
         await accepted[0].aclose()
         await listener.aclose()
         await until_closed(here, there)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a datagram was sent to is asked of Linux only")
+@pytest.mark.parametrize(
+    ("listen", "asked", "asking"),
+    [("/ip4/0.0.0.0/udp/0/quic-v1", "127.0.0.2", "127.0.0.1"), ("/ip6/::/udp/0/quic-v1", "::1", "::1")],
+)
+async def test_a_computer_with_several_addresses_answers_from_the_one_that_was_asked(
+    listen: str, asked: str, asking: str
+) -> None:
+    """The system would answer from the other, and whoever has asked takes nothing from there."""
+    async with sockets(*KEYS) as [_, there]:
+        listener = there.listen(Multiaddr.parse(listen))
+        port = int(listener.address.get("udp") or 0)
+        client = QuicMachine.dial(CREDENTIALS[0], (asked, port), expected=PEERS[1], wall=time(), now=0.0)
+        family = socket.AF_INET if "." in asked else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as line:
+            line.bind((asking, 0))
+            line.setblocking(False)
+            line.connect((asked, port))  # from now on nothing comes from anywhere else
+
+            async def answer() -> bytes:
+                with anyio.fail_after(5):
+                    await anyio.wait_readable(line)
+                return line.recv(2048)
+
+            [(first, _), *_] = client.datagrams(0.0)
+            line.send(first[:1] + b"\x0a\x0a\x0a\x0a" + first[5:])
+            assert (await answer())[1:5] == bytes(4)  # which versions there are
+            async with accepting(listener) as accepted:
+                line.send(first)
+                while not accepted:
+                    client.receive_datagram(await answer(), (asked, port), 0.0)
+                    for data, _ in client.datagrams(0.0):
+                        line.send(data)
+                    await anyio.sleep(0.001)
+            assert accepted[0].local_address == Multiaddr.parse(
+                f"/ip{4 if '.' in asked else 6}/{asked}/udp/{port}/quic-v1"
+            )
+            await accepted[0].aclose()
+            assert await answer()
+        await listener.aclose()
 
 
 async def test_one_socket_listens_and_dials() -> None:
