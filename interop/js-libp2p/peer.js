@@ -4,6 +4,7 @@ import { mkdir, open, readFile, readdir, stat } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { quic } from '@chainsafe/libp2p-quic'
 import { withBitswap } from '@helia/bitswap'
 import { withLibp2pLight } from '@helia/libp2p'
 import { unixfs } from '@helia/unixfs'
@@ -57,7 +58,9 @@ const late = (make) => (components) => {
   return security
 }
 
-const security = { noise, tls }[options.security]()
+// QUIC has its own security and its own streams.
+const secured = { noise: [noise], tls: [tls], none: [] }[options.security]
+const muxers = { yamux: [yamux()], none: [] }[options.muxer]
 // NODE_EXTRA_CA_CERTS names whose certificates are believed.
 const https = options.certificates === undefined
   ? undefined
@@ -66,9 +69,9 @@ const keyType = { ed25519: 'Ed25519', rsa: 'RSA', secp256k1: 'secp256k1', ecdsa:
 const helia = await withBitswap(withLibp2pLight(createHeliaLight({ blockstore: new MemoryBlockstore() }), {
   privateKey: await generateKeyPair(keyType),
   addresses: { listen: [options.listen] },
-  transports: [tcp(), webSockets({ https })],
-  connectionEncrypters: [options.early === 'no' ? late(security) : security],
-  streamMuxers: [{ yamux }[options.muxer]()],
+  transports: [tcp(), webSockets({ https }), quic()],
+  connectionEncrypters: secured.map((make) => options.early === 'no' ? late(make()) : make()),
+  streamMuxers: muxers,
   services: {
     identify: identify(),
     identifyPush: identifyPush(),
@@ -123,6 +126,9 @@ const writeZeros = async (stream, size) => {
   for (let left = size; left > 0; left -= PIECE) await write(stream, new Uint8Array(Math.min(left, PIECE)))
 }
 
+// Of itself it waits five seconds for what is still to go.
+const end = (stream) => stream.close({ signal: AbortSignal.timeout(PATIENCE_MS) })
+
 const digestOf = async (peer, name, size) => {
   const stream = await openStream(peer, DIGEST)
   const answer = readAll(stream)
@@ -131,7 +137,7 @@ const digestOf = async (peer, name, size) => {
     const piece = Buffer.concat(Array(PIECE / hash.length).fill(hash))
     await write(stream, piece.subarray(0, size - block * PIECE))
   }
-  await stream.close()
+  await end(stream)
   return (await answer).toString('hex')
 }
 
@@ -139,11 +145,12 @@ await node.handle(DIGEST, async (stream) => {
   const hash = createHash('sha256').update(secret)
   await read(stream, (piece) => hash.update(piece))
   await write(stream, hash.digest())
-  await stream.close()
+  await end(stream)
 }, { maxInboundStreams: STREAMS_MAX, maxOutboundStreams: STREAMS_MAX })
 
 await node.handle(RESET, (stream, connection) => {
-  stream.addEventListener('close', () => say('was', connection.remotePeer, stream.status === 'reset' ? 'reset' : 'ended'))
+  const was = () => say('was', connection.remotePeer, stream.status === 'reset' ? 'reset' : 'ended')
+  for (const event of ['close', 'remoteCloseWrite']) stream.addEventListener(event, was)
   stream.addEventListener('message', () => write(stream, Uint8Array.from([1])), { once: true })
 })
 
@@ -155,7 +162,7 @@ await node.handle(PERF, async (stream, connection) => {
   })
   const wanted = Number(head.readBigUInt64BE())
   await writeZeros(stream, wanted)
-  await stream.close()
+  await end(stream)
   say('served-perf', connection.remotePeer, count - 8, wanted)
 })
 
@@ -212,7 +219,7 @@ const commands = {
     head.writeBigUInt64BE(BigInt(down))
     await write(stream, head)
     await writeZeros(stream, Number(up))
-    await stream.close()
+    await end(stream)
     await answer
     say('performed', peer, up, received)
   },

@@ -274,8 +274,9 @@ async def main() -> None:
         # SSL_CERT_FILE names whose certificates are believed.
         tls_client_config=ssl.create_default_context(),
         tls_server_config=certificate,
-        muxer_preference=given.muxer.upper(),
+        muxer_preference=given.muxer.upper() if given.muxer != "none" else None,  # of QUIC, which has its own
         enable_websocket=str(given.listen).endswith("/ws"),
+        enable_quic=str(given.listen).endswith("/quic-v1"),
     )
     router = gossipsub.GossipSub(
         protocols=PROTOCOLS,

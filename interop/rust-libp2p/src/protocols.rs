@@ -50,9 +50,8 @@ pub async fn serve(secret: Vec<u8>, peer: PeerId, name: StreamProtocol, mut stre
             stream.read_exact(&mut [0]).await?;
             stream.write_all(&[1]).await?;
             stream.flush().await?;
-            read_all(&mut stream, |_| ()).await?;
-            // A reset is read as an end; only what is written afterwards fails.
-            let reset = stream.write_all(&[1]).await.is_err();
+            // Of yamux a reset is read as an end; only what is written afterwards fails. QUIC tells it at once.
+            let reset = read_all(&mut stream, |_| ()).await.is_err() || stream.write_all(&[1]).await.is_err();
             println!("was {peer} {}", if reset { "reset" } else { "ended" });
             Ok(())
         }

@@ -10,7 +10,7 @@ from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.muxers.yamux import events
 from stack.muxers.yamux.parameters import YamuxParameters
 from stack.muxers.yamux.stream import Input, State, Stream
-from stack.muxers.yamux.table import StreamTable
+from stack.muxers.yamux.table import LATE_BYTES, StreamTable
 from stack.muxers.yamux.windows import IDLE_SECONDS
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.flood import Flood
@@ -67,6 +67,8 @@ class QuicStreams:
         """Streams that wait for room."""
         self._seen: set[int] = set()
         """Streams that the peer has opened, as long as the library knows them."""
+        self._late: dict[int, int] = {}
+        """Streams that the application has closed, and how much may still come on each before the peer is told."""
         self._vain = Flood(VAIN_STREAMS_MAX)
         self._now = now
         self._rested_at = now
@@ -82,6 +84,7 @@ class QuicStreams:
         self._library.arrived += len(data)
         record = self._of(id)
         if record is None:
+            self._came_late(id, len(data))
             return
         if record.reading and data:
             record.move(Input.RECEIVE_DATA)
@@ -237,10 +240,11 @@ class QuicStreams:
             self._table.settle(record)
 
     def close_stream(self, stream: StreamId) -> None:
-        """Finish if that was not done, and read no more: the peer is told."""
+        """Finish if that was not done, and read no more: a peer that sends more than a few bytes is told."""
         record = self._table.get(stream)
         if record is None:
             return
+        unread = len(record.inbox)
         record.reading = False
         record.drop()
         record.receive_window.release()
@@ -248,7 +252,11 @@ class QuicStreams:
             self.finish(stream)
         else:
             self._table.settle(record)
-        self._library.stop(stream, 0)
+        if not record.remote_finished:
+            if len(self._late) >= 2 * STREAMS_MAX:
+                self._late = {late: left for late, left in self._late.items() if self._library.knows(late)}
+            self._late[stream] = LATE_BYTES
+            self._came_late(stream, unread)
 
     def reset(self, stream: StreamId, code: int = 0) -> None:
         """Drop a stream at once, on both ends; the peer is told `code`."""
@@ -285,6 +293,16 @@ class QuicStreams:
             return None
         self._tell(events.StreamOpened(stream=StreamId(id)))
         return record
+
+    def _came_late(self, id: int, size: int) -> None:
+        """Nobody reads what has come. The peer is not told for the few bytes with which it agrees to the protocol: it has them to send
+        when what it was to be given, and nothing else, is here; js and py take no more of that then."""
+        left = self._late.get(id)
+        if left is not None:
+            self._late[id] = left - size
+            if size > left:
+                del self._late[id]
+                self._library.stop(id, 0)
 
     def _drop(self, record: Stream, *, remote: bool) -> None:
         record.move(Input.RECEIVE_RST if remote else Input.SEND_RST)

@@ -8,8 +8,10 @@ import pytest
 from stack.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, SecurityError, TransportError
 from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.muxers.yamux.events import PongReceived, StreamEnded, StreamOpened, StreamReadable, StreamReset, WindowOpened
+from stack.muxers.yamux.table import LATE_BYTES
 from stack.sansio.budget import Resource
 from stack.security.tls.certificate import BadCertificate
+from stack.transports.quic import streams
 from stack.transports.quic.library import CONNECTION_WINDOW, IDLE_SECONDS, LibraryConnection
 from stack.transports.quic.machine import KEEP_ALIVE_SECONDS, ConnectionEnded, HandshakeFinished, QuicMachine
 from stack.transports.quic.streams import HELD_FREE, HELD_MAX, STREAM_HELD_MAX, VAIN_STREAMS_MAX, QuicStreams, Unwanted
@@ -227,6 +229,7 @@ def test_a_peer_that_reads_no_more_can_still_be_read() -> None:
     id = opened(ends)
     ends.server.streams.send(id, b"that will do")
     ends.server.streams.close_stream(id)
+    ends.client.streams.send(id, bytes(LATE_BYTES + 1))
     ends.run(0.1)
     assert ends.told(0, Unwanted)
     with pytest.raises(LocalProtocolError):
@@ -234,6 +237,46 @@ def test_a_peer_that_reads_no_more_can_still_be_read() -> None:
     assert read(ends.client.streams, id) == b"that will do"
     ends.client.streams.close_stream(id)
     assert len(ends.client.streams) == 0
+
+
+def test_a_peer_may_still_agree_to_the_protocol_of_a_stream_on_which_it_was_told_all() -> None:
+    """Over QUIC js-libp2p and py-libp2p learned of no new protocol: told that nobody reads their agreement, they dropped what had come."""
+    ends, scopes = connected_pair()
+    ids = [opened(ends) for _ in range(3)]
+    for id in ids:
+        ends.client.streams.send(id, b"a proposal, and all there is to say")
+        ends.client.streams.close_stream(id)
+    ends.run(0.1)
+    for id in ids:
+        ends.server.streams.send(id, b"agreed")
+        ends.server.streams.close_stream(id)
+    ends.run(0.1)
+    assert not ends.told(1, Unwanted)
+    assert len(ends.client.streams) == len(ends.server.streams) == 0
+    assert not any(ends.client._library.knows(id) for id in ids)
+    assert scopes[0].used(Resource.STREAMS_OUT) == 0
+
+
+def test_what_was_not_read_of_a_stream_that_is_closed_stops_the_peer_at_once() -> None:
+    ends, _ = connected_pair()
+    id = opened(ends)
+    ends.client.streams.send(id, bytes(LATE_BYTES + 1))
+    ends.run(0.1)
+    ends.server.streams.close_stream(id)
+    ends.run(0.1)
+    assert ends.told(0, Unwanted)
+
+
+def test_of_streams_that_are_long_over_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "STREAMS_MAX", 2)
+    ends, _ = connected_pair()
+    for _ in range(9):
+        id = opened(ends)
+        ends.client.streams.close_stream(id)
+        ends.run(0.1)
+        ends.server.streams.close_stream(id)
+        ends.run(0.1)
+    assert len(ends.client.streams._late) <= 4
 
 
 def test_streams_that_find_no_place_in_the_budget_are_reset() -> None:
