@@ -38,8 +38,8 @@ class Line(Protocol):
         """Nobody is there any more."""
         ...
 
-    def leave(self, connection: "QuicConnection") -> None:
-        """Nothing is for it any more."""
+    def leave(self, connection: "QuicConnection", farewell: bytes) -> None:
+        """Nothing is for it any more; a peer that goes on with it is told `farewell` again, if there is one."""
         ...
 
 
@@ -167,8 +167,9 @@ class QuicConnection:
         self._over = True
         self._end(None)
         self.machine.close()
-        self._line.send(self.machine.datagrams(anyio.current_time()), self._source)
-        self._line.leave(self)
+        last = self.machine.datagrams(anyio.current_time())
+        self._line.send(last, self._source)
+        self._line.leave(self, last[-1][0] if last and self._adopted else b"")
         if self._adopted:
             self.machine.streams.end()
 

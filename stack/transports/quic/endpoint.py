@@ -209,11 +209,14 @@ class Endpoint:
         """See `Line`."""
         self.front.remove_id(id)
 
-    def leave(self, connection: QuicConnection) -> None:
+    def leave(self, connection: QuicConnection, farewell: bytes) -> None:
         """See `Line`."""
         self._connections.discard(connection)
         self._busy.pop(connection, None)
-        self.front.remove(connection)
+        if farewell:
+            self.front.bid_farewell(connection, farewell, anyio.current_time())
+        else:
+            self.front.remove(connection)
         self.settle()
 
     def _local(self, target: Address, source: str | None) -> Multiaddr:

@@ -1,11 +1,13 @@
 """What becomes of a datagram on a socket that many connections share: it belongs to one, begins one, or is answered and forgotten. Pure."""
 
+from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from stack.transports.quic.library import (
     ID_BYTES,
+    IDLE_SECONDS,
     INITIAL_BYTES_MIN,
     Address,
     Retries,
@@ -25,6 +27,11 @@ HANDSHAKES_MAX = 256
 """And above which nobody is let in: as many as a host has places for connections without identity."""
 FIRST_DATAGRAMS_MAX = 4
 """Of a connection that nobody has opened yet: a first message with a post-quantum key fills two."""
+FAREWELL_SECONDS = IDLE_SECONDS
+"""So long who has closed a connection says so again to a peer that goes on with it: what it said first may be lost. A peer with nothing to
+send asks within that time whether we are there."""
+FAREWELLS_MAX = 256
+"""Connections, with some 8 ids of 8 bytes and a datagram of about 50 each."""
 
 T = TypeVar("T")
 
@@ -48,12 +55,26 @@ class Beginning:
     """Where our Retry has sent it."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Farewell:
+    """Of a connection that is over."""
+
+    ids: list[bytes]
+    data: bytes
+    until: float
+    heard: int = 0
+    """Datagrams that have come for it since. The first is answered, the second, the fourth, the eighth (RFC 9000, 10.2.1)."""
+
+
 class Front(Generic[T]):
-    """Getters: `sort`, `handshakes`. Facts: `began`, `ended`. Commands: `add`, `remove`, `remove_id`; `listening` may be set."""
+    """Getters: `sort`, `handshakes`. Facts: `began`, `ended`. Commands: `add`, `remove`, `remove_id`, `bid_farewell`; `listening` may be
+    set."""
 
     def __init__(self, make_id: Callable[[], bytes]) -> None:
         """`make_id` gives ID_BYTES random bytes."""
         self._routes: dict[bytes, T] = {}
+        self._farewells: dict[bytes, _Farewell] = {}
+        self._over: deque[_Farewell] = deque()
         self._make_id = make_id
         self._retries = Retries()
         self._handshakes: dict[bytes, int] = {}
@@ -75,6 +96,18 @@ class Front(Generic[T]):
     def remove_id(self, id: bytes) -> None:
         """What is sent to `id` is for nobody."""
         self._routes.pop(id, None)
+
+    def bid_farewell(self, owner: T, data: bytes, now: float) -> None:
+        """Nothing is for `owner` any more, and whoever sends something is told `data` again for a while."""
+        farewell = _Farewell(
+            ids=[id for id, other in self._routes.items() if other is owner], data=data, until=now + FAREWELL_SECONDS
+        )
+        self.remove(owner)
+        self._over.append(farewell)
+        self._farewells |= dict.fromkeys(farewell.ids, farewell)
+        while len(self._over) > FAREWELLS_MAX or self._over[0].until <= now:
+            for id in self._over.popleft().ids:
+                del self._farewells[id]
 
     def began(self, address: Address) -> None:
         """A handshake of who has come from there."""
@@ -98,6 +131,10 @@ class Front(Generic[T]):
         owner = self._routes.get(header.to)
         if owner is not None:
             return owner
+        farewell = self._farewells.get(header.to)
+        if farewell is not None and now < farewell.until:
+            farewell.heard += 1
+            return Answer(data=farewell.data) if farewell.heard.bit_count() == 1 else None
         if not self.listening or len(data) < INITIAL_BYTES_MIN:
             return None
         if header.foreign:

@@ -5,7 +5,15 @@ from itertools import count
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 
-from stack.transports.quic.front import HANDSHAKES_MAX, RETRY_ABOVE, Answer, Beginning, Front
+from stack.transports.quic.front import (
+    FAREWELL_SECONDS,
+    FAREWELLS_MAX,
+    HANDSHAKES_MAX,
+    RETRY_ABOVE,
+    Answer,
+    Beginning,
+    Front,
+)
 from stack.transports.quic.library import ID_BYTES
 from stack.transports.quic.machine import HandshakeFinished, QuicMachine
 from tests.transports.quic.ends import CLIENT, CREDENTIALS, SERVER, WALL, Pair
@@ -41,6 +49,34 @@ def test_a_first_datagram_begins_a_connection_and_the_next_ones_go_to_it() -> No
     made.add(b"2", "another")
     made.remove("the connection")
     assert len(made) == 1
+
+
+def test_who_goes_on_with_a_connection_that_we_have_closed_is_told_again() -> None:
+    """What was said first may be lost: the peer would find out after half a minute."""
+    made = front(listening=False)
+    ids = [bytes([number]) * ID_BYTES for number in range(3)]
+    for id in ids:
+        made.add(id, "the connection")
+    made.bid_farewell("the connection", b"it is over", 10.0)
+    assert len(made) == 0
+    answers = [made.sort(b"\x40" + id + b"more of it", CLIENT, 11.0) for id in ids * 3]
+    assert [at for at, answer in enumerate(answers, 1) if answer] == [1, 2, 4, 8]
+    assert answers[0] == Answer(data=b"it is over")
+    assert made.sort(b"\x40" + ids[0] + b"more of it", CLIENT, 10.0 + FAREWELL_SECONDS) is None
+
+
+def test_farewells_are_kept_for_a_while_and_not_for_everybody() -> None:
+    made = front()
+    for number in range(FAREWELLS_MAX + 9):
+        owner = str(number)
+        made.add(number.to_bytes(ID_BYTES), owner)
+        made.bid_farewell(owner, b"it is over", number / 1000)
+    assert len(made._farewells) == FAREWELLS_MAX
+    assert made.sort(b"\x40" + (8).to_bytes(ID_BYTES) + b"more", CLIENT, 1.0) is None
+    assert made.sort(b"\x40" + (9).to_bytes(ID_BYTES) + b"more", CLIENT, 1.0) is not None
+    made.add(b"the last", "the last")
+    made.bid_farewell("the last", b"it is over", 100.0)
+    assert len(made._farewells) == 1
 
 
 def test_what_is_no_quic_or_nobodys_is_dropped() -> None:

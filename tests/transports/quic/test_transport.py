@@ -247,6 +247,21 @@ async def test_what_was_handed_over_arrives_though_a_connection_is_closed_at_onc
     assert all(scope.used(resource) == 0 for scope in scopes for resource in Resource)
 
 
+async def test_a_peer_that_has_not_heard_of_the_end_hears_of_it_when_it_sends_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scopes = (Scope("first", LIMITS), Scope("second", LIMITS))
+    async with connected(scopes) as ends:
+        listening: endpoint.Endpoint = ends[1]._line  # type: ignore[attr-defined] # of QUIC
+        with monkeypatch.context() as losing:
+            losing.setattr(listening, "send", lambda datagrams, source: None)
+            ends[1].drop()  # type: ignore[attr-defined] # of QUIC
+        stream = await ends[0].open_stream()
+        await stream.send(b"are you there?")
+        with anyio.fail_after(5), pytest.raises(anyio.BrokenResourceError):
+            await stream.receive(1)
+
+
 async def test_a_connection_that_never_ran_is_dropped_by_closing_it() -> None:
     scope = Scope("ours", LIMITS)
     async with sockets(*KEYS) as [here, there]:
