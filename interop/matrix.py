@@ -78,6 +78,11 @@ class Matrix:
         """Why a cell fails, and what it shows then, if it is known to."""
         return _about(self._faults, peer, line, variant, cell, direction)
 
+    def sizes_of(self, peer: str, line: str, form: str) -> dict[str, int]:
+        """How much is moved in the cells of a peer: what `form` says, unless the peer is too slow for it, on all lines or on this."""
+        row = self.peers[peer]
+        return self.sizes[row.get("sizes_of", {}).get(line) or row.get("sizes", form)]
+
     def groups(self, peers: Sequence[str], *, short: bool = False) -> Iterator[tuple[str, str, str]]:
         """Peer, line, variant: both peers are started anew for each, and for each direction."""
         for peer in peers:
@@ -191,7 +196,7 @@ class Run:
         name = "" if listener.kind in WITHOUT_HANDLERS else made_up()
         if name:
             say(listener, "handle", name, answer="handling")
-        sizes = self._matrix.sizes[self._matrix.peers[kind].get("sizes", self._form)]
+        sizes = self._matrix.sizes_of(kind, line, self._form)
         return Pair(dialler, listener, ours, sizes, self._folder, name, row.get("speaks", ""), known)
 
     def _judge(
