@@ -119,7 +119,7 @@ def test_the_matrix_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> N
     for row in table.variants.values():
         assert set(row["cells"]) <= set(CELLS)
     for row in [*table._faults, *table._absent]:
-        assert row["peer"] in table.peers and set(row["cells"]) <= set(CELLS) and row["why"]
+        assert row.get("peer", "go") in table.peers and set(row["cells"]) <= set(CELLS) and row["why"]
         assert row.get("direction", Direction.IN) in list(Direction)
         lines = row.get("line", "tcp")
         assert set(lines if isinstance(lines, list) else [lines]) <= set(table.lines)
