@@ -9,6 +9,19 @@ from stack.identity.keys import BadSignature, PrivateKey, PublicKey
 
 PUBLIC_BYTES = 32
 SEED_BYTES = 32
+_SIGN = 1 << 255
+_FIELD = (1 << 255) - 19
+_SMALL = frozenset(
+    int.from_bytes(bytes.fromhex(y), "little")
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+)
+"""The y of points of small order: the one check of a signature that RFC 8032 asks for is met by a signature that anybody can make."""
 
 
 class Ed25519PublicKey(PublicKey):
@@ -52,9 +65,11 @@ def generate() -> PrivateKey:
 
 
 def decode_public(data: bytes) -> PublicKey:
-    """The key in these bytes. Raises DecodeError."""
+    """The key in these bytes. Raises DecodeError, also on a key that is nobody's alone."""
     if len(data) != PUBLIC_BYTES:
         raise DecodeError(f"a public ed25519 key has {PUBLIC_BYTES} bytes, this one has {len(data)}")
+    if (int.from_bytes(data, "little") & ~_SIGN) % _FIELD in _SMALL:
+        raise DecodeError("a public ed25519 key of small order: anybody can sign with it")
     return Ed25519PublicKey(data)
 
 

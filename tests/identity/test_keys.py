@@ -296,6 +296,30 @@ def test_a_private_ed25519_key_has_64_or_96_bytes(size: int) -> None:
         ed25519.decode_private(bytes(size))
 
 
+FIELD = 2**255 - 19
+SMALL = {
+    0,
+    1,
+    FIELD - 1,
+    int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+    int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+}
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 255])
+@pytest.mark.parametrize("y", [*SMALL, FIELD, FIELD + 1])
+def test_an_ed25519_key_of_small_order_is_no_key(y: int, sign: int) -> None:
+    """With the neutral point, and R = B, S = 1, anybody has signed anything."""
+    data = (y | sign).to_bytes(32, "little")
+    with pytest.raises(DecodeError, match="small order"):
+        ed25519.decode_public(data)
+
+
+def test_what_a_key_of_small_order_would_do() -> None:
+    base = bytes.fromhex("58" + "66" * 31)
+    ed25519.Ed25519PublicKey((1).to_bytes(32, "little")).verify(b"anything", base + (1).to_bytes(32, "little"))
+
+
 def test_reading_peer_ids_loads_neither_cryptography_nor_protobuf() -> None:
     code = (
         "from stack.identity.peer_id import PeerId\n"
