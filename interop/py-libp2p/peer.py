@@ -25,6 +25,7 @@ from libp2p.pubsub import gossipsub, pubsub, rpc_queue
 from libp2p.security.tls.transport import PROTOCOL_ID as TLS
 from libp2p.security.tls.transport import TLSTransport
 from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.quic.exceptions import QUICStreamClosedError
 
 DIGEST, RESET, PERF = "/interop/digest/1.0.0", "/interop/reset/1.0.0", "/perf/1.0.0"
 PIECE = 64 * 1024
@@ -56,6 +57,10 @@ async def pieces(stream: INetStream):
             yield piece
     except StreamEOF:
         return
+    except StreamReset as error:
+        # Over QUIC that is how it tells of an end that has come after its own (libp2p/transport/quic/stream.py, `read`).
+        if not isinstance(error.__cause__, QUICStreamClosedError):
+            raise
 
 
 async def read_all(stream: INetStream) -> bytes:
