@@ -29,7 +29,8 @@ HELD_FREE = 64 * 1024
 HELD_STEP = 64 * 1024
 """The others are drawn from the budget in such steps, and so is what has come out of order."""
 ROOM_WORTH = 16 * 1024
-"""Room for less is not worth waking who waits for it, while more is on its way."""
+"""Room for less is not worth waking who waits for it, while more is on its way. So much is left to each that
+was told of it, so that a few bytes do not have to wait for all that lies before them on a hundred streams."""
 VAIN_STREAMS_MAX = 1000
 """Streams in 10 s that ended before they said anything, as of yamux."""
 INTERNAL_ERROR = 0x1
@@ -63,8 +64,8 @@ class QuicStreams:
         self._table = StreamTable(PARAMETERS, scope, forgotten=lambda stream: None, backlog_opened=lambda: None)
         self._held = scope.reserve(Resource.BYTES, 0)
         self._gaps = scope.reserve(Resource.BYTES, 0)
-        self._full: dict[int, None] = {}
-        """Streams that wait for room."""
+        self._full: dict[int, bool] = {}
+        """Streams that wait for room, in turn, and whether they were told that there is some, which is left to them then."""
         self._seen: set[int] = set()
         """Streams that the peer has opened, as long as the library knows them."""
         self._late: dict[int, int] = {}
@@ -137,11 +138,18 @@ class QuicStreams:
         spare = self._held.amount - max(-(-(held - HELD_FREE) // HELD_STEP) * HELD_STEP, 0)
         if spare > 0:
             self._held.shrink(spare)
-        for id in tuple(self._full):
-            room = self._room(id, held, all_streams)
-            if room >= ROOM_WORTH or (room and not self._library.held(id)):
+        for id, told in tuple(self._full.items()):
+            record = self._table.get(StreamId(id))
+            if record is None or record.state not in (State.OPEN, State.REMOTE_FINISHED):
                 del self._full[id]
-                self._tell(events.WindowOpened(stream=StreamId(id)))
+                continue
+            room = self._room(id, held, all_streams)
+            if told or room >= ROOM_WORTH or (room and not self._library.held(id)):
+                held += ROOM_WORTH
+                all_streams -= ROOM_WORTH
+                if not told:
+                    self._full[id] = True
+                    self._tell(events.WindowOpened(stream=StreamId(id)))
 
     def next_timeout(self) -> float | None:
         """When a window that has grown may be idle."""
@@ -187,12 +195,15 @@ class QuicStreams:
         if record is None:
             return 0
         record.move(Input.SEND_DATA)
+        told = self._full.pop(stream, False)
         held, all_streams = self._library.load()
-        taken = self._affordable(min(len(data), self._room(stream, held, all_streams)), held)
+        others = sum(self._full.values()) * ROOM_WORTH
+        fair = max(min(all_streams, HELD_MAX - held) - others, ROOM_WORTH * told)
+        taken = self._affordable(min(len(data), self._room(stream, held, all_streams), fair), held)
         if taken:
             self._library.send_stream_data(stream, bytes(memoryview(data)[:taken]))
         if taken < len(data):
-            self._full[stream] = None
+            self._full[stream] = False
         return taken
 
     def retract(self, stream: StreamId) -> int:

@@ -65,7 +65,7 @@ class Sockets:
         if endpoint is None or not endpoint.front.listening:
             raise TransportError("no port is listened on at which it could arrive")
         for _ in range(KNOCKS_MAX):
-            endpoint.send([(secrets.token_bytes(KNOCK_BYTES), target)])
+            endpoint.send([(secrets.token_bytes(KNOCK_BYTES), target)], None)
             await anyio.sleep(KNOCK_SECONDS_MIN + (KNOCK_SECONDS_MAX - KNOCK_SECONDS_MIN) * _random.random())
         while True:
             await anyio.sleep_forever()

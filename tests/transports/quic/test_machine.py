@@ -10,6 +10,7 @@ from stack.identity.peer_id import PeerId, PeerIdMismatch
 from stack.muxers.yamux.events import PongReceived, StreamEnded, StreamOpened, StreamReadable, StreamReset, WindowOpened
 from stack.muxers.yamux.table import LATE_BYTES
 from stack.sansio.budget import Resource
+from stack.sansio.interfaces import StreamId
 from stack.security.tls.certificate import BadCertificate
 from stack.transports.quic import streams
 from stack.transports.quic.library import CONNECTION_WINDOW, IDLE_SECONDS, LibraryConnection
@@ -316,6 +317,34 @@ def test_streams_beyond_what_the_peer_allows_wait_until_others_have_ended() -> N
         ends.server.streams.close_stream(id)
     ends.run(0.5)
     assert len(ends.told(0, WindowOpened)) == 44
+
+
+def test_a_few_bytes_pass_by_streams_that_always_have_more() -> None:
+    """As the answer to a ping beside a hundred uploads: without turns it waited until they were over, and js-libp2p gave up."""
+    ends, _ = connected_pair()
+    busy = [ends.client.streams.open() for _ in range(20)]
+    few = ends.client.streams.open()
+    piece = bytes(STREAM_HELD_MAX)
+    given = dict.fromkeys(busy, 0)
+
+    def fill(id: StreamId) -> None:
+        while taken := ends.client.streams.send(id, piece):
+            given[id] += taken
+
+    for id in busy:
+        fill(id)
+    assert ends.client.streams.send(few, b"few") == 0
+    for _ in range(200):
+        ends.run(0.01)
+        for event in ends.told(0, WindowOpened):
+            if event.stream == few:  # type: ignore[union-attr] # of a stream
+                assert ends.client.streams.send(few, b"few") == 3
+                assert sum(given.values()) < 2 * HELD_MAX
+                return
+            fill(event.stream)  # type: ignore[union-attr] # of a stream
+        for id in busy:
+            read(ends.server.streams, id)
+    raise AssertionError("it waits for ever")
 
 
 def test_a_stream_of_one_direction_is_against_the_rules() -> None:
