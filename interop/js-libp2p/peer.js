@@ -72,6 +72,8 @@ const helia = await withBitswap(withLibp2pLight(createHeliaLight({ blockstore: n
   transports: [tcp(), webSockets({ https }), quic()],
   connectionEncrypters: secured.map((make) => options.early === 'no' ? late(make()) : make()),
   streamMuxers: muxers,
+  // On a busy machine a ping beside large streams takes longer than the two seconds after which it gives up a connection.
+  connectionMonitor: { abortConnectionOnPingFailure: false },
   services: {
     identify: identify(),
     identifyPush: identifyPush(),
