@@ -25,7 +25,7 @@ RECORD_SECONDS = 2.0
 QUIET_SECONDS = 1.0
 """Nothing came for this long and nobody delivers: then that is told, once in this time."""
 
-DOUBT_SECONDS = 1.0
+DOUBT_SECONDS = 0.5
 """Nothing came for this long: those who are waited for are asked whether they are there, once in this time."""
 
 DOUBTED_MAX = 8

@@ -271,7 +271,7 @@ class Connection:
         return self.latency
 
     async def doubt(self) -> None:
-        """Somebody waits for the peer in vain: close when it gives no sign of life. It is asked once at a time."""
+        """Somebody waits for the peer in vain, or it has dialled again: close when it gives no sign of life. It is asked once at a time."""
         if self._doubted:
             return
         self._doubted = True

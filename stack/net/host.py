@@ -322,7 +322,7 @@ class Host:
                 self._tasks.call(listener.peer_connected, connection.peer, owner=LISTENER)
         for older in self._swarm.of(connection.peer):
             if older is not connection:  # who dials again may have lost it: a laptop that moved
-                self._tasks.start(self._ask, older, owner=PROBE)
+                self._tasks.start(older.doubt, owner=PROBE)
         for hook in self._hooks:
             self._tasks.start(hook, connection, owner="a hook for new connections")
         self._tasks.start(connection.ping, LATENCY_SECONDS, owner=PROBE)

@@ -84,11 +84,11 @@ def test_who_is_connected_and_brings_nothing_is_asked_whether_he_is_there() -> N
     here = {peer(1), peer(3)}
     watcher._is_connected = lambda each: each in here
     reports = [report(), replace(report(), peer=peer(2)), replace(report(), peer=peer(3), unproved=True)]
+    assert watcher.doubted(reports, 0.4) == [] and watcher.doubted(reports, 0.5) == [peer(1)]
     assert watcher.doubted(reports, 0.9) == [] and watcher.doubted(reports, 1.0) == [peer(1)]
-    assert watcher.doubted(reports, 1.9) == [] and watcher.doubted(reports, 2.0) == [peer(1)]
     work.progress.done = 100
     watcher.look([report(whole=100)], 2.5)
-    assert watcher.doubted(reports, 3.4) == [] and watcher.doubted(reports, 3.5) == [peer(1)]
+    assert watcher.doubted(reports, 2.9) == [] and watcher.doubted(reports, 3.0) == [peer(1)]
     crowd = [replace(report(), peer=peer(number)) for number in range(10)]
     watcher._is_connected = lambda each: True
     assert len(watcher.doubted(crowd, 9.0)) == DOUBTED_MAX

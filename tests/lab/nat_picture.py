@@ -12,7 +12,7 @@ WIDE, HIGH, LEFT, TOP = 96, 26, 110, 52
 """Pixels: of a cell, of the names of rows, and of a title with the names of columns."""
 TITLES = (
     "stack share here (rows), stack get there (columns)",
-    "Kubo 0.42 (go-libp2p): is dialled (rows), dials (columns)",
+    "go-libp2p 0.51: is dialled (rows), dials (columns)",
 )
 
 Table = list[list[str]]

@@ -23,6 +23,16 @@ def test_two_homes_meet_by_quic_too(tmp_path: Path) -> None:
         assert nat.fetch(*homes, size=1 << 20, quic=True).way == "punched"
 
 
+def test_no_pair_of_ours_does_worse_than_go_libp2p() -> None:
+    """By the tables of docs/reach.md: all pairs of both."""
+    ways = list(nat_picture.COLOURS)  # best first
+    ours, theirs = nat_picture.tables((nat_picture.DOCS / "reach.md").read_text())
+    assert [row[0] for row in ours[1:]] == [row[0] for row in theirs[1:]] == list(nat.KINDS)
+    for mine, its in zip(ours[1:], theirs[1:], strict=True):
+        for one, other in zip(mine[1:], its[1:], strict=True):
+            assert ways.index(one.partition(",")[0]) <= ways.index(other.partition(",")[0]), (mine[0], one, other)
+
+
 def test_the_picture_is_that_of_the_tables() -> None:
     """`python -m tests.lab.nat --picture` draws it anew."""
     drawn = nat_picture.draw((nat_picture.DOCS / "reach.md").read_text())

@@ -410,7 +410,8 @@ async def test_who_is_far_away_or_not_measured_yet_has_longer_for_a_sign_of_life
 async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stack.net.host.PROBE_SECONDS", 0.2)
+    """As soon as when it is waited for in vain: what we send goes there, and a fetch of a computer that moved waited for 2 s more."""
+    monkeypatch.setattr("stack.net.connection.DOUBT_SECONDS", 0.2)
     async with hosts(3, identify=False) as [a, b, c]:
         await connect(b, a)
         await connect(c, a)
