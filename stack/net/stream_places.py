@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from stack.errors import LimitExceeded
 from stack.identity.peer_id import PeerId
 
-STREAMS_OF_A_PROTOCOL = 32
-"""Of one peer at a time, for protocols that do not say how many they need."""
+STREAMS_OF_A_PROTOCOL = 64
+"""Of one peer at a time, for protocols that do not say how many they need: what go-libp2p gives, so that what an application opens there
+it opens here."""
 
 
 class Place:
