@@ -17,7 +17,7 @@ from stack.files.events import (
     ProviderFound,
     WaitingForProvider,
 )
-from stack.files.watch import NOT_SHARED
+from stack.files.watch import NOT_ALL, NOT_SHARED
 from stack.identity.peer_id import PeerId
 
 FOUND_BY = {
@@ -40,6 +40,7 @@ HINTS: dict[str, str] = {
     "no answer within": "is that computer awake, and can it be reached from here?",
     "no security handshake within": "it takes connections and says nothing: is that computer asleep?",
     NOT_SHARED: "ask for a new one, or wait for others who have it",
+    NOT_ALL: "did it change there after it was shared?",
     "connected, and silent": "is that computer asleep?",
     "key of this private network": "its `swarm.key` is another one, or it has none",
     "ended within the security handshake": "is it `stack` that runs there, and in no private network?",

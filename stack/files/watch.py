@@ -48,6 +48,8 @@ class Dialled(Protocol):
 
 NOT_SHARED = "connected, but it shares nothing for this ticket any more"
 """Said of whoever made the ticket: what is missing there is not late."""
+NOT_ALL = "connected, but it has not got all of it"
+"""Said of who has brought something, and has not got what is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,8 @@ class _Watcher:
         lively = self.look_at_peers(reports)
         self._tell_progress(len(lively), now)
         quiet = now - self._moved_at
-        if quiet >= QUIET_SECONDS and not lively and now - self._told_quiet_at >= QUIET_SECONDS:
+        at_it = any(not has_not(report) for report in lively)
+        if quiet >= QUIET_SECONDS and not at_it and now - self._told_quiet_at >= QUIET_SECONDS:
             self._told_quiet_at = now
             peer, address, reason = self._obstacle(reports)
             self._work.tell(
@@ -216,7 +219,8 @@ class _Watcher:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
             if nobody and not connected:
                 raise _nobody(reports, patience.stall, self._obstacle(reports))
-            raise Stalled(f"nothing came for {patience.stall:g} s; the same command goes on from here")
+            why = _why(self._obstacle(reports)) if connected else ""
+            raise Stalled(f"nothing came for {patience.stall:g} s{why}; the same command goes on from here")
 
 
 def has_not(report: PeerReport) -> bool:
@@ -227,7 +231,9 @@ def has_not(report: PeerReport) -> bool:
 def _why_not(report: PeerReport) -> str:
     if not has_not(report):
         return "connected, and silent"
-    return NOT_SHARED if report.source == "ticket" and not report.bytes else "connected, but it has not got it"
+    if report.bytes:
+        return NOT_ALL
+    return NOT_SHARED if report.source == "ticket" else "connected, but it has not got it"
 
 
 def _nothing_known(peer: PeerId) -> Dialled | None:
@@ -241,6 +247,9 @@ def _nobody(reports: list[PeerReport], seconds: float, obstacle: tuple[PeerId | 
     if not reports:
         return NoProvider(f"nobody was found who has it, in {seconds:g} s")
     tried = f"{len(reports)} peer{'s' if len(reports) > 1 else ''} tried"
+    return NoProvider(f"nobody was reached who has it, in {seconds:g} s: {tried}{_why(obstacle)}")
+
+
+def _why(obstacle: tuple[PeerId | None, str, str]) -> str:
     peer, address, reason = obstacle
-    why = f", {address or peer}: {reason}" if reason else ""
-    return NoProvider(f"nobody was reached who has it, in {seconds:g} s: {tried}{why}")
+    return f", {address or peer}: {reason}" if reason else ""

@@ -340,7 +340,7 @@ class Node(AnyNode):
         """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked for it at once,
         else by its key when the providers bring nothing. `secret` is that of a ticket; what comes belongs into the session's `store`."""
         async with self._session(root, providers, public=public, secret=secret) as (session, store):
-            yield PatientSession(session, timeout, store)
+            yield PatientSession(session, timeout, store, self.host.is_connected)
 
     @asynccontextmanager
     async def _session(

@@ -1,6 +1,6 @@
 """A session with a time limit for each block, for requests that read rather than fetch files."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,6 +10,7 @@ from stack.blocks.interfaces import BlockNotFound, BlockStore
 from stack.errors import NoProvider, Stalled
 from stack.files.tasks import task_group
 from stack.files.watch import NOT_SHARED, has_not
+from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 
 FIRST_PROVIDER_SECONDS = 30.0
@@ -36,10 +37,14 @@ class LimitedSession:
 
 
 class PatientSession:
-    """Wraps a session: calls give up after `timeout` seconds without progress, or after 30 s when nobody has ever delivered."""
+    """Wraps a session: calls give up after `timeout` seconds without progress, or after 30 s when nobody has ever delivered, or
+    nobody is left who may: all have gone, or say that they have not got the rest."""
 
-    def __init__(self, session: Session, timeout: float | None, store: BlockStore) -> None:
+    def __init__(
+        self, session: Session, timeout: float | None, store: BlockStore, is_connected: Callable[[PeerId], bool]
+    ) -> None:
         self._session = session
+        self._is_connected = is_connected
         self._store = store
         self._timeout = timeout
         self._delivered = 0
@@ -95,3 +100,8 @@ class PatientSession:
                 raise NoProvider(f"nobody was found within {limit:g} s who has it")
             if self._timeout is not None:
                 raise Stalled(f"nothing came for {limit:g} s")
+            if not any(self._may_deliver(report) for report in reports):
+                raise Stalled(f"nothing came for {limit:g} s, and nobody is left who has the rest")
+
+    def _may_deliver(self, report: PeerReport) -> bool:
+        return report.dropped is None and not has_not(report) and self._is_connected(report.peer)

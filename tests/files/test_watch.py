@@ -8,7 +8,7 @@ import pytest
 from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
 from stack.files.events import WaitingForProvider
-from stack.files.watch import DOUBTED_MAX, NOT_SHARED, Patience, _Watcher
+from stack.files.watch import DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher
 from tests.net.identities import peer
 
 
@@ -75,6 +75,22 @@ def test_a_maker_that_is_there_and_shares_it_no_longer_is_not_waited_for_without
     with pytest.raises(NoProvider, match=NOT_SHARED):
         watcher.look([ended], 30.0)
     watcher.look([replace(ended, bytes=1)], 31.0)  # it has brought something, and may bring more
+
+
+def test_who_has_brought_some_of_it_and_has_not_got_the_rest_is_told() -> None:
+    """A file had changed at the sharer: the fetch waited for it, and said nothing."""
+    watcher, work = a_watcher()
+    told: list[object] = []
+    work.tell = told.append
+    watcher._is_connected = lambda peer: True
+    some = report(whole=100)
+    watcher.look([some], 0.0)
+    watcher.look([some], 5.0)
+    assert not [event for event in told if isinstance(event, WaitingForProvider)]  # it may be at it
+    watcher.look([replace(some, misses=1)], 6.0)
+    assert [event.reason for event in told if isinstance(event, WaitingForProvider)] == [NOT_ALL]
+    with pytest.raises(Stalled, match=NOT_ALL):
+        watcher.look([replace(some, misses=1)], 20.0)
 
 
 def test_who_is_connected_and_brings_nothing_is_asked_whether_he_is_there() -> None:
