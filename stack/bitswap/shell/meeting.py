@@ -13,6 +13,7 @@ from stack.errors import LimitExceeded, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
 from stack.net.interfaces import Host
 from stack.streams.supervision import Supervisor
+from stack.streams.turns import Turn
 
 DIAL_SECONDS = 30.0
 """For a connection to a provider."""
@@ -76,8 +77,17 @@ class Meeting:
 
     def ask_connected(self, session: FetchSession) -> None:
         """All that are connected may have the root: they are asked by a key that tells nothing to who does not know the root, or the
-        secret."""
-        for peer in {connection.peer: None for connection in self._owner.host.connections()}:
+        secret. In turns: of fifty sessions each asks two hundred peers."""
+        self._tasks.start(self._ask_connected, session, owner="asking who is connected")
+
+    async def _ask_connected(self, session: FetchSession) -> None:
+        host, turn = self._owner.host, Turn()
+        for peer in {connection.peer: None for connection in host.connections()}:
+            await turn.give_way()
+            if session.closed:
+                return
+            if not host.is_connected(peer):
+                continue
             if session.enclosure is not None:
                 self.connected(session, peer)
             elif self._swarm is not None:

@@ -3,6 +3,7 @@
 Says where it is and what it shares; on SIGUSR1 by how many seconds each turn of the watch was late since the last time, as JSON.
 """
 
+import gc
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 
 import anyio
 
+from stack.cli import GC_THRESHOLD
 from stack.files.ticket import decode_ticket
 from stack.node.config import load
 from stack.node.node import Node
@@ -41,4 +43,5 @@ async def main(path: str) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(GC_THRESHOLD)  # as the command does
     anyio.run(main, sys.argv[1], backend=os.environ.get("STACK_BACKEND", "asyncio"))
