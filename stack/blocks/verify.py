@@ -85,8 +85,8 @@ class Verifier:
     """Walks the segments one after the other: `check_index`, then `check` for each of `segments` until it returns None.
     Then the pins: `start` for each, `check_below` until it returns False.
 
-    What is found wrong is withdrawn, as if a read had found it. A user's file that was withdrawn because it changed or went is his
-    doing, and was told: that it lacks is told of the pins that need it.
+    What is found wrong is withdrawn, as if a read had found it. A user's file that changed or went is told once, by whoever
+    withdraws it: that was his doing. After that only the pins are told that lack it.
     """
 
     def __init__(self, index: Index, locations: Locations, reader: Reader, nodes: Nodes, links: Links) -> None:
