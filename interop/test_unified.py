@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60
 KEY = "a5b50d51"
 
+LONG = pytest.mark.skipif(not os.environ.get("STACK_INTEROP_ALL"), reason="part of the long form")
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(why_not("go") is not None, reason=str(why_not("go"))),
@@ -130,7 +131,8 @@ def yaml(text: str) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("older", [False, True], ids=["unified-testing", "test-plans"])
 @pytest.mark.parametrize(
-    ("transport", "security"), [("tcp", "noise"), ("ws", "noise"), ("tcp", "tls"), ("quic-v1", "")]
+    ("transport", "security"),
+    [("tcp", "noise"), ("ws", "noise"), ("tcp", "tls"), pytest.param("ws", "tls", marks=LONG), ("quic-v1", "")],
 )
 @pytest.mark.parametrize(("listener", "dialler"), [("go", "ours"), ("ours", "go")])
 def test_a_dialler_finds_a_listener_and_says_how_long_it_took(
@@ -149,15 +151,21 @@ def test_a_dialler_finds_a_listener_and_says_how_long_it_took(
     assert 0 < handshake < (time.monotonic() - began) * 1000
 
 
-def test_our_figures_of_perf_with_go() -> None:
+@pytest.mark.parametrize(
+    ("transport", "security"),
+    [("tcp", "noise"), pytest.param("tcp", "tls", marks=LONG), pytest.param("quic-v1", "", marks=LONG)],
+)
+def test_our_figures_of_perf_with_go(transport: str, security: str) -> None:
     """In the form that its contract asks for."""
     with Lists() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         sizes = {"UPLOAD_BYTES": str(1 << 22), "DOWNLOAD_BYTES": str(1 << 22)}
         counts = {f"{what}_ITERATIONS": "5" for what in ("UPLOAD", "DOWNLOAD", "LATENCY")}
         address = f"127.0.0.1:{server.server_address[1]}"
-        said = yaml(measured("go", "ours", address, older=False, transport="tcp", **sizes, **counts))
+        text = measured("go", "ours", address, older=False, transport=transport, security=security, **sizes, **counts)
         server.shutdown()
+    print(f"\n{transport} {security}\n{text}")
+    said = yaml(text)
     for name, unit in (("upload", "Gbps"), ("download", "Gbps"), ("latency", "ms")):
         assert (said[name]["iterations"], said[name]["unit"]) == ("5", unit)
         assert 0 < float(said[name]["min"]) <= float(said[name]["median"]) <= float(said[name]["max"])

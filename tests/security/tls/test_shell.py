@@ -6,11 +6,15 @@ import pytest
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
+from stack.muxers.yamux.shell import YamuxMuxer
+from stack.sansio.budget import Scope
+from stack.security.tls.records import TlsSession
 from stack.security.tls.shell import TlsSecurity
 from stack.streams.interfaces import SecureChannel
 from stack.streams.memory import MemoryStream, memory_stream_pair
 from stack.streams.sealed import SealedStream
-from stack.testing.streams import receive_exactly
+from stack.testing.streams import receive_all, receive_exactly
+from tests.transports.quic.ends import LIMITS
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +51,32 @@ async def test_a_sealed_stream_carries_bytes_both_ways_also_behind_a_change_of_k
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sender.send_all, memoryview(data))
             assert await receive_exactly(receiver, len(data)) == data
+
+
+@pytest.mark.parametrize("said", [False, True], ids=["cut", "close_notify"])
+async def test_a_stream_whose_end_has_not_come_is_broken_whatever_tls_says(said: bool) -> None:
+    """TLS ends with a close_notify, so that nobody who cuts the line can pass a part for the whole; here a stream says itself that it has
+    ended, and close_notify in its place makes a part no whole either."""
+    first, second = await upgraded()
+    reader = YamuxMuxer().connection(second, outbound=False, scope=Scope("reader", LIMITS))
+    writer = YamuxMuxer().connection(first, outbound=True, scope=Scope("writer", LIMITS))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reader.run)
+        tasks.start_soon(writer.run)
+        whole, part = await writer.open_stream(), await writer.open_stream()
+        for stream in (whole, part):
+            await stream.send(b"half of it")
+        await whole.send_eof()
+        arrived = [await reader.accept_stream(), await reader.accept_stream()]
+        assert await receive_exactly(arrived[1], 10) == b"half of it"
+        if said:
+            session = first.session
+            assert isinstance(session, TlsSession)
+            await first.stream.send_all(memoryview(session.seal_alert(0)))
+        await first.stream.aclose()
+        assert await receive_all(arrived[0]) == b"half of it"
+        with pytest.raises(anyio.BrokenResourceError):
+            await arrived[1].receive(1)
 
 
 async def test_a_node_shows_one_certificate_and_no_key() -> None:
