@@ -19,6 +19,7 @@ from stack.sansio.budget import Resource, Scope
 from stack.sansio.flood import Flood
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
+from stack.streams.signs import Question
 from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 
@@ -39,7 +40,7 @@ LATENCY_SECONDS = 10.0
 """For the first measure of a new connection's round trip."""
 DOUBT_SECONDS, DOUBT_ROUND_TRIPS = 2.0, 4
 """For a sign of life of a peer that is silent while something is due: a laptop has moved there, and cannot say so; a transfer goes on
-within 5 s of a move. Who is far away, or behind a line that is full, has as many of the round trips that were measured before."""
+within 5 s of a move. Who is far away has as many of the round trips that were measured before."""
 CLOSE_SECONDS = 2.0
 """For saying goodbye; nobody waits longer for a peer that does not read."""
 
@@ -270,18 +271,24 @@ class Connection:
             return None
         return self.latency
 
-    async def doubt(self) -> None:
-        """Somebody waits for the peer in vain, or it has dialled again: close when it gives no sign of life. It is asked once at a time."""
+    async def doubt(self, seconds: float = DOUBT_SECONDS) -> None:
+        """Somebody waits for the peer in vain, or it has dialled again: close when nothing shows for so long that it is there. It is asked
+        once at a time."""
         if self._doubted:
             return
         self._doubted = True
-        latency = self.latency
+        # How a relay's own connection fares does not show here.
+        known = None if self.relayed else self.latency
         try:
-            seconds = LATENCY_SECONDS if latency is None else max(DOUBT_SECONDS, DOUBT_ROUND_TRIPS * latency)
-            if await self.ping(seconds) is None:
-                await self.aclose(CloseReason.UNRESPONSIVE)
+            await self._await_sign(LATENCY_SECONDS if known is None else max(seconds, DOUBT_ROUND_TRIPS * known))
         finally:
             self._doubted = False
+
+    async def _await_sign(self, seconds: float) -> None:
+        question = Question(self._muxed.signs)
+        while await self.ping(seconds) is None and not self.closed:
+            if not question.shows_life(self._muxed.signs):
+                await self.aclose(CloseReason.UNRESPONSIVE)
 
     async def aclose(self, reason: CloseReason) -> None:
         """Say goodbye and close; the first reason given is the one that is told."""

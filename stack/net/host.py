@@ -371,8 +371,10 @@ class Host:
             self._tasks.start(connection.doubt, owner=PROBE)
 
     async def _ask(self, connection: Connection) -> None:
-        if self.ours.has_lost(connection.local_address) or await connection.ping(PROBE_SECONDS) is None:
+        if self.ours.has_lost(connection.local_address):
             await connection.aclose(CloseReason.UNRESPONSIVE)
+        else:
+            await connection.doubt(PROBE_SECONDS)
 
     async def _redial(self, peer: PeerId) -> None:
         with suppress(StackError):  # the trace tells of every attempt

@@ -12,6 +12,7 @@ from stack.identity.keys import PublicKey
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.sansio.interfaces import Buffer
+from stack.streams.signs import Signs
 from stack.values import dataclass
 
 
@@ -169,6 +170,10 @@ class MuxedConnection(Protocol):
     def closed(self) -> bool: ...
     @property
     def stream_count(self) -> int: ...
+    @property
+    def signs(self) -> Signs:
+        """What shows that the peer, or its machine, is there, without asking it."""
+        ...
 
     async def run(self) -> None:
         """Move bytes until the connection ends; returns normally when it was closed by either side or broke."""

@@ -10,13 +10,14 @@ from typing import Generic, TypeVar
 import anyio
 
 from stack.sansio.interfaces import DataMachine
-from stack.streams.buffers import FRAME_BYTES, POOL, BufferPool
+from stack.streams.buffers import POOL, BufferPool
 from stack.streams.interfaces import DirectStream, RawStream, SecureChannel, under_way
+from stack.streams.signs import Signs
 from stack.streams.turns import Turn
 
 E = TypeVar("E")
 
-PIECE_BYTES = FRAME_BYTES
+PIECE_BYTES = 16 * 1024
 """One `drain` of a stream that can only be waited for: the deadline around it is for so many bytes, not for all there are."""
 
 LAST_FRAME_BYTES = 16 * 1024
@@ -46,6 +47,9 @@ class SecureLink(Generic[E]):
         """Not all that was read has been looked at: `receive` goes on with it, and does not wait."""
         self.intact = True
         """What was sealed and written so far is whole: neither was cut off in the middle, and more may follow."""
+        self.heard_at = anyio.current_time()
+        """When bytes last came, be it part of a frame."""
+        self._written = 0
         self._parked = channel.leftover
         self._plaintext = channel.plaintext
 
@@ -61,6 +65,12 @@ class SecureLink(Generic[E]):
     def under_way(self) -> int:
         """Bytes that have not arrived at the peer's machine, as far as the stream can tell."""
         return len(self._unsent or b"") + under_way(self._stream)
+
+    @property
+    def signs(self) -> Signs:
+        """That the peer is there."""
+        handed_over = self._written + len(self._unsent or b"")
+        return Signs(self.heard_at, handed_over, handed_over - self.under_way)
 
     def begin(self) -> None:
         """Give the machine what was read before the link existed, or the first of it."""
@@ -80,6 +90,7 @@ class SecureLink(Generic[E]):
                 return False
             assert self._unsent is not None  # `_fill` has set it
             sent = self._direct.send_now(self._unsent)
+            self._written += sent
             if sent < len(self._unsent):
                 self._unsent = self._unsent[sent:]
                 return False
@@ -103,6 +114,7 @@ class SecureLink(Generic[E]):
             self.intact = False
             await self._stream.send_all(self._unsent[:PIECE_BYTES])
             self.intact = True
+            self._written += min(len(self._unsent), PIECE_BYTES)
             self._unsent = self._unsent[PIECE_BYTES:]
             if not self._unsent:
                 self._release_out()
@@ -125,6 +137,7 @@ class SecureLink(Generic[E]):
                 await self._stream.wait_readable()
                 turn.begin()
             self._end += received
+        self.heard_at = anyio.current_time()
         self._open_all(self._borrow(), turn)
 
     def close(self) -> None:

@@ -264,4 +264,7 @@ class MachineStream:
 
     def _why(self) -> str:
         reason = self._connection.reason
-        return "the stream was reset" if reason is None else f"the connection broke: {reason}"
+        if reason is None:
+            return "the stream was reset"
+        hung_up = "the peer hung up" if isinstance(reason, anyio.EndOfStream) else "it was lost"
+        return f"the connection broke: {str(reason) or hung_up}"

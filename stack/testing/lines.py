@@ -38,7 +38,8 @@ class Line:
 
     seed: int = 0
     capacity: int = 64 * 1024
-    """Bytes that are under way in one direction at most: the socket is full then, until the other end reads."""
+    """Bytes that are under way in one direction at most: the socket is full then, until the other end reads. Who waits for room waits
+    until a third of it is free, as Linux has it."""
     piece: int = 16 * 1024
     """One write takes, and one read gives, between 1 and so many bytes."""
     turns: int = 2
@@ -167,6 +168,11 @@ class RawLineStream:
             f"<{type(self).__name__} {self.local_address} - {self.remote_address}{' closed' if self._closed else ''}>"
         )
 
+    @property
+    def under_way(self) -> int:
+        """See `TrackedStream.under_way`."""
+        return len(self._out.data) - self._out.arrived()
+
     async def receive_into(self, buffer: memoryview) -> int:
         """See `RawStream.receive_into`."""
         while (received := self._receive_now(buffer)) is None:
@@ -224,7 +230,7 @@ class RawLineStream:
         return not self.wire.still and bool(self._in.arrived() or (self._in.ended and not self._in.data))
 
     def _writable(self) -> bool:
-        return self._out.room > 0 or self._out.broken or self._out.ended
+        return self._out.room * 3 >= self.wire.line.capacity or self._out.broken or self._out.ended
 
     async def _wait(self, lane: _Lane, ready: Callable[[], bool]) -> None:
         self._begin()

@@ -1,7 +1,9 @@
 """Hosts over lines that fail at any moment: dialling, negotiating, identifying, speaking, closing."""
 
 import anyio
+import pytest
 
+from stack.net.events import CloseReason
 from stack.net.host import Host
 from stack.protocols.identify.service import IdentifyService
 from stack.sansio.budget import Resource
@@ -15,6 +17,8 @@ from tests.net.hosts import ANYWHERE, echo
 from tests.net.identities import key
 
 SAID = bytes(range(251)) * 100
+
+pytestmark = pytest.mark.anyio
 
 
 class TestHosts(FaultConformance):
@@ -51,3 +55,40 @@ class TestHosts(FaultConformance):
         assert self.faults == []
         for host in self.hosts:
             assert [host.budget.used(resource) for resource in Resource] == [0] * len(Resource)
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+async def test_a_line_that_is_full_is_not_taken_for_a_dead_one(speaks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a question waits behind what the peer has sent before, or the question itself behind what we have: for longer than
+    any patience. A fetch over a slow line was dialled again and again."""
+    monkeypatch.setattr("stack.net.connection.DOUBT_SECONDS", 0.2)
+    transport = LineTransport(Line(rate=150_000, capacity=120_000, turns=0))
+    said = 240_000
+    async with Host(key(0), transports=[transport]) as asker, Host(key(1), transports=[transport]) as other:
+        heard = anyio.Event()
+
+        async def hear(stream: Stream) -> None:
+            await receive_exactly(stream, said)
+            heard.set()
+
+        for host in asker, other:
+            host.handle("/hear/1", hear)
+            await host.listen(ANYWHERE)
+        await asker.connect(other.peer_id, other.addresses())
+        [connection] = asker._swarm.of(other.peer_id)
+        connection.latency = 0.01
+        speaker, hearer = (other, asker) if speaks else (asker, other)
+        stream = await speaker.open_stream(hearer.peer_id, "/hear/1")
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.send, bytes(said))
+                while not heard.is_set():
+                    asker.doubt(other.peer_id)
+                    await anyio.sleep(0.05)
+                    connection.latency = 0.01
+        assert not connection.closed
+        transport.wires[0].stand_still()
+        with anyio.fail_after(5):
+            asker.doubt(other.peer_id)
+            await connection.wait_closed()
+        assert connection.close_reason is CloseReason.UNRESPONSIVE

@@ -25,7 +25,8 @@ from stack.sansio.interfaces import Buffer, StreamId
 class YamuxMachine:
     """One end of a connection; a `DataMachine` of `Event`.
 
-    Getters: `stream_count`, `may_open`, `waiting`, `unwritten`, `round_trip`, `pending`. Facts: `receive_data`, `handle_timeout`.
+    Getters: `stream_count`, `may_open`, `waiting`, `unwritten`, `round_trip`, `asked`, `pending`. Facts: `receive_data`, `heard_part`,
+    `handle_timeout`.
     Commands: `open`, `accept`, `send`, `retract`, `read_into`, `post`, `collect`, `withdraw`, `finish`, `close_stream`,
     `reset`, `ping`, `go_away`, `close`. Outputs: `write_to`, `next_event`, `next_timeout`.
     A command on a stream that is gone does nothing and says 0; the event that told of its end says why.
@@ -230,6 +231,15 @@ class YamuxMachine:
             record.move(Input.SEND_RST)
             self._outbox.push(encode_header(WINDOW_UPDATE, RST, stream, 0))
         self._table.forget(record)
+
+    @property
+    def asked(self) -> bool:
+        """The peer was asked for a sign of life, and has not been heard since."""
+        return self._liveness.asked
+
+    def heard_part(self, at: float) -> None:
+        """Bytes came from the peer then, of a frame that may not be whole yet."""
+        self._liveness.heard_part(at)
 
     def ping(self, now: float) -> int:
         """Measure the round trip; `PongReceived` will carry the returned number."""

@@ -10,9 +10,9 @@ PINGS_MAX = 32
 
 
 class Liveness:
-    """Whether the peer still lives. Facts: `heard`, `receive_pong`, `handle_timeout`. Commands: `ping`.
+    """Whether the peer still lives. Facts: `heard`, `heard_part`, `receive_pong`, `handle_timeout`. Commands: `ping`.
 
-    Getters: `round_trip`, `next_timeout`. Every byte received is a sign of life, so a busy connection is never asked.
+    Getters: `asked`, `round_trip`, `next_timeout`. Every byte received is a sign of life, so a busy connection is never asked.
     """
 
     __slots__ = ("_asked_at", "_heard_at", "_keep_alive", "_next", "_sent", "_silence_max", "round_trip")
@@ -27,10 +27,20 @@ class Liveness:
         self.round_trip = 0.0
         """Seconds, from the last ping; 0 before the first."""
 
+    @property
+    def asked(self) -> bool:
+        """It was asked, and has not been heard since."""
+        return self._asked_at is not None
+
     def heard(self, now: float) -> None:
         """Bytes have come."""
         self._heard_at = now
         self._asked_at = None
+
+    def heard_part(self, at: float) -> None:
+        """Bytes came then, of a frame that may not be whole yet."""
+        if at > self._heard_at:
+            self.heard(at)
 
     def ping(self, now: float) -> int:
         """A number for a new ping."""

@@ -28,6 +28,7 @@ from stack.streams.buffers import POOL, BufferPool
 from stack.streams.interfaces import SecureChannel
 from stack.streams.link import SecureLink
 from stack.streams.muxed import MachineStream
+from stack.streams.signs import Question, Signs
 from stack.streams.turns import Turn
 
 STILL_SECONDS = 1.0
@@ -64,6 +65,7 @@ class YamuxConnection:
         self.machine = YamuxMachine(outbound=outbound, parameters=parameters, scope=scope, now=anyio.current_time())
         """For the streams of this connection and for benchmarks."""
         self._link: SecureLink[Event] = SecureLink(channel, self.machine, pool)
+        self._question = Question(self._link.signs)
         self._streams: dict[StreamId, MachineStream] = {}
         self._incoming: dict[StreamId, MachineStream] = {}
         self._pongs: dict[int, float | None] = {}
@@ -110,6 +112,11 @@ class YamuxConnection:
     def stream_count(self) -> int:
         """Streams that are not over."""
         return self.machine.stream_count
+
+    @property
+    def signs(self) -> Signs:
+        """See `MuxedConnection.signs`."""
+        return self._link.signs
 
     async def run(self) -> None:
         """Move bytes until the connection ends; returns when it was closed by either side or broke."""
@@ -241,7 +248,7 @@ class YamuxConnection:
                     with anyio.CancelScope(deadline=self.machine.next_timeout()) as pause:
                         await self._write.wait()
                     if pause.cancelled_caught:
-                        self.machine.handle_timeout(anyio.current_time())
+                        self._look_after_silence()
                     self._write = anyio.Event()
                     self.flush()
                     await self._write_on()
@@ -251,11 +258,22 @@ class YamuxConnection:
         except (ProtocolError, SecurityError) as error:
             self._end(error)
 
+    def _look_after_silence(self) -> None:
+        """Raises RemoteProtocolError when the peer was asked and nothing has moved since."""
+        now, signs = anyio.current_time(), self._link.signs
+        if not self.machine.asked:
+            self._question = Question(signs)
+            self.machine.heard_part(signs.heard_at)
+        elif self._question.shows_life(signs):
+            self.machine.heard_part(now)
+        self.machine.handle_timeout(now)
+
     async def _write_on(self) -> None:
         while not self.closed and (self._link.unsent or self.machine.pending):
+            arrived = self._link.signs.arrived
             with anyio.CancelScope(deadline=anyio.current_time() + self._silence_max) as patience:
                 await self._link.drain()
-            if patience.cancelled_caught:
+            if patience.cancelled_caught and (not self._link.intact or self._link.signs.arrived == arrived):
                 self._end(anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s"))
             self._dispatch()
 

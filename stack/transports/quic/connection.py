@@ -13,6 +13,7 @@ from stack.muxers.yamux.events import PongReceived, StreamEnded, StreamOpened, S
 from stack.sansio.budget import Scope
 from stack.sansio.interfaces import StreamId
 from stack.streams.muxed import MachineStream
+from stack.streams.signs import Signs
 from stack.transports.quic.library import Address
 from stack.transports.quic.machine import ConnectionEnded, HandshakeFinished, QuicMachine, RouteAdded, RouteRemoved
 from stack.transports.quic.streams import Unwanted
@@ -64,6 +65,7 @@ class QuicConnection:
         self._adopted = False
         self._runs = False
         self._over = False
+        self._heard_at = anyio.current_time()
         self.closed = False
         """It has ended, for whatever reason."""
         self.reason: Exception | None = None
@@ -88,6 +90,11 @@ class QuicConnection:
     def stream_count(self) -> int:
         """Streams that are not over."""
         return len(self.machine.streams)
+
+    @property
+    def signs(self) -> Signs:
+        """See `MuxedConnection.signs`; a question is never behind what went before it."""
+        return Signs(self._heard_at)
 
     async def handshake(self) -> None:
         """Return when the peer has proved who it is. Raises SecurityError, TransportError; the caller sets the deadline, and drops
@@ -175,6 +182,7 @@ class QuicConnection:
 
     def receive(self, data: bytes, address: Address, now: float) -> None:
         """A datagram has come; `flush` follows."""
+        self._heard_at = now
         self.machine.receive_datagram(data, address, now)
 
     def flush(self) -> None:

@@ -504,3 +504,45 @@ async def test_attack_6_what_a_connection_broke_by_does_not_hold_its_buffers() -
             [None, None],
             [None, None, None],
         )
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_frame_that_comes_slowly_is_a_sign_of_life(direct: bool) -> None:
+    """A frame of 64 KiB takes longer on a slow line than anybody may be silent."""
+    parameters = YamuxParameters(keep_alive=0.1, silence_max=0.2)
+    ends = line_stream_pair(HERE, THERE, Line(rate=160_000, piece=4096, direct=direct, turns=0))
+    async with running(*ends, (budget(), budget()), parameters=parameters) as (first, second):
+        with anyio.fail_after(10):
+            speaker, hearer = await stream_pair((first, second))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(speaker.send, bytes(120_000))
+                assert len(await receive_exactly(hearer, 120_000)) == 120_000
+        assert first.reason is None and second.reason is None
+
+
+async def test_a_socket_that_empties_too_slowly_to_be_written_to_shows_that_somebody_reads() -> None:
+    """Linux lets a socket be written to when a third of it is free again; megabytes of it on a slow line are a minute."""
+    first, second = socket_stream_pair()
+    first._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 500_000)
+    second._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+    channels = await secured(first, second)
+    end = YamuxMuxer(YamuxParameters(silence_max=0.2)).connection(channels[0], outbound=True, scope=budget())
+    buffer = memoryview(bytearray(20_000))
+
+    async def say() -> None:
+        with suppress(anyio.BrokenResourceError):
+            await (await end.open_stream()).send(bytes(1 << 20))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end.run)
+        for _ in range(16):
+            tasks.start_soon(say)
+        for _ in range(40):
+            await anyio.sleep(0.03)
+            await second.receive_into(buffer)
+        assert not end.closed
+        with anyio.fail_after(5):
+            while not end.closed:
+                await anyio.sleep(0.05)
+    assert "read nothing" in str(end.reason)
+    await second.aclose()
