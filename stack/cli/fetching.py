@@ -84,7 +84,8 @@ class FetchScreen:
                     self._say_unsaid()
                 peers = output.count(event.peers, "peer") if event.peers else ""
                 files = event.files if self._is_tree else None
-                bar.update(event.bytes_done, event.total, peers, files=files, moved=event.received)
+                done = min(event.bytes_done + event.arriving, event.total)
+                bar.update(done, event.total, peers, files=files, moved=event.received + event.arriving)
             case WaitingForProvider():
                 self._wait(event)
             case ProviderFound():

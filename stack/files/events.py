@@ -61,13 +61,15 @@ class FetchProgress:
     bytes_done: int
     total: int
     rate: float
-    """Of the last seconds, received only."""
+    """Bytes a second that came in the last seconds."""
     peers: int
     """Peers that deliver."""
     files: int = 0
     """Of a tree, those that are complete."""
     received: int = 0
     """Bytes that came from peers in this run."""
+    arriving: int = 0
+    """Bytes of blocks that are not whole yet, and counted nowhere else: on a slow line a block takes many seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ class _Watcher:
         self._moved_at = began
         self._figures = (0, 0)
         self._made = 0
-        self._came = 0
+        self._came = self._arriving = 0
         self._told: FetchProgress | None = None
         self._told_quiet_at = self._doubted_at = began
         self._samples: deque[tuple[float, int]] = deque([(began, 0)])
@@ -128,7 +128,8 @@ class _Watcher:
     def look(self, reports: list[PeerReport], now: float) -> None:
         """Tell what has changed. Raises NoProvider, Stalled, DeadlinePassed."""
         figures = (self._work.progress.done, self._work.gatherer.received)
-        came = sum(report.bytes + report.arriving for report in reports)
+        self._arriving = sum(report.arriving for report in reports)
+        came = self._arriving + sum(report.bytes for report in reports)
         made = self._work.files + self._work.directories  # a tree may consist of empty ones
         if (figures, made) != (self._figures, self._made):
             self._figures, self._came, self._made = figures, came, made
@@ -190,17 +191,18 @@ class _Watcher:
         )
 
     def _tell_progress(self, peers: int, now: float) -> None:
-        self._samples.append((now, self._figures[1]))
+        self._samples.append((now, self._figures[1] + self._arriving))
         while now - self._samples[0][0] > RATE_SECONDS:
             self._samples.popleft()
-        (since, before), (_, received) = self._samples[0], self._samples[-1]
+        (since, before), (_, came) = self._samples[0], self._samples[-1]
         progress = FetchProgress(
             bytes_done=self._figures[0],
             total=self._work.progress.total,
-            rate=(received - before) / (now - since) if now > since else 0.0,
+            rate=max(came - before, 0) / (now - since) if now > since else 0.0,
             peers=peers,
             files=self._work.files if self._work.directories else 0,
-            received=received,
+            received=self._figures[1],
+            arriving=self._arriving,
         )
         if progress != self._told and progress.total:
             self._told = progress

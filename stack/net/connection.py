@@ -271,7 +271,7 @@ class Connection:
             return None
         return self.latency
 
-    async def doubt(self, seconds: float = DOUBT_SECONDS) -> None:
+    async def doubt(self, seconds: float | None = None) -> None:
         """Somebody waits for the peer in vain, or it has dialled again: close when nothing shows for so long that it is there. It is asked
         once at a time."""
         if self._doubted:
@@ -280,7 +280,9 @@ class Connection:
         # How a relay's own connection fares does not show here.
         known = None if self.relayed else self.latency
         try:
-            await self._await_sign(LATENCY_SECONDS if known is None else max(seconds, DOUBT_ROUND_TRIPS * known))
+            await self._await_sign(
+                LATENCY_SECONDS if known is None else max(seconds or DOUBT_SECONDS, DOUBT_ROUND_TRIPS * known)
+            )
         finally:
             self._doubted = False
 

@@ -7,7 +7,7 @@ import pytest
 
 from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
-from stack.files.events import WaitingForProvider
+from stack.files.events import FetchProgress, WaitingForProvider
 from stack.files.watch import DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher
 from tests.net.identities import peer
 
@@ -55,6 +55,18 @@ def test_a_block_that_comes_slowly_is_progress_and_so_is_what_is_kept() -> None:
     watcher.look([report(whole=100, arriving=10)], 128.0)
     with pytest.raises(Stalled):
         watcher.look([report(whole=100, arriving=10)], 148.0)
+
+
+def test_a_block_that_comes_slowly_is_seen_to_come() -> None:
+    """A block of 1 MiB takes ten seconds on a slow line; the screen said 44 bytes a second, and nothing done, until it was whole."""
+    watcher, work = a_watcher()
+    told: list[FetchProgress] = []
+    work.tell = told.append
+    watcher.look([report()], 0.0)
+    watcher.look([report(arriving=50)], 1.0)
+    assert (told[-1].bytes_done, told[-1].arriving, told[-1].rate) == (0, 50, 50.0)
+    watcher.look([report()], 1.5)  # who was bringing it has gone
+    assert (told[-1].arriving, told[-1].rate) == (0, 0.0)
 
 
 @pytest.mark.parametrize("said", [{"unproved": True}, {"misses": 1}], ids=["no proof", "DONT_HAVE"])

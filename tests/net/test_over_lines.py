@@ -61,8 +61,8 @@ class TestHosts(FaultConformance):
 async def test_a_line_that_is_full_is_not_taken_for_a_dead_one(speaks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a question waits behind what the peer has sent before, or the question itself behind what we have: for longer than
     any patience. A fetch over a slow line was dialled again and again."""
-    monkeypatch.setattr("stack.net.connection.DOUBT_SECONDS", 0.2)
-    transport = LineTransport(Line(rate=150_000, capacity=120_000, turns=0))
+    monkeypatch.setattr("stack.net.connection.DOUBT_SECONDS", 0.5)
+    transport = LineTransport(Line(rate=120_000, capacity=120_000, piece=4096, turns=0))
     said = 240_000
     async with Host(key(0), transports=[transport]) as asker, Host(key(1), transports=[transport]) as other:
         heard = anyio.Event()
@@ -88,7 +88,8 @@ async def test_a_line_that_is_full_is_not_taken_for_a_dead_one(speaks: bool, mon
                     connection.latency = 0.01
         assert not connection.closed
         transport.wires[0].stand_still()
-        with anyio.fail_after(5):
+        connection.latency = 0.01
+        with anyio.fail_after(10):
             asker.doubt(other.peer_id)
             await connection.wait_closed()
         assert connection.close_reason is CloseReason.UNRESPONSIVE
