@@ -17,6 +17,9 @@ except ImportError:  # Windows
 else:
     # tcp(7): SIOCOUTQ has the number of this terminal's request on Linux; elsewhere it says something else.
     _OUT_QUEUE = termios.TIOCOUTQ if sys.platform == "linux" else None
+_NOT_SENT = 0x894B
+"""SIOCOUTQNSD (linux/sockios.h)."""
+_TCP_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None) if sys.platform == "linux" else None
 
 _IFADDRS = struct.Struct("@PPIPP")
 """`struct ifaddrs` as far as it is needed: next, name, flags, address, netmask."""
@@ -101,19 +104,39 @@ def unacknowledged(connection: socket.socket) -> int:
 def end_pacing(connection: socket.socket) -> None:
     """Have a connected TCP socket send as fast as it is read, where both ends are on loopback: there is no line to be spared. Nothing
     changes elsewhere, nor where the system does not permit it."""
-    if _TCP_CONGESTION is None:
-        return
-    try:
-        names = connection.getsockname(), connection.getpeername()
-    except OSError:  # it has gone
-        return
-    if all(name[0] == "::1" or name[0].startswith("127.") for name in names):
+    if _TCP_CONGESTION is not None and _on_loopback(connection):
         for control in _UNPACED:
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, control)
                 return
             except OSError:
                 pass  # not there, or not for us
+
+
+def limit_unsent(connection: socket.socket, size: int) -> bool:
+    """Have a connected TCP socket take no more than `size` bytes beyond what the line has room for. False on loopback, which has always
+    room, and where the system has no such bound or does not tell how far it is reached."""
+    if _TCP_NOTSENT_LOWAT is None or _on_loopback(connection) is not False:
+        return False
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
+    except OSError:  # it has gone
+        return False
+    return True
+
+
+def unsent(connection: socket.socket) -> int:
+    """Bytes written to a TCP socket that the line has had no room for yet. Linux only. Raises OSError."""
+    return int.from_bytes(fcntl.ioctl(connection, _NOT_SENT, bytes(4)), sys.byteorder)
+
+
+def _on_loopback(connection: socket.socket) -> bool | None:
+    """Whether both ends are; None when it has gone."""
+    try:
+        names = connection.getsockname(), connection.getpeername()
+    except OSError:
+        return None
+    return all(name[0] == "::1" or name[0].startswith("127.") for name in names)
 
 
 def can_sync_file_system(fd: int) -> bool:

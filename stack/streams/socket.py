@@ -9,7 +9,11 @@ import socket
 import anyio
 
 from stack.multiformats.multiaddr import Multiaddr
-from stack.platform import end_pacing, unacknowledged
+from stack.platform import end_pacing, limit_unsent, unacknowledged, unsent
+
+UNSENT_BYTES, UNSENT_BYTES_MAX = 128 * 1024, 8 * 1024 * 1024
+"""What a socket takes beyond what the line has room for. Else a slow line has seconds of it, and each question and each answer waits
+behind. A socket that was empty before more was written has its bound doubled: on a fast line the event loop is late with less."""
 
 
 class SocketStream:
@@ -18,14 +22,18 @@ class SocketStream:
     Raises EndOfStream (the peer ended), ClosedResourceError (we closed), BrokenResourceError (it died).
     """
 
-    __slots__ = ("_closed", "_socket", "local_address", "remote_address")
+    __slots__ = ("_closed", "_socket", "_unsent_max", "local_address", "remote_address")
 
     def __init__(self, connection: socket.socket, *, local_address: Multiaddr, remote_address: Multiaddr) -> None:
         connection.setblocking(False)
+        self._unsent_max = UNSENT_BYTES_MAX
+        """Where this is the highest, nothing is bounded."""
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             # Small messages go at once; the writer joins what belongs together.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end_pacing(connection)
+            if limit_unsent(connection, UNSENT_BYTES):
+                self._unsent_max = UNSENT_BYTES
         self._socket = connection
         self._closed = False
         self.local_address = local_address
@@ -78,6 +86,8 @@ class SocketStream:
         """Return when there is room, or an error."""
         self._check()
         await anyio.wait_writable(self._socket)
+        if self._unsent_max < UNSENT_BYTES_MAX and not self._closed:
+            self._allow_more()
 
     @property
     def under_way(self) -> int:
@@ -93,6 +103,14 @@ class SocketStream:
             self._closed = True
             anyio.notify_closing(self._socket)
             self._socket.close()
+
+    def _allow_more(self) -> None:
+        try:
+            if not unsent(self._socket):
+                self._unsent_max *= 2
+                limit_unsent(self._socket, self._unsent_max)
+        except OSError:
+            pass  # it has gone, which the next write tells
 
     def _check(self) -> None:
         if self._closed:
