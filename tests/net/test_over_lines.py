@@ -11,7 +11,7 @@ from stack.streams.interfaces import Stream
 from stack.streams.supervision import TaskFailed
 from stack.testing.conformance.faults import FaultConformance
 from stack.testing.lines import Line, LineTransport, Wire
-from stack.testing.streams import receive_exactly
+from stack.testing.streams import receive_exactly, settled
 from stack.trace import TraceEvent
 from tests.net.hosts import ANYWHERE, echo
 from tests.net.identities import key
@@ -75,6 +75,7 @@ async def test_a_line_that_is_full_is_not_taken_for_a_dead_one(speaks: bool, mon
             host.handle("/hear/1", hear)
             await host.listen(ANYWHERE)
         await asker.connect(other.peer_id, other.addresses())
+        await settled(lambda: other.is_connected(asker.peer_id))
         [connection] = asker._swarm.of(other.peer_id)
         connection.latency = 0.01
         speaker, hearer = (other, asker) if speaks else (asker, other)
