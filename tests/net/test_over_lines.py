@@ -11,9 +11,9 @@ from stack.streams.interfaces import Stream
 from stack.streams.supervision import TaskFailed
 from stack.testing.conformance.faults import FaultConformance
 from stack.testing.lines import Line, LineTransport, Wire
-from stack.testing.streams import receive_exactly, settled
+from stack.testing.streams import receive_exactly
 from stack.trace import TraceEvent
-from tests.net.hosts import ANYWHERE, echo
+from tests.net.hosts import ANYWHERE, echo, settled
 from tests.net.identities import key
 
 SAID = bytes(range(251)) * 100
