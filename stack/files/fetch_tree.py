@@ -162,7 +162,8 @@ class TreeFetch:
         block = await self._work.gatherer.node(cid)
         node = await read_node(cid, block)
         if shard is None and not directory.position:
-            if len(directory.below) > DEPTH_MAX:
+            # The tree itself is not counted when it is shared, nor what holds several that are shared together.
+            if len(directory.below) > DEPTH_MAX + 2:
                 raise LimitExceeded("depth of a tree", DEPTH_MAX)
             directory.mode = node.mode
             directory.mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds

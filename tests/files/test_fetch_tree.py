@@ -16,9 +16,10 @@ from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused
-from stack.files import fetch_tree, space
+from stack.files import add, fetch_tree, space
 from stack.files import target as target_module
 from stack.files.add import Adder
+from stack.files.chosen import Selection
 from stack.files.events import EntrySkipped, FetchEvent, FetchFinished, FetchProgress, FetchResumed, FetchStarted
 from stack.files.fetch import Fetcher, FetchRequest
 from stack.files.parts import WrongSize
@@ -96,6 +97,29 @@ def here(tmp_path: Path) -> Path:
     path = tmp_path / "here"
     path.mkdir()
     return path
+
+
+@pytest.mark.anyio
+async def test_a_tree_that_is_as_deep_as_may_be_shared_can_be_fetched(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was deeper was left out of the share, and the rest was refused all the same."""
+    for module in add, fetch_tree:
+        monkeypatch.setattr(module, "DEPTH_MAX", 3)
+    tree, exchange, store = tmp_path / "tree", FakeExchange(), MemoryStore()
+    (tree / "1" / "2" / "3" / "4").mkdir(parents=True)
+    (tree / "1" / "2" / "3" / "f").write_bytes(FILE)
+    (tmp_path / "other").mkdir()
+    for more in [], [tmp_path / "other"]:
+        added = await Adder(store, profile(), selection=Selection(for_others=True)).add([tree, *more])
+        exchange.blocks.update(blocks_of(store))
+        into = here / str(len(more))
+        into.mkdir()
+        finished, _ = await get(MemoryStore(), exchange, added.cid, into)
+        assert finished.files == 1
+    (tree / "1" / "2" / "3" / "4" / "5" / "6").mkdir(parents=True)
+    with pytest.raises(LimitExceeded, match="depth of a tree"):
+        await get(MemoryStore(), exchange, await share(tree, exchange), here)
 
 
 @pytest.mark.anyio
