@@ -270,12 +270,16 @@ class YamuxConnection:
 
     async def _write_on(self) -> None:
         while not self.closed and (self._link.unsent or self.machine.pending):
-            arrived = self._link.signs.arrived
-            with anyio.CancelScope(deadline=anyio.current_time() + self._silence_max) as patience:
-                await self._link.drain()
-            if patience.cancelled_caught and (not self._link.intact or self._link.signs.arrived == arrived):
+            if not await self._drain(self._silence_max):
                 self._end(anyio.BrokenResourceError(f"the peer has read nothing for {self._silence_max:g} s"))
             self._dispatch()
+
+    async def _drain(self, seconds: float) -> bool:
+        """Write on when there is room; False when there was none for so long, and nothing of what was written before has arrived."""
+        arrived = self._link.signs.arrived
+        with anyio.move_on_after(seconds) as patience:
+            await self._link.drain()
+        return not patience.cancelled_caught or (self._link.intact and self._link.signs.arrived > arrived)
 
     async def _write_the_rest(self) -> None:
         """We have closed: what was handed over before is still written, and arrives."""
@@ -284,10 +288,10 @@ class YamuxConnection:
         try:
             with anyio.move_on_after(LINGER_SECONDS):
                 while self._link.unsent or self.machine.pending:
-                    with anyio.fail_after(STILL_SECONDS):
-                        await self._link.drain()
+                    if not await self._drain(STILL_SECONDS):
+                        return
                 await self._arrive()
-        except (TimeoutError, anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError):
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, SecurityError):
             pass  # nobody is there to take it
 
     async def _arrive(self) -> None:
