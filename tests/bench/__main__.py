@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import stack
 from tests.bench import gate, growth
 from tests.bench.figures import End, Figure, Kind, turn
 from tests.bench.growth import CURVES
-from tests.bench.meter import Scene, in_a_folder, machine_facts
+from tests.bench.meter import Scene, compile_modules, in_a_folder, machine_facts
 from tests.bench.report import Measured, as_json, bars, from_json, text
 from tests.bench.table import ROWS, Row
 
@@ -136,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, row in ROWS.items():
             print(f"{name:18} {row.title} ({row.unit}){'' if row.quick else ', not with --quick'}")
         return 0
+    compile_modules(Path(stack.__file__).parent.parent)
     if chosen.gate is not None:
         return gate.main(chosen.gate, chosen.size, chosen.pairs)
     if chosen.curves:

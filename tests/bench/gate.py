@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench.figures import Figure, Kind, Spread, number, turn
-from tests.bench.meter import Scene, Work, in_a_folder
+from tests.bench.meter import Scene, Work, compile_modules, in_a_folder
 from tests.bench.table import ROWS, Row
 
 MORE = 1.15
@@ -64,6 +64,7 @@ def main(tree: str, mib: int | None, pairs: int | None) -> int:
         if isinstance(base, str):
             print(f"NOT COMPARED: {base}")
             return 0
+        compile_modules(base)
         works: dict[str, Mapping[str, Work]] = {}
         for name in GATED:
             if (reason := _warm(ROWS[name], Path(folder), base)) is not None:
