@@ -22,6 +22,9 @@ from stack.files.storage import in_place
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 
+COPIED_BYTES = 8 * 1024 * 1024
+"""Of leaves, kept before their blocks are written and brought to the disk together, while the next are hashed."""
+
 NODE_BYTES = 4 * 1024 * 1024
 """Nodes kept before they go to the store together."""
 
@@ -230,6 +233,8 @@ class _Run:
         self._stamp = stamp
         self._builder = FileBuilder(file.options)
         self._leaves: list[CutLeaf] = []
+        self._waiting = 0
+        """Bytes of these."""
         self.read = 0
         self.digests = bytearray()
         """Of all leaves so far."""
@@ -244,7 +249,8 @@ class _Run:
         self.read += length
         self._adder._progress(self._shown, length)
         self._leaves += leaves
-        if len(self._leaves) >= LEAF_ROWS or self._keeper.copies:
+        self._waiting += length
+        if len(self._leaves) >= LEAF_ROWS or (self._keeper.copies and self._waiting >= COPIED_BYTES):
             await self._keep_leaves()
         await self._keep_nodes()
 
@@ -256,7 +262,7 @@ class _Run:
         return root
 
     async def _keep_leaves(self) -> None:
-        leaves, self._leaves = self._leaves, []
+        leaves, self._leaves, self._waiting = self._leaves, [], 0
         await self._keeper.leaves(self._path, self._stamp, leaves)
 
     async def _keep_nodes(self) -> None:

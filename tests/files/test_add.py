@@ -20,6 +20,7 @@ from stack.errors import ConfigError, Refused
 from stack.files import add as add_module
 from stack.files import add_file as add_file_module
 from stack.files.add import Adder
+from stack.files.add_file import COPIED_BYTES
 from stack.files.chosen import Selection
 from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
 from stack.files.events import AddEvent, AddProgress, EntryAdded, EntrySkipped
@@ -166,6 +167,27 @@ async def test_with_copy_the_blocks_outlive_the_file(tmp_path: Path, store_kind:
         added = await Adder(store, profile(), copy=True).add([path])
         path.unlink()
         assert await whole_dag(store, added.cid) == 6
+
+
+@pytest.mark.anyio
+async def test_copies_of_many_pieces_are_brought_to_the_disk_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "film"
+    with path.open("wb") as file:
+        file.truncate(COPIED_BYTES + PIECE_BYTES + 5)
+    puts: list[int] = []
+    put = DiskStore.put
+
+    async def counted(store: DiskStore, blocks: Sequence[tuple[Cid, bytes]]) -> None:
+        puts.append(sum(len(block) for _, block in blocks))
+        await put(store, blocks)
+
+    monkeypatch.setattr(DiskStore, "put", counted)
+    async with open_store("disk", tmp_path / "home") as store:
+        added = await Adder(store, profile(), copy=True).add([path])
+        assert puts[:2] == [COPIED_BYTES, PIECE_BYTES + 5]
+        assert await whole_dag(store, added.cid) >= 3
 
 
 @pytest.mark.anyio
