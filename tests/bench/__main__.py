@@ -155,8 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{row.title}: FAILED: {error}\n", flush=True)
                 continue
         print(f"{name}: {text(rows[name])}\n", flush=True)
-    if chosen.out is not None:
-        write(chosen.out, rows)
+        if chosen.out is not None:  # each as it comes: whoever ends a run of hours keeps what it has told
+            write(chosen.out, rows)
     print(f"{len(rows)} rows in {time.monotonic() - began:.0f} s{f', FAILED: {failed}' if failed else ''}")
     return 1 if failed else 0
 
