@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -119,16 +120,16 @@ class Router:
         spoken: set[int] = set()
         send, receive = Endpoint.send, Endpoint._receive
 
-        def send_out(endpoint: Endpoint, datagrams: list[tuple[bytes, Address]]) -> None:
+        def send_out(endpoint: Endpoint, datagrams: list[tuple[bytes, Address]], *rest: Any) -> None:
             if endpoint.bound[1] == self.inside:
                 spoken.update(address[1] for _, address in datagrams)
-            send(endpoint, datagrams)
+            send(endpoint, datagrams, *rest)
 
-        def let_in(endpoint: Endpoint, data: bytes, address: Address, now: float) -> None:
+        def let_in(endpoint: Endpoint, data: bytes, address: Address, *rest: Any) -> None:
             if endpoint.bound[1] == self.inside and address[1] not in spoken:
                 self.refused += 1
             else:
-                receive(endpoint, data, address, now)
+                receive(endpoint, data, address, *rest)
 
         monkeypatch.setattr(Endpoint, "send", send_out)
         monkeypatch.setattr(Endpoint, "_receive", let_in)
@@ -274,6 +275,19 @@ async def test_who_reaches_our_listener_while_we_dial_him_is_the_one_who_answers
         best = net.guest.best_connection(net.home.peer_id)
         assert best is not None
         assert best.direction is Direction.OUTBOUND
+
+
+@pytest.mark.skipif(not has_quic(), reason="NOT TESTED: hole punching by QUIC; needs the extra `quic`")
+async def test_by_quic_who_dials_asks_whoever_was_waited_for() -> None:
+    """The handshake says who the client is; each end took itself for it."""
+    async with homes(punching=False, by="udp/0/quic-v1") as net:
+        [address] = [a for a in net.guest.addresses() if a.get("ip4")]
+        net.guest._swarm.expected.add([address], 5.0, net.guest._clock())
+        await net.home.connect(net.guest.peer_id, [address])
+        await settled(lambda: net.guest.is_connected(net.home.peer_id))
+        best = net.guest.best_connection(net.home.peer_id)
+        assert best is not None
+        assert best.direction is Direction.INBOUND
 
 
 async def test_a_try_is_over_when_nobody_answers() -> None:
