@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.acceptance.kit import MIB, make_file, sha256
+from tests.acceptance.kit import MIB, good, make_file, sha256
 from tests.lab import nat
 
 DOWN = "4M"
@@ -46,7 +46,9 @@ def moved(who: str, size: int = 24 * MIB) -> float:
                 if event["event"] == "FetchProgress" and event["bytes_done"] > done:
                     came.append(time.monotonic())
                     done = event["bytes_done"]
-            assert sha256(getter.folder / "film") == sha256(source)
+            process.wait(30)
+            good(getter.run("get", shared["ticket"], "-o", "again"))  # the ticket still leads there
+            assert sha256(getter.folder / "film") == sha256(getter.folder / "again") == sha256(source)
             return max((after - before, after - at) for before, after in itertools.pairwise(came))[1]
 
 
