@@ -186,6 +186,11 @@ class Counting:
         """Who has got all of a share since that revision; it is forgotten after `TOLD_MAX` others."""
         return [peer for at, found, peer in self._copies if at > revision and found == root]
 
+    def copies_so_far(self, root: Cid) -> list[PeerId]:
+        """Who has got all of it since it is shared."""
+        receiving = self._receiving.get(root, {})
+        return [peer for peer in self.copies_since(0, root) if receiving.get(peer)]
+
     def is_over(self, root: Cid, is_here: Callable[[PeerId], bool]) -> bool:
         """Whether somebody has got all that he wanted of a share, and nobody else who is here has begun and not finished."""
         receiving = self._receiving.get(root, {})

@@ -80,7 +80,7 @@ async def test_who_re_seeds_a_closed_share_is_found_by_who_has_the_ticket_and_by
                 async for _ in events:
                     pass
         await bob.ask(RemoveShare(target=str(read.root)))
-        assert not bob.announcing.layer._machine._own._kept
+        await settled(lambda: not bob.announcing.layer._machine._own._kept)
 
 
 async def test_who_re_seeds_what_is_for_everybody_is_found_too(tmp_path: Path) -> None:

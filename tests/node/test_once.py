@@ -13,6 +13,7 @@ from stack.files.ticket import decode_ticket
 from stack.node.api import Fetch, ListShares, SendProgress, WatchShare
 from stack.node.node import Node
 from stack.node.owners import Owner
+from tests.net.hosts import settled
 from tests.node.test_life import MIB, all_blocks, at, share, write_people
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +74,22 @@ async def test_what_a_receiver_took_is_told_with_his_whole_copy(tmp_path: Path) 
 
         (last,) = [step for step in await once(node, tmp_path / "film", receive) if getattr(step, "complete", False)]
     assert isinstance(last, SendProgress) and last.bytes_sent >= 2 * MIB
+
+
+async def test_a_receiver_who_is_done_before_anybody_watches_is_told_too(tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(random.Random(9).randbytes(2 * MIB))
+    async with Node.open(at(tmp_path / "a", "share")) as node:
+        assert node.config.home is not None
+        owner = Owner(node.config.home)
+        found = await share(node, tmp_path / "film", owner.name)
+        async with Node.open(at(tmp_path / "b", "get")) as receiver:
+            await receiver.get(found.ticket, tmp_path / "out")
+            await settled(lambda: node.sharing.is_over(found.cid, node.host.is_connected))
+        with anyio.fail_after(30):
+            async with node.watch(WatchShare(cid=found.cid, owner=owner.name, once=True)) as steps:
+                told = [step async for step in steps]
+        owner.close()
+    assert [step.complete for step in told if isinstance(step, SendProgress)] == [True]
 
 
 @pytest.mark.parametrize("what", ["include", "path", "there before", "resumed", "serves nobody"])

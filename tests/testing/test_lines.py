@@ -50,13 +50,23 @@ async def test_the_same_seed_makes_the_same_choices_and_another_seed_others() ->
 
 
 async def test_a_full_line_takes_nothing_until_the_other_end_reads() -> None:
+    """And who waits for room waits for a third of it, as of a socket of Linux."""
     first, second = pair(Line(capacity=10, piece=1000, turns=0))
     assert sum(first.send_now(memoryview(SAID)) for _ in range(20)) == 10
+    waited = anyio.Event()
+
+    async def wait() -> None:
+        await first.wait_writable()
+        waited.set()
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(first.wait_writable)
+        tasks.start_soon(wait)
         await settled()
         assert await receive_exactly(second, 3) == SAID[:3]
-    assert sum(first.send_now(memoryview(SAID)) for _ in range(20)) == 3
+        await settled()
+        assert not waited.is_set()
+        assert await receive_exactly(second, 1) == SAID[3:4]
+    assert sum(first.send_now(memoryview(SAID)) for _ in range(20)) == 4
     assert first.wire.under_way() == 10
 
 

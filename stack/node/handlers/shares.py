@@ -227,11 +227,16 @@ async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareP
     row = await node.sharing.row(root)
     told: dict[PeerId, int] = dict(row.sent) if row is not None else {}
     told_lost: set[Path] = set()
-    while row is not None and not (once and node.sharing.is_over(root, node.host.is_connected)):
+    early = set(node.sharing.copies_so_far(root)) if once else set()  # whoever was quicker than this ends it too
+    over = False
+    while row is not None and not over:
         before = revision
-        with anyio.move_on_after(LOOK_SECONDS if once else None):
+        over = once and node.sharing.is_over(root, node.host.is_connected)
+        with anyio.move_on_after(0 if over else LOOK_SECONDS if once else None):
             revision = await node.sharing.wait(revision)
-        if whole := set(node.sharing.copies_since(before, root)):
+        whole = early.union(node.sharing.copies_since(before, root))
+        early.clear()
+        if whole:
             await node.sharing.flush()  # what went to them is told with it: with `once` nothing is told afterwards
         row = await node.sharing.row(root)
         if row is None:
