@@ -87,7 +87,7 @@ class Matrix:
         """Peer, line, variant: both peers are started anew for each, and for each direction."""
         for peer in peers:
             row = self.peers[peer]
-            for line in row["lines"]:
+            for line in row.get("short", row["lines"]) if short else row["lines"]:
                 how = self.lines[line]
                 chosen = how.get("variants", row["variants"])
                 if short:
