@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60
 KEY = "a5b50d51"
 
-LONG = pytest.mark.skipif(not os.environ.get("STACK_INTEROP_ALL"), reason="part of the long form")
+LONG = pytest.mark.skipif(not os.environ.get("STACK_INTEROP_ALL"), reason="NOT TESTED: part of the long form")
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(why_not("go") is not None, reason=str(why_not("go"))),

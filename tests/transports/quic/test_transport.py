@@ -65,7 +65,10 @@ async def until_closed(*all_sockets: Sockets) -> None:
         pytest.param(
             "/ip4/0.0.0.0/udp/0/quic-v1",
             "/ip4/127.0.0.2/udp/{}/quic-v1",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="the only one that has all of 127.0.0.0/8"),
+            marks=pytest.mark.skipif(
+                sys.platform != "linux",
+                reason="NOT TESTED: another address; only Linux has all of 127/8",
+            ),
         ),
         ("/ip6/::/udp/0/quic-v1", "/ip6/::1/udp/{}/quic-v1"),
     ],
@@ -89,7 +92,10 @@ async def test_both_ends_know_where_they_are(listen: str, dial: str | None) -> N
         await until_closed(here, there)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what a datagram was sent to is asked of Linux only")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="NOT TESTED: answering from the address that was asked; only Linux tells it",
+)
 @pytest.mark.parametrize(
     ("listen", "asked", "asking"),
     [("/ip4/0.0.0.0/udp/0/quic-v1", "127.0.0.2", "127.0.0.1"), ("/ip6/::/udp/0/quic-v1", "::1", "::1")],
