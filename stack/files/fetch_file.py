@@ -3,9 +3,10 @@
 import errno
 import os
 import stat
+import tempfile
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import anyio
@@ -73,7 +74,8 @@ async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, p
 
 
 def _set_attributes(update: Update, node: UnixFSNode, target: Path, base: Path) -> bool:
-    """Give a file with the right bytes the mode and time of this version; whether it had others. Raises StoreError."""
+    """Give a file with the right bytes the mode and time of this version; whether it has others now. A file system may keep neither as
+    they were asked for: ext4 has no dates beyond 2446, FAT none that are odd. Raises StoreError."""
     mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
     with _reading(target, base) as fd:
         if fd is None:
@@ -89,8 +91,20 @@ def _set_attributes(update: Update, node: UnixFSNode, target: Path, base: Path) 
             if mode in (None, stat.S_IMODE(status.st_mode)) and mtime_ns in (None, status.st_mtime_ns):
                 return False
             if not update.dry_run:
-                disk.set_attributes(fd, mode, mtime_ns)
+                return _changes(fd, mode, mtime_ns)
+            # A file without a name shows what this file system would keep.
+            with suppress(OSError), tempfile.TemporaryFile(dir=target.parent) as probe:
+                disk.set_attributes(probe.fileno(), stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+                return _changes(probe.fileno(), mode, mtime_ns)
             return True
+
+
+def _changes(fd: int, mode: int | None, mtime_ns: int | None) -> bool:
+    """Set mode and time; whether the file has others now. Raises OSError."""
+    before = os.fstat(fd)
+    disk.set_attributes(fd, mode, mtime_ns)
+    now = os.fstat(fd)
+    return (before.st_mode, before.st_mtime_ns) != (now.st_mode, now.st_mtime_ns)
 
 
 async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, base: Path) -> bool:

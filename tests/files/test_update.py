@@ -1,5 +1,6 @@
 """Trees that change: an update brings what is there to another version, file by file, and leaves the rest as it is."""
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -373,3 +374,46 @@ async def test_of_a_link_to_a_tree_the_tree_is_updated(tmp_path: Path, here: Pat
     finished, _ = await get(MemoryStore(), exchange, root, here, delete=True)
     assert (here / "tree").is_symlink() and snapshot(tmp_path / "elsewhere") == snapshot(source)
     assert finished.target == tmp_path / "elsewhere"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keeps", ["clamped", "even seconds", "as it is"])
+async def test_a_date_that_the_file_system_keeps_less_exactly_is_no_change(
+    tmp_path: Path, here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch, keeps: str
+) -> None:
+    """ext4 has the dates from 1901 to 2446, FAT steps of two seconds: each update called files changed that the one before had written."""
+    kept = {
+        "clamped": lambda ns: min(max(ns, -(10**18)), 5 * 10**18),
+        "even seconds": lambda ns: ns // (2 * 10**9) * 2 * 10**9,
+        "as it is": lambda ns: ns,
+    }[keeps]
+    source = tmp_path / "source"
+    plant(source)
+    dates = {"a.txt": 6 * 10**18 + 10**9 + 7, "none": -(10**18) - 7, "deep/same": 3 * 10**9}
+    for name, date in dates.items():
+        os.utime(source / name, ns=(date, date))
+    root = await share(source, exchange, replace(SMALL, keep_executable=True, keep_times=True))
+
+    def faulty(dir: Path) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    utime = os.utime
+    monkeypatch.setattr(os, "utime", lambda path, ns, **rest: utime(path, ns=(kept(ns[0]), kept(ns[1])), **rest))
+    async with open_store("disk", tmp_path / "home") as store:
+        await get(store, exchange, root, here)
+        before = looks(here / "tree")
+        assert before["a.txt"][1] == kept(dates["a.txt"])
+        exchange.sent.clear()
+        for dry_run in True, False:
+            finished, changes = await get(store, exchange, root, here, dry_run=dry_run)
+            assert changes == {}
+            assert finished.already_complete
+        assert looks(here / "tree") == before
+        assert exchange.sent == [], "what was written is here"
+        utime(here / "tree" / "a.txt", ns=(7, 7))
+        for dry_run in True, False:
+            with monkeypatch.context() as full:
+                if dry_run and keeps == "as it is":
+                    full.setattr("tempfile.TemporaryFile", faulty)
+                assert (await get(store, exchange, root, here, dry_run=dry_run))[1] == {"tree/a.txt": "changed"}
+        assert looks(here / "tree") == before
