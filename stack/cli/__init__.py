@@ -46,13 +46,15 @@ command makes 100,000 that all stay, and searching them took 40 of 310 ms of `st
 
 
 def keep_standard_streams() -> None:
-    """Where stdin, stdout or stderr is closed (`>&-`, some cron and supervisors), nothing is read and what is written there is gone.
-    Python has None for such a stream, and the next file that is opened, say a database, would be what the system calls stdout."""
+    """Where stdin or stderr is closed (`2>&-`, some cron and supervisors), nothing is read and what is written there is gone; what is
+    written to a stdout that is closed fails, as with every tool. Python has None for such a stream, and the next file that is opened,
+    say a database, would be what the system calls stdout."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            # The lowest number that is free: this one.
+            os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode))
 

@@ -33,6 +33,8 @@ HELP_COLUMNS_MIN, HELP_COLUMNS_MAX = 30, 100
 READER_GONE = 141
 """What a shell says of a tool that SIGPIPE has ended."""
 
+LOST = "OutputLost"
+
 BACKENDS = ("asyncio", "trio")
 """What `STACK_BACKEND` may name."""
 
@@ -61,6 +63,13 @@ class LazyGroup(Group):
         home, _, attribute = row.partition(":")
         command: click.Command = getattr(import_module(home), attribute)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click; for `--help` as `invoke`."""
+        try:
+            return super().parse_args(ctx, args)
+        except BrokenPipeError as error:
+            raise click.exceptions.Exit(READER_GONE) from error
 
     def invoke(self, ctx: click.Context) -> object:
         """As click, which would make 1 of a reader that has gone: that code is kept for bugs; and an empty line of a Ctrl-C."""
@@ -116,31 +125,42 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OSError as error:
-        complain(what_the_system_says(error))
-        code, failure = exit_code(error), ("OSError", what_the_system_says(error))
+        code, failure = exit_code(error), _of_the_system(error)
+        complain(failure[1])
     except RecursionError:
         complain("internal error: recursion without end; please report it")
         code, failure = BUG, ("RecursionError", "internal error")
     try:
-        if failure is not None and {"--json", "--jsonl"} & set(words):
+        if failure is not None and failure[0] != LOST and {"--json", "--jsonl"} & set(words):
             from stack.cli.answers import Error
             from stack.cli.output import error_line
 
             error_line(Error(kind=failure[0], message=failure[1], exit_code=code))
         sys.stdout.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            complain(f"output was lost; {what_the_system_says(error)}")
+        if code == OK and not isinstance(error, BrokenPipeError):  # else it is said already what happened
             code = exit_code(error)
-        _give_up(sys.stdout)
+            complain(_of_the_system(error)[1])
+        give_up(sys.stdout)
     try:
         sys.stderr.flush()
     except OSError:
-        _give_up(sys.stderr)
+        give_up(sys.stderr)
     sys.exit(code)
 
 
-def _give_up(stream: TextIO) -> None:
+def _of_the_system(error: OSError) -> tuple[str, str]:
+    """The kind and the sentence of what the system refused. Click writes help by itself: what was lost of it still waits to go out."""
+    from stack.cli.output import OutputLost
+
+    try:
+        sys.stdout.flush()
+    except OSError as lost:
+        error = OutputLost(lost.errno, lost.strerror)
+    return (LOST, str(error)) if isinstance(error, OutputLost) else ("OSError", what_the_system_says(error))
+
+
+def give_up(stream: TextIO) -> None:
     """What could not be written is not tried again by Python, which would make its own exit code of that."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

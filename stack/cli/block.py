@@ -27,7 +27,6 @@ def get(source: str, timeout: float | None) -> None:
     async def work() -> None:
         async with open_api(config("command")) as api:
             output.payload(await read_block(api, await cid_of(api, source), timeout=timeout, source=source))
-        output.flush()
 
     run_async(work)
 

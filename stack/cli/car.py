@@ -83,7 +83,6 @@ def export(source: str, file: str, timeout: float | None) -> None:
         if file == "-":
             async for piece in pieces:
                 output.payload(piece)
-            output.flush()
             return
         try:
             with replacing(target, 0o666, new=True) as out:

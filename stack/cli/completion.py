@@ -2,6 +2,8 @@
 
 import click
 
+from stack.cli import output
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -18,4 +20,4 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "stack", "_STACK_COMPLETE").source())
+    output.lines(kind(cli, {}, "stack", "_STACK_COMPLETE").source())

@@ -13,7 +13,7 @@ import click
 
 from stack.cli import output, systemd
 from stack.cli.answers import answers
-from stack.cli.app import flatten, run_async
+from stack.cli.app import flatten, give_up, run_async
 from stack.cli.home import take
 from stack.cli.logs import log_file, logged_to
 from stack.cli.types import (
@@ -139,13 +139,11 @@ def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None
                     # What was made so far stays: searching it for cycles would hold everything up for 26 ms each time.
                     gc.collect()
                     gc.freeze()
-                    if as_json:
-                        output.json_line(info)
-                    else:
-                        output.data(f"Peer ID: {info.peer_id}")
-                        for address in info.addresses:
-                            output.data(f"Listening on {address}")
-                        output.data("Daemon is ready")
+                    try:
+                        _introduce(info, as_json)
+                    except output.OutputLost as error:  # some supervisors close stdout: it does its work without
+                        output.note(f"{error}; it runs on")
+                        give_up(sys.stdout)
                     _log.info("ready: process %d, %s at %s", info.pid, info.peer_id, " ".join(map(str, info.addresses)))
                     systemd.tell("READY=1")
                     ready()
@@ -165,6 +163,16 @@ def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None
     # To end by Ctrl-C is what it was started for.
     with suppress(KeyboardInterrupt):
         run_async(work)
+
+
+def _introduce(info: NodeInfo, as_json: bool) -> None:
+    if as_json:
+        output.json_line(info)
+        return
+    output.data(f"Peer ID: {info.peer_id}")
+    for address in info.addresses:
+        output.data(f"Listening on {address}")
+    output.data("Daemon is ready")
 
 
 def _detached(settings: Config, as_json: bool) -> None:

@@ -217,7 +217,6 @@ async def _stream(
     async with open_api(config("get", **flags), flags) as api, api.read(request_of(source=await named(api))) as pieces:
         async for piece in pieces:
             output.payload(piece)
-    output.flush()
     return 0
 
 

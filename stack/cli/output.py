@@ -4,6 +4,7 @@ Names, agents, addresses, topics and errors are whatever a stranger wrote. So ev
 terminal obeys; only `payload` passes bytes on as they are, because they are what the user asked for.
 """
 
+import errno
 import json
 import os
 import sys
@@ -28,22 +29,43 @@ _live: "Live | None" = None
 """What is at the bottom of the terminal now: lines go above it."""
 
 
+class OutputLost(OSError):
+    """Stdout takes no more: it is closed, or lies on a full disk. Where its reader has gone that is a BrokenPipeError, as everywhere."""
+
+    def __str__(self) -> str:
+        return f"output was lost: {'stdout is closed' if self.errno == errno.EBADF else self.strerror}"
+
+
+@contextmanager
+def _going_out() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.errno, error.strerror) from error
+
+
 def data(line: str) -> None:
-    """One line of data on stdout, at once, so that a pipe's reader sees it. Without control characters, as all lines."""
+    """One line of data on stdout, at once, so that a pipe's reader sees it. Without control characters, as all lines. Raises OutputLost,
+    as do all that write there."""
     if _live is not None:
         _live.pause()
-    click.echo(harmless(line))
-    sys.stdout.flush()
+    lines(harmless(line))
+
+
+def lines(text: str) -> None:
+    """Lines of our own on stdout, as they are."""
+    with _going_out():
+        click.echo(text)
+        sys.stdout.flush()
 
 
 def payload(piece: bytes) -> None:
-    """Bytes of a block, a file or an archive on stdout, as they are; `flush` ends them."""
-    sys.stdout.buffer.write(piece)
-
-
-def flush() -> None:
-    """What was written goes out."""
-    sys.stdout.buffer.flush()
+    """Bytes of a block, a file or an archive on stdout, as they are and at once."""
+    with _going_out():
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
 
 
 def note(line: str) -> None:
@@ -101,8 +123,7 @@ def error_line(error: "Error") -> None:
 
 
 def _json_line(body: dict[str, Json]) -> None:
-    click.echo(json_text({"schema": SCHEMA_VERSION, **body}))
-    sys.stdout.flush()
+    lines(json_text({"schema": SCHEMA_VERSION, **body}))
 
 
 def duration(seconds: float) -> str:

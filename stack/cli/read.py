@@ -56,7 +56,6 @@ def cat(
         async with open_api(settings, flags) as api, api.read(request) as pieces:
             async for piece in pieces:
                 output.payload(piece)
-        output.flush()
 
     run_async(work)
 

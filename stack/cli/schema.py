@@ -13,6 +13,7 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 import click
 
+from stack.cli import output
 from stack.cli.answers import Answer, Error
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -41,7 +42,7 @@ def schema() -> None:
     """Print the JSON Schema of what all commands print with --json and --jsonl."""
     from stack.cli.app import cli
 
-    click.echo(json.dumps(schema_of(cli), indent=1, ensure_ascii=False))
+    output.lines(json.dumps(schema_of(cli), indent=1, ensure_ascii=False))
 
 
 def schema_of(root: click.Group, *, closed: bool = False) -> dict[str, Json]:

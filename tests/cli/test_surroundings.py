@@ -5,13 +5,15 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from stack import Config, Node, RunningNode
 from stack.cli.app import run
+from stack.cli.daemon import _serve
 from stack.cli.types import SOURCE
 from stack.multiformats.cid import Cid
 from stack.node.api import ListJobs
@@ -28,8 +30,94 @@ def test_a_command_does_its_work_without_standard_streams(sharer: Machine, close
     line = shlex.join([sys.executable, "-m", "stack", "add", "--copy", "note.txt"])
     shell = ["sh", "-c", f"{line} {' '.join(closed)}"]
     with Running(shell, cwd=sharer.folder, environment=sharer.environment) as process:
-        assert good(process.wait()).out == ""
+        outcome = process.wait()
+    assert (outcome.code, outcome.out) == (7, "")
+    assert outcome.err == ("" if "2>&-" in closed else "stack: output was lost: stdout is closed\n")
     assert good(sharer.run("cat", Cid.of(b"note\n").text)).out == "note\n"
+
+
+def closed_stdout() -> TextIO:
+    """As `keep_standard_streams` makes it where there is none."""
+    return os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+
+
+def full_stdout() -> TextIO:
+    return open("/dev/full", "w")
+
+
+def stdout_without_reader() -> TextIO:
+    receive, send = os.pipe()
+    os.close(receive)
+    return os.fdopen(send, "w")
+
+
+LOST = {
+    closed_stdout: (7, "stack: output was lost: stdout is closed\n"),
+    full_stdout: (9, "stack: output was lost: No space left on device\n"),
+    stdout_without_reader: (141, ""),
+}
+WRITES = [
+    "add --copy tree",
+    "block get FILE",
+    "car export TREE",
+    "cat FILE",
+    "cat TREE/note.txt",
+    "cat --help",
+    "get FILE -o -",
+    "id",
+    "id --json",
+    "ls TREE --json",
+    "pin add FILE",
+    "pin --help",
+    "repo stat",
+    "schema",
+    "--help",
+    "--version",
+]
+"""Each way in which something gets to stdout: lines, bytes, JSON, and what click writes."""
+
+
+def ended_with(line: str, stdout: TextIO, monkeypatch: pytest.MonkeyPatch) -> object:
+    """The exit code of a command."""
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(sys, "stdout", stdout)
+        run(line.split())
+    stdout.close()
+    return ended.value.code
+
+
+@pytest.mark.parametrize("opened", LOST, ids=lambda opened: opened.__name__)
+def test_output_that_reaches_nobody_is_told(
+    opened: Callable[[], TextIO],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`stack cat X >&-` ended with 0 and said nothing; `stack --help | true` with 1, which is kept for bugs."""
+    monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "note.txt").write_text("note\n")
+    with (tmp_path / "cid").open("w+") as cid:
+        assert ended_with("add -q --copy tree", cid, monkeypatch) == 0
+    tree, file = (tmp_path / "cid").read_text().strip(), Cid.of(b"note\n").text
+    found = {}
+    for line in WRITES:
+        code = ended_with(line.replace("TREE", tree).replace("FILE", file), opened(), monkeypatch)
+        found[line] = code, capsys.readouterr().err
+    assert found == dict.fromkeys(WRITES, LOST[opened])
+
+
+def test_a_daemon_without_stdout_runs_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some supervisors close it: nobody waits for what it prints there."""
+    with closed_stdout() as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        settings = Config(home=tmp_path / "home", role="daemon", listen=LOOPBACK, mdns=False)
+        _serve(settings, lambda: os.kill(os.getpid(), signal.SIGTERM), as_json=False)
+        monkeypatch.undo()
+    assert capsys.readouterr().err == "output was lost: stdout is closed; it runs on\nstopping\n"
 
 
 @pytest.mark.parametrize("name", ["uvloop", "TRIO"])
