@@ -1,11 +1,12 @@
 """What differs from one operating system to another."""
 
+import errno
 import os
 import re
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stack.values import dataclass
 
@@ -34,6 +35,9 @@ _IN_SOCKADDR = {socket.AF_INET: (4, 4), socket.AF_INET6: (8, 16)}
 _TCP_CONGESTION: int | None = getattr(socket, "TCP_CONGESTION", None)
 _UNPACED = (b"cubic", b"reno")
 """Congestion controls that send when there is room. BBR, the default of many servers, sends by a timer: 0.5 CPU-seconds a GiB."""
+
+_DONTCACHE = 0x80
+"""RWF_DONTCACHE (linux/fs.h), since Linux 6.14: what is written goes to the disk at once, and leaves memory."""
 
 _SYNCFS_TELLS = (5, 8)
 """Since this Linux syncfs(2) tells of data that could not be written; before, a caller learnt nothing."""
@@ -92,6 +96,35 @@ def umask() -> int:
     value = os.umask(0o077)
     os.umask(value)
     return value
+
+
+def available_memory() -> int | None:
+    """Bytes that the system could give to programs, or use to remember files; None where it does not tell."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+_takes_dontcache = sys.platform == "linux"
+
+
+def write_uncached(fd: int, parts: Sequence[memoryview], offset: int) -> int:
+    """`os.pwritev`, and the system need not remember what was written, where it knows how not to. Raises OSError."""
+    global _takes_dontcache
+    if _takes_dontcache:
+        try:
+            return os.pwritev(fd, parts, offset, _DONTCACHE)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            # This system or this file system has no such thing. What else can be wrong is told without the flag, too.
+            _takes_dontcache = False
+    return os.pwritev(fd, parts, offset)
 
 
 def unacknowledged(connection: socket.socket) -> int:

@@ -72,6 +72,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "reads",
         "recovery",
         "segments",
+        "sparse",
         "sqlite",
         "store",
         "sweeps",

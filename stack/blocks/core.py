@@ -12,7 +12,7 @@ from stack.blocks.commits import Commits
 from stack.blocks.database import Database
 from stack.blocks.gc import Holds
 from stack.blocks.index import FILE, Index
-from stack.blocks.interfaces import PinKind, Segment, SegmentState
+from stack.blocks.interfaces import PageCache, PinKind, Segment, SegmentState
 from stack.blocks.locations import Locations
 from stack.blocks.packs import Packs
 from stack.blocks.partfile import PartFile
@@ -27,11 +27,15 @@ from stack.blocks.warm import Warm
 from stack.blocks.wholefiles import SmallFiles
 from stack.errors import Refused, StoreError
 from stack.multiformats.cid import Cid
+from stack.platform import available_memory
 from stack.trace import Trace
 from stack.values import dataclass
 
 INDEX_NAME = "index.sqlite"
 DAMAGED_NAME = "index.sqlite.damaged"
+
+CACHED_PART = 2
+"""A file larger than this part of the memory that is available is written past it, if nobody has said otherwise."""
 
 _HERE = "location WHERE segment NOT IN (SELECT id FROM segment WHERE state = 'missing')"
 """Of blocks, the places that can be read."""
@@ -124,6 +128,7 @@ class StoreCore:
         self._closing = threading.Lock()
         self._closed = False
         self._parts: dict[Path, PartFile | None] = {}
+        self.page_cache = PageCache.AUTO
 
     @classmethod
     def rebuild(cls, directory: Path, tell: Trace) -> "StoreCore":
@@ -159,8 +164,16 @@ class StoreCore:
         except BaseException:
             self._parts.pop(part, None)
             raise
+        opened.cached = self._stays_cached(size)
         self._parts[part] = opened
         return opened, recheck
+
+    def _stays_cached(self, size: int) -> bool:
+        """Whether the system had better remember what is written of a file of `size` bytes."""
+        if self.page_cache is not PageCache.AUTO:
+            return self.page_cache is PageCache.ALWAYS
+        available = available_memory()
+        return available is None or size <= available // CACHED_PART
 
     def seal_part(
         self, part: PartFile, target: Path, mode: int | None, mtime_ns: int | None, over: bool = False

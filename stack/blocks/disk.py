@@ -12,7 +12,7 @@ from pathlib import Path
 from stack.blocks.hashed import look_of
 from stack.blocks.interfaces import FileStamp
 from stack.errors import NoSpace, StoreError
-from stack.platform import umask
+from stack.platform import umask, write_uncached
 from stack.sansio.interfaces import Buffer
 
 IOVECS_MAX = 1024
@@ -45,12 +45,6 @@ NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 TEMPORARY = ".new-"
 """How the name of a file begins that is to replace another, or to be new, and is not whole yet."""
-
-PAGE_BYTES = 4096
-"""What a file system makes holes of."""
-
-_ZEROS = bytes(64)
-_ZERO_PAGE = bytes(PAGE_BYTES)
 
 TIME_NS_MAX = 2**63 - 1
 """The years 1677 to 2262: what an index, a database or a language with 64-bit integers can hold."""
@@ -143,12 +137,14 @@ def read_at(fd: int, out: memoryview, offset: int) -> int:
     return done
 
 
-def write_at(fd: int, parts: Sequence[Buffer], offset: int) -> None:
-    """Write all parts one behind the other from `offset`, without joining them. Raises OSError."""
+def write_at(fd: int, parts: Sequence[Buffer], offset: int, *, cached: bool = True) -> None:
+    """Write all parts one behind the other from `offset`, without joining them; the system need not remember what is not `cached`.
+    Raises OSError."""
+    write = os.pwritev if cached else write_uncached
     for start in range(0, len(parts), IOVECS_MAX):
         views = [memoryview(part) for part in parts[start : start + IOVECS_MAX]]
         while views:
-            written = os.pwritev(fd, views, offset)
+            written = write(fd, views, offset)
             if not written and any(views):
                 raise OSError(errno.EIO, "the system takes no bytes, and does not say why")
             offset += written
@@ -156,64 +152,6 @@ def write_at(fd: int, parts: Sequence[Buffer], offset: int) -> None:
                 written -= len(views.pop(0))
             if written:
                 views[0] = views[0][written:]
-
-
-def write_sparse(fd: int, payload: Buffer, offset: int) -> None:
-    """Write a payload, but leave holes holes where it is zeros, all of it or whole pages of the file: disk images are mostly empty.
-    Raises OSError."""
-    view = memoryview(payload)
-    empty = view[:64].tobytes() == _ZEROS[: len(view)] and not bytes(view).strip(b"\0")
-    if empty and _is_hole(fd, offset, len(view)):
-        return
-    done = 0
-    for start, end in _zeros(view, -offset % PAGE_BYTES):
-        if _is_zero(fd, offset + start, end - start):
-            if start > done:
-                write_at(fd, [view[done:start]], offset + done)
-            done = end
-    if done < len(view):
-        write_at(fd, [view[done:]], offset + done)
-
-
-def _zeros(view: memoryview, first: int) -> list[tuple[int, int]]:
-    """Where there is nothing but zeros, in runs of pages of which the first begins at `first`, and in what is before and after them.
-    One byte of each page is all that is looked at of those that begin with something else."""
-    first = min(first, len(view))
-    count = (len(view) - first) // PAGE_BYTES
-    last = first + count * PAGE_BYTES
-    found = [(0, first)] if first and _all_zero(view[:first]) else []
-    begins = view[first:last:PAGE_BYTES].tobytes()
-    page = begins.find(0)
-    while page >= 0:
-        start = first + page * PAGE_BYTES
-        if _all_zero(view[start : start + PAGE_BYTES]):
-            if len(found) and found[-1][1] == start > first:
-                found[-1] = found[-1][0], start + PAGE_BYTES
-            else:
-                found.append((start, start + PAGE_BYTES))
-        page = begins.find(0, page + 1)
-    if last < len(view) and _all_zero(view[last:]):
-        found.append((last, len(view)))
-    return found
-
-
-def _all_zero(view: memoryview) -> bool:
-    return view.tobytes() == _ZERO_PAGE[: len(view)]
-
-
-def _is_zero(fd: int, offset: int, length: int) -> bool:
-    """Whether zeros need not be written there: a hole, or a part of a page that has them already."""
-    return _is_hole(fd, offset, length) or (length < PAGE_BYTES and os.pread(fd, length, offset) == _ZERO_PAGE[:length])
-
-
-def _is_hole(fd: int, offset: int, length: int) -> bool:
-    try:
-        # The position that this moves is used by nobody: all else is said with its offset.
-        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + length
-    except OSError as error:
-        return error.errno == errno.ENXIO  # nothing but a hole from here to the end; else: it cannot be told
-    except AttributeError:
-        return False
 
 
 def sync_data(fd: int) -> None:

@@ -224,6 +224,23 @@ class WholeFiles(Protocol):
         ...
 
 
+class PageCache(Enum):
+    """Whether the system remembers what is fetched: then the first reading of it is from memory, and other things are forgotten."""
+
+    AUTO = "auto"
+    """Unless it is large beside the memory there is: then its beginning would be forgotten before its end has come."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class RemembersPages(Protocol):
+    """A store that writes files in place, and can do so past the system's memory."""
+
+    def set_page_cache(self, policy: PageCache) -> None:
+        """Holds for files that are begun from now on."""
+        ...
+
+
 class InPlaceStore(Protocol):
     """A store whose blocks may lie in the user's own files."""
 

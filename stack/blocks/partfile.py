@@ -19,6 +19,7 @@ from stack.blocks.locations import Location, Locations
 from stack.blocks.named import check_part, has_name
 from stack.blocks.reads import fill
 from stack.blocks.segments import row_of
+from stack.blocks.sparse import write_sparse
 from stack.errors import Refused, StoreError
 from stack.sansio.interfaces import Buffer
 
@@ -54,6 +55,8 @@ class PartFile:
         self.size = size
         self.realm: RealmId | None = None
         """For whom it is fetched; told before the first write."""
+        self.cached = True
+        """Whether what is written is to stay in the system's memory; likewise."""
         self._index = index
         self._locations = locations
         self._fd = fd
@@ -90,7 +93,7 @@ class PartFile:
             failed_syncs = self._failed_syncs
         try:
             with disk.translated(f"writing {self.segment.path}"):
-                disk.write_sparse(self._fd, payload, offset)
+                write_sparse(self._fd, payload, offset, cached=self.cached)
             location = Location(multihash, self.segment, offset, length, prefix, suffix, self.realm)
             with self._lock:
                 if failed_syncs != self._failed_syncs:

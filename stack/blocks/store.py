@@ -22,6 +22,7 @@ from stack.blocks.interfaces import (
     Block,
     FileStamp,
     Leaf,
+    PageCache,
     PinKind,
     ReadFailed,
     RealmId,
@@ -85,11 +86,8 @@ class DiskStore(StoredMarks, StoredSends):
     async def open(
         cls, home: Path, *, quota: int | None = None, trace: Trace | None = None
     ) -> AsyncIterator["DiskStore"]:
-        """The store in `<home>/blocks`, made when it is not there; what a crash has left is put right first.
-
-        `quota` is the most bytes of packs. Trace events are told on the event loop. Raises CorruptStore, RepoTooNew,
-        StoreLocked, NoSpace, StoreError.
-        """
+        """The store in `<home>/blocks`, made when it is not there; what a crash has left is put right first. `quota` is the most bytes
+        of packs. Trace events are told on the event loop. Raises CorruptStore, RepoTooNew, StoreLocked, NoSpace, StoreError."""
         events: deque[TraceEvent] = deque()
         store = cls(await to_thread.run_sync(StoreCore, home / "blocks", quota, events.append), events, trace)
         try:
@@ -151,10 +149,8 @@ class DiskStore(StoredMarks, StoredSends):
         return gone
 
     async def cids(self) -> AsyncIterator[Cid]:
-        """Every block as a CIDv1 with the raw codec, in order, then those a running fetch has just written.
-
-        Raises CorruptStore, StoreError.
-        """
+        """Every block as a CIDv1 with the raw codec, in order, then those a running fetch has just written. Raises CorruptStore,
+        StoreError."""
         after = b""
         pending = set(self._core.locations.pending())
         while found := await self._run(self._reads, self._core.index.multihashes, after, ROWS_BATCH):
@@ -196,9 +192,7 @@ class DiskStore(StoredMarks, StoredSends):
     async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> DiskFileWriter:
         """Start, or go on with, a file that is fetched in place. After a crash what is on record is hashed first.
 
-        Below `base`, a directory above it, no link is followed.
-
-        Raises NoSpace, Refused, StoreError.
+        Below `base`, a directory above it, no link is followed. Raises NoSpace, Refused, StoreError.
         """
         opened, recheck = await self._run(self._writes, self._core.open_part, part, size, base)
         opened.realm = self._realm
@@ -211,6 +205,10 @@ class DiskStore(StoredMarks, StoredSends):
             self._core.abandon_part(opened, remove=False, checkpoint=False)
             raise
         return DiskFileWriter(self._core, opened, self._writes)
+
+    def set_page_cache(self, policy: PageCache) -> None:
+        """See RemembersPages."""
+        self._core.page_cache = policy
 
     async def keep_files(self, directory: Path, files: Sequence[WholeFile], *, base: Path) -> list[WholeFile]:
         """Write small files in place together; see `WholeFiles`. Raises Refused, NoSpace, StoreError."""

@@ -16,6 +16,7 @@ from stack.blocks.named import has_stamped, replaced
 from stack.blocks.partfile import REFUSALS, seal_row
 from stack.blocks.requests import Line, Request
 from stack.blocks.segments import record_rows, row_of
+from stack.blocks.sparse import write_sparse
 from stack.errors import Refused, StackError, StoreError
 from stack.platform import can_sync_file_system, sync_file_system, umask
 
@@ -254,7 +255,7 @@ def _write(begun: _Begun, within: int, mask: int, *, begin_sync: bool) -> FileSt
     try:
         # Its size first: of an interrupted file only that, or nothing, is expected.
         os.ftruncate(fd, file.leaf.length)
-        disk.write_sparse(fd, file.payload, 0)
+        write_sparse(fd, file.payload, 0)
         disk.set_attributes(fd, file.mode, file.mtime_ns, mask)
         if begin_sync:
             # Linux begins to write at once: the first sync then commits the places of all, and the others find it done

@@ -26,6 +26,7 @@ from stack.blocks.interfaces import (
     WholeFiles,
 )
 from stack.blocks.named import check_part, has_name
+from stack.blocks.sparse import write_sparse
 from stack.blocks.wholefiles import Keeping, SmallFiles
 from stack.errors import Refused, StackError, StoreError
 from stack.multiformats.cid import Cid
@@ -148,7 +149,7 @@ class PlainWriter:
             self._writing += 1
         try:
             with disk.translated(f"writing {self._part}"):
-                disk.write_sparse(fd, payload, leaf.offset)
+                write_sparse(fd, payload, leaf.offset)
         finally:
             with self._lock:
                 self._writing -= 1

@@ -14,7 +14,7 @@ from anyio import to_thread
 from stack.bitswap.interfaces import Provider
 from stack.bitswap.shell.service import Bitswap
 from stack.blocks import STORES
-from stack.blocks.interfaces import BlockStore
+from stack.blocks.interfaces import BlockStore, PageCache, RemembersPages
 from stack.errors import ConfigError, StackError
 from stack.files.fetch import Fetcher
 from stack.files.jobs import Jobs
@@ -258,6 +258,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         store_class = resolve(STORES, "stack.stores", name)
         opened = store_class.open(config.home, quota=config.quota, trace=trace)  # type: ignore[attr-defined] # the table says so
         blocks = cast(BlockStore, await stack.enter_async_context(opened))
+        if hasattr(blocks, "set_page_cache"):
+            cast(RemembersPages, blocks).set_page_cache(PageCache(config.page_cache))
         keyring = Keyring(PeerId.of(key.public))
         access = Access(blocks, keyring)
         await access.restore()

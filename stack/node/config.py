@@ -14,6 +14,7 @@ from stack.multiformats.peer_text import decode_peer_text
 from stack.node.home import default_home
 from stack.node.settings import (
     KEY_TYPES,
+    PAGE_CACHES,
     SETTINGS,
     place,
     read_address,
@@ -104,6 +105,8 @@ class Config:
     """Import profile: unixfs-v1-2025, unixfs-v0-2015, or default (Kubo's own)."""
     quota: int | None = None
     """Most bytes of blocks that are kept in packs; files shared or fetched in place do not count."""
+    page_cache: str = "auto"
+    """Whether the system is to remember what is fetched (`stack.blocks.interfaces.PageCache`): auto, always or never. Linux only."""
     low_water: int = 96
     """Connections kept when too many are open."""
     high_water: int = 160
@@ -127,6 +130,8 @@ class Config:
             raise ConfigError("security: at least one of noise, tls")
         if self.key_type not in KEY_TYPES:
             raise ConfigError(f"key_type: {self.key_type!r} is not one of {', '.join(KEY_TYPES)}")
+        if self.page_cache not in PAGE_CACHES:
+            raise ConfigError(f"page_cache: {self.page_cache!r} is not one of {', '.join(PAGE_CACHES)}")
         if len(self.bootstrap) > BOOTSTRAP_MAX:
             raise ConfigError(f"bootstrap: more than {BOOTSTRAP_MAX} addresses")
         if len(self.external) > EXTERNAL_MAX:

@@ -14,6 +14,7 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.values import dataclass
 
 KEY_TYPES = ("ed25519", "secp256k1", "ecdsa", "rsa")
+PAGE_CACHES = ("auto", "always", "never")
 PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015", "default")
 
 _NUMBER = re.compile("[0-9]+|0[xX][0-9a-fA-F]*")
@@ -204,6 +205,12 @@ SETTINGS: dict[str, Setting] = {
         read=_size,
         kind='bytes, as 20G; "none" is no limit',
         meaning="The most that is kept in packs. Files that are shared or fetched in place do not count.",
+    ),
+    "page_cache": Setting(
+        read=str,
+        kind="a name",
+        meaning="Whether Linux remembers what is fetched; auto: unless a file is larger than half of the memory that is free.",
+        choices=PAGE_CACHES,
     ),
     "low_water": Setting(
         read=int, kind="a number of connections", meaning="How many stay when there are more than high_water."

@@ -9,6 +9,7 @@ import pytest
 
 from stack.blocks import disk
 from stack.blocks.disk import rename_to, write_at, write_whole
+from stack.blocks.sparse import PAGE_BYTES, write_sparse
 from tests.faulty_os import FaultyOs, every_fault
 
 OLD, NEW = b"old" * 1000, b"newer" * 1000
@@ -134,7 +135,7 @@ def test_finding_36_a_directory_that_cannot_be_opened_is_told_before_anything_is
 @pytest.mark.parametrize("leaf", [1 << 18, 100_000, 3000])
 def test_holes_inside_of_a_leaf_stay_holes_whatever_their_size_and_place(tmp_path: Path, leaf: int) -> None:
     """Data of a byte at the end of a page, pages of zeros alone and in runs, and a hole that ends with the file."""
-    page = disk.PAGE_BYTES
+    page = PAGE_BYTES
     data = bytearray(300 * page + 100)
     for number in (0, 1, 5, 6, 8, 77, 78, 200):
         data[(number + 1) * page - 1] = 1
@@ -143,7 +144,7 @@ def test_holes_inside_of_a_leaf_stay_holes_whatever_their_size_and_place(tmp_pat
     try:
         os.ftruncate(fd, len(data))
         for start in range(0, len(data), leaf):
-            disk.write_sparse(fd, memoryview(data)[start : start + leaf], start)
+            write_sparse(fd, memoryview(data)[start : start + leaf], start)
         assert path.read_bytes() == data
         with contextlib.suppress(OSError):  # ENXIO: nothing but a hole; a file system without holes has none to keep
             if os.lseek(fd, 3 * page, os.SEEK_HOLE) == 3 * page:
@@ -151,7 +152,7 @@ def test_holes_inside_of_a_leaf_stay_holes_whatever_their_size_and_place(tmp_pat
                 assert os.fstat(fd).st_blocks * 512 <= (8 + where) * page
         written = os.urandom(len(data))
         write_at(fd, [written], 0)
-        disk.write_sparse(fd, data, 0)  # zeros that something else is in the place of are written
+        write_sparse(fd, data, 0)  # zeros that something else is in the place of are written
         assert path.read_bytes() == data
     finally:
         os.close(fd)
