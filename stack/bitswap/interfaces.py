@@ -54,6 +54,13 @@ class ProviderJudge(Protocol):
         ...
 
 
+class Answered(Protocol):
+    """An `anyio.Event` that is set when a question is over."""
+
+    def is_set(self) -> bool: ...
+    async def wait(self) -> object: ...
+
+
 class Swarm(Protocol):
     """Knows the other peers of a root, and which leaves each has (`stack/protocols/providers`)."""
 
@@ -61,8 +68,9 @@ class Swarm(Protocol):
         """Tell `listener` of them until the returned function is called."""
         ...
 
-    def ask(self, root: Cid, peer: PeerId) -> None:
-        """This connected peer may know more; asked as long as `root` is joined."""
+    def ask(self, root: Cid, peer: PeerId) -> Answered:
+        """This connected peer may know more; asked as long as `root` is joined. What is returned is set once it has said something, or
+        will say nothing."""
         ...
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import anyio
 
-from stack.bitswap.interfaces import Access, Swarm
+from stack.bitswap.interfaces import Access, Answered, Swarm
 from stack.bitswap.shell.session import FetchSession
 from stack.errors import LimitExceeded, SecurityError, TransportError
 from stack.identity.peer_id import PeerId
@@ -17,6 +17,14 @@ from stack.streams.turns import Turn
 
 DIAL_SECONDS = 30.0
 """For a connection to a provider."""
+
+ASKED_AT_ONCE = 8
+"""Connected peers that are asked at a time whether they know more, by all sessions together: each costs both ends a stream and a
+millisecond. Where loops are busy the answers come late, and so do the next questions: 24 sessions that waited for a busy provider,
+and asked a hundred others each, kept it and themselves from anything else until all gave up."""
+
+ANSWER_SECONDS = 1.0
+"""Who is silent for so long no longer counts among them."""
 
 
 class MeetingOwner(Protocol):
@@ -36,7 +44,10 @@ class Meeting:
         self._tasks = tasks
         self._swarm = swarm
         self._access = access
-        self._proving: set[tuple[FetchSession, PeerId]] = set()
+        self._proving: dict[tuple[FetchSession, PeerId], anyio.Event] = {}
+        self._rounds: list[FetchSession] = []
+        """Sessions that are just asking all who are connected."""
+        self._places = anyio.Semaphore(ASKED_AT_ONCE)
 
     async def dial(self, session: FetchSession, peer: PeerId) -> None:
         """Be connected to a peer that the session knows."""
@@ -54,16 +65,23 @@ class Meeting:
         """A peer is connected, by whomever. Of what is not for everybody those who connect by themselves are not asked."""
         if session.enclosure is None:
             self._ask(session, peer)
-        elif (session.seeking.active or peer in session.addresses) and (session, peer) not in self._proving:
-            self._proving.add((session, peer))
+        elif session.seeking.active or peer in session.addresses:
+            self._proof(session, peer)
+
+    def _proof(self, session: FetchSession, peer: PeerId) -> anyio.Event:
+        """Returns what is set when it is over."""
+        over = self._proving.get((session, peer))
+        if over is None:
+            over = self._proving[session, peer] = anyio.Event()
             self._tasks.start(self._prove, session, peer, owner="a proof of access")
+        return over
 
     async def _prove(self, session: FetchSession, peer: PeerId) -> None:
         assert session.enclosure is not None
         try:
             proved = self._access is not None and await self._access.prove(peer, session.enclosure.secret)
         finally:
-            self._proving.discard((session, peer))
+            self._proving.pop((session, peer)).set()
         if session.closed:
             return
         if not self._owner.host.is_connected(peer):
@@ -77,21 +95,41 @@ class Meeting:
 
     def ask_connected(self, session: FetchSession) -> None:
         """All that are connected may have the root: they are asked by a key that tells nothing to who does not know the root, or the
-        secret. In turns: of fifty sessions each asks two hundred peers."""
-        self._tasks.start(self._ask_connected, session, owner="asking who is connected")
+        secret. A few at a time: of fifty sessions each asks two hundred peers."""
+        if session not in self._rounds:
+            self._rounds.append(session)
+            self._tasks.start(self._ask_connected, session, owner="asking who is connected")
 
     async def _ask_connected(self, session: FetchSession) -> None:
         host, turn = self._owner.host, Turn()
-        for peer in {connection.peer: None for connection in host.connections()}:
-            await turn.give_way()
-            if session.closed:
-                return
-            if not host.is_connected(peer):
-                continue
-            if session.enclosure is not None:
-                self.connected(session, peer)
-            elif self._swarm is not None:
-                self._swarm.ask(session.root, peer)
+        try:
+            for peer in {connection.peer: None for connection in host.connections()}:
+                await turn.give_way()
+                await self._places.acquire()
+                answered = None
+                try:
+                    if session.closed:
+                        return
+                    answered = self._question(session, peer) if host.is_connected(peer) else None
+                finally:
+                    if answered is None or answered.is_set():
+                        self._places.release()
+                    else:
+                        self._tasks.start(self._await_answer, answered, owner="asking who is connected")
+        finally:
+            self._rounds.remove(session)
+
+    def _question(self, session: FetchSession, peer: PeerId) -> Answered | None:
+        if session.enclosure is not None:
+            return self._proof(session, peer)
+        return self._swarm.ask(session.root, peer) if self._swarm is not None else None
+
+    async def _await_answer(self, answered: Answered) -> None:
+        try:
+            with anyio.move_on_after(ANSWER_SECONDS):
+                await answered.wait()
+        finally:
+            self._places.release()
 
     def _ask(self, session: FetchSession, peer: PeerId) -> None:
         session.machine.peer_connected(peer)

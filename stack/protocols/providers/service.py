@@ -61,10 +61,12 @@ class ReceiverTold(TraceEvent):
 class _Outbox:
     """What waits to be sent on one stream; the machine gives the next only when this has gone."""
 
-    __slots__ = ("batch", "event", "stream")
+    __slots__ = ("batch", "event", "said", "stream")
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, said: anyio.Event) -> None:
         self.stream = stream
+        self.said = said
+        """Set when the peer has said something."""
         self.batch: SendUpdates | None = None
         self.event = anyio.Event()
 
@@ -81,7 +83,7 @@ class ProvidersService:
         self._machine = SwarmMachine(source, may_know=may_know)
         self._listeners: dict[Cid, list[SwarmListener]] = {}
         self._outboxes: dict[SubscriptionId, _Outbox] = {}
-        self._asking: set[tuple[Cid, PeerId]] = set()
+        self._asking: dict[tuple[Cid, PeerId], anyio.Event] = {}
         self._next_id = 0
         self._wake = anyio.Event()
         self._left = anyio.Event()
@@ -137,11 +139,16 @@ class ProvidersService:
 
         return leave
 
-    def ask(self, root: Cid, peer: PeerId) -> None:
-        """Ask this peer, once, as long as `root` is joined."""
-        if (root, peer) not in self._asking and not self._machine.knows(root, peer):
-            self._asking.add((root, peer))
-            self._tasks.start(self._subscribe, root, peer, owner="asking for providers")
+    def ask(self, root: Cid, peer: PeerId) -> anyio.Event:
+        """Ask this peer, once, as long as `root` is joined. See Swarm."""
+        said = self._asking.get((root, peer)) or anyio.Event()
+        protocols = self._host.protocols(peer)
+        if self._machine.knows(root, peer) or (protocols is not None and PROTOCOL not in protocols):
+            said.set()
+        elif (root, peer) not in self._asking:
+            self._asking[root, peer] = said
+            self._tasks.start(self._subscribe, root, peer, said, owner="asking for providers")
+        return said
 
     async def ask_name(self, root: Cid, peer: PeerId) -> str:
         """What this connected peer calls `root`, whatever else it may say of it; empty when it does not say."""
@@ -158,26 +165,29 @@ class ProvidersService:
         except ASK_ERRORS:
             return ""
 
-    async def _subscribe(self, root: Cid, peer: PeerId) -> None:
+    async def _subscribe(self, root: Cid, peer: PeerId, said: anyio.Event) -> None:
         try:
             with anyio.fail_after(OPEN_SECONDS):
                 stream = await self._host.open_stream(peer, PROTOCOL)
         except STREAM_ERRORS:
+            said.set()
             return
         finally:
-            self._asking.discard((root, peer))
+            del self._asking[root, peer]
             self._left.set()
         if root not in self._listeners and not self._is_over(root):
             stream.reset()
+            said.set()
             return
         id, broke = self._new_id(), False
         try:
             self._machine.subscribe(id, peer, root, self._host.signed_record(), anyio.current_time())
-            await self._run(id, stream)
+            await self._run(id, stream, said)
         except STREAM_ERRORS:
             stream.reset()
             broke = True
         finally:
+            said.set()
             self._left.set()
         if broke:
             await anyio.sleep(AGAIN_SECONDS)
@@ -185,16 +195,16 @@ class ProvidersService:
                 self.ask(root, peer)
 
     async def _serve(self, stream: Stream) -> None:
-        await self._run(self._new_id(), stream)
+        await self._run(self._new_id(), stream, anyio.Event())
 
     def _new_id(self) -> SubscriptionId:
         self._next_id += 1
         return SubscriptionId(self._next_id)
 
-    async def _run(self, id: SubscriptionId, stream: Stream) -> None:
+    async def _run(self, id: SubscriptionId, stream: Stream, said: anyio.Event) -> None:
         """Both directions of one stream, until either side ends it. Raises STREAM_ERRORS."""
         scope = self._host.peer_budget(stream.remote_peer)
-        outbox = self._outboxes[id] = _Outbox(stream)
+        outbox = self._outboxes[id] = _Outbox(stream, said)
         failure: Exception | None = None
         try:
             # What the peer and those it names may make us keep, at the worst.
@@ -203,7 +213,7 @@ class ProvidersService:
                     tasks.start_soon(self._send_updates, id, outbox, tasks)
                     self._drain()
                     try:
-                        await self._receive_updates(id, stream)
+                        await self._receive_updates(id, outbox)
                     except STREAM_ERRORS as error:
                         failure = error
                     tasks.cancel_scope.cancel()
@@ -214,7 +224,8 @@ class ProvidersService:
         if failure is not None:
             raise failure
 
-    async def _receive_updates(self, id: SubscriptionId, stream: Stream) -> None:
+    async def _receive_updates(self, id: SubscriptionId, outbox: _Outbox) -> None:
+        stream = outbox.stream
         reader = DelimitedReader(MESSAGE_BYTES_MAX)
         buffer = memoryview(bytearray(4096))
         first, turn = True, Turn()
@@ -231,6 +242,7 @@ class ProvidersService:
                 charged.grow(size)
                 reader.receive_data(buffer[:size])
                 while (message := reader.next_message()) is not None:
+                    outbox.said.set()
                     update = decode_update(message)
                     # Only the first is answered with it, and each receiver of a swarm hears dozens of updates a second.
                     record = self._host.signed_record() if first else b""

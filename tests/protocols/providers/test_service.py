@@ -136,7 +136,10 @@ async def test_a_root_that_is_unknown_there_is_said_to_be_so() -> None:
     async with nodes(2) as [here, there]:
         await connect(here.host, there.host)
         here.service.join(ROOT, Seen())
-        here.service.ask(ROOT, there.host.peer_id)
+        said = here.service.ask(ROOT, there.host.peer_id)
+        assert not said.is_set()
+        with anyio.fail_after(10):
+            await said.wait()
         await settled(lambda: not here.service._asking)
         await settled(lambda: here.service._machine.streams == 0)
         assert there.service._outboxes == {}
@@ -147,9 +150,21 @@ async def test_a_peer_without_the_protocol_is_not_asked_again_and_again() -> Non
         there.host.unhandle(PROTOCOL)
         await connect(here.host, there.host)
         here.service.join(ROOT, Seen())
-        here.service.ask(ROOT, there.host.peer_id)
-        await settled(lambda: not here.service._asking)
-        assert here.service._machine.streams == 0
+        said = here.service.ask(ROOT, there.host.peer_id)
+        with anyio.fail_after(10):
+            await said.wait()
+        assert here.service._machine.streams == 0 and not here.service._asking
+
+
+async def test_a_peer_that_says_it_does_not_speak_the_protocol_is_asked_nothing() -> None:
+    """Fifty fetches of a node with two hundred such peers opened ten thousand streams every four seconds."""
+    async with nodes(2) as [here, there]:
+        await connect(here.host, there.host)
+        here.service.join(ROOT, Seen())
+        here.host.identified(there.host.peer_id, frozenset({"/ipfs/bitswap/1.2.0"}), None)
+        assert here.service.ask(ROOT, there.host.peer_id).is_set() and not here.service._asking
+        here.host.identified(there.host.peer_id, frozenset({PROTOCOL}), None)
+        assert not here.service.ask(ROOT, there.host.peer_id).is_set()
 
 
 async def test_who_is_still_connected_when_one_connection_goes_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
