@@ -103,6 +103,20 @@ class Fetcher:
             finally:
                 group.cancel_scope.cancel()
 
+    def begin(self, root: Cid) -> None:
+        """Something of a root is wanted, by a session that begins."""
+        if self.over is not None:
+            self.over.begin(root)
+
+    async def conclude(self, root: Cid, providers: Sequence[Provider], secret: bytes, received: int) -> None:
+        """All that was wanted is here, whether files were made of it or not: whoever shares it once waits for that word, and hears it when
+        the session ends, which is still open. Where nothing was `received` the providers are met for it."""
+        if self.over is not None:
+            self.over.finish(root)
+        if not received and self.meet is not None:
+            with anyio.move_on_after(MEET_SECONDS):
+                await self.meet(root, providers, secret)
+
     async def fetch(self, request: FetchRequest) -> FetchFinished:
         """Fetch to the end. Raises what `Fetch` raises."""
         async with self.open(request) as fetch:
@@ -218,8 +232,7 @@ class Fetch:
             head_start=HEAD_START_SECONDS,
             seek=max(HEAD_START_SECONDS - request.waited, 0.0),
         )
-        if fetcher.over is not None:
-            fetcher.over.begin(request.root)
+        fetcher.begin(request.root)
         told = False
         try:
             with hold(self._store, request.root):
@@ -251,13 +264,9 @@ class Fetch:
                     told = complete and tracker is not None and tracker.gives
                     if tracker is not None and told:
                         tracker.complete()  # those who follow hear of it before the session leaves them
-                    if fetcher.over is not None and not request.dry_run and not told:
-                        fetcher.over.finish(request.root)
-                    if not request.dry_run and not work.gatherer.received and fetcher.meet is not None:
-                        with anyio.move_on_after(MEET_SECONDS):
-                            await fetcher.meet(
-                                request.root, request.providers, enclosure.secret if enclosure is not None else b""
-                            )
+                    if not request.dry_run:
+                        secret = enclosure.secret if enclosure is not None else b""
+                        await fetcher.conclude(request.root, request.providers, secret, work.gatherer.received)
         finally:
             if tracker is not None and not told:
                 tracker.close()

@@ -59,6 +59,8 @@ class Counting:
         self._needed: dict[Cid, int | None] = {}
         self._sent_all: dict[tuple[Cid, PeerId], None] = {}
         """Who was sent all of a share and does not say what it has."""
+        self._done: dict[tuple[Cid, PeerId], None] = {}
+        """Who says that it has all that it wanted: that was all of it where all was sent."""
         self._telling: dict[tuple[Cid, PeerId], None] = {}
         self._receiving: dict[Cid, dict[PeerId, bool]] = {}
         """Who has begun to fetch a share, and whether each has all that it wanted."""
@@ -88,7 +90,10 @@ class Counting:
             self._copy_went(event.root, event.peer)
         elif event.finished:
             self._begun(event.root, event.peer, done=True)
+            if len(self._done) < TOLD_MAX:
+                self._done[event.root, event.peer] = None
             self._tell()
+            self._wake.set()
         elif len(self._telling) < TOLD_MAX:
             self._telling[event.root, event.peer] = None
 
@@ -124,12 +129,13 @@ class Counting:
     async def flush(self) -> None:
         """Write down what was sent since the last time, by the file in which each block lies."""
         async with self._flushing:
-            if not self._pending and not self._whole and not self._unwritten:
+            if not self._pending and not self._whole and not self._unwritten and not self._done:
                 return
             pending, self._pending = self._pending, Counter()
             try:
                 if pending:
                     await self._sum_up(pending)
+                await self._see_who_is_done()
                 await self._write()
                 self._failing = False
             except StoreError as error:
@@ -150,9 +156,19 @@ class Counting:
         silent = [block for block in blocks if block[:2] not in self._telling]
         touched = await anyio.to_thread.run_sync(self._received.add, silent)  # nobody else uses it: a flush is alone
         for root, peer in touched:
-            needed = await self._count_blocks(root)
-            if needed is not None and self._received.count(root, peer) >= needed:
+            if await self._was_sent_all(root, peer):
                 self._sent_all[root, peer] = None
+
+    async def _see_who_is_done(self) -> None:
+        done, self._done = self._done, {}
+        for root, peer in done:
+            if await self._was_sent_all(root, peer):
+                self._received.forget(root, peer)
+                self._copy_went(root, peer)
+
+    async def _was_sent_all(self, root: Cid, peer: PeerId) -> bool:
+        needed = await self._count_blocks(root)
+        return needed is not None and self._received.count(root, peer) >= needed
 
     async def _count_blocks(self, root: Cid) -> int | None:
         """How many different blocks a share is, the nodes of its tree not counted; None where that cannot be told."""
@@ -172,7 +188,9 @@ class Counting:
 
     async def _acknowledge(self, root: Cid, peer: PeerId) -> None:
         """All blocks were sent to a peer that does not say what it has: a copy has gone when it has read them."""
-        if self.read_by is not None and await self.read_by(peer) and (root, peer) not in self._telling:
+        if self.read_by is None or not await self.read_by(peer) or (root, peer) in self._telling:
+            return
+        if await self._was_sent_all(root, peer):  # it has not said so itself meanwhile
             self._received.forget(root, peer)
             self._copy_went(root, peer)
 

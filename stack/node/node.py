@@ -5,6 +5,7 @@ What a node is made of is loaded by `Node.open`, what answers requests by the fi
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
@@ -340,7 +341,8 @@ class Node(AnyNode):
         """A session whose `get` gives up: see `PatientSession`. If it is `public` what is sought, others are asked for it at once,
         else by its key when the providers bring nothing. `secret` is that of a ticket; what comes belongs into the session's `store`."""
         async with self._session(root, providers, public=public, secret=secret) as (session, store):
-            yield PatientSession(session, timeout, store, self.host.is_connected)
+            conclude = partial(self.fetcher.conclude, root, providers, secret)
+            yield PatientSession(session, timeout, store, self.host.is_connected, conclude)
 
     @asynccontextmanager
     async def _session(
@@ -349,6 +351,7 @@ class Node(AnyNode):
         from stack.files.fetch import HEAD_START_SECONDS
 
         enclosure = await self.access.for_fetch(root, secret)
+        self.fetcher.begin(root)
         async with self.exchange.session(
             root,
             providers=providers,

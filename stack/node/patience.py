@@ -1,6 +1,6 @@
 """A session with a time limit for each block, for requests that read rather than fetch files."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -41,9 +41,15 @@ class PatientSession:
     nobody is left who may: all have gone, or say that they have not got the rest."""
 
     def __init__(
-        self, session: Session, timeout: float | None, store: BlockStore, is_connected: Callable[[PeerId], bool]
+        self,
+        session: Session,
+        timeout: float | None,
+        store: BlockStore,
+        is_connected: Callable[[PeerId], bool],
+        conclude: Callable[[int], Awaitable[None]],
     ) -> None:
         self._session = session
+        self._conclude = conclude
         self._is_connected = is_connected
         self._store = store
         self._timeout = timeout
@@ -74,6 +80,10 @@ class PatientSession:
     def reports(self) -> list[PeerReport]:
         """See Session."""
         return self._session.reports()
+
+    async def conclude(self) -> None:
+        """All that was wanted is here, and with whoever asked for it. Who only looked at something does not say so: he may want it yet."""
+        await self._conclude(sum(report.bytes for report in self.reports()))
 
     @asynccontextmanager
     async def _patience(self) -> AsyncIterator[None]:

@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -10,13 +11,16 @@ import pytest
 
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.ticket import decode_ticket
-from stack.node.api import Fetch, ListShares, SendProgress, WatchShare
+from stack.node.api import CarExport, Fetch, ListShares, SendProgress, WatchShare
 from stack.node.node import Node
 from stack.node.owners import Owner
 from tests.net.hosts import settled
 from tests.node.test_life import MIB, all_blocks, at, share, write_people
 
 pytestmark = pytest.mark.anyio
+
+
+Way = Callable[[Node, str, Path], Awaitable[object]]
 
 
 async def once(node: Node, path: Path, receive: Callable[[str], object]) -> list[object]:
@@ -121,6 +125,84 @@ async def test_use_5_a_part_what_was_there_before_and_a_silent_receiver_end_it_t
         assert isinstance(last, FetchFinished)
 
     async with Node.open(at(tmp_path / "a")) as node:
+        await once(node, source, receive)
+
+
+async def get(node: Node, ticket: str, folder: Path) -> None:
+    await node.get(ticket, folder)
+
+
+async def cat(node: Node, ticket: str, folder: Path) -> None:
+    assert await node.cat(ticket)
+
+
+async def cat_below(node: Node, ticket: str, folder: Path) -> None:
+    assert await node.cat(f"{ticket}/small")
+
+
+async def export(node: Node, ticket: str, folder: Path) -> None:
+    async with node.read(CarExport(cid=decode_ticket(ticket).root, source=ticket)) as pieces:
+        assert [piece async for piece in pieces]
+
+
+async def pin(node: Node, ticket: str, folder: Path) -> None:
+    await node.pins.add(ticket)
+
+
+async def pin_again(node: Node, ticket: str, folder: Path) -> None:
+    async with Node.open(at(folder / "other")) as other:
+        await node.pins.add(await other.share(folder.parent / "tree"))
+    await node.pins.add(ticket)
+
+
+WAYS: dict[str, tuple[str, str, Way, bool]] = {
+    "serves nobody": ("tree", "get", get, True),
+    "without a home": ("film", "get", get, False),
+    "cat": ("film", "read", cat, True),
+    "cat of a path": ("tree", "read", cat_below, False),
+    "car export": ("tree", "command", export, True),
+    "pin add": ("tree", "command", pin, True),
+    "pin add of what is here": ("tree", "command", pin_again, False),
+}
+"""What is shared, by what kind of node it is received, how, and whether all of it came from the sharer."""
+
+
+async def test_however_it_is_received_the_share_is_over_and_a_whole_copy_is_told_as_one(tmp_path: Path) -> None:
+    """The kind is a receiver that ends without a word: `cat`, `get -o -`, `car export`, `pin add`, and `get --no-serve` of all."""
+    write_people(tmp_path / "tree")
+    (tmp_path / "film").write_bytes(os.urandom(2 * MIB) + bytes(MIB))
+
+    async def receive(how: str, ticket: str) -> None:
+        _, role, way, _ = WAYS[how]
+        folder = tmp_path / how
+        folder.mkdir()
+        home = None if how == "without a home" else folder / "home"
+        async with Node.open(at(home, role, serve=how != "serves nobody")) as receiver:
+            await way(receiver, ticket, folder)
+
+    whole = {}
+    async with Node.open(at(tmp_path / "a")) as node:
+        for how, (what, *_) in WAYS.items():
+            told = await once(node, tmp_path / what, partial(receive, how))
+            whole[how] = any(step.complete for step in told if isinstance(step, SendProgress))
+    assert whole == {how: is_whole for how, (*_, is_whole) in WAYS.items()}
+
+
+async def test_who_only_looks_at_it_has_not_got_it_yet(tmp_path: Path) -> None:
+    """A list, and a part of a file as a player reads it; then all, by which the share is over."""
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(tmp_path / "a")) as node:
+
+        async def receive(ticket: str) -> None:
+            async with Node.open(at(tmp_path / "b", "read")) as looks:
+                assert await looks.ls(ticket) and await looks.cat(f"{ticket}/one", length=10)
+                assert await looks.cat(f"{ticket}/one", offset=10)
+            root = decode_ticket(ticket).root
+            await settled(lambda: not node.host.connections())
+            assert not node.sharing.is_over(root, node.host.is_connected)
+            async with Node.open(at(tmp_path / "c", "get")) as receiver:
+                await receiver.get(ticket, tmp_path / "out")
+
         await once(node, source, receive)
 
 

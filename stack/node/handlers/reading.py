@@ -1,7 +1,6 @@
 """Handlers of requests that read a DAG without writing files."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from functools import partial
 
 from stack.dag.unixfs.reader import path_names
@@ -13,15 +12,16 @@ from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 
 
-@asynccontextmanager
-async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]]:
+@streaming
+async def cat(node: Handled, request: Cat) -> AsyncGenerator[bytes, None]:
     """The bytes of a file, in order."""
     span = partial(open_content, offset=request.offset, length=request.length)
-    async with (
-        session_for(node, request.source, request.providers, request.timeout) as (session, source),
-        span(session, session.store, source.root, source.path) as pieces,
-    ):
-        yield pieces
+    async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
+        async with span(session, session.store, source.root, source.path) as pieces:
+            async for piece in pieces:
+                yield piece
+        if not request.offset and request.length is None:  # who reads a part, as players do, goes on with another
+            await session.conclude()
 
 
 @streaming

@@ -234,10 +234,10 @@ async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareP
         over = once and node.sharing.is_over(root, node.host.is_connected)
         with anyio.move_on_after(0 if over else LOOK_SECONDS if once else None):
             revision = await node.sharing.wait(revision)
+        if over or early or node.sharing.copies_since(before, root):
+            await node.sharing.flush()  # what went to them is told with it: with `once` nothing is told afterwards
         whole = early.union(node.sharing.copies_since(before, root))
         early.clear()
-        if whole:
-            await node.sharing.flush()  # what went to them is told with it: with `once` nothing is told afterwards
         row = await node.sharing.row(root)
         if row is None:
             return

@@ -82,7 +82,8 @@ async def add_pin(node: Handled, request: AddPin) -> Done:
     with hold(node.store, request.cid):
         async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
             count = await fetch_dag(session, session.store, request.cid)
-        await keeper.add_pin(request.cid, told(request.name))
+            await keeper.add_pin(request.cid, told(request.name))
+            await session.conclude()
     return Done(count=count)
 
 
@@ -267,3 +268,4 @@ async def car_export(node: Handled, request: CarExport) -> AsyncGenerator[bytes,
     async with session_for(node, request.source or request.cid.text, timeout=request.timeout) as (session, _):
         async for piece in export_car(session, session.store, request.cid):
             yield piece
+        await session.conclude()
