@@ -1,6 +1,6 @@
 """What the block exchange asks of others, and what others ask of it."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import Enum
@@ -150,6 +150,11 @@ class Session(Protocol):
         for what they are known to have, the rarest first. May be called again while an earlier call runs: wants join one
         queue. Raises what a sink raised, and what the store raised (NoSpace); the session is of no use after that.
         """
+        ...
+
+    def lacking(self, multihashes: Iterable[bytes]) -> bool:
+        """Whether each of these is waited for, and everybody who could be asked says that it has not got it; asked again every few
+        seconds all the same."""
         ...
 
     def reports(self) -> list[PeerReport]: ...

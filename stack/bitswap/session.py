@@ -22,7 +22,7 @@ from stack.sansio.interfaces import Randomness
 
 
 class SessionMachine:
-    """Getters: `wanted`, `reports`, `providers`. Commands: `want`, `cancel`, `add_peer`, `pause`, `resume`.
+    """Getters: `wanted`, `hopeful`, `lacking`, `reports`. Commands: `want`, `cancel`, `add_peer`, `pause`, `resume`.
     Facts: `peer_*`, `neighbour_*`, `receive_*`, `handle_timeout`. Outputs: `next_effect`, `next_timeout`.
     """
 
@@ -65,14 +65,13 @@ class SessionMachine:
         return len(self._wants)
 
     @property
-    def providers(self) -> int:
-        """Peers that have not been dropped."""
-        return self._peers.providers
-
-    @property
     def hopeful(self) -> bool:
         """Somebody may still bring something: see `SessionPeer.hopeful`."""
         return self._peers.hopeful
+
+    def lacking(self, multihashes: Iterable[bytes]) -> bool:
+        """Whether each of these is wanted, and everybody who could be asked says that it has not got it."""
+        return self._peers.lack(self._wants.get(multihash) for multihash in multihashes)
 
     def reports(self) -> list[PeerReport]:
         """What each peer has done so far."""
@@ -190,8 +189,10 @@ class SessionMachine:
         if have:
             want.holders.add(known)
             want.lacks.discard(known)
+            want.denied -= {known}
             self._may_have_more(known)
         else:
+            want.denied |= {known}
             self._refused(known, want, now)
 
     def receive_progress(self, peer: PeerId, now: float, size: int = 0) -> None:

@@ -102,6 +102,7 @@ class SessionWant:
     __slots__ = (
         "askers",
         "cid",
+        "denied",
         "done",
         "failures",
         "holders",
@@ -133,6 +134,8 @@ class SessionWant:
         self.failures = 0
         """How many times somebody who owed it has not brought it."""
         self.holders: set[SessionPeer] = set()
+        self.denied: frozenset[SessionPeer] = frozenset()
+        """Peers that said DONT_HAVE, and nothing else since."""
 
 
 class SessionPeer:

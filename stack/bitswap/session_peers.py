@@ -1,6 +1,6 @@
 """The peers of one session: who is known, who can be asked, who is to be connected. Pure."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from math import inf
 
 from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
@@ -12,7 +12,7 @@ KNOWN_FACTOR = 4
 
 
 class SessionPeers:
-    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `providers`, `hopeful`, `starved`,
+    """Getters: `get`, `values`, `ready`, `in_turn`, `ranges`, `parts_rate`, `to_leave_to_others`, `hopeful`, `lack`, `starved`,
     `busy`, `timeouts`. Commands: `add`, `dial`."""
 
     __slots__ = ("_parameters", "_peers", "forgotten")
@@ -69,14 +69,19 @@ class SessionPeers:
         ]
 
     @property
-    def providers(self) -> int:
-        """Peers that have not been dropped."""
-        return sum(peer.state is not PeerState.DROPPED for peer in self._peers.values())
-
-    @property
     def hopeful(self) -> bool:
         """One of them may still turn out to have something."""
         return any(peer.hopeful for peer in self._peers.values())
+
+    def lack(self, wants: Iterable[SessionWant | None]) -> bool:
+        """Whether somebody said of each of these that it has not got it, and so did everybody else who can be asked."""
+        ready = list(self.ready())
+        return all(
+            want is not None
+            and want.denied
+            and all(peer in want.denied or not (peer.full or peer.may_have(want)) for peer in ready)
+            for want in wants
+        )
 
     def add(self, peer: PeerId, *, full: bool) -> SessionPeer | None:
         """A peer that is not known yet; None when there is no place. Who was of no use so far makes way, the one that is left

@@ -3,6 +3,7 @@
 import hashlib
 import os
 
+from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import Shard
 from stack.files.target import PART_SUFFIX, Below
 from stack.multiformats.cid import Cid
@@ -12,9 +13,11 @@ class Directory:
     """A directory that is not complete: it is when all that was found in it is, and gets its attributes then."""
 
     __slots__ = (
+        "begun",
         "below",
         "cid",
         "keys",
+        "left",
         "made",
         "mode",
         "mtime_ns",
@@ -35,8 +38,12 @@ class Directory:
         self.mtime_ns: int | None = None
         self.unfinished = 1
         """What is on its way in it; the reading of the directory itself is one."""
-        self.unread: list[Shard | None] = [None]
-        """Nodes still to be read, the next one last; None is the first node."""
+        self.unread: list[Shard | list[Entry] | None] = [None]
+        """Nodes still to be read, the next one last; None is the first node. Entries that were read and left are one too."""
+        self.left: list[Shard | list[Entry] | None] = []
+        """Of these, what nobody has: for the end, the next one first."""
+        self.begun: set[str] = set()
+        """Names of files that were begun, and counted, before they were left."""
         self.position = 0
         """Where to go on in the next one."""
         self.strange: set[str] = set()

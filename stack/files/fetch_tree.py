@@ -24,26 +24,24 @@ from stack.files.directory import Directory, part_name
 from stack.files.fetch_file import fetch_file, same_leaves
 from stack.files.gather import Want
 from stack.files.holes import bytes_to_write
+from stack.files.leaves import Lacking
+from stack.files.making import Making
 from stack.files.nodes import read_node, take_apart
 from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
+from stack.files.repeats import Repeats
 from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
-from stack.files.target import Below, CannotLink, Claim
+from stack.files.target import Claim
 from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT
-from stack.files.work import Work
-from stack.multiformats.cid import Cid
+from stack.files.work import AGAIN_SECONDS, Work
 from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
 
-REPEATED_MAX = 1_000_000
-"""Entries listed by nodes that were listed before, beyond as many as are new: ten directories that each list the next one ten
-times are ten blocks and ten thousand million files."""
-
-NODES_SEEN_BYTES = 1 << 20
-"""A bit for each node listed, by its hash: with a million nodes one in nine that are new is taken for an old one."""
+LEFT_MAX = 10_000
+"""Entries left for the end, because nobody has them; beyond it they are waited for where they are met."""
 
 WAITING_MAX = 10_000
 """Directories found and not read: beyond it the reading of one with more pauses until those below it are there."""
@@ -81,20 +79,20 @@ class TreeFetch:
         """How much is chosen was too much to look at beforehand: it is learnt on the way."""
         self._unsafe_links = unsafe_links
         self._beside = beside
-        self._writes = work.update is None or not work.update.dry_run
         self._claim = Claim(shared=beside or work.update is not None)
+        self._making = Making(work, self._base, self._claim, whole=not chosen)
         self._waiting: list[Directory] = []
         self._name = path.name
         self._told = told
-        self._seen = bytearray(NODES_SEEN_BYTES)
-        self._repeated = 0
-        self._fresh = 0
+        self._repeats = Repeats()
         self._running = 0
-        self._making = anyio.Lock()
         self._changed = anyio.Event()
         self._entries_under_way = 0
         self._bytes_under_way = 0
         self._folds = False
+        self._left: list[Directory] = []
+        self._left_entries = 0
+        work.comes_back = True
 
     async def run(self, root: UnixFSNode) -> None:
         """Returns when the tree is there. Entries that cannot be kept are told and counted by `work.skip`.
@@ -107,16 +105,37 @@ class TreeFetch:
         self._waiting.append(Directory(root.cid, (self._name,), None))
         with self._claim:
             async with task_group() as group:
-                while self._waiting or self._running:
+                while self._waiting or self._running or self._left:
                     if self._waiting:
                         await self._read_directory(group, self._waiting.pop())
-                    else:
+                    elif self._running:
                         self._changed = anyio.Event()
                         await self._changed.wait()
+                    else:
+                        self._come_back()
         if (nothing := self._chosen.nothing("; `stack ls` shows them")) is not None:
             raise LinkNotFound(self._name, root.cid, nothing)
         if self._work.update is not None:
             await self._work.update.sweep(self._base)
+
+    def _leave(self, directory: Directory, what: Shard | list[Entry] | None) -> None:
+        """Nobody has this: it is for the end, when all else is there."""
+        if not directory.left:
+            directory.unfinished += 1
+            self._left.append(directory)
+        directory.left.append(what)
+        self._left_entries += len(what) if isinstance(what, list) else 1
+        for name in [entry.name for entry in what] if isinstance(what, list) else [""]:
+            self._work.lost[_shown(directory, name)] = None
+        if self._left_entries >= LEFT_MAX:
+            self._work.patience = None
+
+    def _come_back(self) -> None:
+        """Nothing else is to be done."""
+        self._work.patience, self._work.told_resumed, self._left_entries = AGAIN_SECONDS, True, 0
+        for directory in self._left:
+            directory.unread, directory.left = directory.left[::-1], []
+        self._waiting, self._left = self._left[::-1], []
 
     async def _read_directory(self, group: TaskGroup, directory: Directory) -> None:
         """Start to fetch all entries of a directory, or so many that others should be finished first."""
@@ -125,7 +144,11 @@ class TreeFetch:
         cost, turn = 0, Turn()
         while directory.unread:
             shard = directory.unread.pop()
-            entries, more = await self._list(directory, shard)
+            listed = (shard, []) if isinstance(shard, list) else await self._list(directory, shard)
+            if listed is None:
+                self._leave(directory, shard)
+                continue
+            entries, more = listed
             for position in range(directory.position, len(entries)):
                 await turn.give_way()
                 entry = entries[position]
@@ -144,22 +167,28 @@ class TreeFetch:
                         return
             directory.position = 0
             directory.unread += reversed(more)
-        if directory.strange and self._work.update is None and not self._beside:
+        is_listed = all(isinstance(each, list) for each in directory.left)
+        if is_listed and directory.strange and self._work.update is None and not self._beside:
             place, name = self._base.joinpath(*directory.below), min(directory.strange)
             raise Refused(
                 f"{place} exists with other content: {printable(name)} is not part of what is fetched; {WAY_OUT}"
             )
-        if self._work.update is not None:
+        if is_listed and self._work.update is not None:
             for name in directory.strange:
                 self._work.update.gone(directory.below, name)
+            directory.strange.clear()
         if batch:
             await self._start(group, directory, batch, cost)
-        await self._finished(directory)
+        await self._making.finished(directory)
 
-    async def _list(self, directory: Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]]:
-        """The entries in a node of a directory, and the nodes below it. Its first node says what the directory is like."""
+    async def _list(self, directory: Directory, shard: Shard | None) -> tuple[list[Entry], list[Shard]] | None:
+        """The entries in a node of a directory, and the nodes below it; None when nobody has it. Its first node says what the
+        directory is like."""
         cid = directory.cid if shard is None else shard.cid
-        block = await self._work.gatherer.node(cid)
+        block = (await self._work.gatherer.nodes([cid], self._work.patience)).get(cid.multihash)
+        if block is None:
+            return None
+        self._work.lost.pop(_shown(directory, ""), None)
         node = await read_node(cid, block)
         if shard is None and not directory.position:
             # The tree itself is not counted when it is shared, nor what holds several that are shared together.
@@ -168,22 +197,11 @@ class TreeFetch:
             directory.mode = node.mode
             directory.mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
             if not self._chosen:
-                await self._make_directory(directory)
+                await self._making.directory(directory)
         entries, more = await take_apart(len(block), list_node, node, shard)
         if not directory.position:
-            self._count(cid, len(entries))
+            self._repeats.listed(cid, len(entries))
         return entries, more
-
-    def _count(self, cid: Cid, entries: int) -> None:
-        """Raises LimitExceeded when the same nodes come again and again."""
-        bit = int.from_bytes(cid.multihash[-4:], "big") % (NODES_SEEN_BYTES * 8)
-        if self._seen[bit // 8] >> bit % 8 & 1:
-            self._repeated += entries
-        else:
-            self._seen[bit // 8] |= 1 << bit % 8
-            self._fresh += entries
-        if self._repeated > REPEATED_MAX + self._fresh:
-            raise LimitExceeded("entries of a tree that repeat others", REPEATED_MAX + self._fresh)
 
     def _is_wanted(self, directory: Directory, entry: Entry) -> bool:
         """Whether an entry can be kept, and may be part of what is wanted."""
@@ -226,7 +244,7 @@ class TreeFetch:
         await self._ended(directory)
 
     async def _fetch_entries(self, group: TaskGroup, directory: Directory, batch: list[Entry]) -> None:
-        """Returns when files of one block are written and the others have begun."""
+        """Returns when files of one block are written and the others have begun; what nobody has is left for the end."""
         batch = await self._not_there(directory, batch)
         blocks: dict[bytes, bytes] = {}
 
@@ -236,8 +254,22 @@ class TreeFetch:
                 raise WrongSize(entry.cid, entry.dag_size, len(block))
             blocks[entry.cid.multihash] = bytes(block)
 
+        async def take(sent: set[bytes]) -> None:
+            came = {key: blocks.pop(key) for key in list(blocks)}
+            some = [entry for entry in batch if entry.cid.multihash in came]
+            if some:
+                await self._begin(group, directory, some, came, sent)
+
         wanted = {entry.cid.multihash: entry for entry in batch}
-        sent = await self._work.gatherer.fetch([Want(entry.cid, partial(receive, entry)) for entry in wanted.values()])
+        wants = [Want(entry.cid, partial(receive, entry)) for entry in wanted.values()]
+        left = await self._work.gatherer.gather(wants, take, self._work.patience)
+        if left:
+            self._leave(directory, [entry for entry in batch if entry.cid.multihash in left])
+
+    async def _begin(
+        self, group: TaskGroup, directory: Directory, batch: list[Entry], blocks: dict[bytes, bytes], sent: set[bytes]
+    ) -> None:
+        """Have these entries, whose first `blocks` have come; those in `sent` from peers."""
         size = sum(len(blocks[entry.cid.multihash]) for entry in batch if entry.cid.codec != RAW)
         nodes = await take_apart(
             size, lambda: [(entry, decode_node(entry.cid, blocks[entry.cid.multihash])) for entry in batch]
@@ -259,7 +291,9 @@ class TreeFetch:
             self._chosen.took(took)
             self._chosen.passed(sum(not node.is_directory for _, node in nodes) - took)
         if self._counts:
-            self._work.progress.total += sum(node.file_size for _, node in files)
+            self._work.progress.total += sum(
+                node.file_size for entry, node in files if entry.name not in directory.begun
+            )
         for entry, node in files:
             if 0 < entry.dag_size < node.file_size:
                 raise WrongSize(entry.cid, entry.dag_size, node.file_size)
@@ -268,13 +302,14 @@ class TreeFetch:
             TreeFile(where / entry.name, part_name(entry.name, node.cid), node, blocks[node.cid.multihash])
             for entry, node in files
         ]
-        sizes = [await self._to_write(node) for _, node in files]
+        fresh = [file for file in begun if file.path.name not in directory.begun]
+        sizes = [await self._to_write(file.node) for file in fresh]
         names = directory.there if directory.made and not self._chosen else None
-        await anyio.to_thread.run_sync(self._space.take, begun, sizes, names)
+        await anyio.to_thread.run_sync(self._space.take, fresh, sizes, names)
         if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
-            await self._make_directory(directory)
+            await self._making.directory(directory)
         small_files = [file for file in begun if not file.node.links]
-        alone = await keep_small(self._work, small_files, self._base) if self._writes else small_files
+        alone = await keep_small(self._work, small_files, self._base) if self._work.writes else small_files
         async with task_group() as small:
             for file in alone:
                 await self._start_file(small, directory, file)
@@ -282,6 +317,8 @@ class TreeFetch:
                 if file.node.links:
                     await self._start_file(group, directory, file)
         for entry, node in nodes:
+            if not node.links or node.is_directory:
+                self._work.lost.pop(_shown(directory, entry.name), None)
             if node.is_directory and not self._chosen.excludes((*place, entry.name), is_directory=True):
                 directory.unfinished += 1
                 self._waiting.append(Directory(entry.cid, (*directory.below, entry.name), directory))
@@ -289,14 +326,14 @@ class TreeFetch:
             if node.kind is NodeKind.SYMLINK and not self._unsafe_links and leads_out(node.target, len(place)):
                 self._work.skip("/".join((*place, entry.name)), f"{LEADS_OUT}, to {printable(node.target)}")
             elif node.kind is NodeKind.SYMLINK:
-                await self._make_link((*directory.below, entry.name), node)
+                await self._making.link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
 
     async def _to_write(self, node: UnixFSNode) -> int:
         """What a file takes of the disk; its holes are looked for only where there is little room."""
         if node.links and self._work.leaves_holes:
-            return await bytes_to_write(self._work.gatherer, node, node.file_size)
+            return await bytes_to_write(self._work.gatherer, node, node.file_size, patience=self._work.patience)
         return node.file_size
 
     async def _not_there(self, directory: Directory, batch: list[Entry]) -> list[Entry]:
@@ -331,67 +368,24 @@ class TreeFetch:
         try:
             part = file.path.with_name(file.part)
             await fetch_file(self._work, file.node, file.block, file.path, part, self._base)
+            self._work.lost.pop(_shown(directory, file.path.name), None)
+        except Lacking:
+            directory.begun.add(file.path.name)
+            size = max(file.node.file_size, len(file.block))
+            self._leave(directory, [Entry(file.path.name, file.node.cid, size)])
         finally:
             self._work.open_files.release()
         await self._ended(directory)
 
-    async def _make_link(self, below: Below, node: UnixFSNode) -> None:
-        mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-        update = self._work.update
-        try:
-            if update is None:
-                made = await anyio.to_thread.run_sync(target.make_symlink, self._base, below, node.target, mtime_ns)
-            else:
-                change = await anyio.to_thread.run_sync(update.make_symlink, self._base, below, node.target, mtime_ns)
-                await update.forget()
-                update.told(below, change)
-                made = change is not None
-        except CannotLink as error:
-            self._work.skip("/".join(below[1:]), error.reason)
-        else:
-            self._work.files_written += made
-            self._work.files += 1
-
-    async def _make_directory(self, directory: Directory) -> None:
-        """Make a directory, and those above it, which others below them may be about to make."""
-        async with self._making:
-            for each in directory.unmade():
-                await self._make(each)
-
-    async def _make(self, directory: Directory) -> None:
-        update = self._work.update
-        if update is None:
-            there = await anyio.to_thread.run_sync(target.make_directory, self._base, directory.below)
-        else:
-            there, change = await anyio.to_thread.run_sync(update.make_directory, self._base, directory.below)
-            await update.forget()
-            update.told(directory.below, change)
-        if directory.parent is None and self._writes:
-            await anyio.to_thread.run_sync(self._claim.take, self._base.joinpath(*directory.below))
-        directory.made = True
-        self._work.directories += 1
-        if not self._chosen:
-            directory.there = frozenset(there or ())
-            directory.strange.update(directory.there)
-
     async def _ended(self, directory: Directory) -> None:
         """A task that did something in a directory is over."""
-        await self._finished(directory)
+        await self._making.finished(directory)
         self._running -= 1
         self._changed.set()
 
-    async def _finished(self, directory: Directory | None) -> None:
-        """Something in a directory is complete. If it was the last, so is the directory, and perhaps the one above it."""
-        while directory is not None:
-            directory.unfinished -= 1
-            if directory.unfinished:
-                return
-            attributes = directory.mode is not None or directory.mtime_ns is not None
-            if directory.made and attributes and self._writes:
-                await anyio.to_thread.run_sync(
-                    target.set_attributes, self._base, directory.below, directory.mode, directory.mtime_ns
-                )
-            directory = directory.parent
+
+def _shown(directory: Directory, name: str) -> str:
+    return "/".join((*directory.below[1:], name))
 
 
 def _cost(entry: Entry) -> int:

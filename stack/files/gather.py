@@ -5,7 +5,7 @@ loop. Blocks are known by their multihash, as everywhere below the DAG. Who wait
 session's business: nothing about it is written down here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,9 @@ from stack.sansio.interfaces import Buffer
 
 LOCAL_BYTES = 4 * 1024 * 1024
 """Blocks read from the store in one worker call: enough that the call costs nothing (a block has at most 2 MiB)."""
+
+LOOK_SECONDS = 0.5
+"""What came is taken this often while the rest is waited for."""
 
 LOCAL_READERS = 2
 """Such calls at a time: reading hashes, and two threads are what small machines have."""
@@ -42,8 +45,21 @@ class Want(NamedTuple):
     """Its number among the leaves of the root, where that is known: peers then give the rarest first."""
 
 
+class Gathering:
+    """A group of blocks that is under way."""
+
+    __slots__ = ("came", "done", "sent")
+
+    def __init__(self) -> None:
+        self.came: set[bytes] = set()
+        """Multihashes of those whose receivers have returned."""
+        self.sent: set[bytes] = set()
+        """Of those that come from peers; of each that has come it is known."""
+        self.done = anyio.Event()
+
+
 class Gatherer:
-    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `get`, `node`, `nodes`, `keep_early`."""
+    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `gather`, `get`, `node`, `nodes`, `keep_early`."""
 
     def __init__(self, session: Session, store: BlockStore) -> None:
         self._session = session
@@ -69,16 +85,23 @@ class Gatherer:
         """A block that is no leaf of a file, kept in the store."""
         return (await self.nodes([cid]))[cid.multihash]
 
-    async def nodes(self, cids: Sequence[Cid]) -> dict[bytes, bytes]:
-        """The same for several, by their multihashes."""
+    async def nodes(self, cids: Sequence[Cid], patience: float | None = None) -> dict[bytes, bytes]:
+        """The same for several, by their multihashes; with `patience` without those that nobody has, see `gather`."""
         found: dict[bytes, bytes] = {}
+        kept: set[bytes] = set()
 
         def receive(multihash: bytes, block: Buffer) -> None:
             found[multihash] = bytes(block)
 
         different = {cid.multihash: cid for cid in cids}
-        sent = await self.fetch([Want(cid, partial(receive, key)) for key, cid in different.items()])
-        await self._store.put([(different[key], found[key]) for key in sent])
+
+        async def keep(sent: set[bytes]) -> None:
+            fresh = [key for key in list(found) if key in sent and key not in kept]
+            kept.update(fresh)
+            if fresh:
+                await self._store.put([(different[key], found[key]) for key in fresh])
+
+        await self.gather([Want(cid, partial(receive, key)) for key, cid in different.items()], keep, patience)
         return found
 
     def keep_early(self, multihash: bytes, block: bytes) -> None:
@@ -87,11 +110,48 @@ class Gatherer:
             self._early[multihash] = block
             self._early_room -= len(block)
 
-    async def fetch(self, wants: Sequence[Want]) -> set[bytes]:
-        """Get all of these; returns when every receiver has returned, with the multihashes of those that peers sent.
+    async def gather(
+        self, wants: Sequence[Want], take: Callable[[set[bytes]], Awaitable[object]], patience: float | None = None
+    ) -> set[bytes]:
+        """As `fetch`, but what comes is taken meanwhile, so that one block that nobody has does not take the others with it: `take` is
+        called once all have come, and every `LOOK_SECONDS` before, with the multihashes of those that peers sent.
+
+        With `patience` returns also when for so many seconds all that is left is what everybody says it has not got: with the
+        multihashes of that. Raises what `take` raises, and as `fetch`.
+        """
+        wanted = {want.cid.multihash for want in wants if want.cid.hash_code != IDENTITY}
+        gathering, since = Gathering(), None
+
+        async def ask() -> None:
+            await self.fetch(wants, gathering)
+            gathering.done.set()
+
+        async with task_group() as group:
+            group.start_soon(ask)
+            while True:
+                with anyio.move_on_after(LOOK_SECONDS):
+                    await gathering.done.wait()
+                is_whole = gathering.done.is_set()
+                await take(gathering.sent)
+                if is_whole:
+                    return set()
+                left, now = wanted - gathering.came, anyio.current_time()
+                if patience is None or not left or not self._session.lacking(left):
+                    since = None
+                elif now - (since := now if since is None else since) >= patience:
+                    group.cancel_scope.cancel()
+                    break
+        left = wanted - gathering.came
+        await take(gathering.sent)  # what has come since the last look
+        return left
+
+    async def fetch(self, wants: Sequence[Want], gathering: Gathering | None = None) -> set[bytes]:
+        """Get all of these; returns when every receiver has returned, with the multihashes of those that peers sent. `gathering`
+        shows how far it is.
 
         Raises what a receiver raised, and what the session raises. May be called many times at once, also for the same blocks.
         """
+        gathering = gathering or Gathering()
         receivers: dict[bytes, list[Receiver]] = {}
         first: dict[bytes, Want] = {}
         inline: list[Want] = []
@@ -105,21 +165,23 @@ class Gatherer:
         def sink(cid: Cid, block: memoryview) -> None:
             for receiver in receivers[cid.multihash]:
                 receiver(block)
+            gathering.came.add(cid.multihash)
 
         if inline:
             await anyio.to_thread.run_sync(_receive_inline, inline)
         early = [(want.cid, self._early.pop(key)) for key, want in first.items() if key in self._early]
+        gathering.sent.update(cid.multihash for cid, _ in early)
         if early:
             self._early_room += sum(len(block) for _, block in early)
             await anyio.to_thread.run_sync(_hand_over_early, early, sink)
-        sent = {cid.multihash for cid, _ in early}
-        others = [want.cid for key, want in first.items() if key not in sent]
+        others = [want.cid for key, want in first.items() if key not in gathering.sent]
         absent = await self._from_store(others, sink) if others else []
+        gathering.sent.update(cid.multihash for cid in absent)
         if absent:
             numbers = [leaf for cid in absent if (leaf := first[cid.multihash].leaf) is not None]
             leaves = numbers if len(numbers) == len(absent) else None
             await self._session.fetch(absent, sink, leaves=leaves)
-        return sent.union(cid.multihash for cid in absent)
+        return gathering.sent
 
     async def _from_store(self, cids: list[Cid], sink: BlockSink) -> list[Cid]:
         """Hand over what is in the store; returns what is not."""

@@ -86,15 +86,17 @@ async def check_room(work: Work, root: UnixFSNode, claimed: int, target: Path, t
     free = there + await anyio.to_thread.run_sync(free_beside, target)
     work.leaves_holes = claimed > free
     if work.leaves_holes and not is_part:
-        needed = await bytes_to_write(work.gatherer, root, claimed, free)
+        needed = await bytes_to_write(work.gatherer, root, claimed, free, work.patience)
         await anyio.to_thread.run_sync(check_space, target, max(needed - there, 0))
 
 
-async def bytes_to_write(gatherer: Gatherer, root: UnixFSNode, claimed: int, free: int | None = None) -> int:
+async def bytes_to_write(
+    gatherer: Gatherer, root: UnixFSNode, claimed: int, free: int | None = None, patience: float | None = None
+) -> int:
     """At the most so many of the `claimed` bytes below `root` are to be written.
 
     Nodes are read for as long as it is not known whether that is more than `free`, or, without it, for as long as the figure
-    gets smaller. Raises DecodeError, and what the session raises.
+    gets smaller; with `patience` without those that nobody has. Raises DecodeError, and what the session raises.
     """
     estimate = await anyio.to_thread.run_sync(Estimate, root, claimed)
     for _ in range(0, NODES_MAX, NODES_TOGETHER):
@@ -103,11 +105,12 @@ async def bytes_to_write(gatherer: Gatherer, root: UnixFSNode, claimed: int, fre
         branches = estimate.next(NODES_TOGETHER)
         if not branches:
             break
-        blocks = await gatherer.nodes([branch.part.cid for branch in branches])
+        blocks = await gatherer.nodes([branch.part.cid for branch in branches], patience)
         await anyio.to_thread.run_sync(_replace, estimate, branches, blocks)
     return estimate.most
 
 
 def _replace(estimate: Estimate, branches: list[_Branch], blocks: dict[bytes, bytes]) -> None:
     for branch in branches:
-        estimate.replace(branch, blocks[branch.part.cid.multihash])
+        if branch.part.cid.multihash in blocks:
+            estimate.replace(branch, blocks[branch.part.cid.multihash])

@@ -13,12 +13,12 @@ from anyio.abc import TaskGroup
 
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.dag.unixfs.reader import FilePart, UnixFSNode, children, decode_part
-from stack.errors import DecodeError, LimitExceeded
+from stack.errors import DecodeError, FetchError, LimitExceeded
 from stack.files.gather import Want
 from stack.files.nodes import LINK_BYTES, take_apart
 from stack.files.parts import LeafSink, is_certainly_node, is_hole, place_leaf
 from stack.files.tasks import task_group
-from stack.files.work import LEAF_BATCH, Work
+from stack.files.work import AGAIN_SECONDS, LEAF_BATCH, Work
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.multiformats.multihash import IDENTITY
@@ -36,6 +36,10 @@ HELD_BYTES_MAX = 8 * 1024 * 1024
 
 Check = Callable[[FilePart], bool | None]
 """Whether a part is on the disk, and right; None where only its block can tell. Runs in a worker thread."""
+
+
+class Lacking(FetchError):
+    """All is there of a file but what nobody has who was asked."""
 
 
 class _Node:
@@ -86,22 +90,30 @@ class LeafWalk:
         self._counted = counted
         self._tracker = work.tracker if counted else None
         self._stack: list[FilePart | _Node | _Group] = []
+        self._lacking: list[FilePart | _Node] = []
+        """What nobody has, until all else is there."""
         self._running = 0
         self._changed = anyio.Event()
 
     async def run(self) -> None:
         """Returns when every leaf has been given to the sink, or was in place.
 
-        Raises DecodeError (WrongSize) as soon as a block contradicts the nodes above it, LimitExceeded, what the sink
-        raises, and what the session raises.
+        Raises DecodeError (WrongSize) as soon as a block contradicts the nodes above it, LimitExceeded, Lacking (see
+        `Work.comes_back`), what the sink raises, and what the session raises.
         """
         await self._open(self._root, 0, 0)
         batch: list[FilePart] = []
         async with task_group() as group:
-            while self._stack or batch or self._running:
-                if not self._stack and not batch:
+            while self._stack or batch or self._running or self._lacking:
+                if not self._stack and not batch and self._running:
                     self._changed = anyio.Event()
                     await self._changed.wait()
+                elif not self._stack and not batch:
+                    if self._work.comes_back:
+                        raise self._incomplete()
+                    self._work.patience = AGAIN_SECONDS
+                    self._stack += reversed(self._lacking)
+                    self._lacking = []
                 elif not self._stack or len(batch) == LEAF_BATCH:
                     await self._start_batch(group, batch)
                     batch = []
@@ -118,9 +130,19 @@ class LeafWalk:
                         await item.done.wait()
                         self._start_group(group)
                         for part in reversed(item.parts):
-                            block = item.blocks[part.cid.multihash]
+                            block = item.blocks.get(part.cid.multihash)
+                            if block is None:
+                                self._lacking.append(_Node(part))
+                                continue
                             node = await take_apart(len(block), decode_part, part, block)
                             await self._open(node, part.offset, part.depth)
+
+    def _incomplete(self) -> Lacking:
+        """What is there of the file is not counted once more when it is begun again."""
+        size = sum((each.part if isinstance(each, _Node) else each).size for each in self._lacking)
+        if self._counted:
+            self._work.progress.comes_again(self._root.file_size - size)
+        return Lacking(f"nobody has {size:,} bytes of {self._root.cid}")
 
     async def _open(self, node: UnixFSNode, offset: int, depth: int) -> None:
         """Go on with the children of a node."""
@@ -145,7 +167,7 @@ class LeafWalk:
             group.start_soon(self._fetch_group, nodes)
 
     async def _fetch_group(self, nodes: _Group) -> None:
-        nodes.blocks = await self._work.gatherer.nodes([part.cid for part in nodes.parts])
+        nodes.blocks = await self._work.gatherer.nodes([part.cid for part in nodes.parts], self._work.patience)
         nodes.done.set()
 
     async def _start_batch(self, group: TaskGroup, parts: list[FilePart]) -> None:
@@ -161,8 +183,8 @@ class LeafWalk:
             await self._refuse_too_large(parts)
             if parts:
                 wants = [Want(part.cid, partial(self._receive, batch, part), self._number(part)) for part in parts]
-                sent = await self._work.gatherer.fetch(wants)
-                await self._work.store.put([(cid, block) for cid, block in batch.held if cid.multihash in sent])
+                left = await self._work.gatherer.gather(wants, partial(self._keep, batch), self._work.patience)
+                self._lacking += [part for part in parts if part.cid.multihash in left]
         finally:
             self._work.leaf_batches.release()
         if batch.nodes:
@@ -171,6 +193,14 @@ class LeafWalk:
                 self._tracker.irregular()
         self._running -= 1
         self._changed.set()
+
+    async def _keep(self, batch: _Batch, sent: set[bytes]) -> None:
+        """Put the nodes among the leaves that have come into the store."""
+        held = batch.held[:]
+        del batch.held[: len(held)]
+        fresh = [(cid, block) for cid, block in held if cid.multihash in sent]
+        if fresh:
+            await self._work.store.put(fresh)
 
     def _not_in_place(self, parts: list[FilePart]) -> list[FilePart]:
         """The parts that must be fetched; the others are counted. Runs in a worker thread."""

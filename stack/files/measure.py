@@ -28,7 +28,7 @@ NODE_KEPT_MAX = 64 * 1024
 
 
 async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | None:
-    """Bytes of all files below `root` that are chosen; None for a tree with too many entries.
+    """Bytes of all files below `root` that are chosen; None for a tree with too many entries, or with some that nobody has.
 
     Raises what the session raises, and DecodeError.
     """
@@ -37,7 +37,9 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
     unread: list[tuple[Cid, tuple[str, ...], Shard | None]] = [(root.cid, (), None)]
     while unread:
         cid, below, shard = unread.pop()
-        block = await work.gatherer.node(cid)
+        block = (await work.gatherer.nodes([cid], work.patience)).get(cid.multihash)
+        if block is None:
+            return None
         entries, more = await take_apart(len(block), list_node, await read_node(cid, block), shard)
         seen += 1 + len(entries)
         if seen > ENTRIES_MAX:
@@ -56,7 +58,10 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
                 room -= entry.dag_size if matches and entry.dag_size <= BLOCK_SIZE_MAX else 0
         for start in range(0, len(others), BATCH_NODES):
             batch = others[start : start + BATCH_NODES]
-            sizes, leaves = await _look_at(work, batch)
+            looked = await _look_at(work, batch)
+            if looked is None:
+                return None
+            sizes, leaves = looked
             for entry in batch:
                 place, multihash = (*below, entry.name), entry.cid.multihash
                 size = sizes[multihash]
@@ -72,8 +77,9 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
     return total
 
 
-async def _look_at(work: Work, entries: Sequence[Entry]) -> tuple[dict[bytes, int | None], dict[bytes, bytes]]:
-    """Of each file how large it is, of a directory None, of anything else 0; and the blocks of small files that peers sent."""
+async def _look_at(work: Work, entries: Sequence[Entry]) -> tuple[dict[bytes, int | None], dict[bytes, bytes]] | None:
+    """Of each file how large it is, of a directory None, of anything else 0; and the blocks of small files that peers sent. None when
+    nobody has one of them."""
     sizes: dict[bytes, int | None] = {}
     kept: dict[bytes, tuple[Cid, bytes]] = {}
     leaves: dict[bytes, bytes] = {}
@@ -87,7 +93,13 @@ async def _look_at(work: Work, entries: Sequence[Entry]) -> tuple[dict[bytes, in
         elif len(data) <= NODE_KEPT_MAX:
             kept[cid.multihash] = cid, data
 
+    brought: set[bytes] = set()
+
+    async def keep(sent: set[bytes]) -> None:
+        brought.update(sent)
+        await work.store.put([kept.pop(multihash) for multihash in list(kept) if multihash in sent])
+
     wanted = {entry.cid.multihash: entry.cid for entry in entries}
-    sent = await work.gatherer.fetch([Want(cid, partial(receive, cid)) for cid in wanted.values()])
-    await work.store.put([kept[multihash] for multihash in sent if multihash in kept])
-    return sizes, {multihash: leaves[multihash] for multihash in sent if multihash in leaves}
+    if await work.gatherer.gather([Want(cid, partial(receive, cid)) for cid in wanted.values()], keep, work.patience):
+        return None
+    return sizes, {multihash: leaves[multihash] for multihash in brought if multihash in leaves}

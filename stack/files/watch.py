@@ -1,12 +1,14 @@
 """Looks at a running fetch a few times a second: tells how far it is and who delivers, and gives up when it must."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from itertools import islice
 from typing import Protocol
 
 import anyio
 
 from stack.bitswap.interfaces import PeerReport, Session
+from stack.dag.unixfs.names import printable
 from stack.errors import DeadlinePassed, NoProvider, Stalled, WrongBlocks
 from stack.files.events import FetchProgress, PeerDropped, ProviderFound, WaitingForProvider
 from stack.files.work import Work
@@ -45,6 +47,9 @@ class Dialled(Protocol):
         """Why it failed; empty when it did not."""
         ...
 
+
+LOST_NAMED = 5
+"""Files that are lost are named, so many of them."""
 
 NOT_SHARED = "connected, but it shares nothing for this ticket any more"
 """Said of whoever made the ticket: what is missing there is not late."""
@@ -179,7 +184,7 @@ class _Watcher:
             if report.dropped is not None:
                 return report.peer, address, report.dropped
             if self._is_connected is not None and self._is_connected(report.peer):
-                return report.peer, address, _why_not(report)
+                return report.peer, address, _why_not(report) + missing(self._work.lost)
             if at is not None and at.failure:
                 return report.peer, address, at.failure
         return (reports[0].peer if reports else None), "", ""
@@ -211,7 +216,10 @@ class _Watcher:
     def _give_up(self, reports: list[PeerReport], quiet: float, now: float) -> None:
         patience = self._patience
         if patience.deadline is not None and now - self._began >= patience.deadline:
-            raise DeadlinePassed(f"not complete after {patience.deadline:g} s; the same command goes on from here")
+            lost = missing(self._work.lost)
+            raise DeadlinePassed(
+                f"not complete after {patience.deadline:g} s{lost}; the same command goes on from here"
+            )
         # A peer that is connected and not known to be idle may be sending its first block, however slowly.
         hopeful = self._is_connected is not None and any(self._is_lively(report) for report in reports)
         nobody = not self._had_provider and not hopeful
@@ -221,13 +229,22 @@ class _Watcher:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
             if nobody and not connected:
                 raise _nobody(reports, patience.stall, self._obstacle(reports))
-            why = _why(self._obstacle(reports)) if connected else ""
+            why = _why(self._obstacle(reports)) if connected else missing(self._work.lost)
             raise Stalled(f"nothing came for {patience.stall:g} s{why}; the same command goes on from here")
 
 
 def has_not(report: PeerReport) -> bool:
     """Whether it has said that it has not got it."""
     return report.unproved or bool(report.misses and not report.stalled)
+
+
+def missing(lost: Collection[str]) -> str:
+    """Names what nobody has of a tree of which all else is there, at the end of a sentence; nothing where nothing is lost."""
+    if not lost:
+        return ""
+    named = [printable(name) or "the list of what is in it" for name in islice(lost, LOST_NAMED)]
+    more = f" and {len(lost) - len(named):,} more" if len(lost) > len(named) else ""
+    return f" (missing: {', '.join(named)}{more})"
 
 
 def _why_not(report: PeerReport) -> str:

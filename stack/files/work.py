@@ -23,6 +23,12 @@ LEAF_BATCHES = 8
 FILES_OPEN = 16
 """Files of a tree written at a time; each holds a descriptor and waits for the disk at its end."""
 
+LEAVE_SECONDS = 1.0
+"""What everybody says for so long that it has not got is left for the end: a file that its sharer has lost keeps no other waiting."""
+
+AGAIN_SECONDS = 30.0
+"""At the end it is asked for once more, so long at a time."""
+
 CHECKERS = 2
 """Worker threads that hash what lies on the disk already."""
 
@@ -33,6 +39,7 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._done = 0
+        self._again = 0
         self.written = 0
         """Of it, what this fetch has put on the disk; holes only where they are asked for as if they were written."""
         self.total = 0
@@ -46,8 +53,15 @@ class Progress:
     def add(self, size: int, *, written: bool = True) -> None:
         """Bytes that have been written, or else found to be right."""
         with self._lock:
-            self._done += size
+            counted = min(size, self._again)
+            self._again -= counted
+            self._done += size - counted
             self.written += size if written else 0
+
+    def comes_again(self, size: int) -> None:
+        """So many bytes that have been added will be found to be right once more."""
+        with self._lock:
+            self._again += size
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +89,12 @@ class Work:
     """Made, or found to be there."""
     skipped: int = 0
     told_resumed: bool = False
+    patience: float | None = field(default_factory=lambda: LEAVE_SECONDS)
+    """Seconds for which what nobody has is waited for before the rest; None: no more can be left."""
+    comes_back: bool = False
+    """Of a tree: a file whose leaves nobody has ends with `Lacking`, and is begun again when all else is there."""
+    lost: dict[str, None] = field(default_factory=dict)
+    """Paths in a tree of what was left so."""
     no_directories: set[bytes] = field(default_factory=set)
     """Multihashes of entries that were looked at and are neither chosen nor directories: they are not asked for again."""
     small_files: WholeFiles = field(init=False)
@@ -82,6 +102,11 @@ class Work:
 
     def __post_init__(self) -> None:
         self.small_files = grouping(self.store)
+
+    @property
+    def writes(self) -> bool:
+        """Unless it is only to be said what would be done."""
+        return self.update is None or not self.update.dry_run
 
     def resumed(self, bytes_present: int) -> None:
         """An earlier fetch is continued; told once."""

@@ -1,6 +1,6 @@
 """A session with a time limit for each block, for requests that read rather than fetch files."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -76,6 +76,10 @@ class PatientSession:
         """See Session. Raises as `get`."""
         async with self._patience():
             await self._session.fetch(cids, sink, leaves=leaves)
+
+    def lacking(self, multihashes: Iterable[bytes]) -> bool:
+        """See Session."""
+        return self._session.lacking(multihashes)
 
     def reports(self) -> list[PeerReport]:
         """See Session."""

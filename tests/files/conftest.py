@@ -1,7 +1,7 @@
 """What the tests of files share: peers that are dictionaries, and content that is reproducible."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -46,8 +46,9 @@ class FakeSession:
         peer = self._peer
         peer.calls.append(list(cids))
         peer.leaves.append(None if leaves is None else list(leaves))
+        late: list[Cid] = []
         for start in range(0, len(cids), 16):
-            some = cids[start : start + 16]
+            some = [cid for cid in cids[start : start + 16] if cid.multihash not in peer.lost]
             for cid in some:
                 while peer.gate is not None and not peer.gate(cid):
                     await anyio.sleep(0.005)
@@ -59,6 +60,15 @@ class FakeSession:
                     sink(cid, memoryview(block))
 
             await anyio.to_thread.run_sync(deliver)
+            late += [cid for cid in cids[start : start + 16] if cid not in some]
+        while late:
+            await anyio.sleep(0.005)
+            found = [cid for cid in late if cid.multihash not in peer.lost]
+            await anyio.to_thread.run_sync(deliver, found)
+            late = [cid for cid in late if cid not in found]
+
+    def lacking(self, multihashes: Iterable[bytes]) -> bool:
+        return set(multihashes) <= self._peer.lost
 
     def reports(self) -> list[PeerReport]:
         return self._peer.reports
@@ -75,6 +85,8 @@ class FakeExchange:
         self.leaves: list[list[int] | None] = []
         self.reports: list[PeerReport] = []
         self.sessions: list[FakeSession] = []
+        self.lost: set[bytes] = set()
+        """What it says it has not got."""
 
     @asynccontextmanager
     async def session(

@@ -16,7 +16,7 @@ from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused
-from stack.files import add, fetch_tree, space
+from stack.files import add, fetch_tree, repeats, space
 from stack.files import target as target_module
 from stack.files.add import Adder
 from stack.files.chosen import Selection
@@ -466,7 +466,7 @@ async def test_finding_27_a_tree_may_have_any_number_of_entries_and_directories(
     here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bounds are far below its size: only what repeats is counted, and directories wait for those found before."""
-    monkeypatch.setattr(fetch_tree, "REPEATED_MAX", 10)
+    monkeypatch.setattr(repeats, "REPEATED_MAX", 10)
     monkeypatch.setattr(fetch_tree, "WAITING_MAX", 8)
     monkeypatch.setattr(fetch_tree, "BATCH_ENTRIES", 4)
     monkeypatch.setattr(fetch_tree, "ENTRIES_UNDER_WAY", 16)
@@ -575,7 +575,7 @@ async def test_links_that_tell_no_size_are_fetched_too(here: Path, exchange: Fak
 async def test_A57_trees_that_unfold_without_end_are_bounded(
     here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_tree, "REPEATED_MAX", 500)
+    monkeypatch.setattr(repeats, "REPEATED_MAX", 500)
     top = directory(("f", FILE_CID, 7))
     for _ in range(8):
         top = directory(*((str(number), top[0], 1000) for number in range(10)))

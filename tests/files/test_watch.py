@@ -32,6 +32,7 @@ def a_watcher() -> tuple[_Watcher, SimpleNamespace]:
         gatherer=SimpleNamespace(received=0),
         files=0,
         directories=0,
+        lost={},
         tell=lambda event: None,
     )
     return _Watcher(work, Patience(stall=20.0), None, lambda peer: None, 0.0), work  # type: ignore[arg-type]
@@ -78,6 +79,7 @@ def test_a_maker_that_is_there_and_shares_it_no_longer_is_not_waited_for_without
         gatherer=SimpleNamespace(received=0),
         files=0,
         directories=0,
+        lost={},
         tell=told.append,
     )
     watcher = _Watcher(work, Patience(), lambda peer: True, lambda peer: None, 0.0)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """A session: calls that wait for blocks, on top of the machine that decides whom to ask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Protocol, cast
@@ -176,6 +176,10 @@ class FetchSession:
         absent = await self._from_store(unique, sink) if unique else []
         if absent:
             await self._from_peers(absent, [numbers[cid] for cid in absent] if leaves is not None else None, sink)
+
+    def lacking(self, multihashes: Iterable[bytes]) -> bool:
+        """See Session."""
+        return self.machine.lacking(multihashes)
 
     def reports(self) -> list[PeerReport]:
         """See Session."""
