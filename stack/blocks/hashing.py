@@ -1,9 +1,10 @@
 """Do these bytes hash to that name? Asked of every block that comes in, and again of every block that goes out."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
-from stack.blocks.interfaces import Block, BlockMismatch
+from stack.blocks.interfaces import Block, BlockMismatch, BlockStore, KeepsVerified
 from stack.errors import DecodeError, LimitExceeded
 from stack.multiformats import multihash as multihashes
 from stack.sansio.interfaces import Buffer
@@ -28,12 +29,23 @@ def matches(multihash: bytes, data: Buffer) -> bool:
         return False
 
 
-def check_blocks(blocks: Sequence[Block]) -> None:
-    """Refuse blocks that no store keeps. Raises BlockMismatch, LimitExceeded."""
+def check_sizes(blocks: Sequence[Block]) -> None:
+    """Refuse blocks that are too large for a store. Raises LimitExceeded."""
     for cid, data in blocks:
         if len(data) > STORED_BLOCK_MAX:
             raise LimitExceeded("bytes of a stored block", STORED_BLOCK_MAX)
         if len(cid.multihash) > MULTIHASH_BYTES_MAX:
             raise LimitExceeded("bytes of the multihash of a stored block", MULTIHASH_BYTES_MAX)
+
+
+def check_blocks(blocks: Sequence[Block]) -> None:
+    """Refuse blocks that no store keeps. Raises BlockMismatch, LimitExceeded."""
+    check_sizes(blocks)
+    for cid, data in blocks:
         if not matches(cid.multihash, data):
             raise BlockMismatch(cid, "whoever wants them kept")
+
+
+def put_verified(store: BlockStore) -> Callable[[Sequence[Block]], Awaitable[None]]:
+    """How blocks come into this store that were hashed since we had them: without being hashed again, where it can do that."""
+    return cast(KeepsVerified, store).put_verified if hasattr(store, "put_verified") else store.put

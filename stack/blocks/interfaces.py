@@ -100,6 +100,14 @@ class DirectReads(Protocol):
         ...
 
 
+class KeepsVerified(Protocol):
+    """A store that believes who has hashed the blocks that are to be kept."""
+
+    async def put_verified(self, blocks: Sequence[Block]) -> None:
+        """As `BlockStore.put`, but for BlockMismatch."""
+        ...
+
+
 class ReadsToSend(Protocol):
     """A store that knows what need not be hashed for somebody who hashes it himself."""
 

@@ -16,7 +16,7 @@ from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from stack.blocks.commits import puts_of
 from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistics
 from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
-from stack.blocks.hashing import check_blocks
+from stack.blocks.hashing import check_blocks, check_sizes
 from stack.blocks.index import ROWS_BATCH
 from stack.blocks.interfaces import (
     Block,
@@ -98,10 +98,8 @@ class DiskStore(StoredMarks, StoredSends):
 
     @classmethod
     async def rebuild_index(cls, home: Path, *, trace: Trace | None = None) -> int:
-        """Make a new index from the packs; the old one is kept as `index.sqlite.damaged`. Returns how many blocks there are.
-
-        Pins are carried over if they can still be read; files in place must be shared again. Raises StoreError, NoSpace.
-        """
+        """Make a new index from the packs; the old one is kept as `index.sqlite.damaged`. Returns how many blocks there are. Pins are
+        carried over if they can still be read; files in place must be shared again. Raises StoreError, NoSpace."""
         events: deque[TraceEvent] = deque()
         store = cls(await to_thread.run_sync(StoreCore.rebuild, home / "blocks", events.append), events, trace)
         try:
@@ -132,11 +130,14 @@ class DiskStore(StoredMarks, StoredSends):
         return await self._run(self._reads, self._core.reader.read_into, [cid.multihash for cid in cids], out)
 
     async def put(self, blocks: Sequence[Block]) -> None:
-        """Keep blocks; returns when they would survive a power cut. What waits meanwhile is written together.
-
-        Raises BlockMismatch, LimitExceeded (nothing is kept then), NoSpace (of more than 16 MiB some may be), StoreError.
-        """
+        """Keep blocks; returns when they would survive a power cut. What waits meanwhile is written together. Raises BlockMismatch,
+        LimitExceeded (nothing is kept then), NoSpace (of more than 16 MiB some may be), StoreError."""
         await self._run(self._reads, check_blocks, blocks)
+        await self.put_verified(blocks)
+
+    async def put_verified(self, blocks: Sequence[Block]) -> None:
+        """See KeepsVerified."""
+        check_sizes(blocks)
         for put in puts_of(blocks, self._realm):
             self._core.commits.submit(put)
             await self._settled(put, self._putting, self._core.commits.commit_next)

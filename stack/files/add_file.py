@@ -11,6 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from stack.blocks.disk import stamp_of, unchanged
+from stack.blocks.hashing import put_verified
 from stack.blocks.interfaces import Block, BlockStore, FileStamp, InPlaceStore, Leaf, SourceChanged
 from stack.dag.unixfs.builder import FileBuilder, FileRoot
 from stack.dag.unixfs.data import UnixTime
@@ -83,7 +84,7 @@ class Keeper:
     async def _keep_nodes(self) -> None:
         nodes, self._nodes, self._node_bytes = self._nodes, [], 0
         if self._store is not None and nodes:
-            await self._store.put(nodes)
+            await put_verified(self._store)(nodes)
 
     async def leaves(self, path: Path, stamp: FileStamp, leaves: list[CutLeaf]) -> None:
         """Record leaves where they lie, or keep their blocks. Raises SourceChanged, NoSpace, StoreError."""
@@ -91,7 +92,7 @@ class Keeper:
         if self._in_place is not None and rows:
             await self._in_place.add_file(path, stamp, rows)
         elif self.copies and self._store is not None:
-            await self._store.put(_blocks(leaves))
+            await put_verified(self._store)(_blocks(leaves))
 
     async def files(self, files: Sequence[FileRows]) -> None:
         """The same, soon, for several files that were looked at after they were read. Raises Refused, NoSpace, StoreError."""
@@ -100,7 +101,7 @@ class Keeper:
             if len(self._files) >= FILES_TOGETHER:
                 await self._record()
         elif self._store is not None:
-            await self._store.put([block for _, _, leaves in files for block in _blocks(leaves)])
+            await put_verified(self._store)([block for _, _, leaves in files for block in _blocks(leaves)])
 
     async def _record(self) -> None:
         files, self._files = self._files, []

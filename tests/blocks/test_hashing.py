@@ -1,9 +1,14 @@
 """What a store takes, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 
-from stack.blocks.hashing import MULTIHASH_BYTES_MAX, STORED_BLOCK_MAX, check_blocks, matches
+from stack.blocks import store as disk_store
+from stack.blocks.hashing import MULTIHASH_BYTES_MAX, STORED_BLOCK_MAX, check_blocks, matches, put_verified
 from stack.blocks.interfaces import BlockMismatch
+from stack.blocks.memory import MemoryStore
+from stack.blocks.store import DiskStore
 from stack.errors import LimitExceeded
 from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
@@ -44,3 +49,22 @@ def test_a_name_over_the_bound_is_refused() -> None:
     data = bytes(MULTIHASH_BYTES_MAX)
     with pytest.raises(LimitExceeded):
         check_blocks([(Cid.v1(RAW, multihash.digest("identity", data)), data)])
+
+
+@pytest.mark.anyio
+async def test_what_has_been_hashed_is_kept_without_being_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_store, "check_blocks", None)
+    async with DiskStore.open(tmp_path) as store:
+        await put_verified(store)([(Cid.of(b"right"), b"right")])
+        assert await store.get(Cid.of(b"right")) == b"right"
+        with pytest.raises(LimitExceeded):
+            await put_verified(store)([(Cid.of(b""), bytes(STORED_BLOCK_MAX + 1))])
+
+
+@pytest.mark.anyio
+async def test_a_store_that_believes_nobody_is_given_it_all_the_same() -> None:
+    store = MemoryStore()
+    await put_verified(store)([(Cid.of(b"right"), b"right")])
+    assert await store.get(Cid.of(b"right")) == b"right"

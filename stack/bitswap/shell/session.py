@@ -16,6 +16,7 @@ from stack.bitswap.session import SessionMachine
 from stack.bitswap.shell.call import FetchCall
 from stack.bitswap.shell.found import look_into_store
 from stack.bitswap.wants import SessionId, WantedBlocks
+from stack.blocks.hashing import put_verified
 from stack.blocks.interfaces import NOT_HERE, BlockStore, RealmId, RealmStore
 from stack.errors import LocalProtocolError, StackError, StoreError
 from stack.identity.peer_id import PeerId
@@ -286,7 +287,7 @@ class FetchSession:
             self._keep = anyio.Event()
             batch, self._to_keep = self._to_keep, []
             try:
-                await self._store.put([(cid, data) for _, cid, data in batch])
+                await put_verified(self._store)([(cid, data) for _, cid, data in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, these blocks are not kept, and who waits is told
                 self.fail(error)
                 return
