@@ -303,8 +303,7 @@ class FetchSession:
                 self._kept.set()
 
     async def aclose(self) -> None:
-        """Let what has come reach the store, then want nothing any more. Raises what made the session fail meanwhile, StoreError
-        when the store did not take it in time."""
+        """Let what has come reach the store, then want nothing any more. Raises what made the session fail, StoreError (no time)."""
         await self.flush()
         if self._error is not None:
             raise self._error
