@@ -6,7 +6,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api
+from stack.cli.session import open_api, reading
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import SOURCE, PathType, config, timeout_option
 from stack.node.api import BlockInfo, BlockPut, BlockStat
@@ -25,7 +25,7 @@ def get(source: str, timeout: float | None) -> None:
     """Write a block to stdout."""
 
     async def work() -> None:
-        async with open_api(config("command")) as api:
+        async with reading(config("command"), source) as api:
             output.payload(await read_block(api, await cid_of(api, source), timeout=timeout, source=source))
 
     run_async(work)
@@ -69,7 +69,7 @@ def stat(source: str, as_json: bool) -> None:
     """The size of a block that is here."""
 
     async def work() -> None:
-        async with open_api(config("command")) as api:
+        async with reading(config("command"), source, quiet=as_json) as api:
             info = await api.ask(BlockStat(cid=await cid_of(api, source)))
         if as_json:
             output.json_line(info)

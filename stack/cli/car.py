@@ -10,7 +10,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api
+from stack.cli.session import open_api, reading
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import SOURCE, PathType, config, timeout_option
 from stack.errors import Refused
@@ -74,7 +74,7 @@ def export(source: str, file: str, timeout: float | None) -> None:
         raise Refused(f"{file} exists")
 
     async def work() -> None:
-        async with open_api(config("command")) as api:
+        async with reading(config("command"), source) as api:
             request = CarExport(cid=await cid_of(api, source), timeout=timeout, source=source)
             async with api.read(request) as pieces:
                 await write(pieces)

@@ -17,8 +17,12 @@ from stack.files.events import (
     ProviderFound,
     WaitingForProvider,
 )
+from stack.files.sources import read_source
 from stack.files.watch import NOT_ALL, NOT_SHARED
 from stack.identity.peer_id import PeerId
+from stack.net.addresses import host_and_port
+from stack.node.api import Api, WatchWaiting
+from stack.node.config import Config
 
 FOUND_BY = {
     "ticket": "named by the ticket",
@@ -30,6 +34,8 @@ FOUND_BY = {
 }
 """How a provider was found."""
 
+NO_DHT = "No DHT is used: asked are peers that this node knows, neighbours on this network, and who announces it."
+NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config set bootstrap ADDRESS`)."
 NOBODY_KNOWN = "nobody is known who has it"
 
 REFUSED = "connection refused"
@@ -54,8 +60,10 @@ PATIENCE_SECONDS = 3.0
 class FetchScreen:
     """Facts: `show` for each event, then `conclude`."""
 
-    def __init__(self, bar: output.Progress, *, dry_run: bool = False) -> None:
+    def __init__(self, bar: output.Progress, *, dry_run: bool = False, no_way: str = "") -> None:
+        """`no_way` is said once while nobody is known who has it."""
         self._bar = bar
+        self._no_way = no_way
         self._obstacle = ""
         self._unsaid: list[str] = []
         self._addresses: dict[PeerId | None, str] = {}
@@ -120,6 +128,9 @@ class FetchScreen:
         if obstacle != self._obstacle and (event.reason in (REFUSED, NOT_SHARED) or event.seconds >= PATIENCE_SECONDS):
             self._obstacle = obstacle
             self._bar.say(f"waiting: {obstacle} (Ctrl-C ends it)")
+        if not event.tried and self._no_way:
+            self._bar.say(self._no_way)
+            self._no_way = ""
         if not self._started and event.peer is not None:
             self._bar.name(event.address or output.short_peer(event.peer))
         self._bar.wait(f"waiting {output.duration(event.seconds)}")
@@ -143,6 +154,22 @@ class FetchScreen:
         took = f"in {output.duration(event.seconds)}, {output.size(rate)}/s"
         files = f" in {output.count(event.files, 'file')}" if event.files > 1 else ""
         output.note(f"complete and checked: {whole}{files} ({output.size(event.received)} received {took})")
+
+
+async def explain(api: Api, settings: Config, source: str) -> None:
+    """Say why nothing comes of what is read below `source`, as of a fetch, until cancelled."""
+    screen = FetchScreen(output.Progress(), no_way=no_way_of(settings))
+    ticket = read_source(source).ticket
+    if ticket is not None and ticket.addresses:
+        screen.show(Connecting(peer=ticket.peer, address=host_and_port(ticket.addresses[0])))
+    async with api.watch(WatchWaiting(source=source)) as waits:
+        async for each in waits:
+            screen.show(each)
+
+
+def no_way_of(settings: Config) -> str:
+    """Why nobody may be known who has it."""
+    return NO_DHT if settings.bootstrap else NO_DHT + NO_BOOTSTRAP
 
 
 def obstacle_of(event: WaitingForProvider) -> str:

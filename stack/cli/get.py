@@ -15,8 +15,8 @@ from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import complain, run_async
 from stack.cli.codes import code_of, ticket_of, with_ticket
-from stack.cli.fetching import FetchScreen
-from stack.cli.session import note_kept, open_api, owning, with_api
+from stack.cli.fetching import FetchScreen, no_way_of
+from stack.cli.session import explained, note_kept, open_api, owning, with_api
 from stack.cli.share import serve
 from stack.cli.types import (
     DURATION,
@@ -37,14 +37,11 @@ from stack.cli.types import (
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
-from stack.files.events import FetchEvent, FetchFinished, FetchStarted, WaitingForProvider
+from stack.files.events import FetchEvent, FetchFinished, FetchStarted
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Cat, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
 from stack.node.home import default_home
-
-NO_DHT = "No DHT is used: asked are peers that this node knows, neighbours on this network, and who announces it."
-NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config set bootstrap ADDRESS`)."
 
 
 @click.command()
@@ -168,8 +165,6 @@ def get(
     flags = {**finding, **limit_flags(up, down), "serve": False if no_serve else None}
     flags["external"] = tuple(map(str, external)) or None
     settings = config("get", **flags)
-    no_way = NO_DHT if settings.bootstrap else NO_DHT + NO_BOOTSTRAP
-
     done: int | None = None
 
     async def work(owner: str, api: Api) -> int:
@@ -180,7 +175,7 @@ def get(
             replace(request, owner=owner, source=await named(api)),
             quiet=as_json or as_lines,
             lines=as_lines,
-            no_way=no_way,
+            no_way=no_way_of(settings),
         )
         if finished is None:
             return 0
@@ -214,17 +209,20 @@ async def _stream(
     flags: dict[str, object], named: Callable[[Api], Awaitable[str]], request_of: Callable[..., Cat]
 ) -> int:
     """Write a file to stdout as it comes; each block is checked before."""
-    async with open_api(config("get", **flags), flags) as api, api.read(request_of(source=await named(api))) as pieces:
-        async for piece in pieces:
-            output.payload(piece)
+    settings = config("get", **flags)
+    async with open_api(settings, flags) as api:
+        source = await named(api)
+        async with explained(api, settings, source), api.read(request_of(source=source)) as pieces:
+            async for piece in pieces:
+                output.payload(piece)
     return 0
 
 
 async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: str) -> FetchFinished | None:
-    """Follow a fetch to its end; None when it was detached. `no_way` is said once while nobody is known who has it."""
+    """Follow a fetch to its end; None when it was detached."""
     async with api.watch(request) as events:
         with output.progress("connecting", wanted=not quiet) as bar:
-            screen = FetchScreen(bar, dry_run=request.dry_run)
+            screen = FetchScreen(bar, dry_run=request.dry_run, no_way=no_way)
             async for event in events:
                 if lines:
                     output.event_line(event)
@@ -240,9 +238,6 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: 
                     break
                 if isinstance(event, FetchStarted) and event.name == event.root.text and not quiet:
                     bar.say("nobody has said what it is called; -o NAME gives it a name")
-                if isinstance(event, WaitingForProvider) and not event.tried and no_way and not quiet:
-                    bar.say(no_way)
-                    no_way = ""
     if not quiet:
         output.data(printable(str(finished.target)))
         screen.conclude(finished)

@@ -7,7 +7,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import pins
 from stack.cli.groups import Group
-from stack.cli.session import open_api
+from stack.cli.session import open_api, reading
 from stack.cli.types import SOURCE, TEXT, config, timeout_option
 from stack.multiformats.cid import Cid
 from stack.node.api import AddPin, Done, ListPins, Pin, RemovePin
@@ -38,7 +38,7 @@ def add(source: str, name: str, timeout: float | None, as_json: bool) -> None:
     """Fetch what is missing below a CID and keep it."""
 
     async def work() -> None:
-        async with open_api(config("command")) as api:
+        async with reading(config("command"), source, quiet=as_json) as api:
             cid = await cid_of(api, source)
             done = await api.ask(AddPin(cid=cid, name=name, timeout=timeout, source=source))
         if as_json:
@@ -75,7 +75,7 @@ def remove(source: str, as_json: bool) -> int:
     """No longer keep a CID; `stack gc` then frees its space."""
 
     async def work() -> int:
-        async with open_api(config("command")) as api:
+        async with reading(config("command"), source, quiet=as_json) as api:
             cid = await cid_of(api, source)
             done = await api.ask(RemovePin(cid=cid))
         if as_json:

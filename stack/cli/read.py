@@ -5,7 +5,7 @@ import click
 from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
-from stack.cli.session import open_api
+from stack.cli.session import reading
 from stack.cli.types import (
     SIZE,
     bootstrap_option,
@@ -53,7 +53,7 @@ def cat(
 
     async def work() -> None:
         request = Cat(source=source, offset=offset, length=length, providers=providers, timeout=timeout)
-        async with open_api(settings, flags) as api, api.read(request) as pieces:
+        async with reading(settings, source, flags) as api, api.read(request) as pieces:
             async for piece in pieces:
                 output.payload(piece)
 
@@ -81,7 +81,7 @@ def ls(
 
     async def work() -> None:
         request = ListDirectory(source=source, providers=providers, timeout=timeout)
-        async with open_api(settings, flags) as api:
+        async with reading(settings, source, flags, quiet=as_json) as api:
             listed: list[DirectoryEntry] = []
             async with api.watch(request) as entries:
                 async for entry in entries:

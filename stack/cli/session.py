@@ -16,6 +16,7 @@ from stack.node.api import Api, CompareSettings, GetIdentity, ListShares
 from stack.node.config import Config
 from stack.node.home import Home
 from stack.node.owners import Owner
+from stack.streams.supervision import supervised
 
 if TYPE_CHECKING:
     from stack.node.node import Node
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 WAIT_SECONDS = 20.0
 """A process that has just taken the home opens its control socket within this time, and one that ends lets go of it, or is stuck."""
+
+QUIET_SECONDS = 1.0
+"""Nothing is said of what takes no longer."""
 
 PATIENCE_SECONDS = 1.0
 """For short requests of others at the end, before something is said of them."""
@@ -66,6 +70,31 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
             await _hand_over(node)
     finally:
         home.release()
+
+
+@asynccontextmanager
+async def reading(
+    config: Config, source: str, typed: Mapping[str, object] | None = None, *, quiet: bool = False
+) -> AsyncIterator[Api]:
+    """`open_api`, and as `explained`."""
+    async with open_api(config, typed) as api, explained(api, config, source, quiet=quiet):
+        yield api
+
+
+@asynccontextmanager
+async def explained(api: Api, config: Config, source: str, *, quiet: bool = False) -> AsyncIterator[None]:
+    """While something is read below `source` and does not come, it is said why, but where it is to be `quiet`."""
+    async with supervised() as tasks:
+        if not quiet:
+            tasks.start(_explain, api, config, source, owner="why nothing comes")
+        yield
+
+
+async def _explain(api: Api, config: Config, source: str) -> None:
+    await anyio.sleep(QUIET_SECONDS)
+    from stack.cli.fetching import explain  # here: most are over by now, and it takes 40 ms to load
+
+    await explain(api, config, source)
 
 
 def running_node(config: Config) -> ControlClient | None:

@@ -35,7 +35,7 @@ from stack.files.request import FetchRequest
 from stack.files.storage import hold, in_place, pins
 from stack.files.tasks import task_group
 from stack.files.update import Update
-from stack.files.watch import Dialled, watch
+from stack.files.watch import LastDial, nothing_known, watch
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -73,7 +73,7 @@ class Fetcher:
         jobs: Jobs | None = None,
         meet: Callable[[Cid, Sequence[Provider], bytes], Awaitable[None]] | None = None,
         over: RangeBook | None = None,
-        dialled: Callable[[PeerId], Dialled | None] | None = None,
+        dialled: LastDial = nothing_known,
         doubt: Callable[[PeerId], None] | None = None,
         access: Enclosing | None = None,
     ) -> None:

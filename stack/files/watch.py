@@ -48,6 +48,17 @@ class Dialled(Protocol):
         ...
 
 
+IsConnected = Callable[[PeerId], bool]
+LastDial = Callable[[PeerId], Dialled | None]
+Obstacle = tuple[PeerId | None, str, str]
+"""Whom one waits for, where it was dialled, and why it does not deliver."""
+
+
+def nothing_known(peer: PeerId) -> Dialled | None:
+    """Where nobody is dialled."""
+    return None
+
+
 LOST_NAMED = 5
 """Files that are lost are named, so many of them."""
 
@@ -73,9 +84,9 @@ async def watch(
     work: Work,
     session: Session,
     patience: Patience,
-    is_connected: Callable[[PeerId], bool] | None,
+    is_connected: IsConnected | None,
     record: Callable[[], Awaitable[None]],
-    dialled: Callable[[PeerId], Dialled | None] | None = None,
+    dialled: LastDial = nothing_known,
     doubt: Callable[[PeerId], None] | None = None,
 ) -> None:
     """Runs until it is cancelled; `dialled` tells what became of the last dial of a peer, `doubt` has those asked for a sign of life who
@@ -84,7 +95,7 @@ async def watch(
     Raises NoProvider (WrongBlocks), Stalled, DeadlinePassed.
     """
     began = recorded_at = anyio.current_time()
-    watcher = _Watcher(work, patience, is_connected, dialled or _nothing_known, began)
+    watcher = _Watcher(work, patience, is_connected, dialled, began)
     recorded = 0
     try:
         while True:
@@ -110,8 +121,8 @@ class _Watcher:
         self,
         work: Work,
         patience: Patience,
-        is_connected: Callable[[PeerId], bool] | None,
-        dialled: Callable[[PeerId], Dialled | None],
+        is_connected: IsConnected | None,
+        dialled: LastDial,
         began: float,
     ) -> None:
         self._work = work
@@ -142,16 +153,12 @@ class _Watcher:
         elif came > self._came:  # who brings the beginning of a block again and again brings nothing
             self._came = came
             self._moved_at = now
-        lively = self.look_at_peers(reports)
-        self._tell_progress(len(lively), now)
+        self._tell_progress(len(self.look_at_peers(reports)), now)
         quiet = now - self._moved_at
-        at_it = any(not has_not(report) for report in lively)
-        if quiet >= QUIET_SECONDS and not at_it and now - self._told_quiet_at >= QUIET_SECONDS:
+        waits = waiting(reports, quiet, self._is_connected, self._dialled, self._work.lost)
+        if waits is not None and now - self._told_quiet_at >= QUIET_SECONDS:
             self._told_quiet_at = now
-            peer, address, reason = self._obstacle(reports)
-            self._work.tell(
-                WaitingForProvider(seconds=quiet, tried=len(reports), peer=peer, address=address, reason=reason)
-            )
+            self._work.tell(waits)
         self._give_up(reports, quiet, now)
 
     def doubted(self, reports: list[PeerReport], now: float) -> list[PeerId]:
@@ -174,26 +181,10 @@ class _Watcher:
             if report.dropped is not None and report.peer not in self._dropped:
                 self._dropped.add(report.peer)
                 self._work.tell(PeerDropped(peer=report.peer, reason=report.dropped))
-        return [report for report in reports if (report.bytes or report.arriving) and self._is_lively(report)]
+        return [report for report in reports if is_delivering(report, self._is_connected)]
 
-    def _obstacle(self, reports: list[PeerReport]) -> tuple[PeerId | None, str, str]:
-        """Whom the fetch waits for, where it was dialled, and why it does not deliver: the first of whom something is known."""
-        for report in reports:
-            at = self._dialled(report.peer)
-            address = at.address if at is not None else ""
-            if report.dropped is not None:
-                return report.peer, address, report.dropped
-            if self._is_connected is not None and self._is_connected(report.peer):
-                return report.peer, address, _why_not(report) + missing(self._work.lost)
-            if at is not None and at.failure:
-                return report.peer, address, at.failure
-        return (reports[0].peer if reports else None), "", ""
-
-    def _is_lively(self, report: PeerReport) -> bool:
-        connected = self._is_connected is None or self._is_connected(report.peer)
-        return (
-            connected and report.dropped is None and not report.stalled and not (has_not(report) and not report.bytes)
-        )
+    def _obstacle(self, reports: list[PeerReport]) -> Obstacle:
+        return obstacle(reports, self._is_connected, self._dialled, self._work.lost)
 
     def _tell_progress(self, peers: int, now: float) -> None:
         self._samples.append((now, self._figures[1] + self._arriving))
@@ -221,15 +212,15 @@ class _Watcher:
                 f"not complete after {patience.deadline:g} s{lost}; the same command goes on from here"
             )
         # A peer that is connected and not known to be idle may be sending its first block, however slowly.
-        hopeful = self._is_connected is not None and any(self._is_lively(report) for report in reports)
-        nobody = not self._had_provider and not hopeful
-        if nobody and patience.provider is not None and quiet >= patience.provider:
-            raise _nobody(reports, patience.provider, self._obstacle(reports))
+        hopeful = self._is_connected is not None and any(is_lively(report, self._is_connected) for report in reports)
+        in_vain = not self._had_provider and not hopeful
+        if in_vain and patience.provider is not None and quiet >= patience.provider:
+            raise nobody(reports, patience.provider, self._obstacle(reports))
         if patience.stall is not None and quiet >= patience.stall:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
-            if nobody and not connected:
-                raise _nobody(reports, patience.stall, self._obstacle(reports))
-            why = _why(self._obstacle(reports)) if connected else missing(self._work.lost)
+            if in_vain and not connected:
+                raise nobody(reports, patience.stall, self._obstacle(reports))
+            why = why_not(self._obstacle(reports)) if connected else missing(self._work.lost)
             raise Stalled(f"nothing came for {patience.stall:g} s{why}; the same command goes on from here")
 
 
@@ -255,20 +246,59 @@ def _why_not(report: PeerReport) -> str:
     return NOT_SHARED if report.source == "ticket" else "connected, but it has not got it"
 
 
-def _nothing_known(peer: PeerId) -> Dialled | None:
-    return None
+def is_lively(report: PeerReport, is_connected: IsConnected | None) -> bool:
+    """Whether it may be sending something now."""
+    connected = is_connected is None or is_connected(report.peer)
+    return connected and report.dropped is None and not report.stalled and not (has_not(report) and not report.bytes)
 
 
-def _nobody(reports: list[PeerReport], seconds: float, obstacle: tuple[PeerId | None, str, str]) -> NoProvider:
+def is_delivering(report: PeerReport, is_connected: IsConnected | None) -> bool:
+    """Whether it is at it."""
+    return bool(report.bytes or report.arriving) and is_lively(report, is_connected)
+
+
+def waiting(
+    reports: list[PeerReport],
+    quiet: float,
+    is_connected: IsConnected | None,
+    dialled: LastDial,
+    lost: Collection[str] = (),
+) -> WaitingForProvider | None:
+    """What is to be told when nothing has come for `quiet` seconds; None while somebody is at it."""
+    if quiet < QUIET_SECONDS or any(is_delivering(each, is_connected) and not has_not(each) for each in reports):
+        return None
+    peer, address, reason = obstacle(reports, is_connected, dialled, lost)
+    return WaitingForProvider(seconds=quiet, tried=len(reports), peer=peer, address=address, reason=reason)
+
+
+def obstacle(
+    reports: list[PeerReport], is_connected: IsConnected | None, dialled: LastDial, lost: Collection[str] = ()
+) -> Obstacle:
+    """The first of whom something is known; `lost` is what nobody has of a tree of which all else is there."""
+    for report in reports:
+        at = dialled(report.peer)
+        address = at.address if at is not None else ""
+        if report.dropped is not None:
+            return report.peer, address, report.dropped
+        if is_connected is not None and is_connected(report.peer):
+            return report.peer, address, _why_not(report) + missing(lost)
+        if at is not None and at.failure:
+            return report.peer, address, at.failure
+    return (reports[0].peer if reports else None), "", ""
+
+
+def nobody(reports: list[PeerReport], seconds: float, obstacle: Obstacle) -> NoProvider:
+    """Nothing has come of anybody in so long."""
     wrong = ", ".join(str(report.peer) for report in reports if report.wrong_blocks)
     if wrong:
         return WrongBlocks(f"wrong blocks came from {wrong}, and nobody else was reached who has it")
     if not reports:
         return NoProvider(f"nobody was found who has it, in {seconds:g} s")
     tried = f"{len(reports)} peer{'s' if len(reports) > 1 else ''} tried"
-    return NoProvider(f"nobody was reached who has it, in {seconds:g} s: {tried}{_why(obstacle)}")
+    return NoProvider(f"nobody was reached who has it, in {seconds:g} s: {tried}{why_not(obstacle)}")
 
 
-def _why(obstacle: tuple[PeerId | None, str, str]) -> str:
+def why_not(obstacle: Obstacle) -> str:
+    """The end of a sentence; empty when nothing is known."""
     peer, address, reason = obstacle
     return f", {address or peer}: {reason}" if reason else ""

@@ -71,6 +71,7 @@ class Handled(Protocol):
     private: "PrivateNetwork | None"
     discovery: "Discovery | None"
     running: dict[int, RunningFetch]
+    reading: list[PatientSession]
 
     @property
     def peer_id(self) -> PeerId: ...

@@ -81,6 +81,8 @@ class Node(AnyNode):
         self.aside = Aside()
         self.running: dict[int, RunningFetch] = {}
         """Fetches of this process, by the number of their job."""
+        self.reading: list[PatientSession] = []
+        """What else is asked of others now."""
         self.control: ControlSocket | None = None
         """Where other commands of this home are served; None without a home."""
         self._keys_changed = anyio.Event()
@@ -342,7 +344,13 @@ class Node(AnyNode):
         else by its key when the providers bring nothing. `secret` is that of a ticket; what comes belongs into the session's `store`."""
         async with self._session(root, providers, public=public, secret=secret) as (session, store):
             conclude = partial(self.fetcher.conclude, root, providers, secret)
-            yield PatientSession(session, timeout, store, self.host.is_connected, conclude)
+            is_reached, last_dial = self.host.direct.is_reached, self.fetcher.dialled
+            patient = PatientSession(session, root, timeout, store, is_reached, last_dial, conclude)
+            self.reading.append(patient)
+            try:
+                yield patient
+            finally:
+                self.reading.remove(patient)
 
     @asynccontextmanager
     async def _session(

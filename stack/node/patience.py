@@ -8,8 +8,9 @@ import anyio
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, Session
 from stack.blocks.interfaces import BlockNotFound, BlockStore
 from stack.errors import NoProvider, Stalled
+from stack.files.events import WaitingForProvider
 from stack.files.tasks import task_group
-from stack.files.watch import NOT_SHARED, has_not
+from stack.files.watch import NOT_SHARED, LastDial, has_not, nobody, obstacle, waiting, why_not
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 
@@ -43,12 +44,19 @@ class PatientSession:
     def __init__(
         self,
         session: Session,
+        root: Cid,
         timeout: float | None,
         store: BlockStore,
         is_connected: Callable[[PeerId], bool],
+        dialled: LastDial,
         conclude: Callable[[int], Awaitable[None]],
     ) -> None:
         self._session = session
+        self.root = root
+        """What is read lies below it."""
+        self.waits: WaitingForProvider | None = None
+        """Why nothing comes, for whoever waits for it; None while something does."""
+        self._dialled = dialled
         self._conclude = conclude
         self._is_connected = is_connected
         self._store = store
@@ -95,6 +103,7 @@ class PatientSession:
             tasks.start_soon(self._watch)
             yield
             tasks.cancel_scope.cancel()
+            self.waits = None
 
     async def _watch(self) -> None:
         quiet_since = anyio.current_time()
@@ -105,15 +114,17 @@ class PatientSession:
             if delivered > self._delivered:  # who brings the beginning of a block again and again brings nothing
                 self._delivered, quiet_since = delivered, anyio.current_time()
             quiet = anyio.current_time() - quiet_since
+            self.waits = waiting(reports, quiet, self._is_connected, self._dialled)
             limit = FIRST_PROVIDER_SECONDS if self._timeout is None else self._timeout
             if not delivered and quiet >= ENDED_SECONDS and any(r.source == "ticket" and has_not(r) for r in reports):
                 raise NoProvider(f"whoever made the ticket is {NOT_SHARED}, and nobody else was found who has it")
             if quiet < limit:
                 continue
+            known = obstacle(reports, self._is_connected, self._dialled)
             if not self._delivered:
-                raise NoProvider(f"nobody was found within {limit:g} s who has it")
+                raise nobody(reports, limit, known)
             if self._timeout is not None:
-                raise Stalled(f"nothing came for {limit:g} s")
+                raise Stalled(f"nothing came for {limit:g} s{why_not(known)}")
             if not any(self._may_deliver(report) for report in reports):
                 raise Stalled(f"nothing came for {limit:g} s, and nobody is left who has the rest")
 

@@ -1,11 +1,18 @@
 """Why a fetch waits, in the words of the network and with what may be looked at; in which order things are said."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
+import anyio
 import pytest
 
-from stack.cli.fetching import HINTS, FetchScreen
+from stack.cli import session
+from stack.cli.app import run
+from stack.cli.fetching import HINTS, REFUSED, FetchScreen
 from stack.cli.output import Progress
+from stack.errors import NoProvider
 from stack.files.events import (
     Connecting,
     FetchEvent,
@@ -17,9 +24,12 @@ from stack.files.events import (
     ProviderFound,
     WaitingForProvider,
 )
+from stack.files.ticket import Ticket, encode_ticket
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
 from stack.net.upgrader import Upgrader
+from stack.node.api import WatchWaiting
 from stack.security.pnet.shell import NotInNetwork, PrivateNetwork
 
 ROOT = Cid.parse("bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am")
@@ -101,3 +111,64 @@ def test_why_somebody_is_dropped_is_said_once(capsys: pytest.CaptureFixture[str]
     assert said(capsys, STARTED, dropped, PROGRESS)[1:] == [
         f"no longer asking {str(PEER)[:8]}…{str(PEER)[-4:]}: it lies"
     ]
+
+
+TICKET = encode_ticket(Ticket(ROOT, "film.mkv", 9, PEER, (Multiaddr.parse("/ip4/10.77.0.10/tcp/33510"),)))
+READS = ["cat", "ls", "get -o -", "pin add", "pin rm", "car export", "block get", "block stat"]
+"""Commands that wait for what they read, and are not fetches that tell of themselves."""
+QUIET = ["ls --json", "pin add --json", "pin rm --json", "block stat --json"]
+
+
+class Unreachable:
+    """A node that gets nothing of anybody."""
+
+    def __init__(self) -> None:
+        self.said = anyio.Event()
+
+    @asynccontextmanager
+    async def watch(self, request: object) -> AsyncIterator[AsyncIterator[object]]:
+        yield self.waits() if isinstance(request, WatchWaiting) else self.nothing()
+
+    @asynccontextmanager
+    async def read(self, request: object) -> AsyncIterator[AsyncIterator[object]]:
+        yield self.nothing()
+
+    async def ask(self, request: object) -> object:
+        return await anext(self.nothing())
+
+    async def waits(self) -> AsyncIterator[object]:
+        yield waiting(address="")
+        yield waiting(REFUSED, seconds=1.0)
+        yield waiting(REFUSED, seconds=2.0)
+        self.said.set()
+
+    async def nothing(self) -> AsyncIterator[object]:
+        with anyio.move_on_after(0.1):
+            await self.said.wait()
+        raise NoProvider("nobody")
+        yield
+
+
+@pytest.mark.parametrize("line", READS + QUIET)
+def test_every_command_that_waits_says_why(
+    line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cat`, `ls`, `pin add` and `car export` of a share that had ended said nothing for 30 seconds. With --json they still do."""
+
+    @asynccontextmanager
+    async def open_api(*args: object) -> AsyncIterator[Unreachable]:
+        yield Unreachable()
+
+    monkeypatch.setenv("STACK_HOME", str(tmp_path))
+    monkeypatch.setattr(session, "open_api", open_api)
+    monkeypatch.setattr(import_module("stack.cli.get"), "open_api", open_api)
+    monkeypatch.setattr(session, "QUIET_SECONDS", 0.0)
+    with pytest.raises(SystemExit) as ended:
+        run([*line.split(), f"{TICKET}/below"])
+    said = [
+        f"waiting: {WHERE} does not answer yet (Ctrl-C ends it)",
+        f"waiting: {WHERE}: connection refused; {HINTS[REFUSED]} (Ctrl-C ends it)",
+    ]
+    told = capsys.readouterr()
+    assert ended.value.code == 3 and "waiting" not in told.out
+    assert told.err.splitlines() == [*(said if line in READS else ()), "stack: nobody"]

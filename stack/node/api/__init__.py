@@ -55,6 +55,7 @@ from stack.node.api.files import (
     TicketInfo,
     Totals,
     WatchShare,
+    WatchWaiting,
 )
 from stack.node.api.interfaces import (
     Api,
@@ -227,6 +228,7 @@ __all__ = [
     "VerifyRepo",
     "Watch",
     "WatchShare",
+    "WatchWaiting",
     "Withdraw",
     "Write",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import field
 from pathlib import Path
 
-from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped, FetchEvent
+from stack.files.events import Added, AddProgress, EntryAdded, EntrySkipped, FetchEvent, WaitingForProvider
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api.interfaces import Ask, Read, Watch
@@ -320,6 +320,13 @@ class GetTotals(Ask[Totals]):
     source: str
     providers: tuple[Multiaddr, ...] = ()
     timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchWaiting(Watch[WaitingForProvider]):
+    """While what other requests read below the root of a ticket or a CID does not come: why, once a second. It ends when it is left."""
+
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

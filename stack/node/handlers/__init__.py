@@ -60,6 +60,7 @@ WATCHES: dict[type, WatchHandler] = {
     api.WatchShare: shares.watch_share,
     api.Fetch: files.fetch,
     api.ListDirectory: reading.list_directory,
+    api.WatchWaiting: reading.watch_waiting,
     api.VerifyRepo: store.verify_repo,
 }
 

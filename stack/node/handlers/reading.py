@@ -2,11 +2,17 @@
 
 from collections.abc import AsyncGenerator
 from functools import partial
+from operator import attrgetter
+
+import anyio
 
 from stack.dag.unixfs.reader import path_names
+from stack.files.events import WaitingForProvider
 from stack.files.paths import resolve_path
 from stack.files.read import count_below, list_entries, look_at, open_content
-from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Resolve, Resolved, Totals
+from stack.files.sources import read_source
+from stack.files.watch import QUIET_SECONDS
+from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Resolve, Resolved, Totals, WatchWaiting
 from stack.node.handlers.naming import session_for
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
@@ -48,3 +54,14 @@ async def resolve(node: Handled, request: Resolve) -> Resolved:
     """The CID at the end of a path."""
     async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
         return Resolved(cid=await resolve_path(session.get, source.root, path_names(source.path)))
+
+
+@streaming
+async def watch_waiting(node: Handled, request: WatchWaiting) -> AsyncGenerator[WaitingForProvider, None]:
+    """Why nothing comes; of several readers, to whom the longest."""
+    root = read_source(request.source).root
+    while True:
+        waits = [each.waits for each in node.reading if each.root == root and each.waits is not None]
+        if waits:
+            yield max(waits, key=attrgetter("seconds"))
+        await anyio.sleep(QUIET_SECONDS)
