@@ -39,7 +39,6 @@ FLUSH_SECONDS = 30.0
 ADDRESSES_MAX = 32
 """Of one provider, however many sources name others."""
 
-
 EMPTY_OF = frozenset({SHA2_256, 0x13, 0xB220, BLAKE3})
 """sha2-256, sha2-512, blake2b-256, blake3: whose blocks of no bytes at all, such as an empty file's, are known. boxo says HAVE when asked
 for one and never sends it (decision/engine.go: `isWantBlock := blockSize != 0 && ...`), so nobody is asked."""
