@@ -27,11 +27,15 @@ def options(arguments: Sequence[str], matrix: Matrix) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="small sizes, as in CI")
     parser.add_argument("--line", action="append", choices=list(matrix.lines), help="only this line; may be repeated")
     parser.add_argument("--cell", action="append", help="only this cell; may be repeated")
+    parser.add_argument(
+        "--jobs", type=int, help="how much goes on at a time: with --short 3, else 1, whose times are told"
+    )
     parser.add_argument("--no-tests", action="store_true", help="only the matrix")
     parser.add_argument("--report", type=Path, help="where the report goes; docs/ and interop/ when all was run")
     given = parser.parse_args(arguments)
     if unknown := set(given.peers) - set(matrix.peers):
         parser.error(f"there is no peer {unknown.pop()!r}; there are {', '.join(matrix.peers)}")
+    given.jobs = given.jobs or (3 if given.short else 1)
     return given
 
 
@@ -67,11 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     present, missing = runnable(peers)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="stack-interop-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stack-interop-") as folder, ThreadPoolExecutor(given.jobs) as pool:
         run = Run(matrix, Path(folder), form="short" if given.short else "long", tell=tell)
-        for peer, line, variant in groups:
-            if peer in present:
-                run.run(peer, line, variant, given.cell, DIRECTIONS)
+        chosen = [group for group in groups if group[0] in present]
+        list(pool.map(lambda group: run.run(*group, given.cell, DIRECTIONS), chosen))
     seconds = time.monotonic() - began
     failed = [result for result in run.results if result.outcome in RED]
     counts = {outcome: sum(result.outcome == outcome for result in run.results) for outcome in Outcome}
@@ -82,17 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whole = not (given.peers or given.line or given.cell or given.short)
     if given.report or whole:
         report.write(matrix, run.results, missing, seconds, given.report)
-    tested = given.no_tests or tests_pass(matrix, present)
+    tested = given.no_tests or tests_pass(matrix, present, given.jobs)
     return 0 if shown and tested and not failed else 1
 
 
-def tests_pass(matrix: Matrix, peers: Sequence[str]) -> bool:
+def tests_pass(matrix: Matrix, peers: Sequence[str], jobs: int) -> bool:
     """The tests that belong to peers, which drive commands and networks rather than two peers."""
     files = list(dict.fromkeys(file for peer in peers for file in matrix.peers[peer].get("tests", ())))
-    return (
-        not files
-        or subprocess.run([sys.executable, "-m", "pytest", *files, "--timeout", "1800", "-rs"]).returncode == 0
-    )
+    how = ("--timeout", "1800", "-rs", "-n", str(jobs), "--dist", "worksteal")
+    return not files or subprocess.run([sys.executable, "-m", "pytest", *files, *how]).returncode == 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -140,8 +141,10 @@ def _place(kind: str) -> Path:
 
 
 def _program(kind: str, built: Path) -> str:
-    shutil.copy(HERE / FOLDERS[kind] / _PROGRAMS[kind], built)
-    return str(built / _PROGRAMS[kind])
+    """Copied in one step: another run may be starting it."""
+    with tempfile.NamedTemporaryFile(dir=built, delete=False) as copy:
+        copy.write((HERE / FOLDERS[kind] / _PROGRAMS[kind]).read_bytes())
+    return str(Path(copy.name).replace(built / _PROGRAMS[kind]))
 
 
 def _once(kind: str, built: Path, *commands: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Reads matrix.toml and runs what it says."""
 
 import secrets
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ def _about(
 
 
 class Run:
-    """One pass over some groups of the matrix. `run` is called once for each; the results are in `results`."""
+    """One pass over some groups of the matrix. `run` is called once for each, in any thread; the results are in `results`."""
 
     def __init__(self, matrix: Matrix, folder: Path, *, form: str, tell: Callable[[Result], None]) -> None:
         self._matrix = matrix
@@ -178,9 +179,10 @@ class Run:
         options = ["--security", how["security"], "--muxer", how["muxer"]]
         environment = {}
         if "/tls/ws" in how["listen"]:
-            certificates.write(self._folder)
-            options += ["--certificates", str(self._folder)]
-            environment = dict.fromkeys(BELIEVED, str(self._folder / "authority.pem"))
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            certificates.write(folder)
+            options += ["--certificates", str(folder)]
+            environment = dict.fromkeys(BELIEVED, str(folder / "authority.pem"))
         known = {name: secrets.token_bytes(SECRET_BYTES) for name in ("ours", kind)}
 
         def start(name: str, *more: str) -> Peer:

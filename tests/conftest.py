@@ -20,6 +20,24 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
+APART = (
+    "fuzz/", "lab/", "sim/", "announce/test_network.py", "announce/test_worst_questions.py", "dag/unixfs/test_huge_nodes.py",
+    "gossipsub/test_floods.py", "gossipsub/test_fuzz.py", "vectors/test_unixfs_import.py",
+)  # fmt: skip
+"""What computes for long, which would take twice as long under coverage, and reaches nothing that others do not."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`-m apart` is what CI runs without coverage: these, and what runs on trio."""
+    if "trio" in item.name or item.nodeid.removeprefix("tests/").startswith(APART):
+        item.add_marker("apart")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has been given most time begins first: nobody waits for it alone when all else has ended."""
+    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
+
+
 def pytest_collection_finish() -> None:
     """What was collected stays: to look through it for garbage takes 0.2 s each time, which tests that measure would pay.
 

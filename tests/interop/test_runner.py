@@ -1,6 +1,7 @@
 """The runner of the interop matrix: a cell that is wrong turns the run red. The other peer is ours with a fault, not another's."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,11 +95,19 @@ def test_a_run_in_which_nothing_passes_is_red(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Matrix, "groups", lambda self, peers, short: [])
     monkeypatch.setenv("STACK_PEER_GO", "/bin/true")
     tested: list[list[str]] = []
-    monkeypatch.setattr(runner, "tests_pass", lambda matrix, peers: tested.append(peers) or True)
+    monkeypatch.setattr(runner, "tests_pass", lambda matrix, peers, jobs: tested.append(peers) or True)
     assert runner.main(["go"]) == 1
     assert tested == [["go"]]  # all the same
     assert runner.main(["go", "--no-tests"]) == 1
     assert tested == [["go"]]
+
+
+def test_three_groups_at_a_time_are_run_in_the_short_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    everybody = threading.Barrier(3, timeout=30)
+    monkeypatch.setattr(Matrix, "groups", lambda self, peers, short: [("go", "tcp", "default")] * 3)
+    monkeypatch.setattr(Run, "run", lambda *arguments: everybody.wait())
+    monkeypatch.setenv("STACK_PEER_GO", "/bin/true")
+    assert runner.main(["go", "--short", "--no-tests"]) == 1  # nothing has passed
 
 
 def test_ci_does_without_no_peer_that_it_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
