@@ -19,14 +19,15 @@ from stack.sansio.budget import Resource, Scope
 from stack.sansio.flood import Flood
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
-from stack.streams.signs import Question
+from stack.streams.signs import Patience, Question
 from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
 
-NEGOTIATION_SECONDS = 10.0
-"""For a stream's protocol: limits.md's bound for multistream."""
+NEGOTIATION_SECONDS, NEGOTIATION_SECONDS_MAX = 10.0, 120.0
+"""For a stream's protocol: limits.md's bound for multistream. On a slow line a proposal, and its answer, stand behind what all streams
+have under way: while that moves, as long again, but no longer than 7 MiB take at 60 KB/s. Who holds streams so pays with what it sends."""
 LATELY_SECONDS = 600.0
 """In so long what has moved comes to count half."""
 VAIN_STREAMS_MAX = 1000
@@ -239,9 +240,14 @@ class Connection:
 
         Raises NegotiationError, BrokenResourceError, LimitExceeded.
         """
+        patience, stream = self._patience(), None
         try:
-            with anyio.fail_after(NEGOTIATION_SECONDS):  # it waits while the peer acknowledges none of many
-                stream = await self._muxed.open_stream()
+            with anyio.fail_after(NEGOTIATION_SECONDS_MAX):
+                while stream is None:  # it waits while the peer acknowledges none of many
+                    with anyio.CancelScope(deadline=patience.until):
+                        stream = await self._muxed.open_stream()
+                    if stream is None:
+                        patience.look(anyio.current_time())
         except TimeoutError:
             raise LimitExceeded("streams that the peer has not acknowledged", self.streams) from None
         self.idle_since = None
@@ -249,8 +255,8 @@ class Connection:
             chosen = next((protocol for protocol in protocols if known and protocol in known), None)
             if chosen is not None:
                 return self._opened(LazyStream(stream, chosen), chosen, Direction.OUTBOUND)
-            with anyio.fail_after(NEGOTIATION_SECONDS):
-                chosen = await select_one(stream, protocols)
+            with anyio.fail_after(NEGOTIATION_SECONDS_MAX):
+                chosen = await select_one(stream, protocols, self._patience())
             return self._opened(stream, chosen, Direction.OUTBOUND)
         except BaseException as error:
             stream.reset()
@@ -261,6 +267,9 @@ class Connection:
             if isinstance(error, (anyio.EndOfStream, anyio.ClosedResourceError)):
                 raise anyio.BrokenResourceError("the stream ended while its protocol was negotiated") from error
             raise
+
+    def _patience(self) -> Patience:
+        return Patience(lambda: self._muxed.signs, NEGOTIATION_SECONDS, anyio.current_time())
 
     async def ping(self, seconds: float) -> float | None:
         """The round trip in seconds, or None when there is no answer within `seconds`."""
@@ -352,8 +361,8 @@ class Connection:
     async def _handle(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler], place: Place) -> None:
         charged = STREAM_BYTES if self._places.of(self.peer) > STREAMS_UNCHARGED else 0
         with self.scope.reserve(Resource.TASKS), self.scope.reserve(Resource.BYTES, charged):
-            with anyio.fail_after(NEGOTIATION_SECONDS):
-                protocol = await serve(stream, handlers)
+            with anyio.fail_after(NEGOTIATION_SECONDS_MAX):
+                protocol = await serve(stream, handlers, self._patience())
             self._places.agree(place, protocol)
             await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND, place))
             await stream.aclose()

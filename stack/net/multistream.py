@@ -11,6 +11,7 @@ from enum import Enum
 from stack.errors import NegotiationError, RemoteProtocolError
 from stack.sansio.buffer import ReceiveBuffer
 from stack.sansio.delimited import encode_delimited
+from stack.streams.signs import Patience
 from stack.values import dataclass
 
 HEADER = "/multistream/1.0.0"
@@ -125,11 +126,12 @@ class _Negotiation(ABC):
     Raises RemoteProtocolError when the peer breaks the rules, NegotiationError when nothing is agreed; both are final.
     """
 
-    def __init__(self, first: bytes = b"") -> None:
+    def __init__(self, first: bytes = b"", patience: Patience | None = None) -> None:
         self._reader = TokenReader()
         self._to_send = bytearray(first)
         self._header_left = len(_HEADER)
         self._event: Agreed | None = None
+        self._patience = patience
         self.state = State.HEADER
 
     def __repr__(self) -> str:
@@ -159,11 +161,13 @@ class _Negotiation(ABC):
         return data
 
     def next_timeout(self) -> float | None:
-        """Never: the caller sets one deadline for the whole negotiation."""
-        return None
+        """When its patience with the peer is to be looked at."""
+        return None if self._patience is None else self._patience.until
 
-    def handle_timeout(self, now: float) -> None:  # noqa: B027 - part of the contract, and nothing to override
-        """Nothing to do."""
+    def handle_timeout(self, now: float) -> None:
+        """Go on, or raise TimeoutError."""
+        if self._patience is not None:
+            self._patience.look(now)
 
     def take_rest(self) -> bytes:
         """Bytes received behind the agreement; they belong to the agreed protocol."""
@@ -200,12 +204,12 @@ class Proposer(_Negotiation):
     first data of the protocol, and feed the answer before anything else is received.
     """
 
-    def __init__(self, protocols: Sequence[str]) -> None:
+    def __init__(self, protocols: Sequence[str], patience: Patience | None = None) -> None:
         if not protocols:
             raise NegotiationError("no protocol to propose")
         self._protocols = tuple(protocols)
         self._round = 0
-        super().__init__(_HEADER + encode_token(self._protocols[0]))
+        super().__init__(_HEADER + encode_token(self._protocols[0]), patience)
 
     def _meaning(self, text: str) -> Token:
         return Token.MATCH if text == self._protocols[self._round] else Token.OTHER
@@ -225,10 +229,10 @@ class Responder(_Negotiation):
     """The end that accepted the stream: answers the header with its own, proposals with an echo or with `na`. Who says nothing is
     told nothing (attack 3), and who proposes at once gets one answer to both."""
 
-    def __init__(self, supported: Container[str]) -> None:
+    def __init__(self, supported: Container[str], patience: Patience | None = None) -> None:
         self._supported = supported
         self._round = 0
-        super().__init__()
+        super().__init__(patience=patience)
 
     def _meaning(self, text: str) -> Token:
         # `na` is an answer: a peer that proposes it never gets it agreed, whatever is in the table.

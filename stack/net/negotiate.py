@@ -8,23 +8,28 @@ from stack.net.multistream import Proposer, Responder
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedStream, RawStream
 from stack.streams.pump import drive
+from stack.streams.signs import Patience
 
 
-async def select_one(stream: RawStream | MuxedStream, protocols: Sequence[str]) -> str:
+async def select_one(
+    stream: RawStream | MuxedStream, protocols: Sequence[str], patience: Patience | None = None
+) -> str:
     """Propose `protocols` one after the other; return the first that the peer speaks. Reads nothing beyond the answer.
 
-    Raises NegotiationError, RemoteProtocolError, and what the stream raises. The caller sets the deadline.
+    Raises NegotiationError, RemoteProtocolError, what the stream raises, and TimeoutError where the `patience` with an answer ends. The
+    caller sets the deadline.
     """
-    machine = Proposer(protocols)
+    machine = Proposer(protocols, patience)
     return (await drive(stream, machine, at_most=machine.wanted)).protocol
 
 
-async def serve(stream: RawStream | MuxedStream, supported: Container[str]) -> str:
+async def serve(stream: RawStream | MuxedStream, supported: Container[str], patience: Patience | None = None) -> str:
     """Answer proposals until one is in `supported`; return it. Reads nothing beyond the proposal.
 
-    Raises NegotiationError, RemoteProtocolError, and what the stream raises. The caller sets the deadline.
+    Raises NegotiationError, RemoteProtocolError, what the stream raises, and TimeoutError where the `patience` with a proposal ends. The
+    caller sets the deadline.
     """
-    machine = Responder(supported)
+    machine = Responder(supported, patience)
     return (await drive(stream, machine, at_most=machine.wanted)).protocol
 
 

@@ -49,7 +49,7 @@ class SecureLink(Generic[E]):
         """What was sealed and written so far is whole: neither was cut off in the middle, and more may follow."""
         self.heard_at = anyio.current_time()
         """When bytes last came, be it part of a frame."""
-        self._written = 0
+        self._written = self._heard = 0
         self._parked = channel.leftover
         self._plaintext = channel.plaintext
 
@@ -70,7 +70,7 @@ class SecureLink(Generic[E]):
     def signs(self) -> Signs:
         """That the peer is there."""
         handed_over = self._written + len(self._unsent or b"")
-        return Signs(self.heard_at, handed_over, handed_over - self.under_way)
+        return Signs(self.heard_at, handed_over, handed_over - self.under_way, self._heard)
 
     def begin(self) -> None:
         """Give the machine what was read before the link existed, or the first of it."""
@@ -130,13 +130,15 @@ class SecureLink(Generic[E]):
             self._park()
             await self._stream.wait_readable()
             turn.begin()
-            self._end += await self._stream.receive_into(self._borrow()[self._end :])
+            received = await self._stream.receive_into(self._borrow()[self._end :])
         else:
-            while (received := self._direct.receive_now(self._borrow()[self._end :])) is None:
+            while (now := self._direct.receive_now(self._borrow()[self._end :])) is None:
                 self._park()
                 await self._stream.wait_readable()
                 turn.begin()
-            self._end += received
+            received = now
+        self._end += received
+        self._heard += received
         self.heard_at = anyio.current_time()
         self._open_all(self._borrow(), turn)
 

@@ -113,6 +113,43 @@ async def test_A01_half_a_header_on_many_streams_of_many_connections_is_bounded(
         await settled(lambda: used(target.budget) == {})
 
 
+@pytest.mark.parametrize(("drip", "longest"), [(1, 120.0), (16 * 1024, 0.5)], ids=["drips", "is busy"])
+async def test_A01_a_line_on_which_something_moves_holds_half_a_header_no_longer_than_so(
+    drip: int, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is slow is waited for while the line is busy: a byte now and then is nothing, and nobody holds streams so for ever."""
+    monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS", 0.2)
+    monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS_MAX", longest)
+    heard = 0
+
+    async def hear(stream: Stream) -> None:
+        nonlocal heard
+        while True:
+            heard += len(await stream.receive())
+
+    async with hosts(2) as [honest, target]:
+        target.handle("/hear/1", hear)
+        await connect(honest, target)
+        async with attacker(target, 100) as muxed, anyio.create_task_group() as tasks:
+            busy = await muxed.open_stream()
+            await busy.send(b"\x13/multistream/1.0.0\n" + _line("/hear/1"))
+
+            async def keep_busy() -> None:
+                while True:
+                    await busy.send(bytes(drip))
+                    await anyio.sleep(0.1)
+
+            tasks.start_soon(keep_busy)
+            await settled(lambda: heard > 0)
+            half = await muxed.open_stream()
+            await half.send(b"\x13")
+            with anyio.fail_after(20), pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
+                while True:
+                    await half.receive()
+            assert not muxed.closed
+            tasks.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("transport", ["tcp", "ws"])
 async def test_A02_A03_announced_lengths_that_never_come_are_given_up(
     transport: str, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,37 @@ class TestHosts(FaultConformance):
             assert [host.budget.used(resource) for resource in Resource] == [0] * len(Resource)
 
 
+@pytest.mark.parametrize("opens", ["who speaks", "who listens"])
+async def test_a_stream_is_opened_over_a_line_that_is_full(opens: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proposal, or the answer to it, stands behind what other streams have under way: at 60 KB/s the stream was reset after 10 s."""
+    monkeypatch.setattr("stack.net.connection.NEGOTIATION_SECONDS", 0.1)
+    transport = LineTransport(Line(rate=1_000_000, capacity=60_000, piece=4096, turns=0))
+    async with Host(key(0), transports=[transport]) as speaker, Host(key(1), transports=[transport]) as hearer:
+
+        async def hear(stream: Stream) -> None:
+            while True:
+                await stream.receive()
+
+        for host in speaker, hearer:
+            host.handle("/hear/1", hear)
+            host.handle("/echo/1", echo)
+            await host.listen(ANYWHERE)
+        await speaker.connect(hearer.peer_id, hearer.addresses())
+        await settled(lambda: hearer.is_connected(speaker.peer_id))
+        stream = await speaker.open_stream(hearer.peer_id, "/hear/1")
+        opener, other = (speaker, hearer) if opens == "who speaks" else (hearer, speaker)
+        [connection] = opener._swarm.of(other.peer_id)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.send, bytes(1_000_000))
+            while speaker._swarm.of(hearer.peer_id)[0]._muxed.signs.handed_over < 50_000:
+                await anyio.sleep(0.01)
+            with anyio.fail_after(20):
+                opened = await connection.open_stream(["/nobody/1", "/echo/1"])
+            assert opened.protocol == "/echo/1"
+            tasks.cancel_scope.cancel()
+        transport.wires[0].reset()
+
+
 @pytest.mark.parametrize("speaks", [True, False])
 async def test_a_line_that_is_full_is_not_taken_for_a_dead_one(speaks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a question waits behind what the peer has sent before, or the question itself behind what we have: for longer than

@@ -66,6 +66,7 @@ class QuicConnection:
         self._runs = False
         self._over = False
         self._heard_at = anyio.current_time()
+        self._heard = 0
         self.closed = False
         """It has ended, for whatever reason."""
         self.reason: Exception | None = None
@@ -94,7 +95,7 @@ class QuicConnection:
     @property
     def signs(self) -> Signs:
         """See `MuxedConnection.signs`; a question is never behind what went before it."""
-        return Signs(self._heard_at)
+        return Signs(self._heard_at, heard=self._heard)
 
     async def handshake(self) -> None:
         """Return when the peer has proved who it is. Raises SecurityError, TransportError; the caller sets the deadline, and drops
@@ -183,6 +184,7 @@ class QuicConnection:
     def receive(self, data: bytes, address: Address, now: float) -> None:
         """A datagram has come; `flush` follows."""
         self._heard_at = now
+        self._heard += len(data)
         self.machine.receive_datagram(data, address, now)
 
     def flush(self) -> None:
