@@ -7,6 +7,7 @@ import anyio
 
 from stack.cli import output
 from stack.cli.serving import ServingScreen
+from stack.cli.session import waiting
 from stack.errors import DeadlinePassed, DecodeError, Refused, StackError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import host_and_port
@@ -129,7 +130,8 @@ async def giving(api: Api, shared: Shared, via: tuple[Multiaddr, ...]) -> AsyncI
     async with supervised() as tasks:
         request = OfferCode(cid=shared.cid, name=shared.name, size=shared.size, via=via)
         tasks.start(given.keep, api, request, owner="a code")
-        await given.ready()
+        async with waiting("looking for where a code can be left"):
+            await given.ready()
         yield given
 
 
@@ -145,7 +147,9 @@ async def ticket_of(api: Api, code: Code, via: tuple[Multiaddr, ...], *, quiet: 
     """The ticket that a code stands for. Raises NoProvider, Refused, TransportError."""
     with output.progress(str(code), wanted=not quiet) as bar:
         bar.wait("looking for who gives it")
-        return (await api.ask(TakeCode(code=str(code), via=via))).ticket
+        async with waiting("looking for who gives that code", quiet=quiet or output.draws()):
+            taken = await api.ask(TakeCode(code=str(code), via=via))
+    return taken.ticket
 
 
 def with_ticket(words: list[str], ticket: str) -> list[str]:

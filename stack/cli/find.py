@@ -9,7 +9,7 @@ import click
 from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import run_async
-from stack.cli.session import open_api
+from stack.cli.session import open_api, waiting
 from stack.cli.types import DURATION, SOURCE, bootstrap_option, config, discovery_flags, mdns_option
 from stack.dag.unixfs.names import printable
 from stack.files.sources import read_source
@@ -57,7 +57,7 @@ def find(
     flags = discovery_flags(bootstrap, no_mdns)
     request = FindNames(words=text, timeout=timeout)
     nothing = "nothing was found under a name with these words"
-    return _look("find", flags, request, _show_name, nothing, _to_fetch, as_json=as_json, as_lines=as_lines)
+    return _look("find", flags, request, timeout, _show_name, nothing, _to_fetch, as_json=as_json, as_lines=as_lines)
 
 
 @click.command()
@@ -80,6 +80,7 @@ def providers(
         "providers",
         flags,
         request,
+        timeout,
         _show_provider,
         "nobody was found who announces it",
         lambda found: f"To fetch it: stack get {request.cid}",
@@ -92,6 +93,7 @@ def _look(
     role: str,
     flags: dict[str, object],
     request: Watch[T],
+    timeout: float,
     show: Callable[[T], None],
     nothing: str,
     next_step: Callable[[list[T]], str],
@@ -103,7 +105,11 @@ def _look(
 
     async def work() -> int:
         found: list[T] = []
-        async with open_api(config(role, **flags), flags) as api, api.watch(request) as events:
+        async with (
+            open_api(config(role, **flags), flags) as api,
+            waiting(f"looking for {timeout:g} s at the most", quiet=as_json or as_lines),
+            api.watch(request) as events,
+        ):
             async for each in events:
                 found.append(each)
                 if as_lines:

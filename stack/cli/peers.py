@@ -7,10 +7,11 @@ import click
 from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
-from stack.cli.session import open_api
+from stack.cli.session import open_api, waiting
 from stack.cli.types import FROM, PEER, config
 from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
+from stack.net.addresses import host_and_port
 from stack.node.api import Connect, Disconnect, Done, ListPeers, PeerAnswer, PeerInfo, Ping, PingReply
 from stack.node.exits import NOT_FOUND
 
@@ -48,7 +49,8 @@ def connect(address: Multiaddr, as_json: bool) -> None:
 
     async def work() -> None:
         async with open_api(config("command")) as api:
-            answer = await api.ask(Connect(address=address))
+            async with waiting(f"waiting: {host_and_port(address)} does not answer yet", quiet=as_json):
+                answer = await api.ask(Connect(address=address))
             running = isinstance(api, ControlClient)
         if as_json:
             output.json_line(answer)
@@ -96,11 +98,17 @@ def ping(peer: str, count: int, as_json: bool) -> None:
 
     async def work() -> None:
         replies: list[PingReply] = []
+
+        def show(reply: PingReply) -> None:
+            replies.append(reply)
+            if not as_json:
+                output.data(f"{reply.peer_id}: {reply.sequence + 1} of {count}, {reply.seconds * 1000:.2f} ms")
+
         async with open_api(config("command")) as api, api.watch(Ping(target=peer, count=count)) as events:
+            async with waiting(f"waiting: {peer} does not answer yet", quiet=as_json):
+                show(await anext(events))
             async for reply in events:
-                replies.append(reply)
-                if not as_json:
-                    output.data(f"{reply.peer_id}: {reply.sequence + 1} of {count}, {reply.seconds * 1000:.2f} ms")
+                show(reply)
         times = [reply.seconds for reply in replies]
         if as_json:
             output.json_line(replies)

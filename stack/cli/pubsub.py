@@ -10,7 +10,7 @@ from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import run_async
 from stack.cli.groups import Group
-from stack.cli.session import open_api, with_api
+from stack.cli.session import open_api, waiting, with_api
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import FROM, TextType, config
 from stack.dag.unixfs.names import printable
@@ -95,7 +95,10 @@ def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: b
         output.note("Type the message; Ctrl-D on a new line sends it, Ctrl-C does not.")
 
     async def work() -> int:
-        async with open_api(config("pubsub")) as api:
+        async with (
+            open_api(config("pubsub")) as api,
+            waiting("looking for somebody who is in the topic", quiet=as_json or not isinstance(source, BytesIO)),
+        ):
             published = await api.write(Publish(topic=topic, connect=connect), pieces_of(source))
         if as_json:
             output.json_line(published)
@@ -118,10 +121,11 @@ def sub(topic: str, connect: tuple[Multiaddr, ...], as_lines: bool) -> None:
     async def work(api: Api) -> None:
         dropped = 0
         async with api.watch(Subscribe(topic=topic, connect=connect)) as events:
+            async with waiting("waiting: whom to connect to does not answer yet", quiet=not connect):
+                await anext(events)  # Subscribed
+            output.note(f"in topic {topic}; Ctrl-C ends it")
             async for event in events:
-                if isinstance(event, Subscribed):
-                    output.note(f"in topic {event.topic}; Ctrl-C ends it")
-                    continue
+                assert not isinstance(event, Subscribed)
                 if event.dropped > dropped:
                     lost, dropped = event.dropped - dropped, event.dropped
                     output.note(f"{output.count(lost, 'message')} were lost: they came faster than they were read")

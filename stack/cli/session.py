@@ -1,7 +1,8 @@
 """How a command gets at a node: it holds the home itself, or asks the process that does."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -81,20 +82,36 @@ async def reading(
         yield api
 
 
-@asynccontextmanager
-async def explained(api: Api, config: Config, source: str, *, quiet: bool = False) -> AsyncIterator[None]:
+def explained(api: Api, config: Config, source: str, *, quiet: bool = False) -> AbstractAsyncContextManager[None]:
     """While something is read below `source` and does not come, it is said why, but where it is to be `quiet`."""
+    return _after_a_while(partial(_explain, api, config, source), quiet=quiet)
+
+
+def waiting(what: str, *, quiet: bool = False) -> AbstractAsyncContextManager[None]:
+    """When it takes longer than a moment `what` is said, but where it is to be `quiet`."""
+    return _after_a_while(partial(_say, f"{what} (Ctrl-C ends it)"), quiet=quiet)
+
+
+@asynccontextmanager
+async def _after_a_while(say: Callable[[], Awaitable[object]], *, quiet: bool) -> AsyncIterator[None]:
+    async def wait() -> None:
+        await anyio.sleep(QUIET_SECONDS)
+        await say()
+
     async with supervised() as tasks:
         if not quiet:
-            tasks.start(_explain, api, config, source, owner="why nothing comes")
+            tasks.start(wait, owner="what is waited for")
         yield
 
 
 async def _explain(api: Api, config: Config, source: str) -> None:
-    await anyio.sleep(QUIET_SECONDS)
     from stack.cli.fetching import explain  # here: most are over by now, and it takes 40 ms to load
 
     await explain(api, config, source)
+
+
+async def _say(line: str) -> None:
+    note(line)
 
 
 def running_node(config: Config) -> ControlClient | None:

@@ -1,7 +1,7 @@
 """Why a fetch waits, in the words of the network and with what may be looked at; in which order things are said."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -133,8 +133,10 @@ class Unreachable:
     async def read(self, request: object) -> AsyncIterator[AsyncIterator[object]]:
         yield self.nothing()
 
-    async def ask(self, request: object) -> object:
+    async def ask(self, *request: object) -> object:
         return await anext(self.nothing())
+
+    write = ask
 
     async def waits(self) -> AsyncIterator[object]:
         yield waiting(address="")
@@ -149,21 +151,29 @@ class Unreachable:
         yield
 
 
+@contextmanager
+def unreachable(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    """Commands have that node, and no patience."""
+
+    @asynccontextmanager
+    async def open_api(*args: object) -> AsyncIterator[Unreachable]:
+        yield Unreachable()
+
+    with monkeypatch.context() as patched:
+        patched.setenv("STACK_HOME", str(home))
+        patched.setattr(session, "QUIET_SECONDS", 0.0)
+        for module in ("session", "get", "find", "peers", "pubsub"):
+            patched.setattr(import_module(f"stack.cli.{module}"), "open_api", open_api)
+        yield
+
+
 @pytest.mark.parametrize("line", READS + QUIET)
 def test_every_command_that_waits_says_why(
     line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`cat`, `ls`, `pin add` and `car export` of a share that had ended said nothing for 30 seconds. With --json they still do."""
 
-    @asynccontextmanager
-    async def open_api(*args: object) -> AsyncIterator[Unreachable]:
-        yield Unreachable()
-
-    monkeypatch.setenv("STACK_HOME", str(tmp_path))
-    monkeypatch.setattr(session, "open_api", open_api)
-    monkeypatch.setattr(import_module("stack.cli.get"), "open_api", open_api)
-    monkeypatch.setattr(session, "QUIET_SECONDS", 0.0)
-    with pytest.raises(SystemExit) as ended:
+    with unreachable(monkeypatch, tmp_path), pytest.raises(SystemExit) as ended:
         run([*line.split(), f"{TICKET}/below"])
     said = [
         f"waiting: {WHERE} does not answer yet (Ctrl-C ends it)",
@@ -172,3 +182,23 @@ def test_every_command_that_waits_says_why(
     told = capsys.readouterr()
     assert ended.value.code == 3 and "waiting" not in told.out
     assert told.err.splitlines() == [*(said if line in READS else ()), "stack: nobody"]
+
+
+OTHERS = {
+    f"connect {WHERE}": f"waiting: {WHERE} does not answer yet",
+    f"ping {PEER}": f"waiting: {PEER} does not answer yet",
+    "find film": "looking for 10 s at the most",
+    f"providers {ROOT}": "looking for 10 s at the most",
+    "get 4-otter-lamp-violin -o -": "looking for who gives that code",
+    "pubsub pub topic text": "looking for somebody who is in the topic",
+    f"pubsub sub topic --connect {WHERE}": "waiting: whom to connect to does not answer yet",
+}
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_every_other_command_says_what_it_waits_for(
+    line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with unreachable(monkeypatch, tmp_path), pytest.raises(SystemExit):
+        run(line.split())
+    assert capsys.readouterr().err == f"{OTHERS[line]} (Ctrl-C ends it)\nstack: nobody\n"
