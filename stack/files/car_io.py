@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from functools import partial
 
 import anyio.to_thread
 
@@ -13,12 +12,12 @@ from stack.dag import links
 from stack.dag.car import SECTION_MAX_IMPORT, BlockRead, CarReader, HeaderRead, header, section
 from stack.errors import DecodeError, LimitExceeded
 from stack.files.dag import missing_below
-from stack.files.gather import Gatherer, Want
+from stack.files.gather import Gatherer
 from stack.files.nodes import LINK_BYTES, take_apart
 from stack.files.storage import hold, pins
+from stack.files.work import LEAVE_SECONDS
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
-from stack.sansio.interfaces import Buffer
 from stack.values import dataclass
 
 BATCH_BYTES = 4 * 1024 * 1024
@@ -153,7 +152,7 @@ async def export_car(session: Session, store: BlockStore, root: Cid) -> AsyncIte
 
     Blocks that are not here are fetched and kept. Raises DecodeError, LimitExceeded, and what the session raises.
     """
-    ahead = _Ahead(Gatherer(session, store), store)
+    ahead = _Ahead(Gatherer(session, store))
     yield header([root])
     walk = Walk(links)
     walk.add(root)
@@ -171,9 +170,8 @@ async def export_car(session: Session, store: BlockStore, root: Cid) -> AsyncIte
 class _Ahead:
     """Blocks of a walk, got some at a time before they are needed."""
 
-    def __init__(self, gatherer: Gatherer, store: BlockStore) -> None:
+    def __init__(self, gatherer: Gatherer) -> None:
         self._gatherer = gatherer
-        self._store = store
         self._blocks: dict[bytes, bytes] = {}
 
     async def take(self, cid: Cid, walk: Walk) -> bytes:
@@ -181,14 +179,11 @@ class _Ahead:
         if cid.multihash not in self._blocks:
             if sum(map(len, self._blocks.values())) > AHEAD_BYTES:
                 self._blocks.clear()  # they are in the store by now
-            await self._get([cid, *walk.coming(BATCH_BLOCKS - 1)])
+            await self._get([cid, *walk.coming(BATCH_BLOCKS - 1)], LEAVE_SECONDS)
+        if cid.multihash not in self._blocks:
+            await self._get([cid], None)
         return self._blocks.pop(cid.multihash)
 
-    async def _get(self, cids: list[Cid]) -> None:
-        def receive(multihash: bytes, block: Buffer) -> None:
-            self._blocks[multihash] = bytes(block)
-
-        wanted = {cid.multihash: cid for cid in cids if cid.multihash not in self._blocks}
-        sent = await self._gatherer.fetch([Want(cid, partial(receive, key)) for key, cid in wanted.items()])
-        if sent:
-            await self._store.put([(wanted[key], self._blocks[key]) for key in sent])
+    async def _get(self, cids: list[Cid], patience: float | None) -> None:
+        wanted = [cid for cid in cids if cid.multihash not in self._blocks]
+        self._blocks.update(await self._gatherer.nodes(wanted, patience))

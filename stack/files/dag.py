@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 
+import anyio
 import anyio.to_thread
 
 from stack.bitswap.interfaces import Session
 from stack.blocks.interfaces import BlockStore
-from stack.blocks.walk import Walk
+from stack.blocks.walk import Visit, Walk
 from stack.dag import links
-from stack.errors import DecodeError, LimitExceeded
+from stack.errors import DecodeError, LimitExceeded, NoProvider, Stalled
+from stack.files.gather import LOOK_SECONDS, Lack
+from stack.files.tasks import task_group
+from stack.files.watch import missing
+from stack.files.work import LEAVE_SECONDS
 from stack.multiformats.cid import Cid
 
 BATCH = 64
@@ -19,23 +24,58 @@ BLOCKS_MAX = 50_000_000
 
 
 async def fetch_dag(session: Session, store: BlockStore, root: Cid) -> int:
-    """Have every block below a root in the store; returns how many there are.
+    """Have every block below a root in the store; returns how many there are. What nobody has is for the end, when all else is there.
 
-    Raises DecodeError, LimitExceeded, and what session and store raise.
+    Raises DecodeError, LimitExceeded, and what session and store raise; who waits in vain is told what is missing.
     """
     walk = Walk(links)
     walk.add(root)
-    while batch := await anyio.to_thread.run_sync(walk.next_batch, BATCH):
-        absent = [visit.cid for visit in batch if visit.first]
-        if absent:
-            await session.fetch(absent)
+    lost: dict[bytes, list[Visit]] = {}
+    while (batch := await anyio.to_thread.run_sync(walk.next_batch, BATCH)) or lost:
+        if batch:
+            absent = [visit.cid for visit in batch if visit.first]
+            left = await _fetch(session, store, absent) if absent else set()
+        else:
+            await _fetch_lost(session, [visits[0].cid for visits in lost.values()])
+            batch, left, lost = [visit for visits in lost.values() for visit in visits], set(), {}
         # The last first: what is added is walked before all that waits, and those before it in the batch before that.
-        for cid, _, opens in reversed(batch):
-            if opens:
-                await anyio.to_thread.run_sync(walk.receive, cid, await store.get(cid))
+        for visit in reversed(batch):
+            if visit.cid.multihash in left or visit.cid.multihash in lost:
+                lost.setdefault(visit.cid.multihash, []).append(visit)
+            elif visit.opens:
+                await anyio.to_thread.run_sync(walk.receive, visit.cid, await store.get(visit.cid))
         if len(walk.met) + walk.waiting > BLOCKS_MAX:
             raise LimitExceeded("blocks of a DAG", BLOCKS_MAX)
     return len(walk.met)
+
+
+async def _fetch(session: Session, store: BlockStore, cids: list[Cid]) -> set[bytes]:
+    """Have these in the store; returns the multihashes of those that nobody has."""
+    done, lack = anyio.Event(), Lack(session, LEAVE_SECONDS)
+
+    async def ask() -> None:
+        await session.fetch(cids)
+        done.set()
+
+    async with task_group() as group:
+        group.start_soon(ask)
+        while not done.is_set():
+            with anyio.move_on_after(LOOK_SECONDS):
+                await done.wait()
+                break
+            here = await store.has(cids)
+            left = {cid.multihash for cid, is_here in zip(cids, here, strict=True) if not is_here}
+            if lack.lasts(left):
+                group.cancel_scope.cancel()
+                return left
+    return set()
+
+
+async def _fetch_lost(session: Session, cids: list[Cid]) -> None:
+    try:
+        await session.fetch(cids)
+    except (NoProvider, Stalled) as error:
+        raise type(error)(f"{error}{missing([cid.text for cid in cids])}") from error
 
 
 async def missing_below(store: BlockStore, root: Cid) -> list[Cid]:

@@ -5,7 +5,7 @@ loop. Blocks are known by their multihash, as everywhere below the DAG. Who wait
 session's business: nothing about it is written down here.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -43,6 +43,24 @@ class Want(NamedTuple):
     receiver: Receiver
     leaf: int | None = None
     """Its number among the leaves of the root, where that is known: peers then give the rarest first."""
+
+
+class Lack:
+    """How long all that is left of a group has been what everybody says it has not got."""
+
+    def __init__(self, session: Session, patience: float | None) -> None:
+        self._session = session
+        self._patience = patience
+        self._since: float | None = None
+
+    def lasts(self, left: Collection[bytes]) -> bool:
+        """Whether that is so for the `patience` that there is; looked at every now and then."""
+        if self._patience is None or not left or not self._session.lacking(left):
+            self._since = None
+            return False
+        now = anyio.current_time()
+        self._since = now if self._since is None else self._since
+        return now - self._since >= self._patience
 
 
 class Gathering:
@@ -120,7 +138,7 @@ class Gatherer:
         multihashes of that. Raises what `take` raises, and as `fetch`.
         """
         wanted = {want.cid.multihash for want in wants if want.cid.hash_code != IDENTITY}
-        gathering, since = Gathering(), None
+        gathering, lack = Gathering(), Lack(self._session, patience)
 
         async def ask() -> None:
             await self.fetch(wants, gathering)
@@ -135,10 +153,7 @@ class Gatherer:
                 await take(gathering.sent)
                 if is_whole:
                     return set()
-                left, now = wanted - gathering.came, anyio.current_time()
-                if patience is None or not left or not self._session.lacking(left):
-                    since = None
-                elif now - (since := now if since is None else since) >= patience:
+                if lack.lasts(wanted - gathering.came):
                     group.cancel_scope.cancel()
                     break
         left = wanted - gathering.came

@@ -1,12 +1,14 @@
 """All below a root: fetched by `pin add`, written by `car export`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from stack.blocks.memory import MemoryStore
 from stack.dag import dag_cbor, dag_pb
-from stack.errors import DecodeError, LimitExceeded
+from stack.errors import DecodeError, LimitExceeded, Stalled
 from stack.files import dag
 from stack.files.car_io import export_car, import_car, list_car
 from stack.files.dag import fetch_dag
@@ -77,6 +79,77 @@ async def test_a_node_that_is_also_a_raw_leaf_is_exported_with_all_below_it() ->
     assert len(entries) == len({cid.multihash for cid in entries}) == len(blocks)
     await import_car(other, Pieces(archive))
     assert all(await other.has([cid for cid, _ in blocks]))
+
+
+class Lossy:
+    """Has some, and says so of what it has not got; `gives_up` when it is asked for that alone."""
+
+    def __init__(self, store: MemoryStore, blocks: list[Block], lost: set[bytes], *, gives_up: bool = False) -> None:
+        self._store = store
+        self._blocks = blocks
+        self._gives_up = gives_up
+        self.lost = lost
+
+    async def fetch(self, cids: list[Cid]) -> None:
+        wanted = {cid.multihash for cid in cids}
+        if self._gives_up and wanted <= self.lost:
+            raise Stalled("nothing came for 30 s")
+        while wanted:
+            some = wanted - self.lost
+            await self._store.put([(cid, data) for cid, data in self._blocks if cid.multihash in some])
+            wanted -= some
+            await anyio.sleep(0.005)
+
+    def lacking(self, multihashes: Iterable[bytes]) -> bool:
+        return set(multihashes) <= self.lost
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_what_nobody_has_keeps_nothing_else_of_a_dag_away(
+    monkeypatch: pytest.MonkeyPatch, gives_up: bool
+) -> None:
+    """`pin add` got nothing of what is below the other nodes of a group, of which one was lost."""
+    for name in "LOOK_SECONDS", "LEAVE_SECONDS":
+        monkeypatch.setattr(dag, name, 0.01)
+    root, blocks = dag_of_all_kinds()
+    inner, lost = node(leaf(0)[0], leaf(1)[0], leaf(0)[0])[0], leaf(3)[0]
+    store = MemoryStore()
+    session = Lossy(store, blocks, {inner.multihash, lost.multihash}, gives_up=gives_up)
+
+    async def all_else_is_there() -> None:
+        kept = [cid for cid, _ in blocks if cid not in (inner, lost, leaf(0)[0], leaf(1)[0])]
+        while not all(await store.has(kept)):
+            await anyio.sleep(0.005)
+        session.lost = set()
+
+    if gives_up:
+        with pytest.raises(Stalled, match=f"missing: .*{lost}"):
+            await fetch_dag(session, store, root)  # type: ignore[arg-type]
+        session = Lossy(store, blocks, set())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(all_else_is_there)
+        assert await fetch_dag(session, store, root) == len(blocks)  # type: ignore[arg-type]
+    assert all(await store.has([cid for cid, _ in blocks]))
+
+
+async def test_an_archive_is_written_as_far_as_what_is_lost_and_what_is_behind_it_is_kept(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.files.gather.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("stack.files.car_io.LEAVE_SECONDS", 0.01)
+    leaves = [leaf(number) for number in range(6)]
+    root = node(*[cid for cid, _ in leaves])
+    exchange.blocks = {cid.multihash: data for cid, data in [*leaves, root]}
+    exchange.lost = {leaves[3][0].multihash}
+    store = MemoryStore()
+    archive = b""
+    async with exchange.session(root[0]) as session:
+        async for piece in export_car(session, store, root[0]):  # type: ignore[arg-type]
+            archive += piece
+            if exchange.lost and leaves[2][1] in archive:
+                assert await store.has([cid for cid, _ in leaves]) == [True, True, True, False, True, True]
+                exchange.lost.clear()
+    assert all(data in archive for _, data in leaves)
 
 
 async def test_a_dag_without_end_and_one_that_is_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
