@@ -11,7 +11,7 @@ import pytest
 
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.ticket import decode_ticket
-from stack.node.api import CarExport, Fetch, ListShares, SendProgress, WatchShare
+from stack.node.api import CarExport, Cat, Fetch, ListShares, SendProgress, WatchShare
 from stack.node.node import Node
 from stack.node.owners import Owner
 from tests.net.hosts import settled
@@ -189,7 +189,7 @@ async def test_however_it_is_received_the_share_is_over_and_a_whole_copy_is_told
 
 
 async def test_who_only_looks_at_it_has_not_got_it_yet(tmp_path: Path) -> None:
-    """A list, and a part of a file as a player reads it; then all, by which the share is over."""
+    """A list, a part of a file as a player reads it, a whole one that could not be written down; then all, by which the share is over."""
     source = write_people(tmp_path / "tree")
     async with Node.open(at(tmp_path / "a")) as node:
 
@@ -197,6 +197,10 @@ async def test_who_only_looks_at_it_has_not_got_it_yet(tmp_path: Path) -> None:
             async with Node.open(at(tmp_path / "b", "read")) as looks:
                 assert await looks.ls(ticket) and await looks.cat(f"{ticket}/one", length=10)
                 assert await looks.cat(f"{ticket}/one", offset=10)
+                with pytest.raises(OSError, match="full"):  # as it was raised: it has left a task group
+                    async with looks.read(Cat(source=f"{ticket}/one")) as pieces:
+                        async for _ in pieces:
+                            raise OSError("full")
             root = decode_ticket(ticket).root
             await settled(lambda: not node.host.connections())
             assert not node.sharing.is_over(root, node.host.is_connected)

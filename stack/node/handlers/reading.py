@@ -1,6 +1,7 @@
 """Handlers of requests that read a DAG without writing files."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from operator import attrgetter
 
@@ -16,18 +17,39 @@ from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Resolv
 from stack.node.handlers.naming import session_for
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
+from stack.node.patience import PatientSession
 
 
-@streaming
-async def cat(node: Handled, request: Cat) -> AsyncGenerator[bytes, None]:
+@asynccontextmanager
+async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a file, in order."""
     span = partial(open_content, offset=request.offset, length=request.length)
-    async with session_for(node, request.source, request.providers, request.timeout) as (session, source):
-        async with span(session, session.store, source.root, source.path) as pieces:
-            async for piece in pieces:
-                yield piece
-        if not request.offset and request.length is None:  # who reads a part, as players do, goes on with another
-            await session.conclude()
+    async with (
+        session_for(node, request.source, request.providers, request.timeout) as (session, source),
+        span(session, session.store, source.root, source.path) as pieces,
+    ):
+        is_part = request.offset or request.length is not None
+        yield (
+            pieces if is_part else _Concluded(pieces, session)
+        )  # who reads a part, as players do, goes on with another
+
+
+class _Concluded:
+    """All of something, and the word that it has come. No generator: one that is left early cannot leave a task group."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], session: PatientSession) -> None:
+        self._pieces = pieces
+        self._session = session
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._pieces)
+        except StopAsyncIteration:
+            await self._session.conclude()
+            raise
 
 
 @streaming
