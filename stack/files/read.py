@@ -30,6 +30,7 @@ from stack.files.nodes import LINK_BYTES, list_shard, read_node, take_apart
 from stack.files.parts import is_certainly_node
 from stack.files.paths import resolve_path
 from stack.files.tasks import task_group
+from stack.files.work import LEAVE_SECONDS
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
 from stack.sansio.interfaces import Buffer
@@ -282,6 +283,10 @@ async def count_below(session: Session, store: BlockStore, root: Cid, path: str 
     return count
 
 
+async def _received(sent: set[bytes]) -> None:
+    """All is done by who received them."""
+
+
 async def _look(gatherer: Gatherer, entries: list[Entry], look: bool) -> list[ListedEntry]:
     found: dict[Cid, tuple[str, int | None]] = {}
 
@@ -298,7 +303,8 @@ async def _look(gatherer: Gatherer, entries: list[Entry], look: bool) -> list[Li
             found[entry.cid] = "file", entry.dag_size
     if look:
         cids = {entry.cid: None for entry in entries if entry.cid not in found}
-        await gatherer.fetch([Want(cid, partial(receive, cid)) for cid in cids])
+        # An entry that nobody has stays unknown too, and the others are told.
+        await gatherer.gather([Want(cid, partial(receive, cid)) for cid in cids], _received, LEAVE_SECONDS)
     listed = []
     for entry in entries:
         kind, size = found.get(entry.cid, ("unknown", None))

@@ -188,6 +188,26 @@ async def test_entries_that_are_not_looked_at_or_no_unixfs_are_unknown(exchange:
 
 
 @pytest.mark.anyio
+async def test_an_entry_that_nobody_has_is_unknown_and_the_others_are_told(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was lost kept the whole list from being shown."""
+    monkeypatch.setattr("stack.files.gather.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(read_module, "LEAVE_SECONDS", 0.01)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}").write_bytes(content(f"{number}", 9000))
+    root = await shared(source, exchange, import_options("unixfs-v1-2025", {"chunker": "size-4096"}))
+    async with session_of(exchange) as session:
+        entries = [entry async for entry in list_entries(session, MemoryStore(), root)]
+        assert [(entry.type, entry.size) for entry in entries] == [("file", 9000)] * 3
+        exchange.lost = {entries[1].cid.multihash}
+        entries = [entry async for entry in list_entries(session, MemoryStore(), root)]
+    assert [(entry.type, entry.size) for entry in entries] == [("file", 9000), ("unknown", None), ("file", 9000)]
+
+
+@pytest.mark.anyio
 async def test_leaving_early_stops_the_reading(tmp_path: Path, exchange: FakeExchange) -> None:
     source = tmp_path / "film"
     source.write_bytes(content("film", 3_000_000))
