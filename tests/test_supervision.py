@@ -88,6 +88,7 @@ def starts(function: ast.AST) -> Iterator[str]:
             yield ast.unparse(node)
 
 
+@pytest.mark.apart
 def test_every_long_lived_task_has_a_supervisor() -> None:
     found = [
         (f"{relative}:{function.name}", way)

@@ -187,6 +187,7 @@ def shapes() -> Iterator[tuple[str, bytes]]:
     yield "unknown fields", b"\x48\x01" * 30_000
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in shapes()])
 def test_A42_an_rpc_takes_at_most_twenty_times_its_size(data: bytes) -> None:
     tracemalloc.start()

@@ -259,6 +259,7 @@ def test_where_many_pass_nothing_heavy_is_loaded() -> None:
     assert not loaded & {"cid", "multihash", "multibase", "multicodec", "blake3", "mmh3", "cryptography", "google"}
 
 
+@pytest.mark.apart
 def test_py_cid_and_py_multihash_are_each_imported_by_one_file() -> None:
     importers: dict[str, set[str]] = {}
     root = Path(stack.__file__).parent
