@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from pathlib import Path
 
 import anyio
@@ -31,6 +31,10 @@ PENDING_MAX = 65_536
 
 LOST_MAX = 4096
 """Files remembered that are no longer as they were shared, for who watches; `shares ls` looks at all of them itself."""
+
+LATELY_SECONDS = 120.0
+"""A block of 2 MiB takes so long on a line of 17 KB/s: a receiver that asks nothing about a share (Kubo) and was sent nothing meanwhile
+has given up, though he is connected."""
 
 TOLD_MAX = 4096
 """Receivers remembered that tell what they have, and copies that went out lately."""
@@ -62,8 +66,8 @@ class Counting:
         self._done: dict[tuple[Cid, PeerId], None] = {}
         """Who says that it has all that it wanted: that was all of it where all was sent."""
         self._telling: dict[tuple[Cid, PeerId], None] = {}
-        self._receiving: dict[Cid, dict[PeerId, bool]] = {}
-        """Who has begun to fetch a share, and whether each has all that it wanted."""
+        self._receiving: dict[Cid, dict[PeerId, float | None]] = {}
+        """Who has begun to fetch a share, and when something last went to each; None when it has all that it wanted."""
         self._whole: set[tuple[Cid, PeerId]] = set()
         self._copies: deque[tuple[int, Cid, PeerId]] = deque(maxlen=TOLD_MAX)
         self._lost: dict[Path, Fault] = {}
@@ -100,7 +104,7 @@ class Counting:
     def _begun(self, root: Cid, peer: PeerId, *, done: bool) -> None:
         receiving = self._receiving.setdefault(root, {})
         if peer in receiving or len(receiving) < TOLD_MAX:
-            receiving[peer] = done
+            receiving[peer] = None if done else anyio.current_time()
 
     def _copy_went(self, root: Cid, peer: PeerId) -> None:
         """A peer has all of a share."""
@@ -149,7 +153,7 @@ class Counting:
         files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
         counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
         for root, peer in counts:
-            if peer not in self._receiving.get(root, ()):
+            if self._receiving.get(root, {}).get(peer, 0.0) is not None:
                 self._begun(root, peer, done=False)
         if len(self._unwritten) < PENDING_MAX:
             self._unwritten += counts
@@ -207,12 +211,16 @@ class Counting:
     def copies_so_far(self, root: Cid) -> list[PeerId]:
         """Who has got all of it since it is shared."""
         receiving = self._receiving.get(root, {})
-        return [peer for peer in self.copies_since(0, root) if receiving.get(peer)]
+        return [peer for peer in self.copies_since(0, root) if receiving.get(peer, 0.0) is None]
 
-    def is_over(self, root: Cid, is_here: Callable[[PeerId], bool]) -> bool:
-        """Whether somebody has got all that he wanted of a share, and nobody else who is here has begun and not finished."""
+    def is_over(self, root: Cid, is_here: Callable[[PeerId], bool], asks: Container[PeerId] = ()) -> bool:
+        """Whether somebody has got all that he wanted of a share, and nobody else who is here is at it: who has begun, not finished, and
+        `asks` about it still or was sent something lately. A daemon that has only looked at it stays connected."""
         receiving = self._receiving.get(root, {})
-        return any(receiving.values()) and all(done or not is_here(peer) for peer, done in receiving.items())
+        since = anyio.current_time() - LATELY_SECONDS
+        begun = {peer: at for peer, at in receiving.items() if at is not None}
+        at_it = any(is_here(peer) and (peer in asks or at > since) for peer, at in begun.items())
+        return len(begun) < len(receiving) and not at_it
 
     @property
     def revision(self) -> int:

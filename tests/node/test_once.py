@@ -11,6 +11,7 @@ import pytest
 
 from stack.files.events import FetchFinished, FetchProgress
 from stack.files.ticket import decode_ticket
+from stack.node import counting
 from stack.node.api import CarExport, Cat, Fetch, ListShares, SendProgress, WatchShare
 from stack.node.node import Node
 from stack.node.owners import Owner
@@ -188,9 +189,14 @@ async def test_however_it_is_received_the_share_is_over_and_a_whole_copy_is_told
     assert whole == {how: is_whole for how, (*_, is_whole) in WAYS.items()}
 
 
-async def test_who_only_looks_at_it_has_not_got_it_yet(tmp_path: Path) -> None:
-    """A list, a part of a file as a player reads it, a whole one that could not be written down; then all, by which the share is over."""
+async def test_who_only_looks_at_it_has_not_got_it_yet_and_does_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list, a part of a file as a player reads it, a whole one that could not be written down. Then somebody gets all, by which the
+    share is over, though who looked is connected, as a daemon is."""
+    monkeypatch.setattr(counting, "LATELY_SECONDS", 0.0)
     source = write_people(tmp_path / "tree")
+    (source / "film").write_bytes(os.urandom(3 * MIB))  # who does not say what he has, and was sent all, has a copy
     async with Node.open(at(tmp_path / "a")) as node:
 
         async def receive(ticket: str) -> None:
@@ -201,11 +207,13 @@ async def test_who_only_looks_at_it_has_not_got_it_yet(tmp_path: Path) -> None:
                     async with looks.read(Cat(source=f"{ticket}/one")) as pieces:
                         async for _ in pieces:
                             raise OSError("full")
-            root = decode_ticket(ticket).root
-            await settled(lambda: not node.host.connections())
-            assert not node.sharing.is_over(root, node.host.is_connected)
-            async with Node.open(at(tmp_path / "c", "get")) as receiver:
-                await receiver.get(ticket, tmp_path / "out")
+                root = decode_ticket(ticket).root
+                await settled(lambda: not node.receivers(root))
+                assert not node.sharing.is_over(root, node.host.is_connected)
+                async with Node.open(at(tmp_path / "c", "get")) as receiver:
+                    await receiver.get(ticket, tmp_path / "out")
+                await settled(lambda: not node.sharing.shares(root))
+                assert node.host.is_connected(looks.peer_id)
 
         await once(node, source, receive)
 

@@ -231,7 +231,7 @@ async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareP
     over = False
     while row is not None and not over:
         before = revision
-        over = once and node.sharing.is_over(root, node.host.is_connected)
+        over = once and node.sharing.is_over(root, node.host.is_connected, node.receivers(root))
         with anyio.move_on_after(0 if over else LOOK_SECONDS if once else None):
             revision = await node.sharing.wait(revision)
         if over or early or node.sharing.copies_since(before, root):
