@@ -28,10 +28,9 @@ async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]
         session_for(node, request.source, request.providers, request.timeout) as (session, source),
         span(session, session.store, source.root, source.path) as pieces,
     ):
+        # Who reads a part, as players do, goes on with another.
         is_part = request.offset or request.length is not None
-        yield (
-            pieces if is_part else _Concluded(pieces, session)
-        )  # who reads a part, as players do, goes on with another
+        yield pieces if is_part else _Concluded(pieces, session)
 
 
 class _Concluded:
