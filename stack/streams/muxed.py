@@ -6,6 +6,7 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
+from stack.errors import LocalProtocolError
 from stack.identity.peer_id import PeerId
 from stack.sansio.interfaces import Buffer, StreamId
 from stack.streams.turns import Turn
@@ -147,6 +148,9 @@ class MachineStream:
             while machine.unwritten(self.id):
                 await self._wait_writable()
             self._check_open()
+        except LocalProtocolError:
+            # The peer has reset the stream, and the connection has not come to telling us.
+            raise anyio.BrokenResourceError(self._why()) from None
         except BaseException:
             if machine.retract(self.id) < offered:
                 self.reset()
@@ -159,7 +163,10 @@ class MachineStream:
         if not self._finished:
             self._check_sending()
             self._finished = True
-            self._machine.finish(self.id)
+            try:
+                self._machine.finish(self.id)
+            except LocalProtocolError:
+                raise anyio.BrokenResourceError(self._why()) from None
             self._connection.flush()
 
     async def aclose(self) -> None:

@@ -133,8 +133,9 @@ def _latest(peer: Running) -> Json:
 
 @contextmanager
 def connected(scene: Scene, *words: str, count: int) -> Iterator[list[Running]]:
-    """So many peers, in a few processes, connected to an address."""
-    machine = scene.machine(scene.place / "crowd")
+    """So many peers, in a few processes, connected to an address. They stand for other computers, and take what the node leaves of this
+    one: with its priority they were what it waited for."""
+    machine = scene.machine(scene.place / "crowd", prefix=("nice", "-n", "15"))
     parts = [count // CROWDS + (number < count % CROWDS) for number in range(CROWDS)]
     with ExitStack() as stack:
         crowds = [

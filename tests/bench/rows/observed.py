@@ -34,6 +34,8 @@ async def main(path: str) -> None:
     with anyio.open_signal_receiver(signal.SIGUSR1) as signals:
         async with Node.open(config) as node, anyio.create_task_group() as tasks:
             ticket = decode_ticket(await node.share(path, open=True))
+            gc.collect()
+            gc.freeze()  # as the daemon does
             told: Mapping[str, str] = {"address": f"{ticket.addresses[0]}/p2p/{ticket.peer}", "cid": str(ticket.root)}
             print(json.dumps(told), flush=True)
             tasks.start_soon(watch)

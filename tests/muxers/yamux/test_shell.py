@@ -10,6 +10,7 @@ import pytest
 
 from stack.identity.keys import generate
 from stack.multiformats.multiaddr import Multiaddr
+from stack.muxers.yamux.frames import RST, WINDOW_UPDATE, encode_header
 from stack.muxers.yamux.parameters import YamuxParameters
 from stack.muxers.yamux.shell import YamuxConnection, YamuxMuxer
 from stack.sansio.budget import Resource, Scope
@@ -287,6 +288,21 @@ async def test_a_stream_reset_before_it_was_accepted_is_not_handed_out() -> None
         kept = await ends[0].open_stream()
         await settled()
         assert (await ends[1].accept_stream()).id == kept.id
+
+
+async def test_a_reset_that_has_come_and_has_not_been_told_yet_breaks_a_stream_as_any_other() -> None:
+    """On a busy loop what a turn is too short for is told in the next: a fault in whoever wrote in between."""
+    async with running(*memory_stream_pair(HERE, THERE), (budget(), budget())) as ends:
+        written, ended = await ends[0].open_stream(), await ends[0].open_stream()
+        await settled()
+        for stream in (written, ended):
+            ends[0].machine.receive_data(
+                memoryview(encode_header(WINDOW_UPDATE, RST, stream.id, 0)), anyio.current_time()
+            )
+        with pytest.raises(anyio.BrokenResourceError, match="reset"):
+            await written.send(b"too late")
+        with pytest.raises(anyio.BrokenResourceError, match="reset"):
+            await ended.send_eof()
 
 
 async def test_an_idle_connection_holds_no_buffer_and_a_busy_one_two_at_most() -> None:
