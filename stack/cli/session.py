@@ -11,7 +11,7 @@ import click
 from stack.cli.home import take
 from stack.cli.output import count, note
 from stack.control.client import ControlClient, NodeGone, NodeUnreachable
-from stack.errors import ConfigError
+from stack.errors import ConfigError, StackError
 from stack.multiformats.cid import Cid
 from stack.node.api import Api, CompareSettings, GetIdentity, ListShares
 from stack.node.config import Config
@@ -96,7 +96,8 @@ def waiting(what: str, *, quiet: bool = False) -> AbstractAsyncContextManager[No
 async def _after_a_while(say: Callable[[], Awaitable[object]], *, quiet: bool) -> AsyncIterator[None]:
     async def wait() -> None:
         await anyio.sleep(QUIET_SECONDS)
-        await say()
+        with suppress(StackError):  # a daemon has gone, or is too old: the command tells what comes of that
+            await say()
 
     async with supervised() as tasks:
         if not quiet:

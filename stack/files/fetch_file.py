@@ -58,13 +58,13 @@ async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, p
     if status is None or not await _is_there(work, node, block, target, base):
         if status is not None and work.update is None:
             raise Refused(f"{target} exists with other content; {WAY_OUT}")
-        if work.update is not None:
-            if status is not None and stat.S_ISDIR(status.st_mode):
-                await anyio.to_thread.run_sync(work.update.make_way, base, below, status)
-                await work.update.forget()
-            work.update.told(below, NEW if status is None else CHANGED)
-        if work.update is None or not work.update.dry_run:
+        if work.update is not None and status is not None and stat.S_ISDIR(status.st_mode):
+            await anyio.to_thread.run_sync(work.update.make_way, base, below, status)
+            await work.update.forget()
+        if work.writes:
             await _write(work, node, block, target, part, base, over=status is not None)
+        if work.update is not None:  # now that it is so: what somebody has lost is begun again and again
+            work.update.told(below, NEW if status is None else CHANGED)
         work.files_written += 1
     elif work.update is not None and await anyio.to_thread.run_sync(_set_attributes, work.update, node, target, base):
         work.update.told(below, CHANGED)

@@ -35,7 +35,7 @@ from stack.files.space import Space
 from stack.files.target import Claim
 from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT
-from stack.files.work import AGAIN_SECONDS, Work
+from stack.files.work import AGAIN_SECONDS, AGAIN_SECONDS_MAX, Work
 from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
@@ -92,6 +92,9 @@ class TreeFetch:
         self._folds = False
         self._left: list[Directory] = []
         self._left_entries = 0
+        self._again = AGAIN_SECONDS
+        self._done = -1
+        """Bytes there when it was last begun again."""
         work.comes_back = True
 
     async def run(self, root: UnixFSNode) -> None:
@@ -131,8 +134,11 @@ class TreeFetch:
             self._work.patience = None
 
     def _come_back(self) -> None:
-        """Nothing else is to be done."""
-        self._work.patience, self._work.told_resumed, self._left_entries = AGAIN_SECONDS, True, 0
+        """Nothing else is to be done. While nothing comes, longer each time: a file that is begun again is read, as far as it is there."""
+        work, before = self._work, self._done
+        self._done = work.progress.done
+        self._again = min(2 * self._again, AGAIN_SECONDS_MAX) if self._done == before else AGAIN_SECONDS
+        work.patience, work.told_resumed, self._left_entries = self._again, True, 0
         for directory in self._left:
             directory.unread, directory.left = directory.left[::-1], []
         self._waiting, self._left = self._left[::-1], []
@@ -316,8 +322,9 @@ class TreeFetch:
             for file in begun:
                 if file.node.links:
                     await self._start_file(group, directory, file)
+        alone_later = {entry.name for entry, node in files if node.links}
         for entry, node in nodes:
-            if not node.links or node.is_directory:
+            if entry.name not in alone_later:
                 self._work.lost.pop(_shown(directory, entry.name), None)
             if node.is_directory and not self._chosen.excludes((*place, entry.name), is_directory=True):
                 directory.unfinished += 1

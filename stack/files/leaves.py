@@ -31,6 +31,9 @@ PARTS_MAX = 1_000_000
 """Children waiting in all open nodes. An honest file has some thousands; a node full of links has 40,000, and 128 of them
 may stand above each other."""
 
+LACKING_MAX = 100_000
+"""Parts that nobody has, left for the end: 25 GiB of Kubo's leaves. Beyond it they are waited for where they are met."""
+
 HELD_BYTES_MAX = 8 * 1024 * 1024
 """Nodes among what was asked for as leaves, kept until the batch has ended. What goes beyond is asked for again."""
 
@@ -137,6 +140,10 @@ class LeafWalk:
                             node = await take_apart(len(block), decode_part, part, block)
                             await self._open(node, part.offset, part.depth)
 
+    @property
+    def _patience(self) -> float | None:
+        return self._work.patience if len(self._lacking) < LACKING_MAX else None
+
     def _incomplete(self) -> Lacking:
         """What is there of the file is not counted once more when it is begun again."""
         size = sum((each.part if isinstance(each, _Node) else each).size for each in self._lacking)
@@ -167,7 +174,7 @@ class LeafWalk:
             group.start_soon(self._fetch_group, nodes)
 
     async def _fetch_group(self, nodes: _Group) -> None:
-        nodes.blocks = await self._work.gatherer.nodes([part.cid for part in nodes.parts], self._work.patience)
+        nodes.blocks = await self._work.gatherer.nodes([part.cid for part in nodes.parts], self._patience)
         nodes.done.set()
 
     async def _start_batch(self, group: TaskGroup, parts: list[FilePart]) -> None:
@@ -183,7 +190,7 @@ class LeafWalk:
             await self._refuse_too_large(parts)
             if parts:
                 wants = [Want(part.cid, partial(self._receive, batch, part), self._number(part)) for part in parts]
-                left = await self._work.gatherer.gather(wants, partial(self._keep, batch), self._work.patience)
+                left = await self._work.gatherer.gather(wants, partial(self._keep, batch), self._patience)
                 self._lacking += [part for part in parts if part.cid.multihash in left]
         finally:
             self._work.leaf_batches.release()

@@ -27,7 +27,8 @@ LEAVE_SECONDS = 1.0
 """What everybody says for so long that it has not got is left for the end: a file that its sharer has lost keeps no other waiting."""
 
 AGAIN_SECONDS = 30.0
-"""At the end it is asked for once more, so long at a time."""
+"""At the end it is asked for once more, so long at a time; files of a tree twice as long each time in which nothing comes."""
+AGAIN_SECONDS_MAX = 960.0
 
 CHECKERS = 2
 """Worker threads that hash what lies on the disk already."""

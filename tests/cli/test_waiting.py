@@ -12,6 +12,7 @@ from stack.cli import session
 from stack.cli.app import run
 from stack.cli.fetching import HINTS, REFUSED, FetchScreen
 from stack.cli.output import Progress
+from stack.control.client import NodeGone
 from stack.errors import NoProvider
 from stack.files.events import (
     Connecting,
@@ -149,6 +150,24 @@ class Unreachable:
             await self.said.wait()
         raise NoProvider("nobody")
         yield
+
+
+@pytest.mark.anyio
+async def test_a_daemon_that_goes_away_is_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited was shown a traceback of what would have told him why, above the sentence."""
+    monkeypatch.setattr(session, "QUIET_SECONDS", 0.0)
+    asked = anyio.Event()
+
+    async def gone() -> None:
+        asked.set()
+        raise NodeGone("it went away")
+
+    async with session._after_a_while(gone, quiet=False):
+        await asked.wait()
+        await anyio.wait_all_tasks_blocked()
+    assert not caplog.records
 
 
 @contextmanager

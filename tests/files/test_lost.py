@@ -9,11 +9,13 @@ import pytest
 from stack.bitswap.interfaces import PeerReport
 from stack.blocks.memory import MemoryStore
 from stack.dag.unixfs.options import import_options
-from stack.dag.unixfs.reader import decode_node
+from stack.dag.unixfs.reader import FilePart, decode_node
 from stack.errors import FetchError
-from stack.files import fetch_tree
-from stack.files.events import FetchFinished, FileFinished
+from stack.files import fetch_file, fetch_tree, leaves
+from stack.files.events import EntryUpdated, FetchFinished, FileFinished
 from stack.files.fetch import Fetcher, FetchRequest
+from stack.files.leaves import LeafWalk
+from stack.files.parts import is_in_place
 from stack.files.watch import Patience, missing
 from stack.multiformats.cid import Cid
 from tests.files.conftest import ME, FakeExchange, content, open_store
@@ -235,6 +237,101 @@ async def test_no_more_than_so_many_are_left_for_the_end(
         exchange.lost.clear()
         await fetch.finish()
     assert snapshot(here / "tree") == snapshot(source)
+
+
+async def test_a_file_of_which_a_part_is_lost_is_told_as_an_update_once(
+    tmp_path: Path, here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time that it was asked for again it was told, and counted, once more."""
+    rounds: list[fetch_tree.TreeFetch] = []
+    come_back = fetch_tree.TreeFetch._come_back
+    monkeypatch.setattr(fetch_tree.TreeFetch, "_come_back", lambda tree: (rounds.append(tree), come_back(tree)))
+    source = tmp_path / "source"
+    plant(source)
+    first = await share(source, exchange, SMALL)
+    async with open_store("disk", tmp_path / "home") as store:
+        await Fetcher(store, exchange).fetch(FetchRequest(root=first, name="tree", directory=here))
+        for name in "large 1", "fresh":
+            (source / name).write_bytes(content(name, 30_000))
+            exchange.lost.add(multihash(content(name, 30_000)[8192:12288]))
+        second = await share(source, exchange, SMALL)
+        request = FetchRequest(root=second, name="tree", directory=here, update=True)
+        async with Fetcher(store, exchange).open(request) as fetch:
+            await until(lambda: len(rounds) == 3)
+            exchange.lost.clear()
+            told = [(event.path, event.change) async for event in fetch if isinstance(event, EntryUpdated)]
+    assert sorted(told) == [("tree/fresh", "new"), ("tree/large 1", "changed")]
+
+
+async def test_what_is_there_is_read_again_less_and_less_often_while_nothing_comes(
+    tmp_path: Path, here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block of a large file that nobody has: all of the file was read and hashed every 30 s, for as long as it was waited for."""
+    source = tmp_path / "source"
+    plant(source, large=1)
+    root = await share(source, exchange, SMALL)
+    exchange.lost = {multihash((source / "large 0").read_bytes()[12288:16384])}
+    read: list[int] = []
+
+    def count(fd: int, part: FilePart) -> bool | None:
+        read.append(part.size)
+        return is_in_place(fd, part)
+
+    monkeypatch.setattr(fetch_file, "is_in_place", count)
+    request = FetchRequest(root=root, name="tree", directory=here)
+    async with open_store("disk", tmp_path / "home") as store, Fetcher(store, exchange).open(request) as fetch:
+        await until(lambda: fetch._work is not None and fetch._work.patience == 0.4)
+        assert sum(read) <= 3 * 39_000
+        exchange.lost.clear()
+        await fetch.finish()
+    assert snapshot(here / "tree") == snapshot(source)
+
+
+async def test_what_turns_out_not_to_be_wanted_is_not_missed(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    """What an entry is shows when its first block comes; until then it is named as missing."""
+    source = tmp_path / "source"
+    plant(source, large=1)
+    root = await share(source, exchange, SMALL)
+    exchange.lost = set(exchange.blocks) - {root.multihash}
+    request = FetchRequest(root=root, name="tree", directory=here, include=("small *",))
+    async with open_store("disk", tmp_path / "home") as store, Fetcher(store, exchange).open(request) as fetch:
+        await until(lambda: fetch._work is not None and "large 0" in fetch._work.lost)
+        exchange.lost.clear()
+        await fetch.finish()
+        assert fetch._work is not None
+        assert not fetch._work.lost
+
+
+async def test_no_more_than_so_many_parts_of_a_file_are_left_for_the_end(
+    tmp_path: Path, here: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few nodes that list each other and one leaf that nobody has are any number of parts."""
+    monkeypatch.setattr(leaves, "LACKING_MAX", 4)
+    monkeypatch.setattr(leaves, "LEAF_BATCH", 2)
+    monkeypatch.setattr("stack.files.work.LEAF_BATCHES", 2)
+    walks: list[LeafWalk] = []
+    run = LeafWalk.run
+
+    async def running(walk: LeafWalk) -> None:
+        walks.append(walk)
+        await run(walk)
+
+    monkeypatch.setattr(LeafWalk, "run", running)
+    source = tmp_path / "source"
+    source.write_bytes(content("again", 4096) * 64)
+    root = await share(source, exchange, SMALL)
+    exchange.lost = {multihash(content("again", 4096))}
+    request = FetchRequest(root=root, name="one", directory=here)
+    async with open_store("disk", tmp_path / "home") as store, Fetcher(store, exchange).open(request) as fetch:
+        await until(lambda: bool(walks) and len(walks[0]._lacking) >= 4)
+        for _ in range(20):
+            await anyio.sleep(0.01)
+        assert len(walks[0]._lacking) <= 4 + 2 * 2
+        exchange.lost.clear()
+        await fetch.finish()
+    assert (here / "one").read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize(
