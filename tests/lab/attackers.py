@@ -64,6 +64,7 @@ class From(TcpTransport):
     """Dials from an address of its own."""
 
     def __init__(self, source: str) -> None:
+        super().__init__()
         self._source = source
 
     async def dial(self, address: Multiaddr) -> SocketStream:
