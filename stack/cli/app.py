@@ -139,8 +139,10 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         if code == OK and not isinstance(error, BrokenPipeError):  # else it is said already what happened
+            from stack.cli.output import OutputLost
+
             code = exit_code(error)
-            complain(_of_the_system(error)[1])
+            complain(str(OutputLost(error.errno, error.strerror)))
         give_up(sys.stdout)
     try:
         sys.stderr.flush()
@@ -150,13 +152,15 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _of_the_system(error: OSError) -> tuple[str, str]:
-    """The kind and the sentence of what the system refused. Click writes help by itself: what was lost of it still waits to go out."""
+    """The kind and the sentence of what the system refused. Click writes help by itself, and what it could not write is output too."""
+    from traceback import walk_tb
+
     from stack.cli.output import OutputLost
 
-    try:
-        sys.stdout.flush()
-    except OSError as lost:
-        error = OutputLost(lost.errno, lost.strerror)
+    if not isinstance(error, OutputLost) and any(
+        frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__)
+    ):
+        error = OutputLost(error.errno, error.strerror)
     return (LOST, str(error)) if isinstance(error, OutputLost) else ("OSError", what_the_system_says(error))
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -45,6 +46,11 @@ def full_stdout() -> TextIO:
     return open("/dev/full", "w")
 
 
+def full_stdout_without_buffer() -> TextIO:
+    """As PYTHONUNBUFFERED makes it: nothing of what was lost waits to go out."""
+    return TextIOWrapper(open("/dev/full", "wb", buffering=0), write_through=True)
+
+
 def stdout_without_reader() -> TextIO:
     receive, send = os.pipe()
     os.close(receive)
@@ -54,6 +60,7 @@ def stdout_without_reader() -> TextIO:
 LOST = {
     closed_stdout: (7, "stack: output was lost: stdout is closed\n"),
     full_stdout: (9, "stack: output was lost: No space left on device\n"),
+    full_stdout_without_buffer: (9, "stack: output was lost: No space left on device\n"),
     stdout_without_reader: (141, ""),
 }
 WRITES = [
