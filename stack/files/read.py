@@ -76,15 +76,18 @@ async def open_content(
 
 
 class _Batch:
-    """Parts that are read together: the blocks they want, those that have come, and what they are made of once it is `done`."""
+    """Parts that are read together: the blocks they want, those that have come, and the `pieces` they are made of, as far as those are
+    ready and nobody has taken them."""
 
-    __slots__ = ("blocks", "done", "parts", "pieces", "wanted")
+    __slots__ = ("blocks", "done", "news", "parts", "pieces", "wanted")
 
     def __init__(self, parts: list[FilePart]) -> None:
         self.parts = parts
         self.wanted = {part.cid.multihash: part.cid for part in parts}
         self.blocks: dict[bytes, bytes] = {}
-        self.pieces: list[bytes] = []
+        self.pieces: deque[bytes] = deque()
+        self.news = anyio.Event()
+        """There is something to be taken, or nothing more will be."""
         self.done = anyio.Event()
 
 
@@ -101,6 +104,8 @@ class _Reading:
         """What these want is not asked for again: a run of zeros is one block, and Helia sends none twice within five seconds."""
         head = self._cut(root.payload, 0)
         self._pieces: deque[bytes] = deque([head] if head else [])
+        self._current: _Batch | None = None
+        """Whose pieces are given out."""
 
     async def run(self, group: TaskGroup) -> None:
         """Walk the nodes and ask for the leaves; waits when enough is on its way."""
@@ -112,20 +117,28 @@ class _Reading:
                 if parts and (
                     not stack or len(parts) == BATCH_PARTS or sum(part.size for part in parts) >= BATCH_BYTES
                 ):
-                    batch = _Batch(parts)
+                    await self._begin(group, parts)
                     parts = []
-                    await self._sender.send(batch)
-                    group.start_soon(self._fill, batch, list(self._last))
-                    self._last.append(batch)
                     continue
                 part = stack.pop()
                 if is_certainly_node(part):
-                    block = await self._gatherer.node(part.cid)
+                    found = await self._gatherer.nodes([part.cid], LEAVE_SECONDS if parts else None)
+                    if not found:  # nobody has it: what comes before it is given out meanwhile
+                        await self._begin(group, parts)
+                        parts = []
+                        found = await self._gatherer.nodes([part.cid])
+                    block = found[part.cid.multihash]
                     stack += (await take_apart(len(block), self._open, part, block))[1]
                     if len(stack) > PARTS_MAX:
                         raise LimitExceeded("parts of a file that wait to be read", PARTS_MAX)
                 else:
                     parts.append(part)
+
+    async def _begin(self, group: TaskGroup, parts: list[FilePart]) -> None:
+        batch = _Batch(parts)
+        await self._sender.send(batch)
+        group.start_soon(self._fill, batch, list(self._last))
+        self._last.append(batch)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -133,41 +146,53 @@ class _Reading:
     async def __anext__(self) -> bytes:
         """The next piece. No generator: those that are left early are closed whenever it suits the interpreter."""
         while not self._pieces:
-            try:
-                batch = await self._batches.receive()
-            except anyio.EndOfStream:
-                raise StopAsyncIteration from None
-            await batch.done.wait()
-            self._pieces = deque(batch.pieces)
+            if self._current is None:
+                try:
+                    self._current = await self._batches.receive()
+                except anyio.EndOfStream:
+                    raise StopAsyncIteration from None
+            batch = self._current
+            await batch.news.wait()
+            batch.news = anyio.Event()
+            self._pieces, batch.pieces = batch.pieces, deque()
+            if batch.done.is_set():
+                self._current = None
         return self._pieces.popleft()
 
     async def _fill(self, batch: _Batch, before: list[_Batch]) -> None:
         there = {key: other for other in before for key in batch.wanted if key in other.wanted}
-        await self._fetch(batch, [cid for key, cid in batch.wanted.items() if key not in there])
+        await self._fetch(batch, [cid for key, cid in batch.wanted.items() if key not in there], LEAVE_SECONDS)
         for key, other in there.items():
             await other.done.wait()
             batch.blocks[key] = other.blocks[key]
-        batch.pieces = await self._read(batch, batch.parts)
+        await self._read(batch, batch.parts)
         batch.done.set()
+        batch.news.set()
 
-    async def _fetch(self, batch: _Batch, cids: list[Cid]) -> None:
+    async def _fetch(self, batch: _Batch, cids: list[Cid], patience: float | None = None) -> None:
+        """With `patience` without those that nobody has, see `Gatherer.gather`."""
+
         def receive(multihash: bytes, block: Buffer) -> None:
             batch.blocks[multihash] = bytes(block)
 
-        await self._gatherer.fetch([Want(cid, partial(receive, cid.multihash)) for cid in cids])
+        await self._gatherer.gather([Want(cid, partial(receive, cid.multihash)) for cid in cids], _received, patience)
 
-    async def _read(self, batch: _Batch, parts: list[FilePart]) -> list[bytes]:
-        """The pieces of these parts. Calls itself for small nodes among them, as deep as `children` allows."""
+    async def _read(self, batch: _Batch, parts: list[FilePart]) -> None:
+        """Make the pieces of these parts, in order; those before one that nobody has are given out while that is waited for. Calls itself
+        for small nodes among them, as deep as `children` allows."""
         missing = {part.cid.multihash: part.cid for part in parts if part.cid.multihash not in batch.blocks}
-        await self._fetch(batch, list(missing.values()))
-        pieces = []
+        if missing and parts is not batch.parts:
+            await self._fetch(batch, list(missing.values()), LEAVE_SECONDS)
         for part in parts:
+            if part.cid.multihash not in batch.blocks:
+                batch.news.set()
+                await self._fetch(batch, [part.cid])
             block = batch.blocks[part.cid.multihash]
             piece, below = await take_apart(0 if part.cid.codec == RAW else len(block), self._open, part, block)
-            pieces.append(piece)
+            if piece:
+                batch.pieces.append(piece)
             if below:
-                pieces += await self._read(batch, below[::-1])
-        return [piece for piece in pieces if piece]
+                await self._read(batch, below[::-1])
 
     def _open(self, part: FilePart, block: bytes) -> tuple[bytes, list[FilePart]]:
         """What of a part's own payload is asked for, and the parts below it. Raises DecodeError."""

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from stack.blocks.memory import MemoryStore
-from stack.dag import dag_pb
+from stack.dag import dag_pb, links
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound, NotADirectory
@@ -205,6 +205,43 @@ async def test_an_entry_that_nobody_has_is_unknown_and_the_others_are_told(
         exchange.lost = {entries[1].cid.multihash}
         entries = [entry async for entry in list_entries(session, MemoryStore(), root)]
     assert [(entry.type, entry.size) for entry in entries] == [("file", 9000), ("unknown", None), ("file", 9000)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("lost", ["first leaf", "leaf", "last leaves", "node"])
+@pytest.mark.parametrize("at_once", [6, 1000])
+async def test_what_comes_before_a_block_that_nobody_has_is_given_out(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch, lost: str, at_once: int
+) -> None:
+    """`stack cat` wrote nothing of the 4 MiB in which a leaf was lost."""
+    monkeypatch.setattr("stack.files.gather.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(read_module, "LEAVE_SECONDS", 0.01)
+    monkeypatch.setattr(read_module, "BATCH_PARTS", at_once)
+    data = content("film", 16 * 4096)
+    (tmp_path / "film").write_bytes(data)
+    options = import_options("unixfs-v1-2025", {"chunker": "size-4096", "max-file-links": 8})
+    root = await shared(tmp_path / "film", exchange, options)
+    second = links(root, exchange.blocks[root.multihash])[1].multihash
+    leaves = [Cid.of(data[at : at + 4096]).multihash for at in range(0, len(data), 4096)]
+    before, missing = {
+        "first leaf": (0, {leaves[0]}),
+        "leaf": (3, {leaves[3], leaves[9]}),
+        "last leaves": (14, {*leaves[14:]}),
+        "node": (8, {second}),
+    }[lost]
+    exchange.lost = set(missing)
+    came = b""
+    with anyio.fail_after(20):
+        async with session_of(exchange) as session, open_content(session, MemoryStore(), root) as pieces:
+            if before:
+                async for piece in pieces:
+                    came += piece
+                    if len(came) == before * 4096:
+                        break
+            exchange.lost.clear()
+            async for piece in pieces:
+                came += piece
+    assert came == data
 
 
 @pytest.mark.anyio
