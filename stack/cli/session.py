@@ -120,8 +120,7 @@ def running_node(config: Config) -> ControlClient | None:
     said so too: then a request raises NodeUnreachable."""
     assert config.home is not None
     with suppress(ConfigError):
-        if (address := Home(config.home).address()) is not None:
-            return ControlClient(address)
+        return _client(Home(config.home))
     return None
 
 
@@ -183,16 +182,29 @@ async def _insist(running: Api, typed: Mapping[str, object]) -> None:
         )
 
 
+def _client(home: Home) -> ControlClient | None:
+    """The node that says that it holds this home, if one does. Raises ConfigError."""
+    if (address := home.address()) is None:
+        return None
+    line = f"the node that holds {home.path} does not answer yet"
+    return ControlClient(address, partial(waiting, line, quiet=_is_for_programs()))
+
+
+def _is_for_programs() -> bool:
+    """Whether the command prints JSON."""
+    context = click.get_current_context(silent=True)
+    return context is not None and any(context.params.get(name) for name in ("as_json", "as_lines"))
+
+
 async def _running(home: Home) -> ControlClient | None:
     """The node that holds this home, or None when this process now holds it."""
-    with anyio.move_on_after(WAIT_SECONDS):
-        while True:
-            if take(home):
-                return None
-            address = home.address()
-            if address is not None:
-                return ControlClient(address)
-            await anyio.sleep(POLL_SECONDS)
+    async with waiting(f"another process holds {home.path}, and does not answer yet", quiet=_is_for_programs()):
+        with anyio.move_on_after(WAIT_SECONDS):
+            while not take(home):
+                if (client := _client(home)) is not None:
+                    return client
+                await anyio.sleep(POLL_SECONDS)
+            return None
     raise NodeUnreachable(
         f"another process holds {home.path} and does not answer; if it is stuck, end it and try again"
     )

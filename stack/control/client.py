@@ -1,7 +1,7 @@
 """`Api` over the control socket of a node that runs in another process."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TypeVar, cast
 
 import anyio
@@ -52,8 +52,12 @@ def _no_answer() -> Iterator[None]:
 class ControlClient:
     """Asks the node behind `address`; each request opens a connection of its own."""
 
-    def __init__(self, address: ControlAddress) -> None:
+    def __init__(
+        self, address: ControlAddress, waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+    ) -> None:
+        """`waiting` is around the first wait for a sign of the node."""
         self._address = address
+        self._waiting = waiting
 
     @asynccontextmanager
     async def _call(self, request: object) -> AsyncIterator[FrameStream]:
@@ -61,8 +65,10 @@ class ControlClient:
         async with stream:
             frames = FrameStream(stream)
             with _no_answer():
-                with anyio.fail_after(CONNECT_SECONDS):
-                    theirs = (await frames.receive()).hello
+                waiting, self._waiting = self._waiting, nullcontext
+                async with waiting():
+                    with anyio.fail_after(CONNECT_SECONDS):
+                        theirs = (await frames.receive()).hello
                 if theirs.version != CONTROL_VERSION:
                     raise NodeUnreachable(
                         f"the running node ({theirs.agent or 'unknown'}) speaks version {theirs.version} of the control "

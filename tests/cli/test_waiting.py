@@ -1,5 +1,6 @@
 """Why a fetch waits, in the words of the network and with what may be looked at; in which order things are said."""
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
@@ -9,9 +10,10 @@ import anyio
 import pytest
 
 from stack.cli import session
-from stack.cli.app import run
+from stack.cli.app import BACKENDS, run
 from stack.cli.fetching import HINTS, REFUSED, FetchScreen
 from stack.cli.output import Progress
+from stack.control import client
 from stack.control.client import NodeGone
 from stack.errors import NoProvider
 from stack.files.events import (
@@ -31,6 +33,7 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.upgrader import Upgrader
 from stack.node.api import WatchWaiting
+from stack.node.home import ControlAddress, Home
 from stack.security.pnet.shell import NotInNetwork, PrivateNetwork
 
 ROOT = Cid.parse("bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am")
@@ -178,11 +181,12 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
     async def open_api(*args: object) -> AsyncIterator[Unreachable]:
         yield Unreachable()
 
+    modules = [import_module(f"stack.cli.{name}") for name in ("session", "get", "find", "peers", "pubsub")]
     with monkeypatch.context() as patched:
         patched.setenv("STACK_HOME", str(home))
         patched.setattr(session, "QUIET_SECONDS", 0.0)
-        for module in ("session", "get", "find", "peers", "pubsub"):
-            patched.setattr(import_module(f"stack.cli.{module}"), "open_api", open_api)
+        for module in modules:
+            patched.setattr(module, "open_api", open_api)
         yield
 
 
@@ -221,3 +225,35 @@ def test_every_other_command_says_what_it_waits_for(
     with unreachable(monkeypatch, tmp_path), pytest.raises(SystemExit):
         run(line.split())
     assert capsys.readouterr().err == f"{OTHERS[line]} (Ctrl-C ends it)\nstack: nobody\n"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("has_socket", [True, False], ids=["stands still", "is not ready"])
+@pytest.mark.parametrize("line", ["peers", "id", f"ls {ROOT}", "peers --json", f"get {ROOT} --jsonl"])
+def test_who_waits_for_the_node_of_its_home_is_told(
+    line: str,
+    has_socket: bool,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a daemon that was stopped in its tracks a command said nothing for as long as it waited, 20 seconds at the most."""
+    monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STACK_BACKEND", backend)
+    monkeypatch.setattr(session, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(session, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.3)
+    home = Home(tmp_path / "home")
+    assert home.acquire()
+    with socket.socket(socket.AF_UNIX) as node, pytest.raises(SystemExit) as ended:
+        if has_socket:
+            node.bind(home.socket_path())
+            node.listen()
+            home.announce_address(ControlAddress(home.socket_path()))
+        run(line.split())
+    home.release()
+    told = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 6 and "does not answer" in told.pop()
+    who = f"the node that holds {home.path}" if has_socket else f"another process holds {home.path}, and"
+    assert told == ([] if "--json" in line else [f"{who} does not answer yet (Ctrl-C ends it)"])
