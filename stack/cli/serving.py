@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stack.cli import output
 from stack.cli.live import columns_of, rows_of
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import ShareProgress, SourceLost
+from stack.node.api import SendProgress, ShareProgress, SourceLost
 
 RECEIVERS_SHOWN = 4
 """Lines for receivers; more would push away what stands above."""
@@ -54,12 +54,13 @@ class ServingScreen:
         self._hosts: dict[str, str] = {}
         self._sent: dict[str, int] = {}
         self._complete: set[str] = set()
+        self._had: set[str] = set()
         bar.wait("nobody has asked yet")
 
     @property
     def has_begun(self) -> bool:
-        """Something went out to somebody."""
-        return bool(self._sent)
+        """Something went out to somebody, or he has it already."""
+        return bool(self._sent or self._had)
 
     def is_new(self, peer_id: str) -> bool:
         """Whether nothing is known of this receiver yet."""
@@ -76,6 +77,9 @@ class ServingScreen:
         if isinstance(step, SourceLost):
             self.bar.say(_lost(step))
             return
+        if step.needless and self._size and step.peer_id not in self._sent:
+            self._show_needless(step)
+            return
         self._sent[step.peer_id] = step.bytes_sent
         if step.complete and step.peer_id not in self._complete:
             self._complete.add(step.peer_id)
@@ -85,12 +89,24 @@ class ServingScreen:
         rows = [self._row(peer) for peer in list(self._sent)[-RECEIVERS_SHOWN:] if peer not in self._complete]
         self.bar.sent(sum(self._sent.values()), f"to {output.count(len(self._sent), 'peer')}{whole}", rows)
 
+    def _show_needless(self, step: SendProgress) -> None:
+        if step.peer_id in self._had:
+            return
+        self._had.add(step.peer_id)
+        what = "all of it" if step.complete else "all that it wanted"
+        self.bar.say(f"{time.strftime('%H:%M')} {self._names.get(step.peer_id, step.peer_id)} has {what} already")
+        if not self._sent:
+            self.bar.wait("nothing was asked for yet")
+
     def farewell(self) -> str:
         """What went out, when it is over."""
+        had = f"{output.count(len(self._had), 'peer')} had all that was wanted already" if self._had else ""
         copies = len(self._complete)
         whole = f"{copies} whole cop{'y' if copies == 1 else 'ies'}" if copies else "no whole copy"
         sent = f"sent {output.size(sum(self._sent.values()))} to {output.count(len(self._sent), 'peer')}, {whole}"
-        return sent if self._sent else "nobody has fetched it"
+        if not self._sent:
+            return f"nothing was sent: {had}" if had else "nobody has fetched it"
+        return f"{sent}; {had}" if had else sent
 
     def _row(self, peer: str) -> str:
         part = min(99, 100 * self._sent[peer] // self._size) if self._size else 0

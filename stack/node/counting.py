@@ -69,7 +69,8 @@ class Counting:
         self._receiving: dict[Cid, dict[PeerId, float | None]] = {}
         """Who has begun to fetch a share, and when something last went to each; None when it has all that it wanted."""
         self._whole: set[tuple[Cid, PeerId]] = set()
-        self._copies: deque[tuple[int, Cid, PeerId]] = deque(maxlen=TOLD_MAX)
+        self._ends: deque[tuple[int, Cid, PeerId, bool]] = deque(maxlen=TOLD_MAX)
+        """Who has got all that it wanted, and whether that is all of a share."""
         self._lost: dict[Path, Fault] = {}
         self._revision = 0
         self._changed = anyio.Event()
@@ -94,6 +95,7 @@ class Counting:
             self._copy_went(event.root, event.peer)
         elif event.finished:
             self._begun(event.root, event.peer, done=True)
+            self._ends.append((self._revision + 1, event.root, event.peer, False))
             if len(self._done) < TOLD_MAX:
                 self._done[event.root, event.peer] = None
             self._tell()
@@ -111,7 +113,7 @@ class Counting:
         self._begun(root, peer, done=True)
         if len(self._whole) < PENDING_MAX:
             self._whole.add((root, peer))
-        self._copies.append((self._revision + 1, root, peer))
+        self._ends.append((self._revision + 1, root, peer, True))
         self._tell()
         self._wake.set()
 
@@ -204,14 +206,15 @@ class Counting:
             await self._changed.wait()
         return self._revision
 
-    def copies_since(self, revision: int, root: Cid) -> list[PeerId]:
-        """Who has got all of a share since that revision; it is forgotten after `TOLD_MAX` others."""
-        return [peer for at, found, peer in self._copies if at > revision and found == root]
+    def ends_since(self, revision: int, root: Cid) -> dict[PeerId, bool]:
+        """Who has got all that it wanted of a share since that revision, and whether that is all of it; it is forgotten after `TOLD_MAX`
+        others."""
+        return {peer: whole for at, found, peer, whole in self._ends if at > revision and found == root}
 
-    def copies_so_far(self, root: Cid) -> list[PeerId]:
-        """Who has got all of it since it is shared."""
+    def ends_so_far(self, root: Cid) -> dict[PeerId, bool]:
+        """The same since it is shared."""
         receiving = self._receiving.get(root, {})
-        return [peer for peer in self.copies_since(0, root) if receiving.get(peer, 0.0) is None]
+        return {peer: whole for peer, whole in self.ends_since(0, root).items() if receiving.get(peer, 0.0) is None}
 
     def is_over(self, root: Cid, is_here: Callable[[PeerId], bool], asks: Container[PeerId] = ()) -> bool:
         """Whether somebody has got all that he wanted of a share, and nobody else who is here is at it: who has begun, not finished, and

@@ -65,6 +65,7 @@ class Shares(Counting):
         self._looked: anyio.Event | None = None
         self._changing = anyio.Lock()
         self._owners: dict[Cid, frozenset[str]] = {}
+        self._since: dict[tuple[Cid, str], int] = {}
         self._origins: dict[Cid, Origin] = {}
         self._fetching: Counter[Cid] = Counter()
         self._fetched: set[Cid] = set()
@@ -173,6 +174,7 @@ class Shares(Counting):
                 self._receiving.pop(root, None)
             self._shared = self._shared.changed({root: paths})
             self._owners[root] = self._owners.get(root, frozenset()) | {owner}
+            self._since[root, owner] = self.revision
             self._origins[root] = origin
             self._fetched.discard(root)
             known = self._book.ranges(root)
@@ -183,6 +185,7 @@ class Shares(Counting):
     async def end(self, root: Cid, owner: str) -> bool:
         """An owner needs a share no longer; whether it has ended with that, because nobody else does."""
         async with self._changing:
+            self._since.pop((root, owner), None)
             if await self._jobs.disown_share(root, owner):
                 await self._end([root])
                 return True
@@ -196,6 +199,10 @@ class Shares(Counting):
             if self._access is not None:
                 for root in roots:
                     await self._access.removed(root)
+
+    def since(self, root: Cid, owner: str) -> int:
+        """The revision at which this owner has shared it, or the present one."""
+        return self._since.get((root, owner), self.revision)
 
     def shares(self, root: Cid) -> bool:
         """Whether a root is shared now, for whomever."""

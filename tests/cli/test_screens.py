@@ -10,7 +10,8 @@ import pytest
 
 from stack.cli import output
 from stack.cli.layout import KEPT_FREE
-from stack.cli.serving import qr_lines
+from stack.cli.serving import ServingScreen, qr_lines
+from stack.node.api import SendProgress
 from tests.acceptance.kit import MIB, Machine, make_file
 from tests.acceptance.terminal import Terminal
 
@@ -109,6 +110,35 @@ def test_a_dumb_terminal_gets_lines_and_nothing_to_obey(monkeypatch: pytest.Monk
 
 def test_a_qr_code_has_colours_of_its_own() -> None:
     assert qr_lines([[1, 0], [1, 1], [0, 1]]) == ["\x1b[38;5;16;48;5;231m█▄\x1b[0m", "\x1b[38;5;16;48;5;231m ▀\x1b[0m"]
+
+
+def test_whoever_has_it_already_has_not_been_sent_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """`nobody has fetched it`, or `sent 0 B to 1 peer, 1 whole copy`."""
+    screen = ServingScreen(output.Progress(), MIB)
+    said = [screen.farewell()]
+    for step in (
+        SendProgress(peer_id="first", bytes_sent=0, complete=True, needless=True),
+        SendProgress(peer_id="first", bytes_sent=0, complete=True, needless=True),
+        SendProgress(peer_id="second", bytes_sent=0, complete=False, needless=True),
+        SendProgress(peer_id="third", bytes_sent=MIB, complete=True),
+    ):
+        screen.show(step)
+        said.append(screen.farewell())
+    assert [line[6:] for line in capsys.readouterr().err.splitlines()] == [
+        "first has all of it already",
+        "second has all that it wanted already",
+        "a whole copy is at third",
+    ]
+    assert said == [
+        "nobody has fetched it",
+        "nothing was sent: 1 peer had all that was wanted already",
+        "nothing was sent: 1 peer had all that was wanted already",
+        "nothing was sent: 2 peers had all that was wanted already",
+        "sent 1.0 MiB to 1 peer, 1 whole copy; 2 peers had all that was wanted already",
+    ]
+    empty = ServingScreen(output.Progress(), 0)
+    empty.show(SendProgress(peer_id="first", bytes_sent=0, complete=True, needless=True))
+    assert empty.farewell() == "sent 0 B to 1 peer, 1 whole copy"
 
 
 def test_lines_on_stdout_do_not_run_into_the_figures(sharer: Machine) -> None:

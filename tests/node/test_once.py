@@ -97,6 +97,44 @@ async def test_a_receiver_who_is_done_before_anybody_watches_is_told_too(tmp_pat
     assert [step.complete for step in told if isinstance(step, SendProgress)] == [True]
 
 
+@pytest.mark.parametrize("include", [(), ("small",)], ids=["all", "a part"])
+@pytest.mark.parametrize("when", ["once", "before anybody watches", "while somebody watches"])
+async def test_who_had_what_he_wanted_already_is_told(tmp_path: Path, include: tuple[str, ...], when: str) -> None:
+    """`share` ended with `nobody has fetched it`, or `sent 0 B to 1 peer`."""
+    source = write_people(tmp_path / "tree")
+
+    async def receive(ticket: str) -> None:
+        request = Fetch(source=ticket, directory=tmp_path / "out", include=include)
+        async with Node.open(at(tmp_path / "b", "get")) as receiver, receiver.watch(request) as events:
+            last = [event async for event in events][-1]
+        assert isinstance(last, FetchFinished)
+
+    async with Node.open(at(tmp_path / "c")) as other:
+        await receive(await other.share(source))
+    async with Node.open(at(tmp_path / "a", "share")) as node:
+        if when == "once":
+            told = await once(node, source, receive)
+        else:
+            assert node.config.home is not None
+            owner = Owner(node.config.home)
+            found = await share(node, source, owner.name)
+            told = []
+            if when == "before anybody watches":
+                await receive(found.ticket)
+                await settled(lambda: node.sharing.is_over(found.cid, node.host.is_connected))
+            async with anyio.create_task_group() as tasks:
+                with anyio.fail_after(30):
+                    async with node.watch(WatchShare(cid=found.cid, owner=owner.name)) as steps:
+                        if when == "while somebody watches":
+                            tasks.start_soon(receive, found.ticket)
+                        told.append(await anext(steps))
+            owner.close()
+    last = told[-1]
+    assert isinstance(last, SendProgress)
+    assert (last.complete, last.needless) == (not include, not include)
+    assert (0 < last.bytes_sent < 1000) if include else not last.bytes_sent, "who wants a part asks where it is"
+
+
 @pytest.mark.parametrize("what", ["include", "path", "there before", "resumed", "serves nobody"])
 async def test_use_5_a_part_what_was_there_before_and_a_silent_receiver_end_it_too(tmp_path: Path, what: str) -> None:
     source = write_people(tmp_path / "tree")

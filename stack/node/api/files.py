@@ -211,6 +211,8 @@ class SendProgress:
     bytes_sent: int
     complete: bool
     """This peer has all of it now: it says so or, where it does not say what it has, it was sent all and has read it."""
+    needless: bool = False
+    """It says that it has all that it wanted, and nothing of that went from here: it had it before, or has it of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,7 +213,7 @@ async def _end(node: Handled, share: ShareInfo) -> ShareEnded:
 async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[ShareProgress, None]:
     """To whom a share goes and which of its files are lost, after each change from now on."""
     try:
-        async with aclosing(_follow(node, request.cid, request.once)) as steps:
+        async with aclosing(_follow(node, request.cid, request.owner, request.once)) as steps:
             async for step in steps:
                 yield step
     finally:
@@ -222,30 +222,34 @@ async def watch_share(node: Handled, request: WatchShare) -> AsyncGenerator[Shar
                 await node.end_share(request.cid, request.owner)
 
 
-async def _follow(node: Handled, root: Cid, once: bool) -> AsyncGenerator[ShareProgress, None]:
-    revision = node.sharing.revision
-    row = await node.sharing.row(root)
+async def _follow(node: Handled, root: Cid, owner: str, once: bool) -> AsyncGenerator[ShareProgress, None]:
+    sharing = node.sharing
+    revision = sharing.revision
+    row = await sharing.row(root)
     told: dict[PeerId, int] = dict(row.sent) if row is not None else {}
     told_lost: set[Path] = set()
-    early = set(node.sharing.copies_so_far(root)) if once else set()  # whoever was quicker than this ends it too
+    # Whoever was quicker than this is told, and ends it, too.
+    early = sharing.ends_so_far(root) if once else sharing.ends_since(sharing.since(root, owner), root)
+    before = {peer: amount for peer, amount in told.items() if peer not in early}
     over = False
     while row is not None and not over:
-        before = revision
-        over = once and node.sharing.is_over(root, node.host.is_connected, node.receivers(root))
-        with anyio.move_on_after(0 if over else LOOK_SECONDS if once else None):
-            revision = await node.sharing.wait(revision)
-        if over or early or node.sharing.copies_since(before, root):
-            await node.sharing.flush()  # what went to them is told with it: with `once` nothing is told afterwards
-        whole = early.union(node.sharing.copies_since(before, root))
-        early.clear()
-        row = await node.sharing.row(root)
+        known = revision
+        over = once and sharing.is_over(root, node.host.is_connected, node.receivers(root))
+        with anyio.move_on_after(0 if over or early else LOOK_SECONDS if once else None):
+            revision = await sharing.wait(revision)
+        if over or early or sharing.ends_since(known, root):
+            await sharing.flush()  # what went to them is told with it: with `once` nothing is told afterwards
+        ends, early = {**early, **sharing.ends_since(known, root)}, {}
+        row = await sharing.row(root)
         if row is None:
             return
         sent = dict(row.sent)
-        for peer in whole | {peer for peer, amount in row.sent if amount != told.get(peer, 0)}:
+        for peer in ends.keys() | {peer for peer, amount in row.sent if amount != told.get(peer, 0)}:
             told[peer] = sent.get(peer, 0)
-            yield SendProgress(peer_id=str(peer), bytes_sent=told[peer], complete=peer in whole)
-        lost = node.sharing.lost(row.paths)
+            needless = peer in ends and told[peer] == before.get(peer, 0)
+            complete = ends.get(peer, False)
+            yield SendProgress(peer_id=str(peer), bytes_sent=told[peer], complete=complete, needless=needless)
+        lost = sharing.lost(row.paths)
         for path in lost.keys() - told_lost:
             yield SourceLost(path=str(path), gone=lost[path] is Fault.GONE)
         told_lost = set(lost)
