@@ -9,10 +9,9 @@ from stack.bitswap.interfaces import Session
 from stack.blocks.interfaces import BlockStore
 from stack.blocks.walk import Visit, Walk
 from stack.dag import links
-from stack.errors import DecodeError, LimitExceeded, NoProvider, Stalled
+from stack.errors import DecodeError, LimitExceeded
 from stack.files.gather import LOOK_SECONDS, Lack
 from stack.files.tasks import task_group
-from stack.files.watch import missing
 from stack.files.work import LEAVE_SECONDS
 from stack.multiformats.cid import Cid
 
@@ -26,7 +25,7 @@ BLOCKS_MAX = 50_000_000
 async def fetch_dag(session: Session, store: BlockStore, root: Cid) -> int:
     """Have every block below a root in the store; returns how many there are. What nobody has is for the end, when all else is there.
 
-    Raises DecodeError, LimitExceeded, and what session and store raise; who waits in vain is told what is missing.
+    Raises DecodeError, LimitExceeded, and what session and store raise.
     """
     walk = Walk(links)
     walk.add(root)
@@ -36,7 +35,7 @@ async def fetch_dag(session: Session, store: BlockStore, root: Cid) -> int:
             absent = [visit.cid for visit in batch if visit.first]
             left = await _fetch(session, store, absent) if absent else set()
         else:
-            await _fetch_lost(session, [visits[0].cid for visits in lost.values()])
+            await session.fetch([visits[0].cid for visits in lost.values()])
             batch, left, lost = [visit for visits in lost.values() for visit in visits], set(), {}
         # The last first: what is added is walked before all that waits, and those before it in the batch before that.
         for visit in reversed(batch):
@@ -69,13 +68,6 @@ async def _fetch(session: Session, store: BlockStore, cids: list[Cid]) -> set[by
                 group.cancel_scope.cancel()
                 return left
     return set()
-
-
-async def _fetch_lost(session: Session, cids: list[Cid]) -> None:
-    try:
-        await session.fetch(cids)
-    except (NoProvider, Stalled) as error:
-        raise type(error)(f"{error}{missing([cid.text for cid in cids])}") from error
 
 
 async def missing_below(store: BlockStore, root: Cid) -> list[Cid]:

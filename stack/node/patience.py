@@ -10,7 +10,7 @@ from stack.blocks.interfaces import BlockNotFound, BlockStore
 from stack.errors import NoProvider, Stalled
 from stack.files.events import WaitingForProvider
 from stack.files.tasks import task_group
-from stack.files.watch import NOT_SHARED, LastDial, has_not, nobody, obstacle, waiting, why_not
+from stack.files.watch import NOT_SHARED, QUIET_SECONDS, LastDial, has_not, missing, nobody, obstacle, waiting, why_not
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 
@@ -62,6 +62,8 @@ class PatientSession:
         self._store = store
         self._timeout = timeout
         self._delivered = 0
+        self._calls: list[Sequence[Cid]] = []
+        """What is waited for."""
 
     def add_provider(self, provider: Provider) -> None:
         """See Session."""
@@ -74,7 +76,7 @@ class PatientSession:
 
     async def get(self, cid: Cid) -> bytes:
         """See Session. Raises NoProvider when nobody was found who has it, Stalled when they ceased to deliver."""
-        async with self._patience():
+        async with self._patience([cid]):
             return await self._session.get(cid)
         raise AssertionError("unreachable")
 
@@ -82,7 +84,7 @@ class PatientSession:
         self, cids: Sequence[Cid], sink: BlockSink | None = None, *, leaves: Sequence[int] | None = None
     ) -> None:
         """See Session. Raises as `get`."""
-        async with self._patience():
+        async with self._patience(cids):
             await self._session.fetch(cids, sink, leaves=leaves)
 
     def lacking(self, multihashes: Iterable[bytes]) -> bool:
@@ -98,12 +100,21 @@ class PatientSession:
         await self._conclude(sum(report.bytes for report in self.reports()))
 
     @asynccontextmanager
-    async def _patience(self) -> AsyncIterator[None]:
-        async with task_group() as tasks:
-            tasks.start_soon(self._watch)
-            yield
-            tasks.cancel_scope.cancel()
-            self.waits = None
+    async def _patience(self, cids: Sequence[Cid]) -> AsyncIterator[None]:
+        self._calls.append(cids)
+        try:
+            async with task_group() as tasks:
+                tasks.start_soon(self._watch)
+                yield
+                tasks.cancel_scope.cancel()
+                self.waits = None
+        finally:
+            self._calls.remove(cids)
+
+    def _lost(self) -> list[str]:
+        """What nobody has of all that is waited for; of the root itself that need not be said."""
+        wanted = dict.fromkeys(cid for cids in self._calls for cid in cids if cid != self.root)
+        return [cid.text for cid in wanted if self._session.lacking([cid.multihash])]
 
     async def _watch(self) -> None:
         quiet_since = anyio.current_time()
@@ -114,19 +125,22 @@ class PatientSession:
             if delivered > self._delivered:  # who brings the beginning of a block again and again brings nothing
                 self._delivered, quiet_since = delivered, anyio.current_time()
             quiet = anyio.current_time() - quiet_since
-            self.waits = waiting(reports, quiet, self._is_connected, self._dialled)
             limit = FIRST_PROVIDER_SECONDS if self._timeout is None else self._timeout
+            lost = self._lost() if quiet >= min(limit, QUIET_SECONDS) else []
+            self.waits = waiting(reports, quiet, self._is_connected, self._dialled, lost)
             if not delivered and quiet >= ENDED_SECONDS and any(r.source == "ticket" and has_not(r) for r in reports):
                 raise NoProvider(f"whoever made the ticket is {NOT_SHARED}, and nobody else was found who has it")
             if quiet < limit:
                 continue
-            known = obstacle(reports, self._is_connected, self._dialled)
+            known = obstacle(reports, self._is_connected, self._dialled, lost)
+            named = missing(lost)
             if not self._delivered:
                 raise nobody(reports, limit, known)
             if self._timeout is not None:
-                raise Stalled(f"nothing came for {limit:g} s{why_not(known)}")
+                why = why_not(known)
+                raise Stalled(f"nothing came for {limit:g} s{why}{'' if named in why else named}")
             if not any(self._may_deliver(report) for report in reports):
-                raise Stalled(f"nothing came for {limit:g} s, and nobody is left who has the rest")
+                raise Stalled(f"nothing came for {limit:g} s, and nobody is left who has the rest{named}")
 
     def _may_deliver(self, report: PeerReport) -> bool:
         return report.dropped is None and not has_not(report) and self._is_connected(report.peer)

@@ -1,16 +1,24 @@
 """When what reads gives up, though nobody has told it how long to wait."""
 
+import re
+from collections.abc import Awaitable, Callable
+
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import create_task_group, fail_after, sleep
 
 from stack import Node
 from stack.bitswap.interfaces import Provider
 from stack.errors import NoProvider, Stalled
 from stack.files import watch
+from stack.files.car_io import export_car
+from stack.files.dag import fetch_dag
 from stack.multiformats.cid import Cid
 from stack.node import patience
 from stack.node.api import WatchWaiting
 from stack.node.handlers import reading
+from stack.node.patience import PatientSession
+from stack.streams.supervision import supervised
+from tests.files.test_dag import leaf, node
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +33,8 @@ async def test_what_reads_ends_when_nobody_is_left_who_has_the_rest(
 
     async def ends() -> None:
         monkeypatch.setattr(patience, "FIRST_PROVIDER_SECONDS", 0.5)
-        with pytest.raises(Stalled, match="nobody is left who has the rest"):
+        named = "" if gone else f" (missing: {REST})"
+        with pytest.raises(Stalled, match=f"nobody is left who has the rest{re.escape(named)}$"):
             await session.get(REST)
 
     with fail_after(40):
@@ -64,3 +73,43 @@ async def test_why_what_is_read_does_not_come_is_told_while_it_does_not_and_at_t
                 monkeypatch.setattr(patience, "FIRST_PROVIDER_SECONDS", 0.0)
         assert (told.peer, told.tried, told.reason) == (gone.peer, 1, "connection refused")
         assert not reader.reading
+
+
+async def exported(session: PatientSession, root: Cid) -> None:
+    async for _ in export_car(session, session.store, root):
+        pass
+
+
+async def fetched(session: PatientSession, root: Cid) -> None:
+    await fetch_dag(session, session.store, root)
+
+
+@pytest.mark.parametrize("timeout", [None, 2.0], ids=["for as long as it takes", "for two seconds"])
+@pytest.mark.parametrize("read", [exported, fetched])
+async def test_what_nobody_has_is_named_while_it_is_waited_for_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[PatientSession, Cid], Awaitable[None]], timeout: float | None
+) -> None:
+    """`stack car export` waited for a block that was lost, and did not say for which."""
+    monkeypatch.setattr(patience, "FIRST_PROVIDER_SECONDS", 2.0)
+    leaves = [leaf(number) for number in range(3)]
+    (root, data), lost = node(*[cid for cid, _ in leaves]), leaves[1][0]
+    async with Node.open() as sharer, Node.open() as reader:
+        await sharer.put([(root, data), leaves[0], leaves[2]])
+        who = Provider(sharer.peer_id, tuple(sharer.host.addresses()), "user")
+        async with reader.patient_session(root, [who], timeout) as session:
+            why = []
+
+            async def look() -> None:
+                while True:
+                    if session.waits is not None:
+                        why.append(session.waits.reason)
+                    await sleep(0.1)
+
+            with fail_after(30):
+                async with supervised() as tasks:
+                    tasks.start(look, owner="a test")
+                    with pytest.raises(Stalled) as ended:
+                        await read(session, root)
+    named = f"(missing: {lost})"
+    assert why[-1] == f"connected, but it has not got all of it {named}"
+    assert str(ended.value).count(named) == 1
