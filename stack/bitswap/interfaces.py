@@ -121,6 +121,8 @@ class PeerReport:
     stalled: bool
     dropped: str | None
     """Why the session no longer asks this peer, or None."""
+    awaited: bool = False
+    """It is just being connected, and was not dialled in vain before."""
     unproved: bool = False
     """It has not proved to know the secret of what is fetched: as far as it says, that is not there."""
     source: str = "connected"
@@ -153,8 +155,8 @@ class Session(Protocol):
         ...
 
     def lacking(self, multihashes: Iterable[bytes]) -> bool:
-        """Whether each of these is waited for, and everybody who could be asked says that it has not got it; asked again every few
-        seconds all the same."""
+        """Whether each of these is waited for, and everybody who could be asked says that it has not got it, and nobody is just being
+        connected who may have it; asked again every few seconds all the same."""
         ...
 
     def reports(self) -> list[PeerReport]: ...

@@ -11,7 +11,8 @@ from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, PeerForgott
 from stack.bitswap.endgame import fastest_first, wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
-from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import PeerState, SessionPeer, SessionWant
 from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import RANK_INTERVAL, WINDOW_PART, WantPool
 from stack.bitswap.size_estimate import SizeEstimate
@@ -70,7 +71,7 @@ class SessionMachine:
         return self._peers.hopeful
 
     def lacking(self, multihashes: Iterable[bytes]) -> bool:
-        """Whether each of these is wanted, and everybody who could be asked says that it has not got it."""
+        """Whether each of these is wanted, and everybody who could be asked, or may be soon, says that it has not got it."""
         return self._peers.lack(self._wants.get(multihash) for multihash in multihashes)
 
     def reports(self) -> list[PeerReport]:
@@ -84,8 +85,7 @@ class SessionMachine:
                 continue
             self._sequence += 1
             rank = float(self._sequence) if self._order is Order.FILE else self._random.random()
-            want = SessionWant(cid, leaves[index] if leaves is not None else None, rank)
-            self._wants[want.multihash] = want
+            self._wants[cid.multihash] = want = SessionWant(cid, leaves[index] if leaves is not None else None, rank)
             self._pool.add(want)
         self._dirty = True
 

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator
 from math import inf
 
-from stack.bitswap.session_peer import PeerState, SessionParameters, SessionPeer, SessionWant
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import PeerState, SessionPeer, SessionWant
 from stack.identity.peer_id import PeerId
 from stack.protocols.providers.ranges import LeafRanges
 
@@ -74,12 +75,12 @@ class SessionPeers:
         return any(peer.hopeful for peer in self._peers.values())
 
     def lack(self, wants: Iterable[SessionWant | None]) -> bool:
-        """Whether somebody said of each of these that it has not got it, and so did everybody else who can be asked."""
-        ready = list(self.ready())
+        """Whether somebody said of each of these that it has not got it, and so did everybody else who can be asked, or may be soon."""
+        asked = [peer for peer in self._peers.values() if peer.state is PeerState.READY or peer.awaited]
         return all(
             want is not None
             and want.denied
-            and all(peer in want.denied or not (peer.full or peer.may_have(want)) for peer in ready)
+            and all(peer in want.denied or not (peer.full or peer.may_have(want)) for peer in asked)
             for want in wants
         )
 

@@ -128,7 +128,9 @@ class PatientSession:
             limit = FIRST_PROVIDER_SECONDS if self._timeout is None else self._timeout
             lost = self._lost() if quiet >= min(limit, QUIET_SECONDS) else []
             self.waits = waiting(reports, quiet, self._is_connected, self._dialled, lost)
-            if not delivered and quiet >= ENDED_SECONDS and any(r.source == "ticket" and has_not(r) for r in reports):
+            has_ended = any(report.source == "ticket" and has_not(report) for report in reports)
+            awaited = any(report.awaited for report in reports)
+            if not delivered and quiet >= ENDED_SECONDS and has_ended and not awaited:
                 raise NoProvider(f"whoever made the ticket is {NOT_SHARED}, and nobody else was found who has it")
             if quiet < limit:
                 continue
@@ -139,7 +141,7 @@ class PatientSession:
             if self._timeout is not None:
                 why = why_not(known)
                 raise Stalled(f"nothing came for {limit:g} s{why}{'' if named in why else named}")
-            if not any(self._may_deliver(report) for report in reports):
+            if not awaited and not any(self._may_deliver(report) for report in reports):
                 raise Stalled(f"nothing came for {limit:g} s, and nobody is left who has the rest{named}")
 
     def _may_deliver(self, report: PeerReport) -> bool:

@@ -9,7 +9,7 @@ from stack.bitswap.engine import Engine, EngineParameters, LookUp, PresencesRead
 from stack.bitswap.interfaces import Order
 from stack.bitswap.messages import Presence, Want, WantKind
 from stack.bitswap.session import SessionMachine
-from stack.bitswap.session_peer import SessionParameters
+from stack.bitswap.session_parameters import SessionParameters
 from stack.bitswap.wants import PeerWants, SessionId
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid

@@ -1,7 +1,8 @@
 """What is asked for a second time at the end, and how much of it."""
 
 from stack.bitswap.endgame import fastest_first, wants_to_duplicate
-from stack.bitswap.session_peer import SessionParameters, SessionPeer, SessionWant
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import SessionPeer, SessionWant
 from tests.bitswap.simulation import KIB, cid_of, peer_named
 
 SIZE = 256 * KIB

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.interfaces import Order
 from stack.bitswap.session import SessionMachine
-from stack.bitswap.session_peer import (
-    PeerState,
-    SessionParameters,
-    SessionPeer,
-    SessionWant,
-)
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import PeerState, SessionPeer, SessionWant
 from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import WantPool
 from stack.bitswap.size_estimate import SizeEstimate
@@ -165,6 +161,47 @@ def test_lacking_is_what_all_who_could_be_asked_say_they_have_not_got() -> None:
     assert lacking(1)
     fetch.block(CAROL, 1)
     assert not lacking(1), "it is wanted no longer"
+
+
+def test_nothing_is_lacking_while_somebody_is_connected_who_may_have_it() -> None:
+    """`stack ls` did not know the size of what somebody had who was just being dialled."""
+    fetch = Fetch(3, ALICE)
+
+    def lacking(number: int) -> bool:
+        fetch.drain()
+        return fetch.machine.lacking([CIDS[number].multihash])
+
+    fetch.drain()
+    fetch.refuse(ALICE, 0)
+    assert lacking(0)
+    fetch.machine.add_peer(DAVE, full=False)
+    assert lacking(0), "he has parts, and has not said which"
+    fetch.machine.add_peer(BOB)
+    assert Connect(peer=BOB) in fetch.drain()
+    fetch.wait(20.0)
+    assert not lacking(0), "however long that takes"
+    fetch.machine.peer_unreachable(BOB, fetch.now)
+    assert lacking(0)
+    fetch.wait(1.0)
+    assert fetch.peer(BOB).state is PeerState.DIALLING and lacking(0), "he was dialled in vain before"
+    fetch.machine.peer_connected(BOB)
+    fetch.drain()
+    assert not lacking(0)
+    fetch.block(BOB, 1)
+    fetch.refuse(BOB, 0)
+    assert lacking(0)
+    fetch.machine.add_peer(CAROL)
+    fetch.drain()
+    fetch.machine.peer_connected(CAROL)
+    assert not lacking(0)
+    fetch.block(CAROL, 2)
+    fetch.machine.peer_disconnected(CAROL, fetch.now)
+    assert fetch.peer(CAROL).state is PeerState.KNOWN and lacking(0)
+    fetch.wait(1.0)
+    assert fetch.peer(CAROL).state is PeerState.DIALLING and not lacking(0), "the connection was lost"
+    fetch.machine.peer_unreachable(CAROL, fetch.now)
+    fetch.wait(1.0)
+    assert lacking(0)
 
 
 def test_a_new_session_asks_nobody() -> None:

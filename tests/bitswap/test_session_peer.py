@@ -3,7 +3,8 @@
 import pytest
 
 from stack.bitswap.ledger import WANTS_MAX
-from stack.bitswap.session_peer import SAMPLE_SECONDS, SessionParameters, SessionPeer, SessionWant
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import SAMPLE_SECONDS, SessionPeer, SessionWant
 from tests.bitswap.simulation import KIB, MIB, cid_of, peer_named
 
 PARAMETERS = SessionParameters()

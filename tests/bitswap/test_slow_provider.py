@@ -3,7 +3,8 @@
 import pytest
 
 from stack.bitswap.effects import Ask, PeerDropped, Withdraw
-from stack.bitswap.session_peer import SessionParameters, SessionPeer
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import SessionPeer
 from tests.bitswap.simulation import KIB, MIB, peer_named
 from tests.bitswap.test_session import ALICE, BOB, Fetch
 

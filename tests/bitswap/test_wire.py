@@ -16,7 +16,8 @@ from stack.bitswap.messages import (
     Want,
     encode_message,
 )
-from stack.bitswap.session_peer import SessionParameters, SessionPeer
+from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_peer import SessionPeer
 from stack.bitswap.shell import lane as lane_module
 from stack.bitswap.shell import wire
 from stack.bitswap.shell.buffers import KEPT_BYTES_MAX, SIZES, MessageBuffers, buffer_size

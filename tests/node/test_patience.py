@@ -1,18 +1,26 @@
 """When what reads gives up, though nobody has told it how long to wait."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from anyio import create_task_group, fail_after, sleep
 
 from stack import Node
 from stack.bitswap.interfaces import Provider
+from stack.blocks.memory import MemoryStore
+from stack.dag import links
+from stack.dag.unixfs.options import profile
 from stack.errors import NoProvider, Stalled
 from stack.files import watch
+from stack.files.add import Adder
 from stack.files.car_io import export_car
 from stack.files.dag import fetch_dag
+from stack.files.read import list_entries
+from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
 from stack.node import patience
 from stack.node.api import WatchWaiting
 from stack.node.handlers import reading
@@ -113,3 +121,31 @@ async def test_what_nobody_has_is_named_while_it_is_waited_for_and_at_the_end(
     named = f"(missing: {lost})"
     assert why[-1] == f"connected, but it has not got all of it {named}"
     assert str(ended.value).count(named) == 1
+
+
+async def test_an_entry_is_not_unknown_while_whoever_has_it_is_being_dialled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`stack ls` showed no size of what nobody had who was connected, and did not wait for who was just being dialled."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "film").write_bytes(bytes(3_000_000))
+    made = MemoryStore()
+    root = (await Adder(made, profile(), copy=True).add([tmp_path / "tree"])).cid
+    (film,) = links(root, await made.get(root))
+    everything = [(cid, await made.get(cid)) async for cid in made.cids()]
+    async with Node.open() as reader, Node.open() as poor, Node.open() as rich:
+        await poor.put([(cid, data) for cid, data in everything if cid.multihash != film.multihash])
+        await rich.put(everything)
+        connect = reader.host.connect
+
+        async def slowly(peer: PeerId, addresses: Sequence[Multiaddr] = ()) -> object:
+            if peer == rich.peer_id:
+                await sleep(3.0)
+            return await connect(peer, addresses)
+
+        monkeypatch.setattr(reader.host, "connect", slowly)
+        known = [Provider(each.peer_id, tuple(each.host.addresses()), "user") for each in (poor, rich)]
+        async with reader.patient_session(root, known) as session:
+            with fail_after(30):
+                listed = [entry async for entry in list_entries(session, session.store, root)]
+    assert [(entry.name, entry.size) for entry in listed] == [("film", 3_000_000)]

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import process_time
 
-from stack.bitswap.session_peer import SessionParameters
+from stack.bitswap.session_parameters import SessionParameters
 from tests.sim.scenarios import announcing, attacks, gossip, lying, swarm
 from tests.sim.scenarios.attacks import FLOODING, Attack
 

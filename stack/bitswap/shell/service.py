@@ -17,7 +17,7 @@ from stack.bitswap.ledger import Ledger
 from stack.bitswap.messages import PROTOCOLS, BlockPrefix, Message, Payload, WantKind
 from stack.bitswap.seeking import Seeking
 from stack.bitswap.session import SessionMachine
-from stack.bitswap.session_peer import SessionParameters
+from stack.bitswap.session_parameters import SessionParameters
 from stack.bitswap.shell.delivery import Delivery
 from stack.bitswap.shell.inbound import Inbound
 from stack.bitswap.shell.intake import Arrival, Intake

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stack.bitswap.session_peer import SessionParameters
+from stack.bitswap.session_parameters import SessionParameters
 from tests.sim.networks.content import Content, Kind
 from tests.sim.networks.swarm import SwarmWorld
 from tests.sim.networks.trace import RunTrace
