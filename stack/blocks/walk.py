@@ -5,10 +5,12 @@ somebody else's file. So a block is met once, and opened once with each codec th
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from stack.blocks.names import NameSet
 from stack.dag import CODECS
+from stack.errors import DecodeError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 
@@ -44,6 +46,8 @@ class Walk:
         self._leaves = leaves
         self._opened = NameSet()
         self._waiting: list[Cid] = []
+        self._broken: DecodeError | None = None
+        """Of a block in its own name that was met behind others of its batch."""
 
     @property
     def waiting(self) -> int:
@@ -64,16 +68,22 @@ class Walk:
 
         Raises DecodeError for a block in its own name that is not what its codec says.
         """
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
         batch: list[Visit] = []
         while self._waiting and len(batch) < limit:
-            cid = self._waiting[-1]
-            if batch and cid.hash_code == IDENTITY and cid.codec in CODECS:
-                break  # when it cannot be read, no visit may get lost
-            self._waiting.pop()
+            cid = self._waiting.pop()
             opens = cid.codec in CODECS and self._opened.add(_opening(cid))
             if cid.hash_code == IDENTITY:
                 if opens:
-                    self.receive(cid, cid.digest)
+                    try:
+                        self.receive(cid, cid.digest)
+                    except DecodeError as error:
+                        if not batch:
+                            raise
+                        self._broken = error  # the visits before it must not get lost
+                        break
                 continue
             first = self.met.add(cid.multihash)
             if first or opens:
@@ -82,11 +92,17 @@ class Walk:
 
     def coming(self, limit: int) -> list[Cid]:
         """Blocks that will be needed soon, as far as is known by now."""
+        coming: list[Cid] = []
+        for cid in self._waiting[: -limit - 1 : -1]:
+            if cid.hash_code != IDENTITY:
+                coming.append(cid)
+            elif cid.codec in CODECS:
+                with suppress(DecodeError):
+                    coming += [below for below in self._links(cid, cid.digest) if below.hash_code != IDENTITY]
         return [
             cid
-            for cid in self._waiting[: -limit - 1 : -1]
-            if cid.hash_code != IDENTITY
-            and (cid.multihash not in self.met or (cid.codec in CODECS and _opening(cid) not in self._opened))
+            for cid in coming
+            if cid.multihash not in self.met or (cid.codec in CODECS and _opening(cid) not in self._opened)
         ]
 
     def receive(self, cid: Cid, data: bytes) -> None:

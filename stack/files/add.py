@@ -117,6 +117,9 @@ class Adder:
 
     async def _add_all(self, places: Sequence[Place]) -> Added:
         names = [name for _, name in places]
+        is_alone = len(places) == 1 and not self._options.wrap
+        if is_alone and await anyio.to_thread.run_sync(os.path.isfile, places[0][0]):
+            self._file_adder.add_root()
         entries = [await self._add_top(*place) for place in places]
         self._scanner.chosen.took(self._files)
         if (nothing := self._scanner.chosen.nothing()) is not None:

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,7 +128,8 @@ def _blocks(leaves: list[CutLeaf]) -> list[Block]:
 
 
 class FileAdder:
-    """Adds files, several at once if need be. Command: `add`; `open` is its first step, in a worker thread, and `remember` the last."""
+    """Adds files, several at once if need be. Commands: `add`, `add_root`; `open` is the first step of `add`, in a worker thread, and
+    `remember` the last."""
 
     def __init__(
         self,
@@ -148,6 +150,10 @@ class FileAdder:
         self.reader = anyio.CapacityLimiter(1)
         """Of small files. Each is five short calls of the system, after which several threads would wait for each other longer than
         for the disk."""
+
+    def add_root(self) -> None:
+        """The next file is all that is added: what is found and pinned by its CID is a block."""
+        self._options = replace(self._options, inline_root=False)
 
     async def add(self, path: Path, shown: str) -> FileRoot:
         """The root of a regular file. Raises SourceChanged when it does not hold still, IsPrivate, OSError, NoSpace, StoreError."""

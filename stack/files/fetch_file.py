@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -18,8 +19,9 @@ from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import FilePart, UnixFSNode
 from stack.errors import Refused
 from stack.files.events import FileFinished
+from stack.files.inline import inline_file
 from stack.files.leaves import LeafWalk
-from stack.files.parts import is_in_place, is_whole_leaf, place_leaf, take_from
+from stack.files.parts import has_attributes, has_bytes, is_in_place, is_whole_leaf, place_leaf, take_from
 from stack.files.storage import create_file
 from stack.files.target import status_of
 from stack.files.tasks import task_group
@@ -137,16 +139,30 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, ba
     return True
 
 
-def same_leaves(base: Path, directory: Path, entries: Sequence[Entry]) -> dict[str, int]:
-    """Of these entries of a directory below `base`, the files that are there and are just that one block, with their sizes."""
-    found: dict[str, int] = {}
+class Same(NamedTuple):
+    """Entries of a directory that are there."""
+
+    files: dict[str, int]
+    """Those with the mode and time of their root, and their sizes."""
+    bytes: set[str]
+    """Those that may have others."""
+
+
+def same_leaves(base: Path, directory: Path, entries: Sequence[Entry]) -> Same:
+    """Of these entries of a directory below `base`, the files that are there and are just that one block."""
+    found = Same({}, set())
     for entry in entries:
-        path = directory / entry.name
+        path, root = directory / entry.name, inline_file(entry.cid)
         with _reading(path, base) as fd:
             if fd is not None and (size := _size(fd, path)) <= BLOCK_SIZE_MAX:
                 with disk.translated(f"reading {path}"):
-                    if is_whole_leaf(fd, entry.cid, entry.dag_size):
-                        found[entry.name] = size
+                    if root is None:
+                        is_same = is_whole_leaf(fd, entry.cid, entry.dag_size)
+                    elif is_same := has_bytes(fd, root):
+                        found.bytes.add(entry.name)
+                        is_same = has_attributes(fd, root)
+                if is_same:
+                    found.files[entry.name] = size
     return found
 
 

@@ -16,17 +16,18 @@ from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.names import LEADS_OUT, collision_key, leads_out, printable, safe_name
-from stack.dag.unixfs.reader import LinkNotFound, Shard, UnixFSNode, decode_node, list_node
+from stack.dag.unixfs.reader import LinkNotFound, Shard, UnixFSNode, list_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
 from stack.files.chosen import Chosen
 from stack.files.directory import Directory, part_name
-from stack.files.fetch_file import fetch_file, same_leaves
+from stack.files.fetch_file import Same, fetch_file, same_leaves
 from stack.files.gather import Want
-from stack.files.holes import bytes_to_write
+from stack.files.holes import to_write
+from stack.files.inline import Firsts, inline_size, is_no_directory
 from stack.files.leaves import Lacking
 from stack.files.making import Making
-from stack.files.nodes import read_node, take_apart
+from stack.files.nodes import LINK_BYTES, read_node, take_apart
 from stack.files.parts import WrongSize
 from stack.files.paths import DEPTH_MAX
 from stack.files.repeats import Repeats
@@ -36,6 +37,7 @@ from stack.files.target import Claim
 from stack.files.tasks import task_group
 from stack.files.update import CHANGED, NEW, WAY_OUT
 from stack.files.work import AGAIN_SECONDS, AGAIN_SECONDS_MAX, Work
+from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
@@ -213,7 +215,9 @@ class TreeFetch:
         """Whether an entry can be kept, and may be part of what is wanted."""
         below = (*directory.below, entry.name)
         shown = "/".join(below[1:])
-        is_leaf = entry.cid.codec == RAW or entry.cid.multihash in self._work.no_directories
+        is_leaf = bool(self._chosen) and (
+            entry.cid.codec == RAW or entry.cid.multihash in self._work.no_directories or is_no_directory(entry.cid)
+        )
         if not self._chosen.may_hold(below[1:]) or (is_leaf and not self._chosen.matches(below[1:])):
             self._chosen.passed(1)
             return False
@@ -251,35 +255,33 @@ class TreeFetch:
 
     async def _fetch_entries(self, group: TaskGroup, directory: Directory, batch: list[Entry]) -> None:
         """Returns when files of one block are written and the others have begun; what nobody has is left for the end."""
-        batch = await self._not_there(directory, batch)
+        batch, there = await self._not_there(directory, batch)
+        firsts = await take_apart(LINK_BYTES * len(batch), Firsts, batch, there)
+        wanted = {(cid := firsts.cid(entry)).multihash: (cid, entry) for entry in batch}
         blocks: dict[bytes, bytes] = {}
 
-        def receive(entry: Entry, block: Buffer) -> None:
-            # A link tells the size of all below it. One that tells less than its first block would fill our memory.
-            if 0 < entry.dag_size < len(block):
-                raise WrongSize(entry.cid, entry.dag_size, len(block))
-            blocks[entry.cid.multihash] = bytes(block)
+        def receive(cid: Cid, entry: Entry, block: Buffer) -> None:
+            firsts.check(entry, len(block))
+            blocks[cid.multihash] = bytes(block)
 
         async def take(sent: set[bytes]) -> None:
             came = {key: blocks.pop(key) for key in list(blocks)}
-            some = [entry for entry in batch if entry.cid.multihash in came]
+            some = [(entry, block) for entry in batch if (block := came.get(firsts.cid(entry).multihash)) is not None]
             if some:
-                await self._begin(group, directory, some, came, sent)
+                await self._begin(group, directory, firsts, some, sent)
 
-        wanted = {entry.cid.multihash: entry for entry in batch}
-        wants = [Want(entry.cid, partial(receive, entry)) for entry in wanted.values()]
+        wants = [Want(cid, partial(receive, cid, entry)) for cid, entry in wanted.values()]
         left = await self._work.gatherer.gather(wants, take, self._work.patience)
         if left:
-            self._leave(directory, [entry for entry in batch if entry.cid.multihash in left])
+            self._leave(directory, [entry for entry in batch if firsts.cid(entry).multihash in left])
 
     async def _begin(
-        self, group: TaskGroup, directory: Directory, batch: list[Entry], blocks: dict[bytes, bytes], sent: set[bytes]
+        self, group: TaskGroup, directory: Directory, firsts: Firsts, batch: list[tuple[Entry, bytes]], sent: set[bytes]
     ) -> None:
-        """Have these entries, whose first `blocks` have come; those in `sent` from peers."""
-        size = sum(len(blocks[entry.cid.multihash]) for entry in batch if entry.cid.codec != RAW)
-        nodes = await take_apart(
-            size, lambda: [(entry, decode_node(entry.cid, blocks[entry.cid.multihash])) for entry in batch]
-        )
+        """Have these entries, whose first blocks have come; those in `sent` from peers."""
+        size = sum(len(block) for entry, block in batch if firsts.cid(entry).codec != RAW)
+        nodes = await take_apart(size, lambda: [(entry, firsts.node(entry, block)) for entry, block in batch])
+        blocks = {firsts.cid(entry).multihash: block for entry, block in batch}
         # Files of one block first: they are in memory already.
         nodes.sort(key=lambda item: bool(item[1].links))
         await self._work.store.put(
@@ -305,11 +307,11 @@ class TreeFetch:
                 raise WrongSize(entry.cid, entry.dag_size, node.file_size)
         where = self._base.joinpath(*directory.below)
         begun = [
-            TreeFile(where / entry.name, part_name(entry.name, node.cid), node, blocks[node.cid.multihash])
+            TreeFile(where / entry.name, part_name(entry.name, entry.cid), node, blocks[node.cid.multihash])
             for entry, node in files
         ]
         fresh = [file for file in begun if file.path.name not in directory.begun]
-        sizes = [await self._to_write(file.node) for file in fresh]
+        sizes = [await to_write(self._work, file.node) for file in fresh]
         names = directory.there if directory.made and not self._chosen else None
         await anyio.to_thread.run_sync(self._space.take, fresh, sizes, names)
         if any(node.is_file or node.kind is NodeKind.SYMLINK for _, node in included):
@@ -337,32 +339,30 @@ class TreeFetch:
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
 
-    async def _to_write(self, node: UnixFSNode) -> int:
-        """What a file takes of the disk; its holes are looked for only where there is little room."""
-        if node.links and self._work.leaves_holes:
-            return await bytes_to_write(self._work.gatherer, node, node.file_size, patience=self._work.patience)
-        return node.file_size
-
-    async def _not_there(self, directory: Directory, batch: list[Entry]) -> list[Entry]:
-        """The entries that must be asked for: not a file of one block that is there and right. An update that only shows what
-        it would do asks for no raw block at all, as that can be nothing but a file."""
+    async def _not_there(self, directory: Directory, batch: list[Entry]) -> tuple[list[Entry], set[str]]:
+        """The entries that must be asked for: not a file of one block that is there and right; and the names of those of which only mode
+        and time may be others. An update that only shows what it would do asks for nothing that can be nothing but a file."""
         update = self._work.update
         known = [entry for entry in batch if entry.name in directory.there and entry.cid.codec in (RAW, DAG_PB)]
         place = self._base.joinpath(*directory.below)
-        same = await anyio.to_thread.run_sync(same_leaves, self._base, place, known) if known else {}
-        for size in same.values():
+        same = await anyio.to_thread.run_sync(same_leaves, self._base, place, known) if known else Same({}, set())
+        for size in same.files.values():
             self._work.files += 1
             self._work.progress.add(size, written=False)
-        others = [entry for entry in batch if entry.name not in same]
+        others = [entry for entry in batch if entry.name not in same.files]
         if update is None or not update.dry_run:
-            return others
+            return others, same.bytes
+        left: list[Entry] = []
         for entry in others:
-            if entry.cid.codec == RAW:
-                update.told((*directory.below, entry.name), CHANGED if entry.name in directory.there else NEW)
-                self._work.files += 1
-                self._work.files_written += 1
-                self._work.progress.add(entry.dag_size, written=False)
-        return [entry for entry in others if entry.cid.codec != RAW]
+            coming = entry.dag_size if entry.cid.codec == RAW else inline_size(entry.cid)
+            if coming is None or entry.name in same.bytes:
+                left.append(entry)
+                continue
+            update.told((*directory.below, entry.name), CHANGED if entry.name in directory.there else NEW)
+            self._work.files += 1
+            self._work.files_written += 1
+            self._work.progress.add(coming, written=False)
+        return left, same.bytes
 
     async def _start_file(self, group: TaskGroup, directory: Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""

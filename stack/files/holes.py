@@ -90,6 +90,13 @@ async def check_room(work: Work, root: UnixFSNode, claimed: int, target: Path, t
         await anyio.to_thread.run_sync(check_space, target, max(needed - there, 0))
 
 
+async def to_write(work: Work, node: UnixFSNode) -> int:
+    """What a file takes of the disk; its holes are looked for only where there is little room."""
+    if node.links and work.leaves_holes:
+        return await bytes_to_write(work.gatherer, node, node.file_size, patience=work.patience)
+    return node.file_size
+
+
 async def bytes_to_write(
     gatherer: Gatherer, root: UnixFSNode, claimed: int, free: int | None = None, patience: float | None = None
 ) -> int:

@@ -1,6 +1,7 @@
 """How much of a tree is chosen, before any file of it is fetched: so that a total, and a time left, are those of what comes.
 
-An entry tells what it is by its first block alone, which of a small file is all of it: what was looked at does not come again.
+An entry whose root is in its own CID tells what it is. Any other does so by its first block alone, which of a small file is all of it:
+what was looked at does not come again.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import Shard, UnixFSNode, decode_node, list_node
 from stack.files.chosen import Chosen
 from stack.files.gather import EARLY_BYTES, Want
+from stack.files.inline import inline_node
 from stack.files.nodes import read_node, take_apart
 from stack.files.work import Work
 from stack.multiformats.cid import Cid
@@ -51,6 +53,11 @@ async def chosen_size(work: Work, root: UnixFSNode, chosen: Chosen) -> int | Non
             matches = chosen.matches(place)
             if entry.cid.codec == RAW:
                 total += entry.dag_size if matches else 0
+            elif (inline := inline_node(entry.cid)) is not None:
+                if not inline.is_directory:
+                    total += inline.file_size if matches else 0
+                elif not chosen.excludes(place, is_directory=True):
+                    unread.append((entry.cid, place, None))
             elif matches and room < entry.dag_size <= BLOCK_SIZE_MAX:
                 total += entry.dag_size  # some bytes more than its files have, and it comes once
             elif chosen.may_hold(place):

@@ -129,15 +129,43 @@ def is_whole_leaf(fd: int, cid: Cid, size: int) -> bool:
         return is_in_place(fd, FilePart(cid, 0, status.st_size)) is True
     if cid.codec != DAG_PB or cid.hash_code == IDENTITY:
         return False
-    its_mode, its_mtime = stat.S_IMODE(status.st_mode), UnixTime.of_nanoseconds(status.st_mtime_ns)
-    timed = (its_mode if its_mode & 0o111 else None, its_mtime)
-    for mode, mtime in timed, (its_mode, its_mtime), (its_mode, None), (None, None):
+    for mode, mtime in _attributes(status):
         prefix, suffix = builder.leaf_frame(NodeKind.FILE, status.st_size, mode=mode, mtime=mtime)
         if len(prefix) + status.st_size + len(suffix) == size:
             payload = os.pread(fd, status.st_size, 0)
             if len(payload) == status.st_size and matches(cid.multihash, b"".join((prefix, payload, suffix))):
                 return True
     return False
+
+
+def _attributes(status: os.stat_result) -> tuple[tuple[int | None, UnixTime | None], ...]:
+    """What a root may say of the mode and time of this file."""
+    mode, mtime = stat.S_IMODE(status.st_mode) or None, UnixTime.of_nanoseconds(status.st_mtime_ns)
+    timed = (mode if mode and mode & 0o111 else None, mtime)
+    return timed, (mode, mtime), (mode, None), (None, None)
+
+
+def one_leaf(root: UnixFSNode) -> Cid | None:
+    """The raw leaf that has all bytes of a file below this root; None for any other file."""
+    if len(root.links) != 1 or root.block_sizes != (root.file_size,):
+        return None
+    leaf = root.links[0].cid
+    return leaf if leaf.codec == RAW and leaf.hash_code != IDENTITY else None
+
+
+def has_bytes(fd: int, root: UnixFSNode) -> bool:
+    """Whether an open file has just the bytes of a file of at most one leaf (`one_leaf`). Raises OSError."""
+    if os.fstat(fd).st_size != root.file_size:
+        return False
+    leaf = one_leaf(root)
+    if leaf is None:
+        return os.pread(fd, root.file_size, 0) == root.payload
+    return is_in_place(fd, FilePart(leaf, 0, root.file_size)) is True
+
+
+def has_attributes(fd: int, root: UnixFSNode) -> bool:
+    """Whether an open file has the mode and time that its root says, as `is_whole_leaf`. Raises OSError."""
+    return (root.mode or None, root.mtime) in _attributes(os.fstat(fd))
 
 
 def take_from(fd: int, part: FilePart, sink: LeafSink) -> bool:

@@ -33,6 +33,7 @@ from stack.files.tasks import task_group
 from stack.files.work import LEAVE_SECONDS
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
+from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
 from stack.values import dataclass
@@ -326,8 +327,8 @@ async def _look(gatherer: Gatherer, entries: list[Entry], look: bool) -> list[Li
         # What is claimed to be a raw block of a size that blocks have, is one: no need to fetch it.
         if entry.cid.codec == RAW and entry.dag_size <= BLOCK_SIZE_MAX:
             found[entry.cid] = "file", entry.dag_size
-    if look:
-        cids = {entry.cid: None for entry in entries if entry.cid not in found}
+    is_asked = [entry.cid for entry in entries if entry.cid not in found and (look or entry.cid.hash_code == IDENTITY)]
+    if cids := dict.fromkeys(is_asked):
         # An entry that nobody has stays unknown too, and the others are told.
         await gatherer.gather([Want(cid, partial(receive, cid)) for cid in cids], _received, LEAVE_SECONDS)
     listed = []

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, UnixTime, encode_attributes, encode_data, encode_uvarint
-from stack.dag.unixfs.options import ImportOptions
+from stack.dag.unixfs.options import ImportOptions, inline_cid
 from stack.errors import LocalProtocolError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
-from stack.multiformats.multihash import IDENTITY
+from stack.multiformats.multihash import IDENTITY, IDENTITY_BYTES_MAX
 from stack.sansio.interfaces import Buffer
 from stack.values import dataclass
 
@@ -121,7 +121,7 @@ class FileBuilder:
     def finish(self, *, mode: int | None = None, mtime: UnixTime | None = None) -> FileRoot:
         """No more leaves: the root, which records mode and time. `next_block` still has nodes, the root last.
 
-        Raises LocalProtocolError for a mode or time when the only leaf was made without them.
+        Raises LocalProtocolError for a mode or time when the only leaf was made without them and the options have no `inline_root`.
         """
         if self._options.trickle:
             while len(self._branches) > 1:
@@ -136,6 +136,8 @@ class FileBuilder:
         if self._leaves > 1:
             return self._root(self._node(self._levels[level], mode, mtime))
         if (mode or mtime) and not self._whole_file:
+            if self._options.inline_root and self._levels[0][0].cid.codec == RAW:
+                return self._root(self._node(self._levels[0], mode, mtime, inline=True))
             raise LocalProtocolError("the only leaf of this file must be made with its mode and time")
         return self._root(self._levels[0][0])
 
@@ -173,23 +175,29 @@ class FileBuilder:
         node = self._node(self._branches.pop().children)
         self._branches[-1].children.append(node)
 
-    def _node(self, children: list[_Child], mode: int | None = None, mtime: UnixTime | None = None) -> _Child:
+    def _node(
+        self, children: list[_Child], mode: int | None = None, mtime: UnixTime | None = None, *, inline: bool = False
+    ) -> _Child:
         sizes = [child.size for child in children]
         data = encode_data(NodeKind.FILE, file_size=sum(sizes), block_sizes=sizes, mode=mode, mtime=mtime)
         # Kubo writes the name of these links, empty, where the specification would rather have none.
         links = tuple(dag_pb.Link("", child.dag_size, child.cid) for child in children)
         block = dag_pb.encode(dag_pb.Node(data, links))
-        cid = self._emit(block, DAG_PB)
+        cid = self._emit(block, DAG_PB, inline=inline)
         return _Child(cid, sum(sizes), len(block) + sum(child.dag_size for child in children))
 
     def _empty_leaf(self, mode: int | None, mtime: UnixTime | None) -> _Child:
         """The leaf of an empty file, which nobody adds."""
+        if self._options.inline_root and self._options.raw_leaves and (mode or mtime):
+            block = b"".join(leaf_frame(NodeKind.FILE, 0, mode=mode, mtime=mtime))
+            return _Child(self._emit(block, DAG_PB, inline=True), 0, len(block))
         _, before, after = leaf_block(self._options, b"", mode=mode, mtime=mtime)
         cid = self._emit(before + after, RAW if self._options.raw_leaves else DAG_PB)
         return _Child(cid, 0, len(before + after))
 
-    def _emit(self, block: bytes, codec: int) -> Cid:
-        cid = self._options.cid(codec, block)
+    def _emit(self, block: bytes, codec: int, *, inline: bool = False) -> Cid:
+        fits = inline and len(block) <= IDENTITY_BYTES_MAX
+        cid = inline_cid(codec, block) if fits else self._options.cid(codec, block)
         if cid.hash_code != IDENTITY:
             self._blocks.append((cid, block))
         return cid

@@ -83,6 +83,10 @@ class ImportOptions:
     keep_times: bool = False
     """Take the time of modification of each file, and not that of directories, which changes with whatever comes and goes in them.
     A file of one leaf is another block then; the leaves of larger ones are the same as without."""
+    inline_root: bool = False
+    """Where leaves are raw and of one size, a file of one leaf (or none) with mode or time is that same leaf, below a root that is in its
+    own CID: the entry of a directory tells kind, size, mode and time, and no block is another one than without them. Not for what
+    is found by its CID alone."""
 
     def __post_init__(self) -> None:
         if self.cid_version not in (0, 1):
@@ -112,7 +116,7 @@ class ImportOptions:
     def cid(self, codec: int, *parts: Buffer) -> Cid:
         """The CID of a block that is these parts one after the other; with SHA-256 they are never joined."""
         if self.inline and sum(len(part) for part in parts) <= self.inline_limit:
-            return Cid.v1(codec, multihash.encode(multihash.IDENTITY, b"".join(parts)))
+            return inline_cid(codec, b"".join(parts))
         if self.hash == _SHA2_256:
             hasher = hashlib.sha256(parts[0])
             for part in parts[1:]:
@@ -140,8 +144,9 @@ class ImportOptions:
         if not (executable or self.keep_times):
             return self
         leaf_size = parse_chunker(self.chunker).fixed_size
-        # A raw leaf that is all of a file has no place for mode and time.
-        raw_leaves = self.raw_leaves and leaf_size is not None and size > leaf_size and not self.trickle
+        # A raw leaf that is all of a file has no place for mode and time: they need a root above it.
+        rooted = leaf_size is not None and (self.inline_root or size > leaf_size) and not self.trickle
+        raw_leaves = self.raw_leaves and rooted
         return _of_file(self, executable, raw_leaves)
 
 
@@ -153,6 +158,11 @@ def _of_file(options: ImportOptions, executable: bool, raw_leaves: bool) -> Impo
         preserve_mtime=options.preserve_mtime or options.keep_times,
         raw_leaves=raw_leaves,
     )
+
+
+def inline_cid(codec: int, block: bytes) -> Cid:
+    """The CID that holds this block, of at most `IDENTITY_BYTES_MAX` bytes."""
+    return Cid.v1(codec, multihash.encode(multihash.IDENTITY, block))
 
 
 def is_fanout(value: int) -> bool:

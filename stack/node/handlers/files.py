@@ -180,7 +180,9 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
     is_open = request.open or announce
     # What is found by its CID has no times of its own accord: equal files of two people are to have one CID.
     keep_times = flags.preserve_mtime is None and not is_open
-    options = replace(options_of(flags, node.config.profile), keep_executable=True, keep_times=keep_times)
+    options = replace(
+        options_of(flags, node.config.profile), keep_executable=True, keep_times=keep_times, inline_root=True
+    )
     if announce:
         node.announcing.check(request.public_name)  # before anything is read
 
