@@ -355,7 +355,7 @@ class Fetch:
             name = targets.file_name(names[-1] if names else self.request.name, self.request.root)
             self.target = target = target / name
         if node.links or not node.is_file:
-            await work.store.put([(cid, block)])
+            await work.gatherer.keep(cid, block)
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
         chosen = Chosen(self.request.include, self.request.exclude)
         is_part = bool(chosen) and node.is_directory

@@ -77,7 +77,7 @@ class Gathering:
 
 
 class Gatherer:
-    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `gather`, `get`, `node`, `nodes`, `keep_early`."""
+    """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `gather`, `get`, `node`, `nodes`, `keep`, `keep_early`."""
 
     def __init__(self, session: Session, store: BlockStore) -> None:
         self._session = session
@@ -121,6 +121,11 @@ class Gatherer:
 
         await self.gather([Want(cid, partial(receive, key)) for key, cid in different.items()], keep, patience)
         return found
+
+    async def keep(self, cid: Cid, block: bytes) -> None:
+        """Keep a block that is no leaf in the store; one that is in its own CID is there as it is."""
+        if cid.hash_code != IDENTITY:
+            await self._store.put([(cid, block)])
 
     def keep_early(self, multihash: bytes, block: bytes) -> None:
         """A block that peers sent to be looked at, until it is wanted once more; beyond `EARLY_BYTES` it comes again."""

@@ -245,7 +245,7 @@ async def list_entries(
     node = await read_node(cid, block)
     if not node.is_directory:
         raise NotADirectory("", cid, node.kind)
-    await store.put([(cid, block)])
+    await gatherer.keep(cid, block)
     entries, shards = await take_apart(len(block), list_node, node)
     shards.reverse()
     turn = Turn()
@@ -269,7 +269,7 @@ async def look_at(session: Session, store: BlockStore, root: Cid, path: str = ""
     cid = await resolve_path(gatherer.node, root, names)
     block = await gatherer.get(cid)
     node = await read_node(cid, block)
-    await store.put([(cid, block)])
+    await gatherer.keep(cid, block)
     size = node.file_size if node.is_file else None
     return ListedEntry(name=names[-1] if names else "", cid=cid, size=size, type=_TYPES.get(node.kind, "unknown"))
 

@@ -280,7 +280,7 @@ class Session:
             words = ("--include", "*.txt", "-o", "texts", "--down", "1M")
             typed = f"stack get {short(ticket)} --include '*.txt' -o texts --down 1M"
             with ben.type("get", ticket, *words, size=size) as fetch:
-                fetch.see(r"(?s)/\d\.\d MiB.*\d files.*left\s+1 peer")
+                fetch.see(r"(?s)[1-3]\.\d/\d\.\d MiB.*\d files.*left\s+1 peer")
                 middle = fetch.window
                 code, _ = fetch.end()
             assert code == 0

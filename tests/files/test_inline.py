@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,16 @@ from stack.errors import DecodeError
 from stack.files.add import Adder
 from stack.files.car_io import export_car, import_car
 from stack.files.dag import missing_below
+from stack.files.fetch import Fetcher
 from stack.files.parts import WrongSize
 from stack.files.read import list_entries, open_content
+from stack.files.request import FetchRequest
 from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
 from tests.files.conftest import FakeExchange, blocks_of, content, open_store
 from tests.files.test_fetch_tree import get, share, snapshot
+from tests.files.test_lost import until, whole
 from tests.files.test_update import get as update
 
 SMALL = replace(profile(), chunker="size-4096", keep_executable=True, keep_times=True)
@@ -190,14 +193,11 @@ async def test_it_is_listed_read_walked_and_archived(tmp_path: Path, exchange: F
     exchange.blocks.update(blocks_of(store))
     async with exchange.session(added.cid) as session:
         reader = MemoryStore()
-        entries = {
-            entry.name: entry
-            async for entry in list_entries(session, reader, added.cid, "sub 1", look=False)  # type: ignore[arg-type]
-        }
+        entries = {entry.name: entry async for entry in list_entries(session, reader, added.cid, "sub 1", look=False)}
         assert {entry.type for entry in entries.values()} == {"file"}
         assert entries["1.jpg"].size == 3_000 and entries["1.txt"].size == 700
         assert all(cid.codec == DAG_PB for cid in exchange.sent)
-        async with open_content(session, reader, added.cid, "sub 1/1.jpg") as pieces:  # type: ignore[arg-type]
+        async with open_content(session, reader, added.cid, "sub 1/1.jpg") as pieces:
             assert b"".join([piece async for piece in pieces]) == content("jpg 1", 3_000)
         walk = Walk(links, leaves=False)
         walk.add(added.cid)
@@ -206,10 +206,10 @@ async def test_it_is_listed_read_walked_and_archived(tmp_path: Path, exchange: F
                 if visit.opens:
                     walk.receive(visit.cid, await store.get(visit.cid))
         assert {multihash for multihash in blocks_of(store) if multihash in walk.met} == set(blocks_of(store))
-        archive = [piece async for piece in export_car(session, MemoryStore(), added.cid)]  # type: ignore[arg-type]
+        archive = [piece async for piece in export_car(session, MemoryStore(), added.cid)]
     other = MemoryStore()
 
-    async def data():  # type: ignore[no-untyped-def]
+    async def data() -> AsyncIterator[bytes]:
         for piece in archive:
             yield piece
 
@@ -276,3 +276,38 @@ def test_a_raw_leaf_needs_a_root_where_no_inline_one_is_made() -> None:
     node = decode_node(root.cid, root.cid.digest)
     assert (node.mode, node.file_size, node.links[0].cid) == (0o755, 1, cid)
     assert root.dag_size == 1 + len(root.cid.digest) and builder.next_block() is None
+
+
+@pytest.mark.anyio
+async def test_one_of_them_is_fetched_by_its_path(tmp_path: Path, exchange: FakeExchange, store_kind: str) -> None:
+    plant(tmp_path / "tree")
+    root = await share(tmp_path / "tree", exchange, NEW)
+    here = tmp_path / "here"
+    here.mkdir()
+    async with open_store(store_kind, tmp_path / "home") as store:
+        for name in ("run.txt", "none.txt"):
+            request = FetchRequest(root=root, path=name, name=name, directory=here)
+            await Fetcher(store, exchange).fetch(request)  # type: ignore[arg-type]
+            assert not [cid async for cid in store.cids() if cid.hash_code == multihash.IDENTITY]
+    original, copy = tmp_path / "tree", here
+    assert (copy / "run.txt").read_bytes() == (original / "run.txt").read_bytes()
+    assert attributes(copy) == {name: attributes(original)[name] for name in ("run.txt", "none.txt")}
+
+
+@pytest.mark.anyio
+async def test_leaves_that_nobody_has_are_named_and_left_for_the_end(tmp_path: Path, exchange: FakeExchange) -> None:
+    plant(tmp_path / "tree")
+    root = await share(tmp_path / "tree", exchange, NEW)
+    exchange.lost = {Cid.of(content("jpg 1", 3_000)).multihash, Cid.of(content("txt 2", 700)).multihash}
+    here = tmp_path / "here"
+    here.mkdir()
+    request = FetchRequest(root=root, name="tree", directory=here, unsafe_links=True)
+    lost = {"sub 1/1.jpg", "sub 2/2.txt"}
+    others = {name: data for name, data in snapshot(tmp_path / "tree").items() if name not in lost}
+    async with Fetcher(MemoryStore(), exchange).open(request) as fetch:  # type: ignore[arg-type]
+        await until(
+            lambda: whole(here / "tree") == others and fetch._work is not None and set(fetch._work.lost) == lost
+        )
+    exchange.lost.clear()
+    await Fetcher(MemoryStore(), exchange).fetch(request)  # type: ignore[arg-type]
+    assert snapshot(here / "tree") == snapshot(tmp_path / "tree")
