@@ -26,7 +26,7 @@ FILES_A_DIRECTORY = 500
 RELAY_PORTS = (19009, 19010)
 MAILBOX_PORT, TRANSIT_PORT = 14000, 14001
 
-SLOWEST, PATIENCE = 600, 60.0
+SLOWEST, PATIENCE = 150, 60.0
 """An anchor that brings fewer files a second than this, after so many seconds more, is not waited for."""
 
 SYNCS = ("fsync", "fdatasync", "sync_file_range", "syncfs", "sync", "msync")
