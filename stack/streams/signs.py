@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from stack.values import dataclass
 
-LEAST_BYTES_PER_SECOND = 1024
-"""A line on which less moves is not what somebody waits for: who sends a byte now and then has had its time. Any line that people have
-carries more."""
+LEAST_BYTES_PER_SECOND = 256
+"""A line on which less moves is not what somebody waits for: who sends a byte now and then has had its time. Each of a hundred who share
+a line that people have gets more."""
 
 
 @dataclass(frozen=True, slots=True)

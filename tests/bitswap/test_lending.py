@@ -5,7 +5,16 @@ from random import Random
 
 import pytest
 
-from stack.bitswap.lending import LEAST_BYTES, LOOKS, PATIENCE_LOOKS, PEER_BYTES_MAX, Borrowing, Granted, Lender
+from stack.bitswap.lending import (
+    LEAST_BYTES,
+    LOOKS,
+    LOOKS_ASKED,
+    PATIENCE_LOOKS,
+    PEER_BYTES_MAX,
+    Borrowing,
+    Granted,
+    Lender,
+)
 from stack.bitswap.shell.buffers import SIZES
 from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Resource, Scope
@@ -125,11 +134,16 @@ def test_finding_4_many_identities_that_drip_keep_a_newcomer_out_for_a_few_secon
     assert honest in desk.granted
 
 
-def test_finding_5_memory_of_a_message_that_stands_still_is_taken_back_though_nobody_needs_it() -> None:
-    desk = Desk()
-    silent, drips, slow = (desk.begin(peer, asked=True) for peer in CROWD[:3])
-    for second in range(LOOKS + 1):
-        desk.wait(1, {drips: second % 2, slow: LEAST_BYTES // LOOKS + 1})
+@pytest.mark.parametrize(("asked", "looks"), [(False, LOOKS), (True, LOOKS_ASKED)])
+def test_finding_5_memory_of_a_message_that_stands_still_is_taken_back_though_nobody_needs_it(
+    asked: bool, looks: int
+) -> None:
+    desk = Desk(unasked=16 * FIRST * 16)
+    silent, drips, slow = (desk.begin(peer, asked=asked) for peer in CROWD[:3])
+    for second in range(looks - 1):
+        desk.wait(1, {drips: second % 2, slow: LEAST_BYTES // looks + 1})
+    assert not desk.lost
+    desk.wait(2, {slow: LEAST_BYTES // looks + 1})
     assert desk.lost == [silent, drips]
     assert desk.used == FIRST
     desk.release(silent)

@@ -9,13 +9,17 @@ import pytest
 from stack.bitswap.engine import Engine, EngineParameters
 from stack.bitswap.messages import PROTOCOL_1_2, OutgoingMessage, Want, encode_message
 from stack.bitswap.served_peer import PIECE_BYTES
+from stack.bitswap.shell import lane
 from stack.bitswap.shell import link as link_module
 from stack.bitswap.shell import shelf as shelf_module
+from stack.bitswap.shell.lane import SLICE_BYTES
 from stack.bitswap.shell.shelf import READERS, SHELF_BYTES, Shelf, Shelved
 from stack.blocks.interfaces import Block
 from stack.errors import LimitExceeded, StoreError
 from stack.multiformats.cid import Cid
+from stack.net.connection import NegotiatedStream
 from stack.sansio.budget import Resource
+from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import Stream
 from tests.bitswap.exchanges import Node, Raw, nodes, some_blocks
 from tests.bitswap.test_attacks import honest_fetch
@@ -179,7 +183,7 @@ async def test_after_a_send_that_stood_still_others_of_its_peer_do_not_wait_as_l
     blocks = some_blocks(8, MIB)
     async with nodes(blocks, [], []) as [here, there, honest]:
         monkeypatch.setattr("stack.bitswap.shell.lane.seconds_for", lambda size: 0.5)
-        monkeypatch.setattr("stack.bitswap.shell.lane.PIECE_SECONDS", 0.5)
+        monkeypatch.setattr(lane, "SLICE_SECONDS", 0.5)
 
         async def stop_after_two(stream: Stream) -> None:
             taken = 0
@@ -194,6 +198,27 @@ async def test_after_a_send_that_stood_still_others_of_its_peer_do_not_wait_as_l
         await settled(lambda: served.charged == 0)  # the messages behind it went with it
         assert served.ledger.held + len(served.active) > 0
         await honest_fetch(here, honest)
+
+
+@pytest.mark.anyio
+async def test_a_message_is_not_given_up_while_it_is_taken_however_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a hundred receivers behind one upload of 60 KB/s has half a KiB a second; what is given up has filled that for nothing."""
+    blocks = some_blocks(1, 2 * PIECE_BYTES)
+    monkeypatch.setattr(lane, "SLICE_SECONDS", 0.6)
+    send = NegotiatedStream.send_buffers
+
+    async def slow(self: NegotiatedStream, *items: Buffer) -> None:
+        if sum(map(len, items)) >= SLICE_BYTES:
+            await anyio.sleep(0.3 * sum(map(len, items)) / SLICE_BYTES)
+        await send(self, *items)
+
+    monkeypatch.setattr(NegotiatedStream, "send_buffers", slow)
+    async with nodes(blocks, []) as [here, there]:
+        async with there.exchange.session(blocks[0][0], providers=[here.provider]) as session:
+            with anyio.fail_after(20):
+                await session.fetch([cid for cid, _ in blocks])
+            assert sum(report.duplicate_bytes for report in session.reports()) == 0
+        assert here.exchange.engine._peers[there.host.peer_id].failures == 0
 
 
 async def _read_one(shelf: Shelf, id: int, freed: list[int], size: int = MIB) -> Shelved:

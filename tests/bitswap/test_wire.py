@@ -88,9 +88,9 @@ def test_only_so_many_free_buffers_are_kept() -> None:
     assert buffers.kept == KEPT_BYTES_MAX == 4 * MESSAGE_BYTES_MAX
 
 
-def test_a_message_has_ten_seconds_and_one_for_each_64_kibibytes() -> None:
-    assert seconds_for(0) == 10
-    assert seconds_for(MIB) == 26
+def test_a_message_has_ten_seconds_and_one_for_each_64_kibibytes_and_thirty_at_least() -> None:
+    assert seconds_for(0) == 30
+    assert seconds_for(2 * MIB) == 42
 
 
 def test_a_session_peer_shows_its_state() -> None:

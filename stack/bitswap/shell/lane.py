@@ -1,6 +1,6 @@
 """Messages to one peer, on one stream, and the rate of all of them."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -20,16 +20,20 @@ OPEN_SECONDS = 30.0
 """For a new stream, a dial included."""
 
 SEND_SECONDS = 10.0
+SEND_SECONDS_LEAST = 30.0
 SEND_BYTES_PER_SECOND = 64 * 1024
-"""A message must be taken in 10 s and a second for each 64 KiB. Peers that take less are sent their blocks in pieces."""
+"""A message must be taken in 10 s and a second for each 64 KiB, and a short one, which waits behind others on a slow line, in 30 s.
+Peers that take less are sent their blocks in pieces."""
 
-PIECE_SECONDS = 30.0
-"""For each piece of a message that is sent in pieces: a receiver at 8 KiB/s opens its window by 128 KiB every 16 s."""
+SLICE_BYTES = 16 * 1024
+SLICE_SECONDS = 30.0
+"""For each slice of a message that is sent in pieces: half a KiB a second is what each of a hundred gets of a line that uploads 60. A
+message that is given up has filled that line for nothing. A receiver at 8 KiB/s opens its window by 128 KiB every 16 s."""
 
 
 def seconds_for(size: int) -> float:
     """The time limit of one message that is sent."""
-    return SEND_SECONDS + size / SEND_BYTES_PER_SECOND
+    return max(SEND_SECONDS + size / SEND_BYTES_PER_SECOND, SEND_SECONDS_LEAST)
 
 
 class Throttle:
@@ -81,7 +85,7 @@ class Lane:
 
     async def send_pieces(self, next_piece: Callable[[str, int], Awaitable[bytes]]) -> None:
         """The same of one message whose pieces are asked for one by one, by the protocol and how much has gone, until there
-        is none. Each has PIECE_SECONDS. Raises SEND_ERRORS and what `next_piece` raises."""
+        is none. Each slice of them has SLICE_SECONDS. Raises SEND_ERRORS and what `next_piece` raises."""
         await self._in_turn(partial(self._send_pieces, next_piece))
 
     async def protocol(self) -> str:
@@ -163,12 +167,13 @@ class Lane:
         position = 0
         with self._whole_or_reset():
             while piece:
-                with anyio.fail_after(PIECE_SECONDS) as limit:
-                    await self._write(stream, [piece], limit)
+                for taken in pieces_of([piece], SLICE_BYTES):
+                    with anyio.fail_after(SLICE_SECONDS) as limit:
+                        await self._write(stream, taken, limit)
                 position += len(piece)
                 piece = await next_piece(stream.protocol, position)
 
-    async def _write(self, stream: Stream, buffers: list[Buffer], limit: anyio.CancelScope) -> None:
+    async def _write(self, stream: Stream, buffers: Sequence[Buffer], limit: anyio.CancelScope) -> None:
         if self._throttle is None:
             await stream.send_buffers(*buffers)
             return
