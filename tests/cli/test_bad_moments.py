@@ -1,9 +1,10 @@
 """B12, B13, B17: a home that is in use, a port that is in use, and Ctrl-C at any time."""
 
+import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -158,15 +159,28 @@ def test_B17_ctrl_c_cancels_the_job_of_an_attached_fetch_and_the_daemon_lives(
     assert sha256(receiver.folder / "got.mkv") == sha256(source)
 
 
+def opened(process: Running, path: Path) -> None:
+    """Wait until the process has opened that file."""
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    while process.goes_on_for(0.01):
+        with suppress(OSError):  # of what was closed meanwhile
+            if any(os.readlink(each) == str(path) for each in descriptors.iterdir()):
+                return
+    raise AssertionError(str(process.wait()))
+
+
 @pytest.mark.parametrize("twice", [False, True])
 def test_B17_ctrl_c_while_a_file_is_indexed_or_shared(sharer: Machine, twice: bool) -> None:
-    source = make_file(sharer.folder / "film.mkv", 128 * MIB)
+    source = sharer.folder / "film.mkv"
+    source.touch()
+    os.truncate(source, 256 << 30)  # of nothing: minutes to read, on any machine, and nothing to write
     with sharer.start("share", source, "--no-qr") as process:
-        assert process.goes_on_for(0.5)
+        opened(process, source.resolve())
         process.send(signal.SIGINT)
         if twice:
             process.send(signal.SIGINT)
         quiet(process.wait(10))
+    source = make_file(sharer.folder / "film.mkv", 2 * MIB)
     with sharer.start("share", source, "--no-qr") as process:
         process.next_said("Serving")
         process.send(signal.SIGINT)
