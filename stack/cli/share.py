@@ -65,8 +65,8 @@ KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next
 @click.option(
     "--once",
     is_flag=True,
-    help="End when a receiver has all that it wanted (one that is not stack: when it was sent every block; who lists it or reads"
-    " a part of a file goes on), and others who have begun are done or gone.",
+    help="End when a receiver has all that it wanted (one that is not stack: when it was sent every block), and others who have begun"
+    " are done or gone. It goes on for who lists it, or prints a part of it (`stack cat`).",
 )
 @click.option("--name", type=TEXT, metavar="NAME", default="", help="What receivers call it, in place of its own name.")
 @selecting

@@ -28,8 +28,8 @@ async def cat(node: Handled, request: Cat) -> AsyncIterator[AsyncIterator[bytes]
         session_for(node, request.source, request.providers, request.timeout) as (session, source),
         span(session, session.store, source.root, source.path) as pieces,
     ):
-        # Who reads a part, as players do, goes on with another.
-        is_part = request.offset or request.length is not None
+        # Who reads a part, as players do, goes on with another; and who looks at one file of a tree may want all of it.
+        is_part = source.path or request.offset or request.length is not None
         yield pieces if is_part else _Concluded(pieces, session)
 
 
