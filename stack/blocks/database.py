@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from stack.blocks.sqlite import Locks, connect
+from stack.blocks.sqlite import Locks, connect, why
 from stack.errors import CorruptStore, NoSpace, RepoTooNew, StoreError
 
 SCHEMA_VERSION = 2
@@ -165,7 +165,7 @@ class Database:
             # The shared memory beside the log is stretched first, and says so in a code of its own when it cannot.
             if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
                 raise NoSpace(f"the block index {self._path} could not grow: the disk is full") from error
-            raise StoreError(f"the block index {self._path} cannot be used: {error}") from error
+            raise StoreError(f"the block index {self._path} cannot be used: {why(error, self._path)}") from error
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

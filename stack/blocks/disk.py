@@ -260,6 +260,10 @@ def replacing(path: Path, mode: int = 0o600, *, new: bool = False) -> Iterator[i
                 os.unlink(temporary, dir_fd=directory)
             raise
         sync_names(directory)
+    except OSError as error:
+        if error.filename in (None, temporary):
+            error.filename = os.fspath(path)  # what is not named, or is of no use to know
+        raise
     finally:
         let_go(directory)
 

@@ -1,5 +1,6 @@
 """How an SQLite file of the home is opened: by a version that knows what is asked of it, and readable by its owner alone."""
 
+import errno
 import os
 import sqlite3
 import time
@@ -77,3 +78,19 @@ def connect(
         isolation_level=isolation_level,
         check_same_thread=False,
     )
+
+
+def why(error: sqlite3.Error, path: Path) -> str:
+    """What SQLite says of a database, or the system where SQLite says only that it cannot be opened.
+
+    The file itself is not opened: closing it would drop SQLite's locks on it.
+    """
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
+        return str(error)
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC))
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            return os.strerror(errno.EACCES)
+    except OSError as reason:
+        return reason.strerror or str(reason)
+    return str(error)

@@ -17,8 +17,10 @@ from stack.cli.types import (
     timeout_option,
 )
 from stack.dag.unixfs.names import printable
+from stack.dag.unixfs.reader import NotAFile
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Totals
+from stack.node.exits import USAGE, kind_of, told_error
 from stack.values import dataclass
 
 
@@ -57,7 +59,10 @@ def cat(
             async for piece in pieces:
                 output.payload(piece)
 
-    run_async(work)
+    try:
+        run_async(work)
+    except NotAFile as error:
+        raise told_error(kind_of(error), f"{error}; `stack get` fetches it", USAGE) from error
 
 
 @click.command()

@@ -15,6 +15,7 @@ from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import (
     FilePart,
     NotADirectory,
+    NotAFile,
     Shard,
     UnixFSNode,
     children,
@@ -58,8 +59,8 @@ async def open_content(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a file from `offset`, in pieces, in order. A context, because it reads ahead; leaving it stops that.
 
-    An offset behind the end gives nothing. Raises LocalProtocolError for a negative one, LinkNotFound, DecodeError (also when it is
-    no file, and while pieces come), and what the session raises. A session for this should ask in the order of the file.
+    An offset behind the end gives nothing. Raises LocalProtocolError for a negative one, LinkNotFound, NotAFile, DecodeError (also
+    while pieces come), and what the session raises. A session for this should ask in the order of the file.
     """
     if offset < 0 or (length is not None and length < 0):
         raise LocalProtocolError("an offset and a length are 0 or more bytes")
@@ -67,7 +68,7 @@ async def open_content(
     cid = await resolve_path(gatherer.node, root, path_names(path))
     node = await read_node(cid, await gatherer.get(cid))
     if not node.is_file:
-        raise DecodeError(f"{cid} is {node.kind.noun}, not a file")
+        raise NotAFile(cid, node.kind)
     stop = FILE_SIZE_MAX if length is None else min(offset + length, FILE_SIZE_MAX)
     reading = _Reading(gatherer, node, offset, stop)
     async with reading._batches, task_group() as group:

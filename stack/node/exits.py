@@ -5,7 +5,7 @@ from functools import cache
 
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, ReadFailed, SourceChanged
 from stack.dag.model import EncodeError
-from stack.dag.unixfs.reader import LinkNotFound
+from stack.dag.unixfs.reader import LeadsOut, LinkNotFound, NotAFile
 from stack.errors import (
     ConfigError,
     CorruptStore,
@@ -43,6 +43,9 @@ PARTIAL = 8
 NO_SPACE = 9
 INTERRUPTED = 130
 
+NO_SPACE_LEFT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""As `stack.blocks.disk` counts them."""
+
 EXIT_CODES: dict[type[StackError], int] = {
     BlockMismatch: WRONG_BYTES,
     BlockNotFound: NOT_FOUND,
@@ -54,6 +57,7 @@ EXIT_CODES: dict[type[StackError], int] = {
     EncodeError: WRONG_BYTES,
     FetchError: NOT_FOUND,
     FetchStopped: INTERRUPTED,
+    LeadsOut: USAGE,
     LimitExceeded: REFUSED,
     LinkNotFound: NOT_FOUND,
     ListenError: REFUSED,
@@ -62,6 +66,7 @@ EXIT_CODES: dict[type[StackError], int] = {
     NodeClosed: NO_DAEMON,
     NoProvider: NOT_FOUND,
     NoSpace: NO_SPACE,
+    NotAFile: USAGE,
     ProtocolError: WRONG_BYTES,
     ReadFailed: REFUSED,
     Refused: REFUSED,
@@ -69,11 +74,12 @@ EXIT_CODES: dict[type[StackError], int] = {
     SecurityError: WRONG_BYTES,
     SourceChanged: WRONG_BYTES,
     Stalled: STALLED,
-    StoreError: WRONG_BYTES,
+    StoreError: REFUSED,
     TransportError: NOT_FOUND,
     WrongBlocks: WRONG_BYTES,
 }
-"""The nearest class of an error decides; text typed by the user is checked by the command line and exits with USAGE."""
+"""The nearest class of an error decides. What the system refuses is never WRONG_BYTES: those were read, and are wrong.
+Text typed by the user is checked by the command line and exits with USAGE."""
 
 
 class NodeError(StackError):
@@ -109,7 +115,7 @@ def exit_code(error: StackError | OSError) -> int:
     if isinstance(error, NodeError):
         return error.exit_code
     if isinstance(error, OSError):
-        return NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else REFUSED
+        return NO_SPACE if error.errno in NO_SPACE_LEFT else REFUSED
     for kind in type(error).__mro__:
         if kind in EXIT_CODES:
             return EXIT_CODES[kind]

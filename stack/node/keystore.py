@@ -4,8 +4,8 @@ import os
 import stat
 from pathlib import Path
 
-from stack.blocks.disk import write_whole
-from stack.errors import ConfigError, DecodeError, Refused
+from stack.blocks.disk import NO_SPACE, write_whole
+from stack.errors import ConfigError, DecodeError, NoSpace, Refused
 from stack.identity.keys import PrivateKey, decode_private, generate
 
 KEY_FILE = "identity.key"
@@ -40,7 +40,8 @@ def replace_key(home: Path, key: PrivateKey) -> None:
 
 
 def export_key(home: Path, file: str) -> None:
-    """Copy the private key to a new file that only its owner can read. Raises Refused when the file exists or cannot be written.
+    """Copy the private key to a new file that only its owner can read. Raises Refused when the file exists or cannot be written,
+    NoSpace.
 
     The file is made by this call or refused: in a folder of many, another user may have put a file or a link of that name there.
     """
@@ -52,7 +53,8 @@ def export_key(home: Path, file: str) -> None:
     except FileExistsError as error:
         raise Refused(f"{file} exists") from error
     except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
+        kind = NoSpace if error.errno in NO_SPACE else Refused
+        raise kind(f"{file}: {error.strerror}") from error
 
 
 def import_key(home: Path, file: str) -> PrivateKey:

@@ -49,6 +49,21 @@ class NotADirectory(LinkNotFound):
         self.kind = kind
 
 
+class NotAFile(DecodeError):
+    """The bytes of a file are sought in something that is none; `kind` is what it is."""
+
+    def __init__(self, cid: Cid, kind: NodeKind) -> None:
+        super().__init__(f"{cid} is {kind.noun}, not a file")
+        self.kind = kind
+
+
+class LeadsOut(DecodeError):
+    """A path goes up from where it begins."""
+
+    def __init__(self) -> None:
+        super().__init__("the path leads out of its root")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnixFSNode:
     """A decoded block, its claims about itself checked."""
@@ -186,10 +201,10 @@ def read_file(
     """The bytes of a file from `offset`, in order; needs only blocks that hold some of them.
 
     Yields the CID of a block it needs, to be sent its bytes; and pieces of the file as memoryviews, to be sent nothing.
-    Raises DecodeError.
+    Raises NotAFile, DecodeError.
     """
     if not root.is_file:
-        raise DecodeError(f"{root.cid} is {root.kind.noun}, not a file")
+        raise NotAFile(root.cid, root.kind)
     stop = offset + length
     waiting = [FilePart(root.cid, 0, root.file_size)]
     node = root
@@ -297,7 +312,7 @@ def find_entry(directory: UnixFSNode, name: str) -> BlockReader[Entry]:
 def resolve(root: Cid, path: str) -> BlockReader[Cid]:
     """The CID that a path below `root` leads to; its own block is not needed, symbolic links are not followed.
 
-    Raises LinkNotFound, NotADirectory, and DecodeError for a path that leaves the root.
+    Raises LinkNotFound, NotADirectory, LeadsOut for a path that leaves the root, DecodeError.
     """
     cid = root
     for name in path_names(path):
@@ -310,13 +325,13 @@ def path_names(path: str) -> list[str]:
     """The names a path goes through; `.`, `..` and empty ones are resolved first.
 
     unixfs.md, "Relative Path Components": `..` removes the name to its left; where there is none the path MUST be
-    rejected. Raises DecodeError.
+    rejected. Raises LeadsOut.
     """
     names: list[str] = []
     for name in path.split("/"):
         if name == "..":
             if not names:
-                raise DecodeError("the path leads out of its root")
+                raise LeadsOut
             names.pop()
         elif name not in ("", "."):
             names.append(name)

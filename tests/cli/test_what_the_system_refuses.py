@@ -1,0 +1,159 @@
+"""What the operating system refuses is told as that, whatever the command: never as wrong bytes (exit code 5)."""
+
+import errno
+import gc
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.cli.app import run
+from stack.node.exits import NO_SPACE, NOT_FOUND, REFUSED, USAGE
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REASONS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, *FULL)
+
+SIZE = 700_000
+"""More than one block, and more than lies in the index."""
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+"""A command that fails leaves its input open to the end of the process."""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Path]:
+    """A home that has a file, and a folder to work in."""
+    monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STACK_LISTEN", "/ip4/127.0.0.1/tcp/0")
+    monkeypatch.setenv("STACK_MDNS", "0")
+    monkeypatch.setenv("STACK_PORTMAP", "0")
+    monkeypatch.chdir(tmp_path)
+    Path("film").write_bytes(os.urandom(SIZE))
+    Path("more").write_bytes(os.urandom(SIZE))
+    Path("tree").mkdir()
+    for name in ("a", "b"):
+        Path("tree", name).write_bytes(os.urandom(300))
+    for name in ("film", "tree"):
+        assert ended("add", "-q", "--copy", name) == 0
+        Path(f"cid-{name}").write_text(capfd.readouterr().out.strip())
+    assert ended("car", "export", Path("cid-film").read_text(), "film.car") == 0
+    yield tmp_path
+    gc.collect()
+
+
+def ended(*words: str) -> object:
+    """The exit code of a command."""
+    words = tuple(Path(word[1:]).read_text() if word.startswith("@") else word for word in words)
+    with pytest.raises(SystemExit) as end:
+        run(words)
+    return end.value.code
+
+
+def failing(reason: int, when: Callable[[Path, int], bool]) -> tuple[Callable[..., int], list[Path]]:
+    """`os.open`, which fails for the files that `when` names by their path and flags; and which those were."""
+    real, failed = os.open, []
+
+    def open_(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        place = Path(os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd(), path)
+        if when(place, flags):
+            failed.append(place)
+            raise OSError(reason, os.strerror(reason), os.fspath(path))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    return open_, failed
+
+
+def target(place: Path, flags: int) -> bool:
+    """A file that is made where the user wants it."""
+    return bool(flags & os.O_CREAT) and not place.is_relative_to(os.environ["STACK_HOME"])
+
+
+def pack(place: Path, flags: int) -> bool:
+    """Blocks in the home."""
+    return place.suffix == ".pack"
+
+
+def source(place: Path, flags: int) -> bool:
+    """What the user has."""
+    return place == Path("more").absolute()
+
+
+def settings(place: Path, flags: int) -> bool:
+    """A file of the home that is written anew."""
+    return place.name.startswith(".new-") and place.parent == Path(os.environ["STACK_HOME"])
+
+
+COMMANDS: dict[str, tuple[Callable[[Path, int], bool], tuple[str, ...]]] = {
+    "get a file": (target, ("get", "@cid-film", "-o", "new")),
+    "get a tree": (target, ("get", "@cid-tree", "-o", "new")),
+    "get --update": (target, ("get", "@cid-tree", "-o", "there", "--update")),
+    "get from packs": (pack, ("get", "@cid-film", "-o", "new", "--timeout", "1")),
+    "add --copy": (pack, ("add", "--copy", "more")),
+    "add": (source, ("add", "more")),
+    "car export": (target, ("car", "export", "@cid-film", "new.car")),
+    "car import": (pack, ("car", "import", "film.car")),
+    "cat": (pack, ("cat", "@cid-film", "--timeout", "1")),
+    "key export": (target, ("key", "export", "new.key")),
+    "config set": (settings, ("config", "set", "quota", "1GiB")),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_refused_is_no_wrong_bytes(
+    command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    when, words = COMMANDS[command]
+    Path("there").mkdir()
+    told = {}
+    for reason in (each for each in REASONS if when is not source or each not in FULL):
+        opened, failed = failing(reason, when)
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", opened)
+            code = ended(*words)
+        assert failed
+        told[errno.errorcode[reason]] = code, capfd.readouterr().err.splitlines()[-1:]
+    assert {name: code for name, (code, _) in told.items()} == {
+        name: NO_SPACE if getattr(errno, name) in FULL else REFUSED for name in told
+    }, told
+    assert not any(".new-" in line for _, lines in told.values() for line in lines), told
+
+
+@pytest.mark.parametrize(
+    "words", [("get", "@cid-film", "-o", "new"), ("cat", "@cid-film"), ("add", "more"), ("repo", "verify")]
+)
+def test_an_index_that_cannot_be_opened_is_not_damaged(
+    words: tuple[str, ...], place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = sqlite3.connect
+
+    def connect(database: str | Path, **options: object) -> sqlite3.Connection:
+        if str(database).endswith("index.sqlite"):
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+        return real(database, **options)  # type: ignore[call-overload, no-any-return] # as they came
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    assert ended(*words) == REFUSED, capfd.readouterr()
+    assert "index.sqlite" in capfd.readouterr().err
+
+
+def test_what_is_sought_in_something_else_is_a_mistake_of_who_asks(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tree = Path("cid-tree").read_text()
+    for words, code, said in (
+        (("cat", tree), USAGE, "is a directory, not a file; `stack get` fetches it"),
+        (("cat", f"{tree}/../x"), USAGE, "leads out of"),
+        (("ls", f"{tree}/../x"), USAGE, "leads out of"),
+        (("get", f"{tree}/../x"), USAGE, "leads out of"),
+        (("cat", f"{tree}/c"), NOT_FOUND, "no link named 'c'"),
+        (("cat", f"{tree}/a/c"), NOT_FOUND, "is a file, there is no 'c' in it"),
+    ):
+        capfd.readouterr()
+        assert ended(*words, "--timeout", "1") == code, (words, capfd.readouterr())
+        assert said in capfd.readouterr().err
