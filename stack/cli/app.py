@@ -47,6 +47,9 @@ AWAKE_SECONDS = 0.25
 _endings: list[Callable[[], object]] = []
 """What is done even at a second Ctrl-C."""
 
+_told_by: list[int] = []
+"""The signal that told the command to end."""
+
 
 class LazyGroup(Group):
     """Loads a command's file when the command is used; only `--help` loads all, for their summaries."""
@@ -130,6 +133,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except RecursionError:
         complain("internal error: recursion without end; please report it")
         code, failure = BUG, ("RecursionError", "internal error")
+    if code == INTERRUPTED:
+        code = _interrupted_by()
     try:
         if failure is not None and failure[0] != LOST and {"--json", "--jsonl"} & set(words):
             from stack.cli.answers import Error
@@ -202,7 +207,8 @@ def complain(message: str) -> None:
 
 
 def run_async(function: Callable[[], Awaitable[T]]) -> T:
-    """Run a command's coroutine. The first Ctrl-C cancels it and lets it clean up; the second ends the process there and then.
+    """Run a command's coroutine. The first Ctrl-C cancels it and lets it clean up; the second ends the process there and then. What else
+    tells it to end does as the first.
 
     Raises KeyboardInterrupt when it was cancelled, never while the event loop runs: there an exception out of nowhere is lost,
     or leaves threads behind that keep the process from ending. What is stored outlives the second as it outlives `kill -9`.
@@ -232,13 +238,22 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
 
     call_soon = loop_caller()
     results: list[T] = []
+    _told_by.clear()
     with anyio.CancelScope() as scope:
 
         def interrupt(number: int, frame: object) -> None:
-            signal.signal(signal.SIGINT, _end)
-            call_soon(scope.cancel)
+            if not _told_by:
+                _told_by.append(number)
+                call_soon(scope.cancel)
+            elif signal.SIGINT in (
+                number,
+                *_told_by,
+            ):  # of the others several come at once, from a shell and from the system
+                _end()
 
-        signal.signal(signal.SIGINT, interrupt)
+        told_by = (signal.SIGINT, *endings())
+        for each in told_by:
+            signal.signal(each, interrupt)
         try:
             async with anyio.create_task_group() as awake:
                 awake.start_soon(_stay_awake, call_soon)
@@ -246,8 +261,20 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
                 awake.cancel_scope.cancel()
         finally:
             # What remains is to end: another Ctrl-C need not show how Python does that.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for each in told_by:
+                if each == signal.SIGINT or not _told_by:
+                    signal.signal(each, signal.SIG_DFL)
     return results
+
+
+def endings() -> list[signal.Signals]:
+    """Signals besides Ctrl-C that tell a command to end. The second comes when its terminal is closed, which `nohup` has ignored."""
+    return [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+
+
+def _interrupted_by() -> int:
+    """The exit code of a command that was told to end: what a shell says of a program that such a signal has ended."""
+    return 128 + _told_by[0] if _told_by else INTERRUPTED
 
 
 async def _stay_awake(call_soon: "CallSoon") -> None:
@@ -261,13 +288,13 @@ async def _stay_awake(call_soon: "CallSoon") -> None:
             call_soon(int)
 
 
-def _end(number: int, frame: object) -> NoReturn:
+def _end() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), SHOW_CURSOR)
     for clean_up in _endings * 3:  # while threads still write
         clean_up()
-    os._exit(INTERRUPTED)
+    os._exit(_interrupted_by())
 
 
 @contextmanager

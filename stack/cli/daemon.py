@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ import click
 
 from stack.cli import output, systemd
 from stack.cli.answers import answers
-from stack.cli.app import flatten, give_up, run_async
+from stack.cli.app import endings, flatten, give_up, run_async
 from stack.cli.home import take
 from stack.cli.logs import log_file, logged_to
 from stack.cli.types import (
@@ -119,11 +118,6 @@ def typed(context: click.Context) -> list[str]:
     return words
 
 
-def _endings() -> list[signal.Signals]:
-    """Signals on which it ends as when it is told to. The second comes when its terminal is closed, which `nohup` has ignored."""
-    return [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
-
-
 def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None:
     async def work() -> None:
         from stack.node.node import Node
@@ -133,7 +127,7 @@ def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None
         if not take(home):
             raise Refused(f"a node of {home.path} runs already; `stack id` shows it")
         try:
-            with logged_to(log_file(home.path)), anyio.open_signal_receiver(*_endings()) as signals:
+            with logged_to(log_file(home.path)), anyio.open_signal_receiver(*endings()) as signals:
                 async with Node.open(settings, home=home) as node:
                     info = await node.ask(GetIdentity())
                     # What was made so far stays: searching it for cycles would hold everything up for 26 ms each time.

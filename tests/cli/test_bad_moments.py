@@ -189,3 +189,33 @@ def test_B17_ctrl_c_while_a_file_is_indexed_or_shared(sharer: Machine, twice: bo
         ended = process.wait(10)
         assert ended.code in ((0, 130) if twice else (0,)) and "Traceback" not in ended.err
     sharer.verified()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_B17_what_else_tells_a_command_to_end_is_told_as_ctrl_c_is(
+    sharer: Machine, receiver: Machine, number: signal.Signals, backend: str
+) -> None:
+    """It died without a word. Several come at once: a shell sends SIGHUP as the system does, `timeout` SIGTERM to the group too."""
+    for machine in (sharer, receiver):
+        machine.environment["STACK_BACKEND"] = backend
+    source = make_file(sharer.folder / "film.mkv", 8 * MIB)
+    with sharer.sharing(source) as (process, shared):
+        with receiver.start("get", shared["ticket"], "--down", "2M", "--jsonl") as getting:
+            getting.next_progress(MIB)
+            getting.send(number)
+            getting.send(number)
+            outcome = getting.wait(15)
+        complaint(outcome, 128 + number, "to go on")
+        assert f"stack get {shared['ticket']}" in outcome.err
+        (job,) = good(receiver.run("jobs", "--json")).json["items"]
+        assert job["state"] == "interrupted"
+        process.send(number)
+        process.send(number)
+        ended = good(process.wait(15))
+    assert "to 1 peer, no whole copy" in ended.err
+    with sharer.daemon() as daemon:
+        assert "stopping" in good(daemon.stop(number)).err
+    with sharer.start("share", source, "--once", "--no-qr") as process:
+        process.next_said("Serving")
+        assert process.stop(number).code == 128 + number
