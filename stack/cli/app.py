@@ -17,7 +17,7 @@ from stack import __version__
 from stack.cli import COMMANDS
 from stack.cli.groups import SECTIONS, Group
 from stack.errors import ConfigError, StackError
-from stack.node.exits import BUG, INTERRUPTED, OK, USAGE, exit_code, kind_of, what_the_system_says
+from stack.node.exits import BUG, INTERRUPTED, OK, REFUSED, USAGE, exit_code, kind_of, what_the_system_says
 
 if TYPE_CHECKING:
     from stack.streams.threads import CallSoon
@@ -34,6 +34,13 @@ READER_GONE = 141
 """What a shell says of a tool that SIGPIPE has ended."""
 
 LOST = "OutputLost"
+
+NO_MEMORY = (
+    "the system gives no more memory: the limit of this process (`ulimit -v`), or of its container, is too low for this"
+)
+NO_THREAD = (
+    "the system gives no more threads, or no memory for one: a limit (`ulimit -u`, `ulimit -v`) is too low for this"
+)
 
 BACKENDS = ("asyncio", "trio")
 """What `STACK_BACKEND` may name."""
@@ -133,6 +140,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except RecursionError:
         complain("internal error: recursion without end; please report it")
         code, failure = BUG, ("RecursionError", "internal error")
+    except (MemoryError, ImportError, RuntimeError) as error:
+        lacking = _lacking(error)
+        if lacking is None:
+            raise
+        code, failure = REFUSED, ("OSError", lacking)
+        complain(lacking)
     if code == INTERRUPTED:
         code = _interrupted_by()
     try:
@@ -167,6 +180,13 @@ def _of_the_system(error: OSError) -> tuple[str, str]:
     ):
         error = OutputLost(error.errno, error.strerror)
     return (LOST, str(error)) if isinstance(error, OutputLost) else ("OSError", what_the_system_says(error))
+
+
+def _lacking(error: Exception) -> str | None:
+    """The sentence of an error that says that this process may have no more of the system; None for any other."""
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
+        return NO_MEMORY
+    return NO_THREAD if str(error) == "can't start new thread" else None
 
 
 def give_up(stream: TextIO) -> None:

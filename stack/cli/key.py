@@ -46,6 +46,18 @@ def _home(*, held: bool) -> Home:
     return home
 
 
+def _ask(question: str) -> None:
+    """Raises Refused unless the answer is yes, and when nobody can answer."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):
+            raise
+        raise Refused("there is nobody to answer: the identity stays as it is; give --yes to change it") from error
+    if not agreed:
+        raise Refused("the identity stays as it is")
+
+
 def _tell(private: PrivateKey, as_json: bool) -> None:
     peer = PeerId.of(private.public)
     if as_json:
@@ -70,9 +82,12 @@ def show(as_json: bool) -> None:
 def new(kind: str, yes: bool, as_json: bool) -> None:
     """Make a new identity; tickets made with the old one no longer find this node."""
     home = _home(held=True)
-    if not yes and not click.confirm("Tickets made so far will no longer find this node. Go on?", err=True):
-        home.release()
-        raise Refused("the identity stays as it is")
+    if not yes:
+        try:
+            _ask("Tickets made so far will no longer find this node. Go on?")
+        except BaseException:
+            home.release()
+            raise
     private = generate(kind)
     replace_key(home.path, private)
     _tell(private, as_json)

@@ -2,6 +2,8 @@
 
 import errno
 import gc
+import io
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -157,3 +159,41 @@ def test_what_is_sought_in_something_else_is_a_mistake_of_who_asks(
         capfd.readouterr()
         assert ended(*words, "--timeout", "1") == code, (words, capfd.readouterr())
         assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "no more memory"),
+        (ImportError("rust.so: failed to map segment from shared object"), "no more memory"),
+        (RuntimeError("can't start new thread"), "no more threads"),
+    ],
+)
+def test_a_system_that_gives_no_more_is_told_in_a_sentence(
+    error: Exception, said: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stack.cli.key.load_or_create", lacks)
+    capfd.readouterr()
+    assert ended("key", "show", "--json") == REFUSED
+    captured = capfd.readouterr()
+    assert json.loads(captured.out)["error"]["exit_code"] == REFUSED and said in captured.out
+    assert captured.err.count("\n") == 1 and said in captured.err
+
+
+def test_a_question_that_nobody_can_answer_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = Path("home/identity.key").read_bytes()
+    for answer, said in ((b"", "give --yes"), (b"n\n", "stays as it is")):
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(answer)))
+            assert ended("key", "new", "--json") == REFUSED
+        (line,) = capfd.readouterr().out.splitlines()
+        assert json.loads(line)["error"]["kind"] == "Refused" and said in line
+    assert Path("home/identity.key").read_bytes() == before
+    assert ended("key", "new", "--yes") == 0
+    assert Path("home/identity.key").read_bytes() != before
