@@ -76,12 +76,21 @@ def open_regular(path: Path) -> tuple[int, os.stat_result]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     except BaseException:
         os.close(fd)
         raise
     return fd, status
+
+
+def read_regular(path: Path, length: int = -1) -> bytes:
+    """The bytes of a small file, or its first ones. Raises as `open_regular`."""
+    fd, _ = open_regular(path)
+    with open(fd, "rb") as file:
+        return file.read(length)
 
 
 def stamp_of(status: os.stat_result, *, hashed: bool = False) -> FileStamp:

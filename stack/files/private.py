@@ -5,6 +5,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from stack.blocks.disk import read_regular
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
 from stack.files.paths import INCOMING
@@ -45,8 +46,8 @@ class Private:
                 statuses = [entry.stat(follow_symlinks=False) for entry in entries]
             self._inodes = {(each.st_dev, each.st_ino) for each in statuses if stat.S_ISREG(each.st_mode)}
         for name in KEYS:
-            with suppress(OSError), (self._place / name).open("rb") as file:
-                self._keys.add(file.read(KEY_BYTES_MAX))
+            with suppress(OSError):
+                self._keys.add(read_regular(self._place / name, KEY_BYTES_MAX))
         self._keys.discard(b"")
         self._sizes = {len(key) for key in self._keys}
 

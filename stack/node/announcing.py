@@ -13,7 +13,7 @@ from stack.announce.params import AnnounceParams
 from stack.announce.shell.service import Announcements
 from stack.bitswap.interfaces import Provider
 from stack.bitswap.shell.service import Bitswap
-from stack.blocks.disk import write_whole
+from stack.blocks.disk import read_regular, write_whole
 from stack.blocks.interfaces import Block, BlockStore, PinKind
 from stack.dag import dag_pb
 from stack.dag.unixfs.directory import Entry, build_directory
@@ -52,7 +52,7 @@ class AnnouncementFile:
     def load(self) -> bytes | None:
         """See AnnouncementStore. Raises OSError."""
         try:
-            return self._path.read_bytes()
+            return read_regular(self._path)
         except FileNotFoundError:
             return None
 

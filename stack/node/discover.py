@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from stack.blocks.disk import write_whole
+from stack.blocks.disk import read_regular, write_whole
 from stack.errors import ConfigError, DecodeError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
@@ -72,8 +72,7 @@ def private_network(config: Config, environment: Mapping[str, str] = os.environ)
     from stack.security.pnet.shell import PrivateNetwork
 
     try:
-        with file.open("rb") as source:
-            key = decode_swarm_key(source.read(FILE_BYTES_MAX + 1))
+        key = decode_swarm_key(read_regular(file, FILE_BYTES_MAX + 1))
     except OSError as error:
         raise ConfigError(f"swarm_key: {file}: {error.strerror}") from error
     except DecodeError as error:
@@ -83,7 +82,7 @@ def private_network(config: Config, environment: Mapping[str, str] = os.environ)
 
 def _read(file: Path) -> bytes | None:
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except FileNotFoundError:
         return None
     except OSError as error:

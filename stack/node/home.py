@@ -14,7 +14,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from stack.blocks.disk import NO_SPACE, make_private, write_whole
+from stack.blocks.disk import NO_SPACE, make_private, read_regular, write_whole
 from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
 from stack.values import dataclass
 
@@ -174,12 +174,14 @@ class Home:
             raise _refused(self.path, error) from error
 
     def check_version(self) -> None:
-        """Raises RepoTooNew for a home that a newer version has written, ConfigError, OSError."""
+        """Raises RepoTooNew for a home that a newer version has written, ConfigError, Refused."""
         marker = self._marker
         try:
-            version = int(marker.read_text())
+            version = int(read_regular(marker))
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise Refused(f"{marker} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise ConfigError(f"{marker} is damaged: it should hold the number {HOME_VERSION}") from error
         if version > HOME_VERSION:
@@ -228,7 +230,7 @@ class Home:
     def address(self) -> ControlAddress | None:
         """Where the holder listens, or None when nobody has said so (yet)."""
         try:
-            return ControlAddress.decode(os.fsdecode((self.path / "control").read_bytes()))
+            return ControlAddress.decode(os.fsdecode(read_regular(self.path / "control")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -1,10 +1,9 @@
 """The identity of a home: one private key in a file that only its owner can read."""
 
-import os
 import stat
 from pathlib import Path
 
-from stack.blocks.disk import NO_SPACE, write_whole
+from stack.blocks.disk import NO_SPACE, open_regular, read_regular, write_whole
 from stack.errors import ConfigError, DecodeError, NoSpace, Refused
 from stack.identity.keys import PrivateKey, decode_private, generate
 
@@ -17,8 +16,9 @@ def load_or_create(home: Path, kind: str) -> PrivateKey:
     """The key of a home, made at the first run. Raises ConfigError on a damaged file, Refused when it cannot be read."""
     path = home / KEY_FILE
     try:
-        with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+        fd, status = open_regular(path)
+        with open(fd, "rb") as file:
+            if stat.S_IMODE(status.st_mode) & 0o077:
                 raise Refused(f"{path} can be read by others: run `chmod 600 {path}`")
             return decode_private(file.read(KEY_FILE_MAX))
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def export_key(home: Path, file: str) -> None:
     if not path.exists():
         raise Refused("this home has no identity yet; `stack id` makes one")
     try:
-        write_whole(Path(file), path.read_bytes(), new=True)
+        write_whole(Path(file), read_regular(path), new=True)
     except FileExistsError as error:
         raise Refused(f"{file} exists") from error
     except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from stack.blocks.disk import write_whole
+from stack.blocks.disk import read_regular, write_whole
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import expand
 from stack.net.host import Host
@@ -59,7 +59,7 @@ def usual_addresses(config: Config) -> list[Multiaddr]:
 def stored_port(home: Path) -> int:
     """The port of earlier runs; 0 for none."""
     try:
-        port = json.loads((home / PORT_FILE).read_text())
+        port = json.loads(read_regular(home / PORT_FILE))
     except (OSError, ValueError):
         return 0
     return port if isinstance(port, int) and 0 < port < 65536 else 0

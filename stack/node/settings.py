@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 
+from stack.blocks.disk import open_regular
 from stack.errors import ConfigError, DecodeError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.values import dataclass
@@ -285,7 +286,8 @@ def read_text(home: Path) -> str:
     """That file as it is, empty when there is none. Raises ConfigError."""
     path = config_file(home)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(open_regular(path)[0], encoding="utf-8-sig") as file:
+            return file.read()
     except FileNotFoundError:
         return ""
     except OSError as error:

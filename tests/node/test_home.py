@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.errors import ConfigError, Refused, RepoTooNew
+from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
 from stack.node.config import Config
 from stack.node.home import SOCKET_PATH_MAX, ControlAddress, Home, default_home, write_whole
 from stack.node.keystore import export_key, import_key, load_or_create, replace_key
@@ -235,7 +235,7 @@ def test_a_key_that_could_not_be_written_whole_leaves_nothing(tmp_path: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Refused, match="No space"):
+    with pytest.raises(NoSpace, match="No space"):
         export_key(home, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
