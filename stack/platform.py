@@ -83,6 +83,16 @@ def raise_descriptor_limit() -> int:
     return DESCRIPTORS_MAX if soft == unlimited else min(soft, DESCRIPTORS_MAX)
 
 
+def descriptor_limit() -> int:
+    """How many files and sockets this process may have open now, as far as that is bounded."""
+    try:
+        import resource
+    except ImportError:
+        return DESCRIPTORS_MAX
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_MAX if soft == resource.RLIM_INFINITY else min(soft, DESCRIPTORS_MAX)
+
+
 def umask() -> int:
     """The permissions that new files of this process do not get."""
     try:

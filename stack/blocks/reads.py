@@ -6,7 +6,9 @@ deleted frees its space, and one that was replaced is noticed. `pread`, never a 
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -30,6 +32,7 @@ from stack.blocks.interfaces import (
 from stack.blocks.locations import Location, Locations
 from stack.blocks.packs import pack_path
 from stack.multiformats.cid import Cid
+from stack.platform import descriptor_limit
 from stack.trace import Trace, TraceEvent
 from stack.values import dataclass
 
@@ -37,6 +40,19 @@ T = TypeVar("T")
 
 OPEN_FILES_MAX = 16
 """Files open at once for one call: a call for a thousand small files must not take all handles there are (256 on macOS)."""
+
+
+SHARE_OF_HANDLES = 32
+"""Where a process may have few files open, a call has this part of them: several read at once, and keep as many for the next."""
+
+SHORTAGE_SECONDS = 0.01
+SHORTAGES_MAX = 200
+"""So often, and so long each time, a file is tried again that could not be opened for want of handles: other calls give theirs back."""
+
+
+def files_at_once() -> int:
+    """How many files one call has open."""
+    return max(1, min(OPEN_FILES_MAX, descriptor_limit() // SHARE_OF_HANDLES))
 
 
 class Fault(Enum):
@@ -77,6 +93,7 @@ class OpenFiles:
     def __init__(self, packs: Path) -> None:
         self._packs = packs
         self._open: dict[SegmentId, int] = {}
+        self._most = files_at_once()
 
     def __enter__(self) -> "OpenFiles":
         return self
@@ -84,8 +101,11 @@ class OpenFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for fd in self._open.values():
-            os.close(fd)
+        self._close_all()
+
+    def _close_all(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
 
     def open(self, segment: Segment) -> int | Fault:
         """A file descriptor that lives until the next is opened, if not longer. Raises ReadFailed, and StoreError when we ourselves
@@ -94,7 +114,7 @@ class OpenFiles:
         if fd is not None:
             return fd
         try:
-            fd, status = disk.open_regular(segment_path(self._packs, segment))
+            fd, status = self._open_regular(segment_path(self._packs, segment))
         except OSError as error:
             if error.errno in disk.OUT_OF_HANDLES:
                 raise disk.store_error("reading blocks", error) from error
@@ -104,10 +124,22 @@ class OpenFiles:
         if segment.kind != PACK and segment.state is SegmentState.SEALED and not disk.unchanged(segment.stamp, status):
             os.close(fd)
             return Fault.CHANGED
-        if len(self._open) >= OPEN_FILES_MAX:
+        if len(self._open) >= self._most:
             os.close(self._open.pop(next(iter(self._open))))
         self._open[segment.id] = fd
         return fd
+
+    def _open_regular(self, path: Path) -> tuple[int, os.stat_result]:
+        """As that of `disk`; a moment's want of handles is waited out, without those that this call holds itself."""
+        for _ in range(SHORTAGES_MAX):
+            try:
+                return disk.open_regular(path)
+            except OSError as error:
+                if error.errno not in disk.OUT_OF_HANDLES:
+                    raise
+            self._close_all()
+            time.sleep(SHORTAGE_SECONDS)
+        return disk.open_regular(path)
 
 
 def fill(fd: int, location: Location, out: memoryview) -> bool:
@@ -187,12 +219,14 @@ class Reader:
     ) -> tuple[list[int | None], dict[SegmentId, int]]:
         """See `ReadsToSend.read_to_send`; with descriptors, for whoever calls, of files that may be read again. Raises ReadFailed."""
         files: dict[SegmentId, int] = {}
+        most = files_at_once()
 
         def fill_to_send(fd: int, location: Location, out: memoryview) -> bool:
             right = self._fill_to_send(fd, location, out, hash_all)
             segment = location.segment
-            if right and segment.kind != PACK and segment.id not in files and len(files) < OPEN_FILES_MAX:
-                files[segment.id] = os.dup(fd)
+            if right and segment.kind != PACK and segment.id not in files and len(files) < most:
+                with suppress(OSError):  # no handle is left: it is opened again
+                    files[segment.id] = os.dup(fd)
             return right
 
         try:

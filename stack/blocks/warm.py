@@ -17,12 +17,12 @@ from stack.blocks.hashed import HASHED_ALL_THE_SAME, Hashed, look_of
 from stack.blocks.index import PACK
 from stack.blocks.interfaces import SegmentId, SegmentState
 from stack.blocks.locations import Location
+from stack.blocks.reads import files_at_once
 
 KEPT_SECONDS = 1.0
 """A file is used for so long after a worker has opened it by its name: one that was deleted frees its space soon, and one that was
 replaced or moved is noticed."""
 
-KEPT_FILES = 16
 LOCATIONS_KEPT = 4096
 """Looked up and not sent yet; more than all fast peers have asked ahead."""
 
@@ -61,7 +61,7 @@ class Warm:
             self._open[segment] = fd, now
         if files and self._something_is is not None:
             self._something_is.set()
-        while len(self._open) > KEPT_FILES:
+        while len(self._open) > files_at_once():
             self._close(next(iter(self._open)))
 
     def read(self, multihashes: Sequence[bytes], out: memoryview) -> list[int | None] | None:

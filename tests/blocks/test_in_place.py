@@ -1,9 +1,11 @@
 """Users' own files: what happens when they change, vanish, move, or lie (bad input B4 and B5, at the level of the store)."""
 
+import errno
 import os
 import shutil
 import sqlite3
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -446,6 +448,45 @@ async def test_a_call_for_blocks_of_many_files_holds_few_of_them_open(
         out = bytearray(100)
         assert None not in await store.read_into(cids * 2, memoryview(out))
         assert (most, len(opened)) == (3 + 1, 0)
+
+
+async def test_a_moment_without_handles_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cannot send what ... asks for: reading blocks: Too many open files`, and 13 s for what takes one."""
+    real_open, real_dup, failures = disk.open_regular, os.dup, 0
+
+    def no_handle(fd: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def open_regular(path: Path) -> tuple[int, os.stat_result]:
+        nonlocal failures
+        failures += 1
+        if failures % 3:
+            no_handle(0)
+        return real_open(path)
+
+    monkeypatch.setattr(reads, "SHORTAGE_SECONDS", 0.001)
+    async with DiskStore.open(tmp_path / "home") as store:
+        cids = []
+        for number in range(20):
+            path = tmp_path / str(number)
+            path.write_bytes(b"%02d" % number)
+            cids.append(Cid.of(path.read_bytes()))
+            await store.add_file(path, stamp(path), [Leaf(cids[-1], 0, 2)])
+        monkeypatch.setattr(disk, "open_regular", open_regular)
+        monkeypatch.setattr(os, "dup", no_handle)
+        out = bytearray(40)
+        assert await store.read_to_send(cids, memoryview(out)) == [2] * 20
+        assert out == b"".join(b"%02d" % number for number in range(20))
+        monkeypatch.setattr(os, "dup", real_dup)
+        assert None not in await store.read_to_send(cids, memoryview(out))
+
+
+def test_where_few_files_may_be_open_a_call_has_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for limit in (16, 64, 256, 1024, 65_536):
+        monkeypatch.setattr(reads, "descriptor_limit", partial(int, limit))
+        found[limit] = reads.files_at_once()
+    assert found == {16: 1, 64: 2, 256: 8, 1024: 16, 65_536: 16}
 
 
 async def test_files_that_are_recorded_together_are_taken_as_they_were_read(tmp_path: Path) -> None:

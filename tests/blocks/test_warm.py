@@ -10,6 +10,7 @@ import pytest
 
 from stack.blocks import disk, warm
 from stack.blocks.interfaces import ReadFailed, SegmentId
+from stack.blocks.reads import files_at_once
 from stack.blocks.store import DiskStore
 from tests.blocks.support import wrapped_leaves
 from tests.blocks.test_hashed import (
@@ -239,8 +240,8 @@ async def test_few_files_lie_open_and_few_places_are_remembered(
 ) -> None:
     async with warm_store(tmp_path, film) as store:
         kept = store._core.warm
-        kept.opened({SegmentId(100 + number): os.open(film, os.O_RDONLY) for number in range(warm.KEPT_FILES)})
-        assert len(kept._open) == warm.KEPT_FILES
+        kept.opened({SegmentId(100 + number): os.open(film, os.O_RDONLY) for number in range(files_at_once())})
+        assert len(kept._open) == files_at_once()
         await store.sizes_for(CIDS, frozenset())
         assert len(kept._found) == len(CIDS)
         monkeypatch.setattr(warm, "LOCATIONS_KEPT", 2)
