@@ -57,6 +57,10 @@ PATIENCE_SECONDS = 3.0
 """Before an obstacle is told that may go away by itself; a refused connection does not, nor a share that has ended."""
 
 
+WOULD = {"new": "make", "changed": "change", "deleted": "delete"}
+"""What an update that only tells would do."""
+
+
 class FetchScreen:
     """Facts: `show` for each event, then `conclude`."""
 
@@ -104,8 +108,10 @@ class FetchScreen:
                 self._unsaid.append(f"no longer asking {output.short_peer(event.peer)}: {event.reason}")
             case EntryUpdated():
                 self._changes[event.change] += 1
-                if self._dry_run or event.change == "deleted":
-                    bar.say(f"{event.change} {event.path}")
+                if self._dry_run:
+                    bar.say(f"would {WOULD[event.change]} {event.path}")
+                elif event.change == "deleted":
+                    bar.say(f"deleted {event.path}")
             case EntrySkipped():
                 bar.say(f"skipped {event.path}: {event.reason}")
             case FetchFinished() if event.received:

@@ -27,9 +27,11 @@ from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
 from stack.files.holes import check_room
 from stack.files.jobs import Jobs, JobState
+from stack.files.making import make_link
 from stack.files.measure import chosen_size
 from stack.files.nodes import read_node
 from stack.files.paths import resolve_path
+from stack.files.place import settled
 from stack.files.ranges import LeafTracker
 from stack.files.request import FetchRequest
 from stack.files.storage import hold, in_place, pins
@@ -277,7 +279,7 @@ class Fetch:
             files=work.files,
             received=work.gatherer.received,
             seconds=anyio.current_time() - self._began,
-            already_complete=not work.files_written,
+            already_complete=not (work.files_written or work.directories_made),
             skipped=work.skipped,
             deleted=work.update.deleted if work.update is not None else 0,
         )
@@ -312,9 +314,9 @@ class Fetch:
             )
         )
         self._resumes = target in [job.target for job in same]
-        if request.update or request.contents:  # of a link to a tree the tree is meant; below it no link is followed
-            target = Path(await anyio.to_thread.run_sync(os.path.realpath, target))
-        running = [job for job in same if job.state is JobState.RUNNING and job.target == target]
+        place = os.path.realpath(target)
+        others = [job for job in same if job.state is JobState.RUNNING]
+        running = [job for job in others if os.path.realpath(job.target) == place]
         if running:
             raise Refused(f"{target} is being fetched already: it is job {running[0].id}")
         self.target = target
@@ -351,9 +353,8 @@ class Fetch:
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
         node = await read_node(cid, block)
-        if self.request.contents and not node.is_directory:
-            name = targets.file_name(names[-1] if names else self.request.name, self.request.root)
-            self.target = target = target / name
+        name = names[-1] if names else self.request.name
+        self.target = target = await anyio.to_thread.run_sync(settled, self.request, target, node, name)
         if node.links or not node.is_file:
             await work.gatherer.keep(cid, block)
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
@@ -375,6 +376,8 @@ class Fetch:
             )
         )
         await self._fetch_node(work, node, block, target, chosen, there, total)
+        if work.update is not None:
+            work.update.check()
         work.progress.total = work.progress.done
         return target
 
@@ -391,10 +394,6 @@ class Fetch:
             links, beside = self.request.unsafe_links, self.request.contents
             await TreeFetch(work, target, chosen, told=told, unsafe_links=links, beside=beside).run(node)
         elif node.kind is NodeKind.SYMLINK:
-            mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-            make: Callable[..., object] = targets.make_symlink if work.update is None else work.update.make_symlink
-            made = bool(await anyio.to_thread.run_sync(make, target.parent, (target.name,), node.target, mtime_ns))
-            work.files += 1
-            work.files_written += made
+            await make_link(work, target.parent, (target.name,), node)
         else:
             raise DecodeError(f"{node.cid} is {node.kind.noun}, which is neither a file nor a directory")

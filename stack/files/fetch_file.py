@@ -60,9 +60,9 @@ async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, p
     if status is None or not await _is_there(work, node, block, target, base):
         if status is not None and work.update is None:
             raise Refused(f"{target} exists with other content; {WAY_OUT}")
-        if work.update is not None and status is not None and stat.S_ISDIR(status.st_mode):
-            await anyio.to_thread.run_sync(work.update.make_way, base, below, status)
-            await work.update.forget()
+        is_directory = status is not None and stat.S_ISDIR(status.st_mode)
+        if is_directory and work.update is not None and not await work.update.clear(base, below):
+            return
         if work.writes:
             await _write(work, node, block, target, part, base, over=status is not None)
         if work.update is not None:  # now that it is so: what somebody has lost is begun again and again

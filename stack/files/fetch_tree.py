@@ -20,11 +20,12 @@ from stack.dag.unixfs.reader import LinkNotFound, Shard, UnixFSNode, list_node
 from stack.errors import DecodeError, LimitExceeded, Refused
 from stack.files import target
 from stack.files.chosen import Chosen
+from stack.files.compare import not_there
 from stack.files.directory import Directory, part_name
-from stack.files.fetch_file import Same, fetch_file, same_leaves
+from stack.files.fetch_file import fetch_file
 from stack.files.gather import Want
 from stack.files.holes import to_write
-from stack.files.inline import Firsts, inline_size, is_no_directory
+from stack.files.inline import Firsts, is_no_directory
 from stack.files.leaves import Lacking
 from stack.files.making import Making
 from stack.files.nodes import LINK_BYTES, read_node, take_apart
@@ -35,10 +36,10 @@ from stack.files.small import TreeFile, keep_small
 from stack.files.space import Space
 from stack.files.target import Claim
 from stack.files.tasks import task_group
-from stack.files.update import CHANGED, NEW, WAY_OUT
+from stack.files.update import WAY_OUT
 from stack.files.work import AGAIN_SECONDS, AGAIN_SECONDS_MAX, Work
 from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import DAG_PB, RAW
+from stack.multiformats.multicodec import RAW
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
 
@@ -176,6 +177,8 @@ class TreeFetch:
             directory.position = 0
             directory.unread += reversed(more)
         is_listed = all(isinstance(each, list) for each in directory.left)
+        if is_listed and directory.keys:  # the file system has one name for both
+            directory.strange = {name for name in directory.strange if collision_key(name) not in directory.keys}
         if is_listed and directory.strange and self._work.update is None and not self._beside:
             place, name = self._base.joinpath(*directory.below), min(directory.strange)
             raise Refused(
@@ -255,7 +258,7 @@ class TreeFetch:
 
     async def _fetch_entries(self, group: TaskGroup, directory: Directory, batch: list[Entry]) -> None:
         """Returns when files of one block are written and the others have begun; what nobody has is left for the end."""
-        batch, there = await self._not_there(directory, batch)
+        batch, there = await not_there(self._work, self._base, self._making, self._chosen, directory, batch)
         firsts = await take_apart(LINK_BYTES * len(batch), Firsts, batch, there)
         wanted = {(cid := firsts.cid(entry)).multihash: (cid, entry) for entry in batch}
         blocks: dict[bytes, bytes] = {}
@@ -338,31 +341,6 @@ class TreeFetch:
                 await self._making.link((*directory.below, entry.name), node)
             elif not node.is_file and not node.is_directory:
                 self._work.skip("/".join((*directory.below[1:], entry.name)), f"{node.kind.noun} is no file")
-
-    async def _not_there(self, directory: Directory, batch: list[Entry]) -> tuple[list[Entry], set[str]]:
-        """The entries that must be asked for: not a file of one block that is there and right; and the names of those of which only mode
-        and time may be others. An update that only shows what it would do asks for nothing that can be nothing but a file."""
-        update = self._work.update
-        known = [entry for entry in batch if entry.name in directory.there and entry.cid.codec in (RAW, DAG_PB)]
-        place = self._base.joinpath(*directory.below)
-        same = await anyio.to_thread.run_sync(same_leaves, self._base, place, known) if known else Same({}, set())
-        for size in same.files.values():
-            self._work.files += 1
-            self._work.progress.add(size, written=False)
-        others = [entry for entry in batch if entry.name not in same.files]
-        if update is None or not update.dry_run:
-            return others, same.bytes
-        left: list[Entry] = []
-        for entry in others:
-            coming = entry.dag_size if entry.cid.codec == RAW else inline_size(entry.cid)
-            if coming is None or entry.name in same.bytes:
-                left.append(entry)
-                continue
-            update.told((*directory.below, entry.name), CHANGED if entry.name in directory.there else NEW)
-            self._work.files += 1
-            self._work.files_written += 1
-            self._work.progress.add(coming, written=False)
-        return left, same.bytes
 
     async def _start_file(self, group: TaskGroup, directory: Directory, file: TreeFile) -> None:
         """Start to fetch a file; waits while many are under way, so that neither tasks nor blocks pile up."""

@@ -9,6 +9,7 @@ from stack.dag.unixfs.reader import UnixFSNode
 from stack.files import target
 from stack.files.directory import Directory
 from stack.files.target import Below, CannotLink, Claim
+from stack.files.update import NEW
 from stack.files.work import Work
 
 
@@ -33,35 +34,25 @@ class Making:
         update = self._work.update
         if update is None:
             there = await anyio.to_thread.run_sync(target.make_directory, self._base, directory.below)
+            change = NEW if there is None else None
         else:
-            there, change = await anyio.to_thread.run_sync(update.make_directory, self._base, directory.below)
-            await update.forget()
+            there, change = await update.make_directory(self._base, directory.below)
             update.told(directory.below, change)
         if directory.parent is None and self._work.writes:
             await anyio.to_thread.run_sync(self._claim.take, self._base.joinpath(*directory.below))
         directory.made = True
         self._work.directories += 1
+        self._work.directories_made += change is not None
         if self._whole:
             directory.there = frozenset(there or ())
             directory.strange.update(directory.there)
 
     async def link(self, below: Below, node: UnixFSNode) -> None:
         """Make a symbolic link; one that cannot be made here is told. Raises Refused, StoreError."""
-        mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
-        update = self._work.update
         try:
-            if update is None:
-                made = await anyio.to_thread.run_sync(target.make_symlink, self._base, below, node.target, mtime_ns)
-            else:
-                change = await anyio.to_thread.run_sync(update.make_symlink, self._base, below, node.target, mtime_ns)
-                await update.forget()
-                update.told(below, change)
-                made = change is not None
+            await make_link(self._work, self._base, below, node)
         except CannotLink as error:
             self._work.skip("/".join(below[1:]), error.reason)
-        else:
-            self._work.files_written += made
-            self._work.files += 1
 
     async def finished(self, directory: Directory | None) -> None:
         """Something in a directory is complete. If it was the last, so is the directory, and perhaps the one above it."""
@@ -75,3 +66,16 @@ class Making:
                     target.set_attributes, self._base, directory.below, directory.mode, directory.mtime_ns
                 )
             directory = directory.parent
+
+
+async def make_link(work: Work, base: Path, below: Below, node: UnixFSNode) -> None:
+    """Make a symbolic link. Raises Refused, CannotLink, StoreError."""
+    mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
+    if work.update is None:
+        made = await anyio.to_thread.run_sync(target.make_symlink, base, below, node.target, mtime_ns)
+    else:
+        change = await work.update.make_symlink(base, below, node.target, mtime_ns)
+        work.update.told(below, change)
+        made = change is not None
+    work.files_written += made
+    work.files += 1

@@ -7,6 +7,7 @@ from stack.blocks.interfaces import WholeFile
 from stack.dag.unixfs.reader import UnixFSNode
 from stack.files.events import FileFinished
 from stack.files.parts import whole_leaf
+from stack.files.update import NEW
 from stack.files.work import Work
 from stack.values import dataclass
 
@@ -36,6 +37,8 @@ async def keep_small(work: Work, files: Sequence[TreeFile], base: Path) -> list[
             work.progress.add(file.node.file_size)
             work.files_written += 1
             work.files += 1
+            if work.update is not None:
+                work.update.told(file.path.relative_to(base).parts, NEW)
             work.tell(FileFinished(path=file.path, size=file.node.file_size))
     return [file for file in files if file.path.name in left]
 

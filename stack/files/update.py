@@ -2,10 +2,12 @@
 
 import os
 import secrets
-import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio.to_thread
 
@@ -14,7 +16,7 @@ from stack.blocks.interfaces import BlockStore
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
 from stack.files import target
-from stack.files.events import EntryUpdated
+from stack.files.events import EntrySkipped, EntryUpdated
 from stack.files.storage import in_place, refusal
 from stack.files.target import NO_LINK, Below, CannotLink, opened, status_of
 
@@ -25,20 +27,24 @@ DELETED = "deleted"
 WAY_OUT = "--update brings it to this version"
 """What who meets other content may do."""
 
+NOT_TO_GO = "is a directory, and none in the version that is fetched; --delete lets it go"
+
 
 class Update:
-    """An update that is wanted. Commands: `told`, `gone`, `sweep`, `forget`; the others are for worker threads: they tell nothing
-    themselves, and `forget` comes before anything is written in the place of what they removed."""
+    """An update that is wanted. Commands: `told`, `gone`, `clear`, `make_directory`, `make_symlink`, `sweep`, `check`; `status_of` is for
+    worker threads."""
 
-    def __init__(self, store: BlockStore, tell: Callable[[EntryUpdated], None], *, delete: bool, dry_run: bool) -> None:
+    def __init__(
+        self, store: BlockStore, tell: Callable[[EntryUpdated | EntrySkipped], None], *, delete: bool, dry_run: bool
+    ) -> None:
         """With `delete` what is not part of the new version goes, once all else is there. A `dry_run` writes nothing."""
         self._files = in_place(store)
-        self._removed: list[Path] = []
         self.delete = delete
         self.dry_run = dry_run
         self.deleted = 0
         self._tell = tell
         self._gone: list[Below] = []
+        self._in_the_way: list[Path] = []
 
     def told(self, below: Below, change: str | None) -> None:
         """A name is, or would be, another one's; None for no change."""
@@ -53,17 +59,14 @@ class Update:
     async def sweep(self, base: Path) -> None:
         """Delete what is not part of the new version. Raises Refused, StoreError."""
         for below in sorted(self._gone):
-            if not self.dry_run:
-                await anyio.to_thread.run_sync(self._remove, base, below)
-            self.deleted += 1
-            self.told(below, DELETED)
-        await self.forget()
+            await self._take_away(base, below, itself=True)
 
-    async def forget(self) -> None:
-        """What was removed is served no longer. Raises StoreError."""
-        removed, self._removed = self._removed, []
-        if removed and self._files is not None:
-            await self._files.forget_files(removed, ())
+    def check(self) -> None:
+        """All else is there. Raises Refused for the directories that may not go."""
+        if self._in_the_way:
+            shown, more = printable(str(self._in_the_way[0])), len(self._in_the_way) - 1
+            others = f" (and {more:,} more, as said above)" if more else ""
+            raise Refused(f"{shown} {NOT_TO_GO}{others}")
 
     def status_of(self, base: Path, below: Below) -> os.stat_result | None:
         """As `target.status_of`; when nothing is made, what would be in the way of a directory is as good as gone."""
@@ -74,59 +77,97 @@ class Update:
                 return None
             raise
 
-    def make_way(self, base: Path, below: Below, status: os.stat_result) -> None:
-        """For what cannot be renamed over what is there. Raises Refused for a directory that may not go."""
-        if stat.S_ISDIR(status.st_mode) and not self.delete:
-            shown = printable(str(base.joinpath(*below)))
-            raise Refused(f"{shown} is a directory, and none in the version that is fetched; --delete lets it go")
-        if not self.dry_run:
-            self._remove(base, below)
+    async def clear(self, base: Path, below: Below) -> bool:
+        """Take away a directory, over which nothing can be renamed. False where it may not go: that is told, and the others go on. Raises
+        Refused, StoreError."""
+        if not self.delete:
+            self._in_the_way.append(base.joinpath(*below))
+            self._tell(EntrySkipped(path="/".join(below), reason=NOT_TO_GO))
+            return False
+        await self._take_away(base, below, itself=False)
+        return True
 
-    def make_directory(self, base: Path, below: Below) -> tuple[list[str] | None, str | None]:
+    async def make_directory(self, base: Path, below: Below) -> tuple[list[str] | None, str | None]:
         """As `target.make_directory`, in the place of a file if need be; and what changed."""
-        status = self.status_of(base, below)
+        status = await anyio.to_thread.run_sync(self.status_of, base, below)
         is_directory = status is not None and stat.S_ISDIR(status.st_mode)
         if status is not None and not is_directory:
-            self.make_way(base, below, status)
+            await self._take_away(base, below, itself=False)
         change = None if is_directory else NEW if status is None else CHANGED
         if not self.dry_run:
-            return target.make_directory(base, below), change
-        return target.names_in(base, below) if is_directory else None, change
+            return await anyio.to_thread.run_sync(target.make_directory, base, below), change
+        return await anyio.to_thread.run_sync(target.names_in, base, below) if is_directory else None, change
 
-    def make_symlink(self, base: Path, below: Below, leads_to: str, mtime_ns: int | None) -> str | None:
+    async def make_symlink(self, base: Path, below: Below, leads_to: str, mtime_ns: int | None) -> str | None:
         """As `target.make_symlink`, in the place of anything else; what changed. Raises Refused, CannotLink."""
-        status = self.status_of(base, below)
-        if status is not None and stat.S_ISLNK(status.st_mode) and target.link_at(base, below) == leads_to:
+        status = await anyio.to_thread.run_sync(self.status_of, base, below)
+        kind = 0 if status is None else stat.S_IFMT(status.st_mode)
+        if stat.S_ISLNK(kind) and await anyio.to_thread.run_sync(target.link_at, base, below) == leads_to:
+            return None
+        if stat.S_ISDIR(kind) and not await self.clear(base, below):
             return None
         if self.dry_run:
             pass
         elif status is None:
-            target.make_symlink(base, below, leads_to, mtime_ns)
+            await anyio.to_thread.run_sync(target.make_symlink, base, below, leads_to, mtime_ns)
         else:
-            if stat.S_ISDIR(status.st_mode):
-                self.make_way(base, below, status)
-            _replace_link(base, below, leads_to, mtime_ns)
-            self._removed.append(base.joinpath(*below))
+            await anyio.to_thread.run_sync(_replace_link, base, below, leads_to, mtime_ns)
+            await self._forget(base.joinpath(*below))
         return NEW if status is None else CHANGED
 
-    def _remove(self, base: Path, below: Below) -> None:
-        _remove(base, below)
-        self._removed.append(base.joinpath(*below))
-
-
-def _remove(base: Path, below: Below) -> None:
-    """Delete a file, a link, or a directory with all that is in it; no link is followed. Raises Refused, StoreError."""
-    with opened(base, below[:-1]) as fd:
+    async def _take_away(self, base: Path, below: Below, *, itself: bool) -> None:
+        """Remove a name and all below it, or only look; each that goes is told, the name `itself` where nothing else takes its place."""
+        lost: list[Below] = []
         try:
-            if stat.S_ISDIR(os.stat(below[-1], dir_fd=fd, follow_symlinks=False).st_mode):
-                shutil.rmtree(below[-1], dir_fd=fd)
-            else:
-                os.unlink(below[-1], dir_fd=fd)
-            disk.sync_names(fd)
+            await anyio.to_thread.run_sync(partial(_take, base, below, lost, remove=not self.dry_run))
+        finally:
+            for each in sorted(lost):
+                if itself or each != below:
+                    self.deleted += 1
+                    self.told(each, DELETED)
+            if lost and not self.dry_run:
+                await self._forget(base.joinpath(*below))
+
+    async def _forget(self, path: Path) -> None:
+        """What was removed is served no longer. Raises StoreError."""
+        if self._files is not None:
+            await self._files.forget_files([path], ())
+
+
+def _take(base: Path, below: Below, lost: list[Below], *, remove: bool) -> None:
+    """Delete a file, a link, or a directory with all that is in it, or only list them; no link is followed. What is made there
+    meanwhile stays, and the directory with it. Raises Refused, StoreError."""
+    with opened(base, below[:-1]) as parent:
+        try:
+            if stat.S_ISDIR(os.stat(below[-1], dir_fd=parent, follow_symlinks=False).st_mode):
+                walk = os.fwalk(below[-1], topdown=False, onerror=_raise, follow_symlinks=False, dir_fd=parent)
+                with closing(cast(Generator[tuple[str, list[str], list[str], int]], walk)):
+                    for place, directories, files, within in walk:
+                        for name in (*directories, *files):
+                            if remove:
+                                _remove(name, within)
+                            lost.append((*below[:-1], *place.split("/"), name))
+            if remove:
+                _remove(below[-1], parent)
+            lost.append(below)
+            if remove:
+                disk.sync_names(parent)
         except FileNotFoundError:
             return
         except OSError as error:
             raise refusal(base.joinpath(*below), error) from error
+
+
+def _remove(name: str, within: int) -> None:
+    """A directory only where it is empty."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=within, follow_symlinks=False).st_mode):
+        os.rmdir(name, dir_fd=within)
+    else:
+        os.unlink(name, dir_fd=within)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _replace_link(base: Path, below: Below, leads_to: str, mtime_ns: int | None) -> None:

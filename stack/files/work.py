@@ -88,6 +88,7 @@ class Work:
     """Complete by this fetch, not before."""
     directories: int = 0
     """Made, or found to be there."""
+    directories_made: int = 0
     skipped: int = 0
     told_resumed: bool = False
     patience: float | None = field(default_factory=lambda: LEAVE_SECONDS)
