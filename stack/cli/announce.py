@@ -6,13 +6,13 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
+from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import SOURCE, config
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.files.sources import read_source
 from stack.node.api import Announcements, Done, GetAnnouncements, Withdraw
-from stack.node.exits import NOT_FOUND
 
 
 @click.group(cls=Group)
@@ -60,17 +60,17 @@ def withdraw(source: str, as_json: bool) -> int:
         async with open_api(config("announce")) as api:
             done = await api.ask(Withdraw(cid=cid))
             is_running = isinstance(api, ControlClient)
+        if not done.count:
+            return missed(done, f"{cid} is not announced", as_json=as_json)
         if as_json:
             output.json_line(done)
-        elif done.count:
+        else:
             output.data(f"no longer announced: {cid}")
             output.note(
                 "what only tickets gave before is closed again; else who knows the CID still gets it, until `stack shares rm`"
             )
             if not is_running:
                 output.note("no node runs, so others may remember it for up to a day")
-        else:
-            output.note(f"{cid} is not announced")
-        return 0 if done.count else NOT_FOUND
+        return 0
 
     return run_async(work)

@@ -38,7 +38,7 @@ def answers(kind: object, *, many: bool = False) -> Callable[[F], F]:
 
     def decorated(function: F) -> F:
         function.answers = Answer(kind, many)  # type: ignore[attr-defined] # read by `cli.schema`
-        return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
+        return click.option("--json", "as_json", is_flag=True, is_eager=True, help="Print JSON on stdout.")(function)
 
     return decorated
 
@@ -48,6 +48,14 @@ def tells(kind: object, what: str = "every event") -> Callable[[F], F]:
 
     def decorated(function: F) -> F:
         function.tells = Answer(kind)  # type: ignore[attr-defined] # as above
-        return click.option("--jsonl", "as_lines", is_flag=True, help=f"Print {what} as a line of JSON.")(function)
+        text = f"Print {what} as a line of JSON."
+        return click.option("--jsonl", "as_lines", is_flag=True, callback=_alone, help=text)(function)
 
     return decorated
+
+
+def _alone(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """`--jsonl` without `--json`: a program that wants one object would read many."""
+    if value and context.params.get("as_json"):
+        raise click.UsageError("--json prints one object, --jsonl one for each event: one of them", context)
+    return value

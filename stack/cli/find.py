@@ -9,6 +9,7 @@ import click
 from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import run_async
+from stack.cli.missing import missed
 from stack.cli.session import open_api, waiting
 from stack.cli.types import DURATION, SOURCE, bootstrap_option, config, discovery_flags, mdns_option
 from stack.dag.unixfs.names import printable
@@ -18,7 +19,6 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import FindNames, FindProviders, FoundName, KnownProvider
 from stack.node.api.announce import LOOK_SECONDS
 from stack.node.api.interfaces import Watch
-from stack.node.exits import NOT_FOUND
 
 T = TypeVar("T")
 
@@ -116,13 +116,13 @@ def _look(
                     output.event_line(each)
                 elif not as_json:
                     show(each)
+        if not found:
+            return missed((), nothing, as_json=as_json, as_lines=as_lines)
         if as_json:
             output.json_line(tuple(found))
-        elif not found:
-            output.note(nothing)
         elif not as_lines:
             output.note(next_step(found))
-        return 0 if found else NOT_FOUND
+        return 0
 
     return run_async(work)
 

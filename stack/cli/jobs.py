@@ -7,15 +7,15 @@ import click
 
 from stack.cli import output
 from stack.cli.answers import answers
-from stack.cli.app import complain, run_async
+from stack.cli.app import run_async
 from stack.cli.completing import jobs_in
 from stack.cli.fetching import obstacle_of
 from stack.cli.groups import Group
+from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import config
 from stack.dag.unixfs.names import printable
 from stack.node.api import Ask, JobInfo, JobRemoved, ListJobs, PauseJobs, RemoveJob, ResumeJobs
-from stack.node.exits import NOT_FOUND
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -130,26 +130,27 @@ def remove(ids: tuple[int, ...], ended: bool, as_json: bool) -> int:
         raise click.UsageError("name jobs by their numbers (`stack jobs` lists them), or give --ended")
 
     async def work() -> int:
-        code = 0
+        missing: list[int] = []
         async with open_api(config("command")) as api:
             removed = []
             for id_ in ids or [row.id for row in await api.ask(ListJobs()) if row.state in ("done", "failed")]:
                 removed.append(done := await api.ask(RemoveJob(id=id_)))
-                code = code if done.count else NOT_FOUND
-                if not as_json:
+                if not done.count:
+                    missing.append(id_)
+                elif not as_json:
                     _say_removed(id_, done)
+        if missing:
+            which = f"job {missing[0]}" if len(missing) == 1 else f"jobs {', '.join(map(str, missing))}"
+            return missed(removed, f"there is no {which}; `stack jobs` lists them", as_json=as_json)
         if as_json:
             output.json_line(removed)
-        return code
+        return 0
 
     return run_async(work)
 
 
 def _say_removed(id_: int, removed: JobRemoved) -> None:
     job = removed.job
-    if not removed.count:
-        complain(f"there is no job {id_}; `stack jobs` lists them")
-        return
     if job is None:
         output.data(f"job {id_} is forgotten")
         return

@@ -104,10 +104,12 @@ def json_text(form: Json) -> str:
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
-def json_line(value: object) -> None:
-    """One JSON object on one line of stdout: the fields of an answer, or many of them as its `items`."""
+def json_line(value: object, error: "Error | None" = None) -> None:
+    """One JSON object on one line of stdout: the fields of an answer, or many of them as its `items`; and why that is not what was
+    hoped for."""
     form = to_json(value)
-    _json_line(form if isinstance(form, dict) else {"items": form})
+    body: dict[str, Json] = form if isinstance(form, dict) else {"items": form}
+    _json_line(body if error is None else {**body, "error": to_json(error)})
 
 
 def event_line(event: object) -> None:

@@ -7,13 +7,13 @@ import click
 from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
+from stack.cli.missing import missed
 from stack.cli.session import open_api, waiting
 from stack.cli.types import FROM, PEER, config
 from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import host_and_port
 from stack.node.api import Connect, Disconnect, Done, ListPeers, PeerAnswer, PeerInfo, Ping, PingReply
-from stack.node.exits import NOT_FOUND
 
 NO_NODE = "no node runs that could stay connected: start `stack daemon --detach`"
 
@@ -78,13 +78,13 @@ def disconnect(peer: str, as_json: bool) -> int:
             raise click.BadParameter("the address does not end in /p2p/PEER")
         async with open_api(config("command")) as api:
             done = await api.ask(Disconnect(peer_id=peer_id))
+        if not done.count:
+            return missed(done, f"was not connected to {peer_id}", as_json=as_json)
         if as_json:
             output.json_line(done)
-        elif done.count:
-            output.data(f"disconnected from {peer_id}")
         else:
-            output.note(f"was not connected to {peer_id}")
-        return 0 if done.count else NOT_FOUND
+            output.data(f"disconnected from {peer_id}")
+        return 0
 
     return run_async(work)
 

@@ -7,11 +7,11 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import pins
 from stack.cli.groups import Group
+from stack.cli.missing import missed
 from stack.cli.session import open_api, reading
 from stack.cli.types import SOURCE, TEXT, config, timeout_option
 from stack.multiformats.cid import Cid
 from stack.node.api import AddPin, Done, ListPins, Pin, RemovePin
-from stack.node.exits import NOT_FOUND
 from stack.node.groups import cid_of
 from stack.values import dataclass
 
@@ -78,12 +78,12 @@ def remove(source: str, as_json: bool) -> int:
         async with reading(config("command"), source, quiet=as_json) as api:
             cid = await cid_of(api, source)
             done = await api.ask(RemovePin(cid=cid))
+        if not done.count:
+            return missed(done, f"{cid} was not pinned", as_json=as_json)
         if as_json:
             output.json_line(done)
-        elif done.count:
-            output.data(f"unpinned {cid}")
         else:
-            output.note(f"{cid} was not pinned")
-        return 0 if done.count else NOT_FOUND
+            output.data(f"unpinned {cid}")
+        return 0
 
     return run_async(work)

@@ -10,6 +10,7 @@ from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import run_async
 from stack.cli.groups import Group
+from stack.cli.missing import missed
 from stack.cli.session import open_api, waiting, with_api
 from stack.cli.sources import open_input, pieces_of
 from stack.cli.types import FROM, TextType, config
@@ -28,7 +29,7 @@ from stack.node.api import (
     TopicMessage,
     TopicPeer,
 )
-from stack.node.exits import NOT_FOUND, OK
+from stack.node.exits import OK
 from stack.values import dataclass
 
 TOPIC_BYTES_MAX = 1024
@@ -100,13 +101,13 @@ def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: b
             waiting("looking for somebody who is in the topic", quiet=as_json or not isinstance(source, BytesIO)),
         ):
             published = await api.write(Publish(topic=topic, connect=connect), pieces_of(source))
+        if not published.peers:
+            return missed(published, "nobody is known who is in this topic: nobody heard it", as_json=as_json)
         if as_json:
             output.json_line(published)
-        elif published.peers:
-            output.note(f"sent to {output.count(published.peers, 'peer')} of the topic, who pass it on")
         else:
-            output.note("nobody is known who is in this topic: nobody heard it")
-        return OK if published.peers else NOT_FOUND
+            output.note(f"sent to {output.count(published.peers, 'peer')} of the topic, who pass it on")
+        return OK
 
     return run_async(work)
 

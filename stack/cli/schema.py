@@ -95,11 +95,14 @@ class _Schema:
         self.definitions: dict[str, Json] = {}
 
     def printed(self, answer: Answer) -> list[Json]:
-        """The objects that `--json` may print."""
+        """The objects that `--json` may print; why an answer is not what was hoped for stands beside it."""
         if answer.many:
             items: Json = {"type": "array", "items": self.of(answer.kind)}
-            return [self.object({"schema": VERSION, "items": items})]
-        return [self._fields(each, {"schema": VERSION}) for each in kinds_of(answer.kind)]
+            return [self.object({"schema": VERSION, "items": items}, beside=self._beside())]
+        return [self._fields(each, {"schema": VERSION}, self._beside()) for each in kinds_of(answer.kind)]
+
+    def _beside(self) -> dict[str, Json]:
+        return {"error": self.of(Error)}
 
     def event(self, kind: object) -> Json:
         """The object that a line of `--jsonl` has."""
@@ -120,7 +123,7 @@ class _Schema:
             self.definitions[kind.__name__] = self._fields(kind, {})
         return {"$ref": f"#/$defs/{kind.__name__}"}
 
-    def _fields(self, kind: object, properties: dict[str, Json]) -> Json:
+    def _fields(self, kind: object, properties: dict[str, Json], beside: dict[str, Json] | None = None) -> Json:
         """The object with these properties, and the fields of a dataclass."""
         assert isinstance(kind, type) and is_dataclass(kind), kind
         hints, told = get_type_hints(kind), _said_of_fields(kind)
@@ -129,12 +132,14 @@ class _Schema:
             assert isinstance(form, dict)
             said: dict[str, Json] = {"description": told[field.name]} if field.name in told else {}
             properties[json_name(field.name)] = {**form, **said}
-        return self.object(properties, _one_line(kind.__doc__ or ""))
+        return self.object(properties, _one_line(kind.__doc__ or ""), beside)
 
-    def object(self, properties: dict[str, Json], said: str = "") -> dict[str, Json]:
-        """All of these are there."""
+    def object(
+        self, properties: dict[str, Json], said: str = "", beside: dict[str, Json] | None = None
+    ) -> dict[str, Json]:
+        """All of these are there, and what is `beside` them may be."""
         made: dict[str, Json] = {"description": said} if said else {}
-        made |= {"type": "object", "required": list(properties), "properties": properties}
+        made |= {"type": "object", "required": list(properties), "properties": {**properties, **(beside or {})}}
         return made | ({"additionalProperties": False} if self._closed else {})
 
 

@@ -9,11 +9,11 @@ from stack.cli import completing, output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
+from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import PathType, config
 from stack.dag.unixfs.names import printable
 from stack.node.api import ListShares, RemoveShare, ShareInfo, SharesRemoved
-from stack.node.exits import NOT_FOUND
 
 
 @click.group(cls=Group)
@@ -72,17 +72,17 @@ def remove(target: str, as_json: bool) -> int:
     async def work() -> int:
         async with open_api(config("announce")) as api:
             done = await api.ask(RemoveShare(target=target, path=Path(target).absolute()))
+        if not done.count:
+            return missed(done, f"{target} is not shared", as_json=as_json)
         if as_json:
             output.json_line(done)
-        elif done.count:
+        else:
             for each in done.ended:
                 output.data(f"no longer {' and '.join(each.what)}: {printable(each.name)} {each.cid}")
                 for path in each.paths:
                     output.data(f"    {printable(path)}")
                 if each.still_pinned:
                     output.note(f"it is still pinned, and so given to whoever asks for it: stack pin rm {each.cid}")
-        else:
-            output.note(f"{target} is not shared")
-        return 0 if done.count else NOT_FOUND
+        return 0
 
     return run_async(work)

@@ -8,6 +8,7 @@ from stack.cli import output
 from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.completing import shares
+from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import PathType, config
 from stack.control.client import ControlClient
@@ -31,18 +32,20 @@ def ticket(target: str, as_json: bool) -> int:
         async with open_api(config("command")) as api:
             found = await api.ask(GetTicket(target=named, path=Path(target).absolute()))
             served = isinstance(api, ControlClient)
+        if not found:
+            sentence = f"{target} is not shared, seeded or pinned here; `stack share` it first"
+            return missed((), sentence, as_json=as_json)
+        if len(found) > 1:
+            missed(tuple(found), f"{target} is the name of {len(found)}; say which, by its CID", as_json=as_json)
+            for each in () if as_json else found:
+                output.note(f"    {each.cid}  {output.size(each.size)}  {each.name}")
+            return NOT_FOUND
         if as_json:
             output.json_line(tuple(found))
-        elif not found:
-            output.note(f"{target} is not shared, seeded or pinned here; `stack share` it first")
-        elif len(found) > 1:
-            output.note(f"{target} is the name of {len(found)}; say which:")
-            for each in found:
-                output.note(f"    {each.cid}  {output.size(each.size)}  {each.name}")
         else:
             output.data(found[0].ticket)
             if not served:
                 output.note("Nothing serves it now: `stack daemon --detach` does.")
-        return 0 if len(found) == 1 else NOT_FOUND
+        return 0
 
     return run_async(work)

@@ -95,7 +95,7 @@ def test_nothing_found_has_its_exit_code(place: Path, receiver: Machine) -> None
     with meeting_point(place) as address:
         for words in (("find", "unicorn"), ("providers", "bafkqaaa")):
             outcome = receiver.run(*words, "--bootstrap", address)
-            assert outcome.code == 3 and outcome.out == "" and outcome.err.splitlines()[-1].startswith("no")
+            assert outcome.code == 3 and outcome.out == "" and outcome.err.splitlines()[-1].startswith("stack: no")
     outcome = receiver.run("find", "unicorn", "--timeout", "0.5", "--json")
     assert outcome.code == 3 and outcome.json["items"] == [] and outcome.seconds < 15
 

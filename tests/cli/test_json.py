@@ -186,3 +186,35 @@ def test_without_json_an_error_prints_nothing_on_stdout(home: Path, capsys: pyte
     with pytest.raises(SystemExit):
         run(["block", "stat", CID])
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_not_there_is_told_beside_the_answer(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
+    for command, words in (
+        ("stack pin rm", [CID]),
+        ("stack shares rm", ["film"]),
+        ("stack announce withdraw", [CID]),
+        ("stack ticket", ["film"]),
+        ("stack jobs rm", ["77", "78"]),
+        ("stack disconnect", [nobody]),
+        ("stack providers", [CID, "--timeout", "0.1"]),
+        ("stack pubsub pub", ["talk", "hello"]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run([*command.split()[1:], *words, "--json"])
+        captured = capsys.readouterr()
+        (line,) = captured.out.splitlines()
+        answer = check(command, "--json", line)
+        assert (ended.value.code, answer["error"]["exit_code"], answer["error"]["kind"]) == (3, 3, "NotFound"), command
+        assert len(answer) > 2 and captured.err.endswith(f"stack: {answer['error']['message']}\n")
+    with pytest.raises(SystemExit):
+        run(["providers", CID, "--timeout", "0.1", "--jsonl"])
+    assert "error" in check("stack providers", "--jsonl", capsys.readouterr().out)
+
+
+def test_one_form_is_asked_for(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for both in (["--json", "--jsonl"], ["--jsonl", "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            run(["get", CID, *both])
+        error = check("stack get", "--json", capsys.readouterr().out)["error"]
+        assert (ended.value.code, error["kind"]) == (2, "UsageError")
