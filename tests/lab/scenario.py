@@ -385,7 +385,11 @@ class Run:
                 if chance.random() < 0.5:
                     os.kill(computer.pid, signal.SIGKILL)
                     await anyio.sleep(chance.uniform(0, 1))
-                    self.exits |= self.mother.exits()
+                    killed = computer.pid
+                    with anyio.move_on_after(30):
+                        while killed not in self.exits:  # a disk that is busy keeps it, and the lock of its home
+                            self.exits |= self.mother.exits()
+                            await anyio.sleep(0.02)
                     self._start(computer)
                     await self._up(computer)
                 else:
