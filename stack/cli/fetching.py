@@ -1,9 +1,11 @@
 """What a person sees of a fetch: whom it waits for and why, how far it is, what came of it."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 from stack.cli import output
+from stack.errors import DecodeError
 from stack.files.events import (
     Connecting,
     EntrySkipped,
@@ -21,7 +23,7 @@ from stack.files.sources import read_source
 from stack.files.watch import NOT_ALL, NOT_SHARED
 from stack.identity.peer_id import PeerId
 from stack.net.addresses import host_and_port
-from stack.node.api import Api, WatchWaiting
+from stack.node.api import Api, GetIdentity, WatchWaiting
 from stack.node.config import Config
 
 FOUND_BY = {
@@ -36,6 +38,10 @@ FOUND_BY = {
 
 NO_DHT = "No DHT is used: asked are peers that this node knows, neighbours on this network, and who announces it."
 NO_BOOTSTRAP = " No bootstrap peer is set (--bootstrap ADDRESS, or `stack config set bootstrap ADDRESS`)."
+OWN_TICKET = (
+    "The ticket names this node itself: it was made in this home, or by another node with a copy of its identity.key."
+    " Two nodes with one key do not find each other; `stack key new` gives this home one of its own."
+)
 NOBODY_KNOWN = "nobody is known who has it"
 
 REFUSED = "connection refused"
@@ -164,7 +170,7 @@ class FetchScreen:
 
 async def explain(api: Api, settings: Config, source: str) -> None:
     """Say why nothing comes of what is read below `source`, as of a fetch, until cancelled."""
-    screen = FetchScreen(output.Progress(), no_way=no_way_of(settings))
+    screen = FetchScreen(output.Progress(), no_way=await no_way_of(api, settings, source))
     ticket = read_source(source).ticket
     if ticket is not None and ticket.addresses:
         screen.show(Connecting(peer=ticket.peer, address=host_and_port(ticket.addresses[0])))
@@ -173,8 +179,12 @@ async def explain(api: Api, settings: Config, source: str) -> None:
             screen.show(each)
 
 
-def no_way_of(settings: Config) -> str:
-    """Why nobody may be known who has it."""
+async def no_way_of(api: Api, settings: Config, source: str) -> str:
+    """Why nobody may be known who has it; `source` may be a code."""
+    with suppress(DecodeError):
+        ticket = read_source(source).ticket
+        if ticket is not None and str(ticket.peer) == (await api.ask(GetIdentity())).peer_id:
+            return OWN_TICKET
     return NO_DHT if settings.bootstrap else NO_DHT + NO_BOOTSTRAP
 
 

@@ -38,6 +38,8 @@ from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished, FetchStarted
+from stack.files.sources import read_source
+from stack.files.target import file_name
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Cat, Fetch
 from stack.node.exits import INTERRUPTED, PARTIAL
@@ -175,7 +177,7 @@ def get(
             replace(request, owner=owner, source=await named(api)),
             quiet=as_json or as_lines,
             lines=as_lines,
-            no_way=no_way_of(settings),
+            no_way=await no_way_of(api, settings, source),
         )
         if finished is None:
             return 0
@@ -218,6 +220,19 @@ async def _stream(
     return 0
 
 
+def _say_name(bar: output.Progress, source: str, event: FetchStarted) -> None:
+    """Where it is not called here what its author calls it."""
+    if event.name == event.root.text:
+        bar.say("nobody has said what it is called; -o NAME gives it a name")
+        return
+    named = read_source(source)
+    name = named.path.rpartition("/")[2] or (named.ticket.name if named.ticket is not None else "")
+    if name and event.name != name and event.name == file_name(name, event.root):
+        bar.say(
+            f"renamed: {printable(name)} would be taken for something else here, or cannot be; -o NAME gives it another name"
+        )
+
+
 async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: str) -> FetchFinished | None:
     """Follow a fetch to its end; None when it was detached."""
     async with api.watch(request) as events:
@@ -236,8 +251,8 @@ async def _fetch(api: Api, request: Fetch, *, quiet: bool, lines: bool, no_way: 
                 if isinstance(event, FetchFinished):
                     finished = event
                     break
-                if isinstance(event, FetchStarted) and event.name == event.root.text and not quiet:
-                    bar.say("nobody has said what it is called; -o NAME gives it a name")
+                if isinstance(event, FetchStarted) and not quiet:
+                    _say_name(bar, request.source, event)
     if not quiet:
         output.data(printable(str(finished.target)))
         screen.conclude(finished)

@@ -18,6 +18,21 @@ from stack.dag.unixfs.names import printable
 from stack.node.api import Ask, JobInfo, JobRemoved, ListJobs, PauseJobs, RemoveJob, ResumeJobs
 
 
+class JobType(click.ParamType[int]):
+    """The number of a job."""
+
+    name = "ID"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raises click's usage error, which says how to name all."""
+        try:
+            return int(str(value))
+        except ValueError:
+            options = ctx.command.params if ctx is not None else []
+            flag = next((each.opts[0] for each in options if isinstance(each, click.Option) and each.is_flag), "")
+            self.fail(f"{value} is no number of a job: `stack jobs` lists them, {flag} takes several", param, ctx)
+
+
 @click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 @answers(JobInfo, many=True)
@@ -101,7 +116,7 @@ def _change(request: Ask[tuple[JobInfo, ...]], as_json: bool, say: dict[str, str
 
 
 @jobs.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in("running", "interrupted"))
+@click.argument("ids", metavar="[ID]...", type=JobType(), nargs=-1, shell_complete=jobs_in("running", "interrupted"))
 @click.option("--all", "every", is_flag=True, help="All that run, or that the daemon would go on with.")
 @answers(JobInfo, many=True)
 def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
@@ -110,7 +125,9 @@ def pause(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in("paused", "interrupted", "failed"))
+@click.argument(
+    "ids", metavar="[ID]...", type=JobType(), nargs=-1, shell_complete=jobs_in("paused", "interrupted", "failed")
+)
 @click.option("--all", "every", is_flag=True, help="All that are paused.")
 @answers(JobInfo, many=True)
 def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
@@ -121,7 +138,7 @@ def resume(ids: tuple[int, ...], every: bool, as_json: bool) -> None:
 
 
 @jobs.command("rm")
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1, shell_complete=jobs_in())
+@click.argument("ids", metavar="[ID]...", type=JobType(), nargs=-1, shell_complete=jobs_in())
 @click.option("--ended", is_flag=True, help="All that are done or have failed.")
 @answers(JobRemoved, many=True)
 def remove(ids: tuple[int, ...], ended: bool, as_json: bool) -> int:

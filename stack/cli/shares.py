@@ -13,7 +13,7 @@ from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import PathType, config
 from stack.dag.unixfs.names import printable
-from stack.node.api import ListShares, RemoveShare, ShareInfo, SharesRemoved
+from stack.node.api import ListShares, RemoveShare, ShareEnded, ShareInfo, SharesRemoved
 
 
 @click.group(cls=Group)
@@ -64,25 +64,40 @@ def _state(row: ShareInfo) -> str:
 
 
 @shares.command("rm")
-@click.argument("target", type=PathType(), metavar="CID|NAME|PATH", shell_complete=completing.shares)
+@click.argument(
+    "targets", type=PathType(), metavar="CID|NAME|PATH...", nargs=-1, required=True, shell_complete=completing.shares
+)
 @answers(SharesRemoved)
-def remove(target: str, as_json: bool) -> int:
+def remove(targets: tuple[str, ...], as_json: bool) -> int:
     """Stop sharing, and announcing; your files stay as they are."""
 
     async def work() -> int:
+        ended: list[ShareEnded] = []
+        missing: list[str] = []
         async with open_api(config("announce")) as api:
-            done = await api.ask(RemoveShare(target=target, path=Path(target).absolute()))
-        if not done.count:
-            return missed(done, f"{target} is not shared", as_json=as_json)
+            for target in targets:
+                done = await api.ask(RemoveShare(target=target, path=Path(target).absolute()))
+                ended += done.ended
+                if not done.count:
+                    missing.append(target)
+                elif not as_json:
+                    _say_ended(done)
+        answer = SharesRemoved(count=len(ended), ended=tuple(ended))
+        if missing:
+            return missed(
+                answer, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not shared", as_json=as_json
+            )
         if as_json:
-            output.json_line(done)
-        else:
-            for each in done.ended:
-                output.data(f"no longer {' and '.join(each.what)}: {printable(each.name)} {each.cid}")
-                for path in each.paths:
-                    output.data(f"    {printable(path)}")
-                if each.still_pinned:
-                    output.note(f"it is still pinned, and so given to whoever asks for it: stack pin rm {each.cid}")
+            output.json_line(answer)
         return 0
 
     return run_async(work)
+
+
+def _say_ended(done: SharesRemoved) -> None:
+    for each in done.ended:
+        output.data(f"no longer {' and '.join(each.what)}: {printable(each.name)} {each.cid}")
+        for path in each.paths:
+            output.data(f"    {printable(path)}")
+        if each.still_pinned:
+            output.note(f"it is still pinned, and so given to whoever asks for it: stack pin rm {each.cid}")

@@ -205,15 +205,22 @@ def _unescaped(text: str) -> str:
 
 
 def _of_ticket(text: str) -> Source | None:
-    """The first whole ticket in a text, with or without `stack:`; None where there is nothing like one. Raises TicketError."""
+    """The whole ticket in a text, with or without `stack:`; None where there is nothing like one. Raises TicketError, and NotASource
+    where there are several, of different contents."""
     problem: TicketError | None = None
+    tickets: dict[Cid, Source] = {}
     for found in islice(_SCHEME.finditer(text), CANDIDATES_MAX):
         closer = _PAIRS.get(text[found.start() - 1 : found.start()], "")
         rest = text[found.end() :]
         try:
-            return _ticket_at(rest.partition(closer)[0] if closer else rest)
+            source = _ticket_at(rest.partition(closer)[0] if closer else rest)
+            tickets.setdefault(source.root, source)
         except TicketError as error:
             problem = problem or error
+    if len(tickets) > 1:
+        raise NotASource(f"these are {len(tickets)} tickets: one at a time")
+    if tickets:
+        return next(iter(tickets.values()))
     if problem is not None:
         raise problem
     try:

@@ -1,13 +1,14 @@
 """What is looked at is told as it is: settings as TOML, what nobody looked at, where nobody listens (points 39, 42, 44, 45, 51)."""
 
 import logging
+import shutil
 import tomllib
 
 import pytest
 
 from stack.cli.logs import log_to_stderr
 from stack.node.config import SETTINGS
-from tests.acceptance.kit import Machine, good
+from tests.acceptance.kit import Machine, complaint, good, make_file
 
 
 def test_settings_are_listed_as_toml_writes_them(sharer: Machine) -> None:
@@ -65,3 +66,47 @@ def test_an_identity_that_stays_is_told(sharer: Machine) -> None:
     outcome = sharer.run("key", "new", data=b"n\n")
     assert outcome.code == 7 and "the identity stays as it is" in outcome.err
     assert good(sharer.run("key", "show")).lines == before
+
+
+def test_a_name_that_is_another_here_is_told(sharer: Machine, receiver: Machine) -> None:
+    """`-dash` arrived as `_dash`, without a word."""
+    for name, here in (("-dash", "_dash"), ("two\nlines", "two_lines"), ("plain", "plain")):
+        source = make_file(sharer.folder / name, 1000)
+        with sharer.sharing(source) as (_, shared):
+            outcome = good(receiver.run("get", shared["ticket"]))
+            assert ("renamed" in outcome.err) == (name != here)
+            assert (receiver.folder / here).is_file()
+            assert "renamed" not in good(receiver.run("get", shared["ticket"], "-o", "other")).err
+            (receiver.folder / "other").unlink()
+
+
+def test_a_copy_of_a_home_says_why_it_does_not_find_the_other(sharer: Machine, receiver: Machine) -> None:
+    """`nobody is known who has it`."""
+    source = make_file(sharer.folder / "film.mkv", 1000)
+    good(sharer.run("id"))
+    receiver.home.mkdir(mode=0o700)
+    shutil.copy(sharer.home / "identity.key", receiver.home)
+    with sharer.sharing(source) as (_, shared):
+        assert "a copy of its identity.key" in receiver.run("get", shared["ticket"], "--timeout", "4").err
+
+
+def test_several_tickets_in_one_text_are_told(sharer: Machine, receiver: Machine) -> None:
+    """One was fetched, and nothing said of the other."""
+    tickets = []
+    for number in range(2):
+        with sharer.sharing(make_file(sharer.folder / f"{number}.bin", 1000, number)) as (_, shared):
+            tickets.append(shared["ticket"])
+    outcome = receiver.run("get", "-", data="\n".join(tickets).encode())
+    complaint(outcome, 2, "2 tickets", "one at a time")
+
+
+def test_several_shares_end_at_once_and_all_jobs_are_named_by_an_option(sharer: Machine) -> None:
+    sources = [make_file(sharer.folder / f"{number}.bin", 1000, number) for number in range(2)]
+    with sharer.daemon():
+        for source in sources:
+            good(sharer.run("share", source, "--keep", "--no-qr"))
+        outcome = sharer.run("shares", "rm", *sources, sharer.folder / "none")
+        assert outcome.code == 3 and len([line for line in outcome.lines if "no longer" in line]) == 2
+        assert "none is not shared" in outcome.err and sharer.shares() == []
+    complaint(sharer.run("jobs", "resume", "all"), 2, "all is no number of a job", "--all")
+    complaint(sharer.run("jobs", "rm", "all"), 2, "--ended")
