@@ -69,7 +69,9 @@ from stack.node.home import default_home
 @click.option("--exclude", multiple=True, metavar="GLOB", help="None of these files; may be repeated.")
 @click.option("--unsafe-links", is_flag=True, help="Make symbolic links too that lead out of the directory.")
 @click.option(
-    "--update", is_flag=True, help="Bring a tree that is there to this version, file by file (-o is the tree itself)."
+    "--update",
+    is_flag=True,
+    help="Bring a tree that is there to this version, file by file (-o is the tree itself; a single file goes into a directory).",
 )
 @click.option("--delete", is_flag=True, help="With --update: delete what is not part of this version.")
 @click.option("--dry-run", is_flag=True, help="With --update: only say what would be done.")
