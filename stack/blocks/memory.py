@@ -90,7 +90,7 @@ class MemoryStore:
         size = sum(map(len, fresh.values()))
         if self._quota is not None and self._usage.bytes + size > self._quota:
             raise NoSpace(
-                f"the store may hold {self._quota} bytes; {self._usage.bytes} are used, {size} more were to be kept"
+                f"the store may hold {self._quota} B; {self._usage.bytes} B are used, {size} B more were to be kept"
             )
         for cid, _ in blocks:
             self._enclose(cid.multihash)

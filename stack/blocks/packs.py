@@ -197,7 +197,7 @@ class Packs:
         used = self._index.pack_bytes(connection)
         if used + size > self._quota:
             raise NoSpace(
-                f"the quota of the store is {self._quota} bytes; {used} are used, {size} more were to be kept"
+                f"the quota of the store is {self._quota} B; {used} B are used, {size} B more were to be kept"
             )
 
     def recorded(self) -> None:

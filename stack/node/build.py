@@ -29,7 +29,7 @@ from stack.net.upgrader import Upgrader
 from stack.node.access import Access
 from stack.node.api import Api
 from stack.node.company import Both, Company
-from stack.node.config import Config, read_address
+from stack.node.config import Config, placed, read_address
 from stack.node.dials import Dials
 from stack.node.discover import discovering, lookup_text, private_network
 from stack.node.home import Home
@@ -246,8 +246,10 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         if config.home
         else generate(config.key_type)
     )
-    private = await to_thread.run_sync(private_network, config)
-    security = await to_thread.run_sync(security_rows, config.security)
+    with placed(config, "swarm_key"):
+        private = await to_thread.run_sync(private_network, config)
+    with placed(config, "security"):
+        security = await to_thread.run_sync(security_rows, config.security)
     trace, dials = TraceFan(), Dials()
     trace.add(dials)
     limits = NetLimits.of_node(
@@ -255,7 +257,8 @@ async def build(config: Config) -> AsyncIterator[Parts]:
     )
     async with AsyncExitStack() as stack:
         name = config.store or ("disk" if config.home else "memory")
-        store_class = resolve(STORES, "stack.stores", name)
+        with placed(config, "store"):
+            store_class = resolve(STORES, "stack.stores", name)
         opened = store_class.open(config.home, quota=config.quota, trace=trace)  # type: ignore[attr-defined] # the table says so
         blocks = cast(BlockStore, await stack.enter_async_context(opened))
         if hasattr(blocks, "set_page_cache"):

@@ -4,7 +4,9 @@
 """
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -115,6 +117,8 @@ class Config:
     """Most bytes of buffers that all peers together can make the node hold."""
 
     def __post_init__(self) -> None:
+        if self.high_water < 1:
+            raise ConfigError("high_water: at least 1")
         if not 1 <= self.low_water <= self.high_water:
             raise ConfigError(f"low_water: at least 1 and at most high_water, which is {self.high_water}")
         if self.memory_limit < MEMORY_MIN:
@@ -181,6 +185,21 @@ def load(
         return replace(defaults, **{**values, **given})  # type: ignore[arg-type] # names and types were checked above
     except ConfigError as error:
         name = str(error).partition(":")[0]
-        if name not in values or name in given:
+        # Of two that do not go together it may be the other that was set.
+        named = [each for each in (name, *re.findall(r"\w+", str(error))) if each in values and each not in given]
+        if not named or name in given:
             raise
-        raise ConfigError(f"{place(folder, name, environment)}: {error}") from error
+        raise ConfigError(f"{place(folder, named[0], environment)}: {error}") from error
+
+
+@contextmanager
+def placed(config: Config, name: str, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Say of a setting that is found wrong only when it is used where it was set, too. Raises ConfigError."""
+    try:
+        yield
+    except ConfigError as error:
+        sentence = str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}"
+        home = config.home
+        if home is None or (variable(name) not in environment and name not in read_file(home)):
+            raise ConfigError(sentence) from error
+        raise ConfigError(f"{place(home, name, environment)}: {sentence}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stack import Node
 from stack.cli.app import run
 from stack.cli.daemon import daemon
 from stack.cli.share import share
@@ -68,6 +69,8 @@ def test_a_setting_is_explained_with_what_it_is_now_and_why(
         ("[listen]\na = 1", "line 1: listen"),
         ('mdns = true\n"low-water" = 3', "line 2: low-water is no setting; did you mean low_water"),
         ("low_water = 1.5", "line 1: low_water: '1.5' is not a number of connections"),
+        ("mdns = true\nhigh_water = -1", "line 2: high_water: at least 1"),
+        ("mdns = true\nhigh_water = 5", "line 2: low_water: at least 1 and at most high_water, which is 5"),
         ("mdns = true\nlow_water = 999", "line 2: low_water: at least 1 and at most high_water, which is 160"),
         ('profile = "unixfs-v1"', "line 1: profile: .* did you mean unixfs-v1-2025"),
         ("memory_limit = 'none'", "line 1: memory_limit: 'none' is not bytes"),
@@ -167,3 +170,19 @@ def test_what_is_listed_is_read_back_as_it_was(home: Path, capsys: pytest.Captur
     (home / "config.toml").write_text(listed)
     assert load({}, home=home, environment={}) == before
     assert shown("quota", 5) == "5" and shown("quota", 0) == "0"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('store = "tape"', "store: 'tape' is not installed"),
+        ('security = ["rot13"]', "security: 'rot13' is not one of"),
+        ('swarm_key = "/nowhere/key"', "swarm_key: /nowhere/key: No such file"),
+    ],
+)
+async def test_what_is_found_wrong_when_it_is_used_is_told_with_its_line(home: Path, text: str, message: str) -> None:
+    (home / "config.toml").write_text(f"mdns = false\n{text}\n")
+    with pytest.raises(ConfigError, match=f"config.toml, line 2: {message}"):
+        async with Node.open(load({}, home=home, environment={})):
+            pass
