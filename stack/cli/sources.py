@@ -106,6 +106,16 @@ def _has_no_size(place: Path, status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and os.path.realpath(place).startswith(("/proc/", "/sys/"))
 
 
+async def _named(path: Path, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same; what the system says when it does not read on says which file too. Raises OSError."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 @asynccontextmanager
 async def at_a_place(source: Source, home: Path) -> AsyncIterator[Path]:
     """Where a source can be read: a stream is written down in the home first, and gone afterwards. Raises OSError."""
@@ -119,7 +129,7 @@ async def at_a_place(source: Source, home: Path) -> AsyncIterator[Path]:
         place = Path(own, source.path.name)
         with place.open("xb", buffering=0) as out:  # noqa: ASYNC230 - it is new, and ours
             offset = 0
-            async for piece in pieces_of(stream):
+            async for piece in _named(source.path, pieces_of(stream)):
                 await anyio.to_thread.run_sync(write_at, out.fileno(), [piece], offset)
                 offset += len(piece)
         yield place

@@ -143,7 +143,7 @@ class Home:
                     f"{self.path} is made for all users of this computer. Set STACK_HOME to a folder below it."
                 )
             if status.st_mode & 0o077:
-                self.path.chmod(0o700)
+                self.path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
                 if self.path.stat().st_mode & 0o077:
                     raise Refused(
                         f"{self.path} is on a file system where others can read it. Set STACK_HOME to another."

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from stack.cli.app import run
 from stack.node.exits import NO_SPACE, NOT_FOUND, REFUSED, USAGE
+from stack.node.home import Home
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REASONS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, *FULL)
@@ -197,3 +199,21 @@ def test_a_question_that_nobody_can_answer_is_refused(
     assert Path("home/identity.key").read_bytes() == before
     assert ended("key", "new", "--yes") == 0
     assert Path("home/identity.key").read_bytes() != before
+
+
+def test_a_source_that_cannot_be_read_is_named(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("NOT TESTED: no procfs here")
+    assert ended("add", "/proc/self/mem") == REFUSED
+    assert "Input/output error (mem)" in capfd.readouterr().err
+
+
+def test_a_home_that_may_not_be_written_stays_so(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.path.mkdir(mode=0o700)
+    for mode, left in ((0o555, 0o500), (0o755, 0o700)):
+        home.path.chmod(mode)
+        home.prepare()
+        assert stat.S_IMODE(home.path.stat().st_mode) == left and "now it is yours alone" in home.notices[0]
+    home.path.chmod(0o700)
