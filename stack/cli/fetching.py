@@ -92,7 +92,8 @@ class FetchScreen:
             case FetchStarted():
                 self._started = True
                 self._is_tree = not event.files
-                size = f": {output.size(event.size)}" if event.size else ""
+                # Of a tree its nodes are in it too.
+                size = f": {'up to ' if self._is_tree else ''}{output.size(event.size)}" if event.size else ""
                 bar.say(f"{event.name or event.root}{size} -> {event.target}")
                 bar.name(event.name or str(event.root))
             case FetchResumed():

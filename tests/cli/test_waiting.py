@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -257,3 +258,8 @@ def test_who_waits_for_the_node_of_its_home_is_told(
     assert ended.value.code == 6 and "does not answer" in told.pop()
     who = f"the node that holds {home.path}" if has_socket else f"another process holds {home.path}, and"
     assert told == ([] if "--json" in line else [f"{who} does not answer yet (Ctrl-C ends it)"])
+
+
+def test_the_size_of_a_tree_is_the_most_it_can_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """`src: 380 B`, and then `complete: 17 B`: the tree's nodes were counted too."""
+    assert said(capsys, replace(STARTED, files=0))[0] == "f.mkv: up to 9 B -> f.mkv"
