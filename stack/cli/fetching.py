@@ -171,7 +171,7 @@ class FetchScreen:
 
 async def explain(api: Api, settings: Config, source: str) -> None:
     """Say why nothing comes of what is read below `source`, as of a fetch, until cancelled."""
-    screen = FetchScreen(output.Progress(), no_way=await no_way_of(api, settings, source))
+    screen = FetchScreen(output.Progress(), no_way=no_way_of(settings))
     ticket = read_source(source).ticket
     if ticket is not None and ticket.addresses:
         screen.show(Connecting(peer=ticket.peer, address=host_and_port(ticket.addresses[0])))
@@ -180,12 +180,17 @@ async def explain(api: Api, settings: Config, source: str) -> None:
             screen.show(each)
 
 
-async def no_way_of(api: Api, settings: Config, source: str) -> str:
-    """Why nobody may be known who has it; `source` may be a code."""
+async def no_way_to(api: Api, settings: Config, source: str) -> str:
+    """Why nobody may be known who has what is to be fetched; `source` may be a code."""
     with suppress(DecodeError):
         ticket = read_source(source).ticket
         if ticket is not None and str(ticket.peer) == (await api.ask(GetIdentity())).peer_id:
             return OWN_TICKET
+    return no_way_of(settings)
+
+
+def no_way_of(settings: Config) -> str:
+    """Why nobody may be known who has it."""
     return NO_DHT if settings.bootstrap else NO_DHT + NO_BOOTSTRAP
 
 

@@ -15,7 +15,7 @@ from stack.cli import output
 from stack.cli.answers import answers, tells
 from stack.cli.app import complain, run_async
 from stack.cli.codes import code_of, ticket_of, with_ticket
-from stack.cli.fetching import FetchScreen, no_way_of
+from stack.cli.fetching import FetchScreen, no_way_to
 from stack.cli.session import explained, note_kept, open_api, owning, with_api
 from stack.cli.share import serve
 from stack.cli.types import (
@@ -179,7 +179,7 @@ def get(
             replace(request, owner=owner, source=await named(api)),
             quiet=as_json or as_lines,
             lines=as_lines,
-            no_way=await no_way_of(api, settings, source),
+            no_way=await no_way_to(api, settings, source),
         )
         if finished is None:
             return 0
