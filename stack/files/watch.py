@@ -220,7 +220,7 @@ class _Watcher:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
             if in_vain and not connected:
                 raise nobody(reports, patience.stall, self._obstacle(reports))
-            why = why_not(self._obstacle(reports)) if connected else missing(self._work.lost)
+            why = why_not(self._obstacle(reports)) or missing(self._work.lost)
             raise Stalled(f"nothing came for {patience.stall:g} s{why}; the same command goes on from here")
 
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from stack.identity.peer_id import PeerId
-from stack.net.addresses import host_and_port
+from stack.net.addresses import Reach, host_and_port, reach_of
 from stack.net.events import DialAttempted, DialOutcome
 from stack.trace import TraceEvent
 from stack.values import dataclass
@@ -18,6 +18,7 @@ class LastDial:
 
     address: str
     failure: str
+    is_loopback: bool = False
 
 
 class Dials:
@@ -31,7 +32,10 @@ class Dials:
         if not isinstance(event, DialAttempted) or event.peer is None:
             return
         failure = "" if event.outcome is DialOutcome.CONNECTED else event.reason
-        self._last[event.peer] = LastDial(host_and_port(event.address), failure)
+        known, is_loopback = self._last.get(event.peer), reach_of(event.address) is Reach.LOOPBACK
+        if failure and is_loopback and known is not None and not known.is_loopback:
+            return  # what another computer calls itself: that nobody listens there on this one says nothing
+        self._last[event.peer] = LastDial(host_and_port(event.address), failure, is_loopback)
         self._last.move_to_end(event.peer)
         while len(self._last) > PEERS_MAX:
             self._last.popitem(last=False)
