@@ -31,7 +31,7 @@ from stack.files.making import make_link
 from stack.files.measure import chosen_size
 from stack.files.nodes import read_node
 from stack.files.paths import resolve_path
-from stack.files.place import settled
+from stack.files.place import going_to, settled
 from stack.files.ranges import LeafTracker
 from stack.files.request import FetchRequest
 from stack.files.storage import hold, in_place, pins
@@ -314,9 +314,8 @@ class Fetch:
             )
         )
         self._resumes = target in [job.target for job in same]
-        place = os.path.realpath(target)
         others = [job for job in same if job.state is JobState.RUNNING]
-        running = [job for job in others if os.path.realpath(job.target) == place]
+        running = await anyio.to_thread.run_sync(going_to, target, others) if others else []
         if running:
             raise Refused(f"{target} is being fetched already: it is job {running[0].id}")
         self.target = target

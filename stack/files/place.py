@@ -2,12 +2,14 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.names import printable
 from stack.dag.unixfs.reader import UnixFSNode
 from stack.errors import Refused
+from stack.files.jobs import Job
 from stack.files.request import FetchRequest
 from stack.files.target import file_name
 
@@ -27,6 +29,12 @@ def settled(request: FetchRequest, target: Path, node: UnixFSNode, name: str) ->
     if request.update:
         _refuse_to_replace(target, node)
     return target
+
+
+def going_to(target: Path, jobs: Sequence[Job]) -> list[Job]:
+    """Those of these jobs that fetch to that place, by whatever name."""
+    place = os.path.realpath(target)
+    return [job for job in jobs if os.path.realpath(job.target) == place]
 
 
 def _is_directory_named(request: FetchRequest, target: Path, node: UnixFSNode) -> bool:
