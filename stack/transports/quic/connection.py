@@ -94,8 +94,9 @@ class QuicConnection:
 
     @property
     def signs(self) -> Signs:
-        """See `MuxedConnection.signs`; a question is never behind what went before it."""
-        return Signs(self._heard_at, heard=self._heard)
+        """See `MuxedConnection.signs`. An acknowledgement, too, is a datagram that comes; but so small that who counts bytes sees by
+        itself alone a line on which a lot goes out as one on which nothing moves."""
+        return Signs(self._heard_at, self.machine.handed_over, self.machine.acknowledged, self._heard)
 
     async def handshake(self) -> None:
         """Return when the peer has proved who it is. Raises SecurityError, TransportError; the caller sets the deadline, and drops

@@ -113,6 +113,8 @@ class LibraryConnection(QuicConnection):
         """What nobody expected of the library; the connection is of no use then."""
         self.arrived = 0
         """Bytes of all streams that have come in order."""
+        self.handed_over = 0
+        """Bytes for streams so far, without those that were taken back when a stream was reset."""
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = STREAMS_MAX
         # libp2p has no streams of one direction.
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
@@ -144,6 +146,12 @@ class LibraryConnection(QuicConnection):
         """Something that was handed over has not arrived."""
         senders = [stream.sender for stream in self._streams.values()]
         return any(s._buffer or (s._buffer_fin is not None and not s.is_finished) for s in senders)
+
+    @property
+    def acknowledged(self) -> int:
+        """Of `handed_over` what has arrived at the peer, behind gaps too."""
+        senders = [stream.sender for stream in self._streams.values() if stream.sender._buffer]
+        return self.handed_over - sum(len(s._buffer) - sum(r.stop - r.start for r in s._acked) for s in senders)
 
     def take(self, data: bytes, address: Address, now: float) -> None:
         """A datagram has come. Never raises."""
@@ -190,6 +198,7 @@ class LibraryConnection(QuicConnection):
         record = self._streams.get(stream)
         if record is not None:
             record.sender.reset(code)
+            self.handed_over -= len(record.sender._buffer) - sum(r.stop - r.start for r in record.sender._acked)
             record.sender._buffer.clear()
 
     def lost(self, stream: int) -> None:
@@ -210,6 +219,11 @@ class LibraryConnection(QuicConnection):
         record = self._streams.get(stream)
         if record is not None and not record.receiver.is_finished:
             record.receiver.stop(code)
+
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """As the library, which keeps no account of it."""
+        super().send_stream_data(stream_id, data, end_stream)
+        self.handed_over += len(data)
 
     # What the library asks itself.
 

@@ -66,7 +66,7 @@ class QuicMachine:
     """One end of a connection.
 
     Facts: `receive_datagram`, `handle_timeout`. Commands: `adopt`, `ping`, `close`, and those of `streams` once it is adopted. Outputs:
-    `datagrams`, `next_event`, `next_timeout`. Getters: `id`, `ended`, `owes`, `remote_address`.
+    `datagrams`, `next_event`, `next_timeout`. Getters: `id`, `ended`, `owes`, `handed_over`, `acknowledged`.
     """
 
     streams: QuicStreams
@@ -126,6 +126,16 @@ class QuicMachine:
     def owes(self) -> bool:
         """Something that was handed over has not arrived."""
         return not self.ended and self._library.owes
+
+    @property
+    def handed_over(self) -> int:
+        """Bytes for streams so far, without those that were taken back when a stream was reset."""
+        return self._library.handed_over
+
+    @property
+    def acknowledged(self) -> int:
+        """Of those what has arrived at the peer."""
+        return self._library.acknowledged
 
     def is_silent(self, seconds: float, now: float) -> bool:
         """Nothing has come for so long."""

@@ -125,6 +125,7 @@ class QuicStreams:
             record.settled = True
             self._tell(Unwanted(stream=StreamId(id)))
             self._table.settle(record)
+        self._library.reset(id, 0)
 
     def moved(self, now: float) -> None:
         """Something has come: perhaps there is room now. Raises LimitExceeded when what is out of order does not fit."""

@@ -39,7 +39,15 @@ def test_the_fields_we_read_are_those_of_the_library() -> None:
     stream = QuicStream(stream_id=0)
     for name in ("is_blocked", "max_stream_data_remote", "max_stream_data_local", "max_stream_data_local_sent"):
         assert name in vars(stream), name
-    for name in ("_buffer", "_buffer_stop", "_buffer_fin", "_reset_error_code", "highest_offset", "is_finished"):
+    for name in (
+        "_buffer",
+        "_buffer_stop",
+        "_buffer_fin",
+        "_acked",
+        "_reset_error_code",
+        "highest_offset",
+        "is_finished",
+    ):
         assert name in vars(stream.sender), name
     for name in ("_buffer", "highest_offset", "is_finished"):
         assert name in vars(stream.receiver), name
