@@ -24,6 +24,23 @@ def claim(fd: int, *, shared: bool = False) -> bool:
     return True
 
 
+def adopted(part: Path, directory: int, size: int) -> int | None:
+    """A descriptor of the part file that another store began and left, to oneself: one of this user, of `size` bytes or none yet, and
+    with no other name. None for anything else. Raises OSError."""
+    try:
+        fd = os.open(part.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    status = os.fstat(fd)
+    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+    if ours and status.st_size in (0, size) and claim(fd):
+        return fd
+    disk.let_go(fd)
+    return None
+
+
 def in_the_way(part: Path, directory: int) -> Refused:
     """What to say of what lies where a file is to be written; `directory` is the one that it lies in. Raises OSError."""
     status = os.stat(part.name, dir_fd=directory, follow_symlinks=False)

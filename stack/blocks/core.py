@@ -152,7 +152,7 @@ class StoreCore:
         core.index.realms.restore(realms)
         return core
 
-    def open_part(self, part: Path, size: int, base: Path | None = None) -> tuple[PartFile, bool]:
+    def open_part(self, part: Path, size: int, base: Path | None = None, adopt: bool = False) -> tuple[PartFile, bool]:
         """See `partopen.open_part`; also refuses a file that is open already."""
         part = Path(os.path.abspath(part))
         with self._closing:
@@ -160,7 +160,7 @@ class StoreCore:
                 raise Refused(f"{part} is being fetched already")
             self._parts[part] = None
         try:
-            opened, recheck = open_part(self.index, self.locations, part, size, base)
+            opened, recheck = open_part(self.index, self.locations, part, size, base, adopt=adopt)
         except BaseException:
             self._parts.pop(part, None)
             raise

@@ -262,9 +262,10 @@ class InPlaceStore(Protocol):
         others are recorded), NoSpace, StoreError."""
         ...
 
-    async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> FileWriter:
+    async def create_file(self, part: Path, size: int, *, base: Path | None = None, adopt: bool = False) -> FileWriter:
         """Start, or go on with, a file that is fetched in place. Below `base`, a directory above it in which others may
-        write, no link is followed.
+        write, no link is followed. With `adopt` a file of this name and size is taken over though nothing is on record of it: its
+        name tells that another store left it, and nothing in it counts until it is written again.
 
         It has its size from the start, but takes no space yet: whether there is enough is asked by who knows what is to be
         written, and what are holes. Raises NoSpace, Refused."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stack.blocks import disk
-from stack.blocks.claims import claim, in_the_way
+from stack.blocks.claims import adopted, claim, in_the_way
 from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
 from stack.blocks.locations import Locations
@@ -16,12 +16,13 @@ from stack.errors import Refused, StoreError
 
 
 def open_part(
-    index: Index, locations: Locations, part: Path, size: int, base: Path | None = None
+    index: Index, locations: Locations, part: Path, size: int, base: Path | None = None, *, adopt: bool = False
 ) -> tuple[PartFile, bool]:
-    """Make a part file of `size` bytes, or go on with one; whether its rows must be rechecked first.
+    """Make a part file of `size` bytes, or go on with one; whether its rows must be rechecked first. With `adopt` one that lies there
+    without a row is taken over.
 
     Below `base`, a directory above it (or its own), no link is followed. The row comes before the file, so that a file
-    without a row is never ours. Raises NoSpace, Refused, StoreError.
+    without a row is none of this store. Raises NoSpace, Refused, StoreError.
     """
     part = Path(os.path.abspath(part))
     base = part.parent if base is None else Path(os.path.abspath(base))
@@ -37,28 +38,44 @@ def open_part(
             if opened is not None:
                 fd, recheck = opened
                 return PartFile(index, locations, _writing(known.id, part), fd, directory, size), recheck
-        number, fd = _make(index, part, directory, size)
+        number, fd = _make(index, part, directory, size, adopt=adopt)
         return PartFile(index, locations, _writing(number, part), fd, directory, size), False
     except BaseException:
         disk.let_go(directory)
         raise
 
 
-def _make(index: Index, part: Path, directory: int, size: int) -> tuple[SegmentId, int]:
+def _make(index: Index, part: Path, directory: int, size: int, *, adopt: bool) -> tuple[SegmentId, int]:
     """A new part file and its row."""
+    taken = None
     with disk.translated(f"{part}"):
         try:
             os.stat(part.name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             pass
         else:
-            raise in_the_way(part, directory)
+            taken = adopted(part, directory, size) if adopt else None
+            if taken is None:
+                raise in_the_way(part, directory)
+    try:
+        return _record(index, part, directory, size, taken)
+    except BaseException:
+        if taken is not None:
+            disk.let_go(taken)
+        raise
+
+
+def _record(index: Index, part: Path, directory: int, size: int, taken: int | None) -> tuple[SegmentId, int]:
+    """The row, and the file where none was `taken` over."""
     with index.database.writing() as connection:
         known = index.segment_at(connection, part)
         if known is not None:
             index.remove_segment(connection, known.id)
         number = index.add_segment(connection, FILE, part, SegmentState.FETCHING)
     try:
+        if taken is not None:
+            _stretch(taken, directory, size)
+            return number, taken
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(part.name, flags, 0o666, dir_fd=directory)
         try:

@@ -190,12 +190,11 @@ class DiskStore(StoredMarks, StoredSends):
             if addition.error is not None:
                 raise addition.error
 
-    async def create_file(self, part: Path, size: int, *, base: Path | None = None) -> DiskFileWriter:
-        """Start, or go on with, a file that is fetched in place. After a crash what is on record is hashed first.
-
-        Below `base`, a directory above it, no link is followed. Raises NoSpace, Refused, StoreError.
-        """
-        opened, recheck = await self._run(self._writes, self._core.open_part, part, size, base)
+    async def create_file(
+        self, part: Path, size: int, *, base: Path | None = None, adopt: bool = False
+    ) -> DiskFileWriter:
+        """See `InPlaceStore.create_file`. After a crash what is on record is hashed first. Raises NoSpace, Refused, StoreError."""
+        opened, recheck = await self._run(self._writes, self._core.open_part, part, size, base, adopt)
         opened.realm = self._realm
         after: int | None = -1 if recheck else None
         try:

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 import anyio.to_thread
 
-from stack.bitswap.interfaces import Enclosure, Exchange, Provider
+from stack.bitswap.interfaces import Exchange, Provider
 from stack.blocks.interfaces import BlockStore, PinKind
 from stack.dag.unixfs.data import FILE_SIZE_MAX, NodeKind
 from stack.dag.unixfs.names import told
@@ -27,6 +26,7 @@ from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
 from stack.files.holes import check_room
 from stack.files.jobs import Jobs, JobState
+from stack.files.listing import begun_here
 from stack.files.making import make_link
 from stack.files.measure import chosen_size
 from stack.files.nodes import read_node
@@ -34,7 +34,7 @@ from stack.files.paths import resolve_path
 from stack.files.place import going_to, settled
 from stack.files.ranges import LeafTracker
 from stack.files.request import FetchRequest
-from stack.files.storage import hold, in_place, pins
+from stack.files.storage import Enclosing, hold, in_place, pins
 from stack.files.tasks import task_group
 from stack.files.update import Update
 from stack.files.watch import LastDial, nothing_known, watch
@@ -53,13 +53,6 @@ MEET_SECONDS = 2.0
 
 ENDING_SECONDS = 5.0
 """How long a cancelled fetch may take to write down that it was interrupted."""
-
-
-class Enclosing(Protocol):
-    """Knows for whom what is fetched is (`node.access`)."""
-
-    async def for_fetch(self, root: Cid, secret: bytes) -> Enclosure | None: ...
-    def store(self, enclosure: Enclosure | None) -> BlockStore: ...
 
 
 class Fetcher:
@@ -352,10 +345,9 @@ class Fetch:
         cid = await resolve_path(work.gatherer.node, self.request.root, names)
         block = await work.gatherer.get(cid)
         node = await read_node(cid, block)
-        name = names[-1] if names else self.request.name
-        self.target = target = await anyio.to_thread.run_sync(settled, self.request, target, node, name)
         if node.links or not node.is_file:
             await work.gatherer.keep(cid, block)
+        self.target = target = await self._settle(work, target, node, names[-1] if names else self.request.name)
         total = node.file_size if node.is_file else min(sum(link.size or 0 for link in node.links), FILE_SIZE_MAX)
         chosen = Chosen(self.request.include, self.request.exclude)
         is_part = bool(chosen) and node.is_directory
@@ -379,6 +371,16 @@ class Fetch:
             work.update.check()
         work.progress.total = work.progress.done
         return target
+
+    async def _settle(self, work: Work, target: Path, node: UnixFSNode, name: str) -> Path:
+        """Where it goes, now that it is known what it is."""
+        begun = None if self._resumes else await begun_here(work, self.request, node)
+        if begun is None:
+            return await anyio.to_thread.run_sync(settled, self.request, target, node, name)
+        self._resumes = True
+        if self._fetcher.jobs is not None and self.job is not None:
+            await self._fetcher.jobs.move_job(self.job, begun)
+        return begun
 
     async def _fetch_node(
         self, work: Work, node: UnixFSNode, block: bytes, target: Path, chosen: Chosen, there: int, total: int

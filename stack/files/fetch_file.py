@@ -47,8 +47,11 @@ class _Different(Exception):
     """The file that exists is another one."""
 
 
-async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path) -> None:
-    """Have the file at `target`, by way of `part`; `node` is its root, `block` the root's bytes.
+async def fetch_file(
+    work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path, *, adopt: bool = False
+) -> None:
+    """Have the file at `target`, by way of `part`; `node` is its root, `block` the root's bytes. With `adopt` the name of the part file
+    tells of what it is, and one that is there is gone on with, whoever began it.
 
     Below `base`, a directory above both (or their own), no link is followed. Raises Refused when something else is there
     that no update may replace, NoSpace, DecodeError (also WrongSize), and what the session raises. When it is cancelled, or
@@ -64,7 +67,7 @@ async def fetch_file(work: Work, node: UnixFSNode, block: bytes, target: Path, p
         if is_directory and work.update is not None and not await work.update.clear(base, below):
             return
         if work.writes:
-            await _write(work, node, block, target, part, base, over=status is not None)
+            await _write(work, node, block, target, part, base, over=status is not None, adopt=adopt)
         if work.update is not None:  # now that it is so: what somebody has lost is begun again and again
             work.update.told(below, NEW if status is None else CHANGED)
         work.files_written += 1
@@ -167,10 +170,11 @@ def same_leaves(base: Path, directory: Path, entries: Sequence[Entry]) -> Same:
 
 
 async def _write(
-    work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path, *, over: bool
+    work: Work, node: UnixFSNode, block: bytes, target: Path, part: Path, base: Path, *, over: bool, adopt: bool
 ) -> None:
     """Write the part file and give it its name, `over` a file that is there: what that one has in common is not asked for."""
-    async with _writer(work, part, node.file_size, base) as writer:
+    left = await anyio.to_thread.run_sync(status_of, base, part.relative_to(base).parts) if adopt else None
+    async with _writer(work, part, node.file_size, base, adopt=adopt) as writer:
         if not node.links:
             await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, writer.write)
             work.progress.add(node.file_size)
@@ -178,24 +182,29 @@ async def _write(
             present = _Ranges(await writer.present())
             if present.total:
                 work.resumed(present.total)
+            unrecorded = left is not None and left.st_blocks > 0 and not present.total
             with _reading(part, base) as fd, _reading(target, base) if over else nullcontext() as old:
 
                 def check(leaf: FilePart) -> bool | None:
                     # Whatever the record says, the bytes decide: it may be that of another content of the same name.
                     if present.has(leaf.offset, leaf.size) and fd is not None and is_in_place(fd, leaf):
                         return True
+                    with disk.translated(f"reading {part}"):
+                        if unrecorded and fd is not None and take_from(fd, leaf, writer.write):
+                            return True
                     with disk.translated(f"reading {target}"):
                         return old is not None and take_from(old, leaf, writer.write)
 
-                await LeafWalk(work, node, writer.write, check if present.total or over else None).run()
+                known = present.total or over or unrecorded
+                await LeafWalk(work, node, writer.write, check if known else None).run()
         mtime_ns = None if node.mtime is None else node.mtime.in_nanoseconds
         await writer.seal(target, mode=node.mode, mtime_ns=mtime_ns, over=over)
 
 
 @asynccontextmanager
-async def _writer(work: Work, part: Path, size: int, base: Path) -> AsyncIterator[FileWriter]:
+async def _writer(work: Work, part: Path, size: int, base: Path, *, adopt: bool) -> AsyncIterator[FileWriter]:
     """A writer whose record is kept up to date, and that is closed properly also by an error or a cancellation."""
-    writer = await create_file(work.store, part, size, base=base)
+    writer = await create_file(work.store, part, size, base=base, adopt=adopt)
     try:
         async with task_group() as group:
             group.start_soon(_checkpoints, writer)

@@ -352,7 +352,7 @@ class TreeFetch:
     async def _fetch_file(self, directory: Directory, file: TreeFile) -> None:
         try:
             part = file.path.with_name(file.part)
-            await fetch_file(self._work, file.node, file.block, file.path, part, self._base)
+            await fetch_file(self._work, file.node, file.block, file.path, part, self._base, adopt=True)
             self._work.lost.pop(_shown(directory, file.path.name), None)
         except Lacking:
             directory.begun.add(file.path.name)

@@ -164,6 +164,10 @@ class Jobs:
 
         await self._run(end)
 
+    async def move_job(self, job: int, target: Path) -> None:
+        """A job turns out to fetch to another place."""
+        await self._execute("UPDATE OR REPLACE job SET target = ? WHERE id = ?", (_kept(target), job))
+
     async def pause_job(self, job: int) -> bool:
         """Nobody goes on with a job until it is started or released; False if it is none, or has ended."""
         return (

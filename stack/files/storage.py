@@ -11,8 +11,9 @@ from typing import Protocol, cast, runtime_checkable
 import anyio
 import anyio.to_thread
 
+from stack.bitswap.interfaces import Enclosure
 from stack.blocks import disk
-from stack.blocks.claims import claim, in_the_way
+from stack.blocks.claims import adopted, claim, in_the_way
 from stack.blocks.interfaces import (
     BlockStore,
     DirectReads,
@@ -31,6 +32,13 @@ from stack.blocks.wholefiles import Keeping, SmallFiles
 from stack.errors import Refused, StackError, StoreError
 from stack.multiformats.cid import Cid
 from stack.sansio.interfaces import Buffer
+
+
+class Enclosing(Protocol):
+    """Knows for whom what is fetched is (`node.access`)."""
+
+    async def for_fetch(self, root: Cid, secret: bytes) -> Enclosure | None: ...
+    def store(self, enclosure: Enclosure | None) -> BlockStore: ...
 
 
 @runtime_checkable
@@ -94,15 +102,17 @@ def direct(store: BlockStore) -> DirectReads | None:
     return cast(DirectReads, store) if isinstance(store, _Direct) else None
 
 
-async def create_file(store: BlockStore, part: Path, size: int, *, base: Path | None = None) -> FileWriter:
-    """A writer for a file that is fetched: recorded by the store, or plain where the store records no files.
+async def create_file(
+    store: BlockStore, part: Path, size: int, *, base: Path | None = None, adopt: bool = False
+) -> FileWriter:
+    """A writer for a file that is fetched: recorded by the store, or plain where the store records no files; `adopt` as there.
 
     Below `base`, a directory above it (or its own), no link is followed. Raises NoSpace, Refused.
     """
     files = in_place(store)
     if files is not None:
-        return await files.create_file(part, size, base=base)
-    return await anyio.to_thread.run_sync(PlainWriter, part, size, base)
+        return await files.create_file(part, size, base=base, adopt=adopt)
+    return await anyio.to_thread.run_sync(PlainWriter, part, size, base, adopt)
 
 
 class PlainWriter:
@@ -110,7 +120,7 @@ class PlainWriter:
 
     segment = SegmentId(0)
 
-    def __init__(self, part: Path, size: int, base: Path | None = None) -> None:
+    def __init__(self, part: Path, size: int, base: Path | None = None, adopt: bool = False) -> None:
         self._part = part
         self._size = size
         self._lock = threading.Condition()
@@ -125,7 +135,10 @@ class PlainWriter:
                 try:
                     fd = os.open(part.name, flags, 0o666, dir_fd=self._directory)
                 except FileExistsError:
-                    raise in_the_way(part, self._directory) from None
+                    taken = adopted(part, self._directory, size) if adopt else None
+                    if taken is None:
+                        raise in_the_way(part, self._directory) from None
+                    fd = taken
                 try:
                     claim(fd)
                     os.ftruncate(fd, size)

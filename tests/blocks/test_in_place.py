@@ -267,6 +267,46 @@ async def test_what_is_being_fetched_can_be_neither_added_nor_forgotten(tmp_path
         assert await store.check_files() == []
 
 
+async def test_a_part_file_that_another_store_left_is_taken_over_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    part, target = tmp_path / "film.part", tmp_path / "film"
+    async with DiskStore.open(tmp_path / "another home") as store:
+        writer = await store.create_file(part, len(DATA))
+        writer.write(LEAVES[0], DATA[: LEAVES[0].length])
+        async with DiskStore.open(tmp_path / "home") as second:
+            with pytest.raises(Refused, match="is being written by another fetch"):
+                await second.create_file(part, len(DATA), adopt=True)
+        await writer.aclose()
+    async with DiskStore.open(tmp_path / "home") as store:
+        with pytest.raises(Refused, match="somebody else's"):
+            await store.create_file(part, len(DATA))
+        writer = await store.create_file(part, len(DATA), adopt=True)
+        assert await writer.present() == [] and part.read_bytes()[: LEAVES[0].length] == DATA[: LEAVES[0].length]
+        for leaf in LEAVES:
+            writer.write(leaf, DATA[leaf.offset : leaf.offset + leaf.length])
+        await writer.seal(target)
+        assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["larger", "linked", "a link", "a directory", "a FIFO"])
+async def test_what_is_no_part_file_that_was_left_is_not_taken_over(tmp_path: Path, kind: str) -> None:
+    part, mine = tmp_path / "film.part", tmp_path / "mine"
+    mine.write_bytes(DATA + b"!" * (kind == "larger"))
+    if kind == "linked":
+        part.hardlink_to(mine)
+    elif kind == "a link":
+        part.symlink_to(mine)
+    elif kind == "a directory":
+        part.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(part)
+    else:
+        mine.rename(part)
+    async with DiskStore.open(tmp_path / "home") as store:
+        with pytest.raises(Refused, match="not an unfinished file of ours"):
+            await store.create_file(part, len(DATA), adopt=True)
+    assert kind == "larger" or mine.read_bytes() == DATA
+
+
 async def test_a_pack_is_no_file_to_forget(tmp_path: Path) -> None:
     async with DiskStore.open(tmp_path) as store:
         await store.put([block(1)])

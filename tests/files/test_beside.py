@@ -7,13 +7,14 @@ import anyio
 import pytest
 
 from stack.blocks.memory import MemoryStore
+from stack.dag.unixfs.options import import_options
 from stack.errors import Refused
 from stack.files.events import FetchResumed
 from stack.files.fetch import Fetcher, FetchRequest
 from stack.files.jobs import Jobs
 from stack.files.target import Claim, choose_target, make_parents
 from stack.multiformats.cid import Cid
-from tests.files.conftest import FakeExchange, open_store
+from tests.files.conftest import FakeExchange, content, open_store
 from tests.files.test_fetch_tree import plant, share, snapshot
 
 ROOT = Cid.of(b"root")
@@ -143,3 +144,88 @@ def test_a_directory_that_is_there_needs_nothing_of_the_one_above(
     make_parents(tmp_path)
     with pytest.raises(Refused, match="permission denied"):
         make_parents(tmp_path / "new")
+
+
+def many(root: Path, count: int) -> None:
+    """A tree with small files and two large ones."""
+    root.mkdir()
+    for number in range(count):
+        (root / f"file{number:04}").write_bytes(content(str(number), 900))
+    for name in "a large one", "z large one":
+        (root / name).write_bytes(content(name, 300_000))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("options", [{}, {"max-directory-links": 16}], ids=["plain", "sharded"])
+async def test_a_directory_in_which_only_the_tree_lies_is_gone_on_with_by_who_knows_of_no_earlier_fetch(
+    tmp_path: Path, here: Path, exchange: FakeExchange, options: dict[str, object]
+) -> None:
+    many(tmp_path / "source", 40)
+    root = await share(
+        tmp_path / "source", exchange, import_options("unixfs-v1-2025", {"chunker": "size-4096", **options})
+    )
+    request = FetchRequest(root=root, name="tree", directory=here, out=Path("u"))
+    exchange.gate = lambda cid: len(exchange.sent) < 130
+    async with open_store("disk", tmp_path / "home") as store, Fetcher(store, exchange).open(request):
+        while len(exchange.sent) < 130:
+            await anyio.sleep(0.01)
+    assert any(name.endswith(".part") for name in os.listdir(here / "u"))
+    exchange.gate = None
+    jobs = await Jobs.open(None)
+    async with open_store("disk", tmp_path / "another home") as store:
+        sent = len(exchange.sent)
+        finished = await Fetcher(store, exchange, jobs=jobs).fetch(request)
+    assert len(exchange.sent) - sent < len(set(exchange.sent)) - 80, "what was there came again"
+    assert finished.target == here / "u" and snapshot(here / "u") == snapshot(tmp_path / "source")
+    assert [job.target for job in await jobs.jobs()] == [here / "u"]
+    again = await Fetcher(MemoryStore(), exchange, jobs=jobs).fetch(request)
+    assert again.target == here / "u" and again.already_complete
+    await jobs.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("options", [{}, {"max-directory-links": 16}], ids=["plain", "sharded"])
+@pytest.mark.parametrize("name", ["mine", "file0001.part", "file0001.01234567.part"])
+async def test_a_directory_with_anything_else_in_it_gets_the_tree_below_it(
+    tmp_path: Path, here: Path, exchange: FakeExchange, name: str, options: dict[str, object]
+) -> None:
+    many(tmp_path / "source", 40)
+    root = await share(tmp_path / "source", exchange, import_options("unixfs-v1-2025", options))
+    (here / "u").mkdir()
+    (here / "u" / "file0001").write_bytes((tmp_path / "source" / "file0001").read_bytes())
+    (here / "u" / name).write_bytes(b"mine")
+    request = FetchRequest(root=root, name="tree", directory=here, out=Path("u"))
+    assert (await Fetcher(MemoryStore(), exchange).fetch(request)).target == here / "u" / "tree"
+    assert (here / "u" / name).read_bytes() == b"mine"
+
+
+@pytest.mark.anyio
+async def test_of_the_same_names_with_other_content_nothing_is_overwritten(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    plant(tmp_path / "source")
+    root = await share(tmp_path / "source", exchange)
+    (here / "u").mkdir()
+    (here / "u" / "a.txt").write_bytes(b"my own")
+    with pytest.raises(Refused, match=r"a\.txt exists with other content; --update"):
+        await Fetcher(MemoryStore(), exchange).fetch(
+            FetchRequest(root=root, name="tree", directory=here, out=Path("u"))
+        )
+    assert (here / "u" / "a.txt").read_bytes() == b"my own"
+
+
+@pytest.mark.anyio
+async def test_an_empty_directory_and_one_that_is_only_to_be_gone_into_get_the_tree_below_them(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    plant(tmp_path / "source")
+    root = await share(tmp_path / "source", exchange)
+    (here / "u").mkdir()
+    for into_directory in False, True:
+        request = FetchRequest(
+            root=root, name="tree", directory=here, out=Path("u"), into_directory=into_directory, unsafe_links=True
+        )
+        assert (await Fetcher(MemoryStore(), exchange).fetch(request)).target == here / "u" / "tree"
+        if not into_directory:
+            (here / "u" / "tree" / "a.txt").rename(here / "u" / "a.txt")
+            (here / "u" / "tree").rename(here / "gone")
