@@ -107,8 +107,12 @@ def cli(verbose: bool) -> None:
     stack share FILE  prints a ticket
     stack get TICKET  fetches it
     """
+    from stack.cli import environment
+
     if verbose:
         os.environ["STACK_LOG"] = "debug"
+    environment.asked_level()
+    environment.warn()
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:

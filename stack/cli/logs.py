@@ -8,11 +8,11 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from stack.cli.environment import asked_level
 from stack.cli.output import harmless
 from stack.errors import Refused
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 LOG_BYTES, LOG_FILES = 1 << 20, 3
 """Of the file that is written, and how many older ones are kept: `daemon.log.1` is the last of them."""
@@ -35,14 +35,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)  # a FIFO may have no reader
 
 
-def asked_level() -> str | None:
-    """What `STACK_LOG` says, where it says one of `LEVELS`."""
-    level = os.environ.get("STACK_LOG", "").upper()
-    return level if level in LEVELS else None
-
-
 def log_to_stderr() -> None:
-    """What `STACK_LOG` asks for; without it warnings, where nobody has set up anything else."""
+    """What `STACK_LOG` asks for; without it warnings, where nobody has set up anything else. Raises ConfigError."""
     logging.raiseExceptions = False  # a log on a full disk is nothing to show a traceback for
     level = asked_level()
     if level is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import stack
+from stack.cli.environment import ALONE
 from stack.node.config import Config
 from stack.node.settings import SETTINGS, shown, variable
 
@@ -24,10 +25,11 @@ Sizes and rates are in bytes, with `K`, `M`, `G`, `T` of 1,024 each. In a progra
 TAIL = """
 In the environment only, because they say which home, or what one command does:
 
-- `STACK_HOME`: the home
-- `STACK_LOG`: `debug`, `info`, `warning` or `error`; what is logged on stderr, and by a daemon in `daemon.log` of its home
-- `STACK_TICKET`: what `stack get` fetches, so that a ticket is not seen in the list of processes
-- `STACK_BACKEND`: `asyncio` or `trio`
+"""
+
+FOOT = """
+A wrong value ends the command with code 2; a variable that begins with `STACK_` and is none of these is told on stderr, with the
+nearest name.
 """
 
 
@@ -40,7 +42,7 @@ def page() -> str:
         flag = f"`{setting.flag}`" if setting.flag else ""
         default = shown(name, getattr(usual, name))
         rows.append(f"| `{name}` | {setting.meaning} | {form} | `{default}` | {flag} | `{variable(name)}` |\n")
-    return HEAD + "".join(rows) + TAIL
+    return HEAD + "".join(rows) + TAIL + "".join(f"- `{name}`: {meaning}\n" for name, meaning in ALONE.items()) + FOOT
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_doctor_says_ok_only_of_what_it_looked_at(sharer: Machine) -> None:
     assert reach.startswith("unknown")
 
 
-@pytest.mark.parametrize(("level", "is_heard"), [("debug", True), ("", False), ("nonsense", False)])
+@pytest.mark.parametrize(("level", "is_heard"), [("debug", True), ("", False), ("warning", False)])
 def test_the_log_is_shown_where_that_is_asked_for(
     level: str, is_heard: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
