@@ -11,7 +11,7 @@ from stack.cli.session import open_api
 from stack.cli.types import config
 from stack.errors import Refused
 from stack.node.api import CollectGarbage, GarbageReport, GetRepoStat, RepoStat, VerifyEvent, VerifyRepo
-from stack.node.exits import WRONG_BYTES
+from stack.node.exits import REFUSED, WRONG_BYTES
 from stack.node.home import Home
 from stack.values import dataclass
 
@@ -23,6 +23,8 @@ class VerifyReport:
     blocks: int
     bytes: int
     problems: int
+    unread: int
+    """Of those, what cannot be read now: nothing is known to be wrong with it."""
     items: tuple[str, ...]
     places: int
     """Of blocks: one that lies in two files has two."""
@@ -99,6 +101,7 @@ def verify(as_json: bool) -> int:
 
     async def work() -> int:
         problems: list[str] = []
+        unread = 0
         last = VerifyEvent(blocks=0, bytes=0)
         async with open_api(config("command")) as api, api.watch(VerifyRepo()) as events:
             with output.progress("verifying", wanted=not as_json) as bar:
@@ -106,6 +109,7 @@ def verify(as_json: bool) -> int:
                     last = event
                     if event.problem is not None:
                         problems.append(event.problem)
+                        unread += event.unread
                         if not as_json:
                             bar.say(event.problem)
         if as_json:
@@ -114,6 +118,7 @@ def verify(as_json: bool) -> int:
                 places=last.places,
                 bytes=last.bytes,
                 problems=len(problems),
+                unread=unread,
                 items=tuple(problems),
                 not_whole=last.not_whole,
             )
@@ -128,7 +133,7 @@ def verify(as_json: bool) -> int:
                     f"Not whole any more, as files changed or went: {output.count(last.not_whole, 'share')} (`stack shares ls`)."
                     " Share again what is to be served, and end the rest with `stack shares rm`."
                 )
-        return WRONG_BYTES if problems else 0
+        return WRONG_BYTES if len(problems) > unread else REFUSED if problems else 0
 
     return run_async(work)
 

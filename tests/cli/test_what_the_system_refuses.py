@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stack.cli.app import run
-from stack.node.exits import NO_SPACE, NOT_FOUND, REFUSED, USAGE
+from stack.node.exits import NO_SPACE, NOT_FOUND, REFUSED, USAGE, WRONG_BYTES
 from stack.node.home import Home
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -144,6 +144,27 @@ def test_an_index_that_cannot_be_opened_is_not_damaged(
     monkeypatch.setattr(sqlite3, "connect", connect)
     assert ended(*words) == REFUSED, capfd.readouterr()
     assert "index.sqlite" in capfd.readouterr().err
+
+
+def test_what_verify_cannot_read_is_told_apart_from_what_is_wrong(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ended("add", "more") == 0
+    opened, failed = failing(errno.EIO, source)
+    for damaged in False, True:
+        if damaged:
+            (blocks,) = Path(os.environ["STACK_HOME"]).rglob("*.pack")
+            with blocks.open("r+b") as file:
+                file.seek(SIZE // 2)
+                file.write(b"damaged")
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", opened)
+            code = ended("repo", "verify", "--json")
+        report = json.loads(capfd.readouterr().out)
+        assert failed and report.get("unread"), report
+        assert code == (WRONG_BYTES if damaged else REFUSED), report
+        assert (report["problems"] > report["unread"]) == damaged, report
 
 
 def test_what_is_sought_in_something_else_is_a_mistake_of_who_asks(

@@ -97,6 +97,8 @@ class VerifyEvent:
     places: int = 0
     """Of blocks, read and hashed."""
     problem: str | None = None
+    unread: bool = False
+    """The problem is that something cannot be read now, which says nothing about its bytes."""
     not_whole: int = 0
     """Shares of which files have changed or gone, which is no damage."""
     done: bool = False

@@ -174,7 +174,8 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
             continue
         place = f"at {problem.offset}" if problem.offset is not None else None
         facts = [str(fact) for fact in (problem.path, place, problem.cid, problem.detail) if fact]
-        yield replace(told, problem=f"{problem.kind.value}: {' '.join(facts)}")
+        unread = problem.kind is ProblemKind.UNREADABLE
+        yield replace(told, problem=f"{problem.kind.value}: {' '.join(facts)}", unread=unread)
     yield replace(told, not_whole=not_whole, done=True)
 
 
