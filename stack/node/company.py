@@ -1,5 +1,6 @@
 """Gossipsub and the announcement layer of a node: begun with it, or only when somebody is looked for."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stack.bitswap.interfaces import Provider
+from stack.errors import StackError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.streams.supervision import supervised
@@ -18,6 +20,8 @@ if TYPE_CHECKING:  # to load them is what is put off
 
 ALONE_SECONDS = 0.5
 """So long a fetch does without: most small files are there by then, and a tenth of their time went to loading and beginning this."""
+
+_log = logging.getLogger(__name__)
 
 Both = tuple["PubSub | None", "Announcing | None"]
 
@@ -41,7 +45,7 @@ class Company:
         cls, both: AbstractAsyncContextManager[Both], trace: Trace | None, *, later: bool
     ) -> AsyncIterator["Company"]:
         """`both` as long as the context lasts; `later`: after a while, or once `begin` or a session asks for it. Raises what it
-        raises when that is now."""
+        raises when that is now; later the node does without, and that is logged."""
         company = cls()
         if not later:
             async with both as (company.pubsub, company.announcing):
@@ -54,6 +58,8 @@ class Company:
             async def run() -> None:
                 try:
                     await company._run(both)
+                except StackError as error:
+                    _log.warning("nobody is looked for by announcements: %s", error)
                 finally:
                     company._there.set()
                     ended.set()
