@@ -56,7 +56,8 @@ class AnnounceParams:
     """Members asked in one round, at most."""
     hedge: float = 0.75
     """After so long without an answer another member is asked as well."""
-    ask_timeout: float = 10.0
+    ask_timeout: float = 40.0
+    """Whoever opens the streams says before that nothing has come: after 10 s, unless the line is busy with something else."""
     jobs: int = 8
     """Records handed in at a time."""
     retry_first: float = 2.0

@@ -13,21 +13,21 @@ from stack.net.events import CloseReason, StreamOpened
 from stack.net.interfaces import ConnectionInfo, Direction
 from stack.net.limits import STREAM_BYTES, STREAMS_UNCHARGED
 from stack.net.negotiate import LazyStream, select_one, serve
+from stack.net.stream import NegotiatedStream
 from stack.net.stream_places import Place, StreamPlaces
 from stack.net.upkeep import Standing
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.flood import Flood
-from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
-from stack.streams.signs import Patience, Question
+from stack.streams.patience import SECONDS_MAX
+from stack.streams.signs import Patience, Question, Signs
 from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 
 _log = logging.getLogger(__name__)
 
-NEGOTIATION_SECONDS, NEGOTIATION_SECONDS_MAX = 10.0, 120.0
-"""For a stream's protocol: limits.md's bound for multistream. On a slow line a proposal, and its answer, stand behind what all streams
-have under way: while that moves, as long again, but no longer than 7 MiB take at 60 KB/s. Who holds streams so pays with what it sends."""
+NEGOTIATION_SECONDS = 10.0
+"""For a stream's protocol: limits.md's bound for multistream. While the line moves, as long again, but no longer than SECONDS_MAX."""
 LATELY_SECONDS = 600.0
 """In so long what has moved comes to count half."""
 VAIN_STREAMS_MAX = 1000
@@ -46,70 +46,10 @@ CLOSE_SECONDS = 2.0
 """For saying goodbye; nobody waits longer for a peer that does not read."""
 
 
-class NegotiatedStream:
-    """A `Stream`: a muxed stream with its protocol and its peer."""
-
-    __slots__ = ("_connection", "_place", "_stream", "protocol", "remote_address", "remote_peer")
-
-    def __init__(self, stream: MuxedStream, protocol: str, connection: "Connection", place: Place) -> None:
-        self._stream = stream
-        self._place = place
-        self._connection = connection
-        self.protocol = protocol
-        self.remote_peer = connection.peer
-        self.remote_address = connection.address
-
-    def __repr__(self) -> str:
-        return f"<NegotiatedStream {self.protocol} with {self.remote_peer}>"
-
-    @property
-    def superseded(self) -> bool:
-        """There is a better connection to the peer: who keeps a stream for long opens another, which goes there."""
-        return self._connection.superseded_at is not None
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """See `MuxedStream`; so for the methods below."""
-        data = await self._stream.receive(max_bytes)
-        self._place.active = True
-        self._connection.moved += len(data)
-        return data
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        """See `MuxedStream`."""
-        size = await self._stream.receive_into(buffer)
-        self._place.active = True
-        self._connection.moved += size
-        return size
-
-    async def send(self, item: Buffer) -> None:
-        """See `MuxedStream`."""
-        await self._stream.send(item)
-        self._place.active = True
-        self._connection.moved += len(item)
-
-    async def send_buffers(self, *items: Buffer) -> None:
-        """See `MuxedStream`."""
-        await self._stream.send_buffers(*items)
-        self._place.active = True
-        self._connection.moved += sum(map(len, items))
-
-    async def send_eof(self) -> None:
-        """See `MuxedStream`."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """See `MuxedStream`."""
-        await self._stream.aclose()
-
-    def reset(self) -> None:
-        """See `MuxedStream`."""
-        self._stream.reset()
-
-
 class Connection:
     """A secured, multiplexed connection; `run` is its life.
 
-    Getters: the attributes, `streams`, `standing`. Commands: `open_stream`, `ping`, `doubt`, `aclose`, `wait_closed`.
+    Getters: the attributes, `streams`, `signs`, `standing`. Commands: `open_stream`, `ping`, `doubt`, `aclose`, `wait_closed`.
     """
 
     def __init__(
@@ -166,6 +106,11 @@ class Connection:
     def streams(self) -> int:
         """How many are open, of both directions."""
         return self._muxed.stream_count
+
+    @property
+    def signs(self) -> Signs:
+        """That the peer is there."""
+        return self._muxed.signs
 
     @property
     def closed(self) -> bool:
@@ -242,7 +187,7 @@ class Connection:
         """
         patience, stream = self._patience(), None
         try:
-            with anyio.fail_after(NEGOTIATION_SECONDS_MAX):
+            with anyio.fail_after(SECONDS_MAX):
                 while stream is None:  # it waits while the peer acknowledges none of many
                     with anyio.CancelScope(deadline=patience.until):
                         stream = await self._muxed.open_stream()
@@ -255,7 +200,7 @@ class Connection:
             chosen = next((protocol for protocol in protocols if known and protocol in known), None)
             if chosen is not None:
                 return self._opened(LazyStream(stream, chosen), chosen, Direction.OUTBOUND)
-            with anyio.fail_after(NEGOTIATION_SECONDS_MAX):
+            with anyio.fail_after(SECONDS_MAX):
                 chosen = await select_one(stream, protocols, self._patience())
             return self._opened(stream, chosen, Direction.OUTBOUND)
         except BaseException as error:
@@ -269,7 +214,7 @@ class Connection:
             raise
 
     def _patience(self) -> Patience:
-        return Patience(lambda: self._muxed.signs, NEGOTIATION_SECONDS, anyio.current_time())
+        return Patience(lambda: self.signs, NEGOTIATION_SECONDS, anyio.current_time())
 
     async def ping(self, seconds: float) -> float | None:
         """The round trip in seconds, or None when there is no answer within `seconds`."""
@@ -361,7 +306,7 @@ class Connection:
     async def _handle(self, stream: MuxedStream, handlers: Mapping[str, StreamHandler], place: Place) -> None:
         charged = STREAM_BYTES if self._places.of(self.peer) > STREAMS_UNCHARGED else 0
         with self.scope.reserve(Resource.TASKS), self.scope.reserve(Resource.BYTES, charged):
-            with anyio.fail_after(NEGOTIATION_SECONDS_MAX):
+            with anyio.fail_after(SECONDS_MAX):
                 protocol = await serve(stream, handlers, self._patience())
             self._places.agree(place, protocol)
             await handlers[protocol](self._opened(stream, protocol, Direction.INBOUND, place))

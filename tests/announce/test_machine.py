@@ -390,7 +390,7 @@ def test_a_record_that_nobody_takes_is_handed_in_again_and_at_once_when_somebody
     lab.connect(1)
     lab.at(lab.now)
     [ask] = put_asks(lab)
-    lab.at(lab.now + 10.1)
+    lab.at(lab.now + AnnounceParams().ask_timeout + 0.1)
     assert any(isinstance(effect, StopAsking) and effect.id == ask.id for effect in lab.drain())
     lab.answer(ask, Response(shard=WHOLE))
     assert lab.machine.waiting == 1
@@ -493,7 +493,7 @@ def test_a_lookup_asks_others_when_members_are_slow_and_again_after_a_while() ->
     lab.at(lab.now + 0.8)
     [fourth] = lab.asks()
     lab.answer(fourth, None)
-    lab.at(lab.now + 11)
+    lab.at(lab.now + AnnounceParams().ask_timeout + 1)
     assert any(isinstance(effect, RoundEnded) and effect.lookup == lookup for effect in lab.drain())
     lab.at(lab.now + 5)
     assert lab.asks()

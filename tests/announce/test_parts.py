@@ -353,10 +353,11 @@ def test_a_walk_asks_another_for_each_that_does_not_answer_for_the_place() -> No
 def test_a_walk_asks_another_when_members_are_slow_and_gives_them_up_at_last() -> None:
     walker = Walker(20)
     assert walker.walk.handle_timeout(0.75, NOW) == [] and len(walker.asked) == 3
-    late = walker.walk.handle_timeout(10.0, NOW)
+    timeout = AnnounceParams().ask_timeout
+    late = walker.walk.handle_timeout(timeout, NOW)
     assert late == [AskId(1), AskId(2)] and len(walker.asked) == 4
-    for step in range(20):
-        walker.walk.handle_timeout(11.0 + step, NOW)
+    for step in range(60):
+        walker.walk.handle_timeout(timeout + 1.0 + step, NOW)
     assert len(walker.asked) == AnnounceParams().asked_max and walker.walk.done
 
 

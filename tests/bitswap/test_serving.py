@@ -17,7 +17,7 @@ from stack.bitswap.shell.shelf import READERS, SHELF_BYTES, Shelf, Shelved
 from stack.blocks.interfaces import Block
 from stack.errors import LimitExceeded, StoreError
 from stack.multiformats.cid import Cid
-from stack.net.connection import NegotiatedStream
+from stack.net.stream import NegotiatedStream
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import Buffer
 from stack.streams.interfaces import Stream

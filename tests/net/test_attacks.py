@@ -119,7 +119,7 @@ async def test_A01_a_line_on_which_something_moves_holds_half_a_header_no_longer
 ) -> None:
     """Who is slow is waited for while the line is busy: a byte now and then is nothing, and nobody holds streams so for ever."""
     monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS", 0.2)
-    monkeypatch.setattr(connection_module, "NEGOTIATION_SECONDS_MAX", longest)
+    monkeypatch.setattr(connection_module, "SECONDS_MAX", longest)
     heard = 0
 
     async def hear(stream: Stream) -> None:

@@ -23,11 +23,12 @@ from stack.net.interfaces import Host
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
+from stack.streams.patience import patient
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 10.0
-"""For a dial, a question and its answer."""
+ANSWER_SECONDS, ANSWER_SECONDS_MAX = 10.0, 30.0
+"""For a dial, and again for a question and its answer, which may take longer while the line is busy with a fetch (`patient`)."""
 REQUEST_SECONDS = 10.0
 """For a question to come, whole."""
 SEND_SECONDS = 30.0
@@ -76,11 +77,12 @@ async def ask(
     first = True
     try:
         async with limiter:
-            with anyio.fail_after(ANSWER_SECONDS):
-                if effect.addresses:
+            if effect.addresses:
+                with anyio.fail_after(ANSWER_SECONDS):
                     await host.connect(effect.peer, effect.addresses)
-                stream = await host.open_stream(effect.peer, PROTOCOL)
-                inbox = Inbox(stream, RESPONSE_BYTES_MAX, host.peer_budget(effect.peer))
+            stream = await host.open_stream(effect.peer, PROTOCOL)
+            inbox = Inbox(stream, RESPONSE_BYTES_MAX, host.peer_budget(effect.peer))
+            async with patient(stream, ANSWER_SECONDS, ANSWER_SECONDS_MAX):
                 await stream.send(encode_delimited(encode_request(effect.request)))
                 response = await prepared(decode_response(await inbox.next_message()))
         first = False

@@ -15,9 +15,10 @@ from stack.protocols.access.exchange import NONCE_BYTES, PROTOCOL, Asker, Teller
 from stack.protocols.access.keyring import Keyring
 from stack.sansio.pace import Pace
 from stack.streams.interfaces import Stream
+from stack.streams.patience import patient
 
 SECONDS = 15.0
-"""For a stream and everything on it: three round trips."""
+"""For everything on a stream: three round trips; while the line is busy with a fetch, longer (`patient`)."""
 
 STREAMS_PER_PEER_MAX = 8
 """At a time; one that fetches with several tickets proves one after the other or a few together."""
@@ -64,8 +65,7 @@ class AccessService:
         if secret in self._proved.get(peer, ()):
             return True
         try:
-            with anyio.fail_after(SECONDS):
-                proved = await self._ask(await self._host.open_stream(peer, PROTOCOL), secret)
+            proved = await self._ask(await self._host.open_stream(peer, PROTOCOL), secret)
         except ASK_ERRORS:
             return False
         self._keep(peer, secret, proved)
@@ -77,9 +77,8 @@ class AccessService:
         peer = connection.peer
         for secret in tuple(self._proved.get(peer, ())):
             try:
-                with anyio.fail_after(SECONDS):
-                    stream = await connection.open_stream([PROTOCOL], self._host.protocols(peer))
-                    self._keep(peer, secret, await self._ask(stream, secret))
+                stream = await connection.open_stream([PROTOCOL], self._host.protocols(peer))
+                self._keep(peer, secret, await self._ask(stream, secret))
             except ASK_ERRORS:
                 return  # it has ended, and with it the peer's need to know
 
@@ -92,10 +91,11 @@ class AccessService:
         nonce = secrets.token_bytes(NONCE_BYTES)
         machine = Asker(secret, asker=self._host.peer_id, teller=stream.remote_peer, nonce=nonce)
         try:
-            while not machine.done:
-                machine.receive_data(await stream.receive())
-                if data := machine.data_to_send():
-                    await stream.send(data)
+            async with patient(stream, SECONDS):
+                while not machine.done:
+                    machine.receive_data(await stream.receive())
+                    if data := machine.data_to_send():
+                        await stream.send(data)
         finally:
             stream.reset()
         return machine.proved
@@ -106,7 +106,7 @@ class AccessService:
             now = anyio.current_time()
             pace = self._paces.setdefault(peer, Pace(PROOFS_PER_SECOND, now, burst=PROOFS_BURST))
             await anyio.sleep(pace.take(1, now))
-            with anyio.fail_after(SECONDS):
+            async with patient(stream, SECONDS):
                 await self._tell(stream, peer)
         except (TimeoutError, anyio.EndOfStream):
             raise RemoteProtocolError("a proof of access was not finished") from None

@@ -21,6 +21,7 @@ from stack.protocols.code.shell.meeting import VIA_SECONDS, dial, hold
 from stack.protocols.code.words import Code, make_words
 from stack.streams.delimited import receive_message, send_message
 from stack.streams.interfaces import Stream
+from stack.streams.patience import patient
 from stack.streams.supervision import Supervisor, supervised
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 NUMBERS = (9, 99, 99, 999, 999, 9999, 9999, 9999)
 """Up to which a number is chosen, at each try to find a free one: short ones are easier to say."""
 EXCHANGE_SECONDS = 15.0
-"""For a try: two round trips, through a relay perhaps."""
+"""For a try: two round trips, through a relay perhaps; while the line is busy with a fetch, longer (`patient`)."""
 
 
 class Offering:
@@ -135,7 +136,7 @@ async def _hold_at_more(service: CodeService, given: Offering) -> None:
 
 async def serve(service: CodeService, stream: Stream) -> None:
     """One try. Raises DecodeError, RemoteProtocolError, TimeoutError, and what the stream raises."""
-    with anyio.fail_after(EXCHANGE_SECONDS):
+    async with patient(stream, EXCHANGE_SECONDS):
         asked = decode_asked(await receive_message(stream, MESSAGE_BYTES_MAX))
         given = service.offerings.get(asked.number)
         if given is None or not given.offer.begin(anyio.current_time()):

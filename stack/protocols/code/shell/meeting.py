@@ -22,12 +22,13 @@ from stack.protocols.code.messages import (
 from stack.protocols.code.service import MEET, CodeService
 from stack.streams.delimited import receive_message, send_message
 from stack.streams.interfaces import Stream
+from stack.streams.patience import patient
 from stack.streams.supervision import Supervisor
 
 _log = logging.getLogger(__name__)
 
 QUESTION_SECONDS = 5.0
-"""For a question and its answer."""
+"""For a question and its answer; while the line is busy with a fetch, longer (`patient`)."""
 HOLD_SECONDS_MAX = 3600.0
 """For which a number is held at most: longer than any code is good."""
 VIA_SECONDS = 2.0
@@ -37,7 +38,7 @@ VIA_SECONDS = 2.0
 async def serve(service: CodeService, stream: Stream) -> None:
     """One question. A number that is held is let go when the stream ends. Raises DecodeError, RemoteProtocolError, TimeoutError."""
     peer, plates = stream.remote_peer, service.plates
-    with anyio.fail_after(QUESTION_SECONDS):
+    async with patient(stream, QUESTION_SECONDS):
         question = decode_question(await receive_message(stream, MESSAGE_BYTES_MAX))
     if not plates.may_ask(peer, stream.remote_address, anyio.current_time()):
         await send_message(stream, Answer(status=MeetStatus.BUSY).encode())
@@ -73,14 +74,14 @@ async def seek(host: Host, point: PeerId, number: int) -> Holder | None:
 
 
 async def _ask(host: Host, point: PeerId, question: Question) -> tuple[Answer, Stream]:
-    with anyio.fail_after(QUESTION_SECONDS):
-        stream = await host.open_stream(point, MEET)
-        try:
+    stream = await host.open_stream(point, MEET)
+    try:
+        async with patient(stream, QUESTION_SECONDS):
             await send_message(stream, question.encode())
             return decode_answer(await receive_message(stream, MESSAGE_BYTES_MAX)), stream
-        except BaseException:
-            stream.reset()
-            raise
+    except BaseException:
+        stream.reset()
+        raise
 
 
 def dial(host: Host, via: Sequence[Multiaddr], tasks: Supervisor) -> None:

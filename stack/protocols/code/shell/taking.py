@@ -20,12 +20,13 @@ from stack.protocols.code.shell.meeting import dial, seek
 from stack.protocols.code.words import Code
 from stack.streams.delimited import receive_message, send_message
 from stack.streams.interfaces import Stream
+from stack.streams.patience import patient
 from stack.streams.supervision import supervised
 
 _log = logging.getLogger(__name__)
 
 SEEK_SECONDS = 10.0
-"""For somebody to be found who holds the number."""
+"""For somebody to be found who holds the number; who was asked by then may still answer."""
 AGAIN_SECONDS = 1.0
 """After which a meeting point is asked once more: who holds it may have come to it just now."""
 HOLDERS_MAX = TRIES
@@ -35,7 +36,7 @@ MEET = (
     " that both reach"
 )
 EXCHANGE_SECONDS = 20.0
-"""For reaching a holder and for the exchange."""
+"""For reaching a holder, and again for the exchange, which may take longer while the line is busy with a fetch (`patient`)."""
 
 
 class UnknownCode(NoProvider):
@@ -60,13 +61,20 @@ class _Search:
         self._service = service
         self._number = number
         self.asked: dict[PeerId, float] = {}
+        self.waiting: set[PeerId] = set()
+        """Who was asked and has not answered yet; nobody is asked twice at a time."""
         self.found: dict[PeerId, Holder] = {}
         self.news = anyio.Event()
 
     def due(self, now: float) -> list[PeerId]:
         """Whom to ask now."""
-        due = [point for point in self._service.points() if self.asked.get(point, 0.0) <= now - AGAIN_SECONDS]
+        due = [
+            point
+            for point in self._service.points()
+            if point not in self.waiting and self.asked.get(point, 0.0) <= now - AGAIN_SECONDS
+        ]
         self.asked.update(dict.fromkeys(due, now))
+        self.waiting.update(due)
         return due
 
     async def ask(self, point: PeerId) -> None:
@@ -75,9 +83,11 @@ class _Search:
         except (DecodeError, *ASK_ERRORS) as error:
             _log.debug("%s says nothing of a number: %r", point, error)
             return
+        finally:
+            self.waiting.discard(point)
+            self.news.set()
         if holder is not None and holder.peer != self._service.host.peer_id:
             self.found.setdefault(holder.peer, holder)
-            self.news.set()
 
 
 async def take(service: CodeService, code: Code, via: Sequence[Multiaddr]) -> str:
@@ -97,13 +107,13 @@ async def take(service: CodeService, code: Code, via: Sequence[Multiaddr]) -> st
                     return await _exchange(service, code, holder)
                 except (WrongCode, UnknownCode, TransportError) as error:
                     failure = error
-            elif failure is not None or now >= deadline:
+            elif failure is not None or (now >= deadline and not search.waiting):
                 break
             else:
                 search.news, changed = anyio.Event(), service.changed
-                for point in search.due(now):
+                for point in search.due(now) if now < deadline else ():
                     tasks.start(search.ask, point, owner="seeking a code")
-                with anyio.move_on_after(min(AGAIN_SECONDS, deadline - now)):
+                with anyio.move_on_after(min(AGAIN_SECONDS, deadline - now) if now < deadline else AGAIN_SECONDS):
                     await _either(search.news, changed)
     if failure is None and not search.asked:
         raise UnknownCode(
@@ -131,11 +141,12 @@ async def _exchange(service: CodeService, code: Code, holder: Holder) -> str:
     try:
         with anyio.fail_after(EXCHANGE_SECONDS):
             await host.connect(holder.peer, holder.addresses)
-            stream = await host.open_stream(holder.peer, CODE)
-            try:
+        stream = await host.open_stream(holder.peer, CODE)
+        try:
+            async with patient(stream, EXCHANGE_SECONDS):
                 return await _try(stream, service, code)
-            finally:
-                stream.reset()
+        finally:
+            stream.reset()
     except TransportError:
         raise
     except ASK_ERRORS as error:

@@ -29,10 +29,11 @@ from stack.protocols.relay.shell.listener import PlaceTaken, RelayListener
 from stack.protocols.relay.shell.stream import RelayedStream
 from stack.streams.delimited import receive_message, send_message
 from stack.streams.interfaces import Stream
+from stack.streams.patience import patient
 from stack.transports.interfaces import ListenError
 
 ANSWER_SECONDS = 20.0
-"""For a relay, which asks the other end first, to answer."""
+"""For a relay, which asks the other end first, to answer; while the line is busy with a fetch, longer (`patient`)."""
 OFFER_SECONDS = 10.0
 """For a relay to say on a stream to us who is there."""
 CIRCUITS_MAX = 64
@@ -133,8 +134,8 @@ class RelayClient:
         """The stream after a question that was granted, and the answer. Raises TransportError."""
         stream: Stream | None = None
         try:
-            with anyio.fail_after(ANSWER_SECONDS):
-                stream = await connection.open_stream([HOP], self._host.protocols(connection.peer))
+            stream = await connection.open_stream([HOP], self._host.protocols(connection.peer))
+            async with patient(stream, ANSWER_SECONDS):
                 await send_message(stream, question.encode())
                 answer = decode_hop(await receive_message(stream, MESSAGE_BYTES_MAX))
             if answer.type is not HopType.STATUS:
