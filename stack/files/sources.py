@@ -5,6 +5,7 @@ All of that is undone here, in one place, so that every command and program read
 """
 
 import re
+from contextlib import suppress
 from itertools import islice
 from urllib.parse import unquote, urlsplit
 
@@ -43,6 +44,8 @@ _SCHEME = re.compile(
     re.IGNORECASE,
 )
 """Also with its colon escaped, as in a link, or in the width of Chinese letters."""
+_BARE = re.compile(r"(?<![a-z2-7])a[a-z2-7]{7}", re.IGNORECASE)
+"""Where a ticket may begin without `stack:`: its first five bits are zero, as the version is a small number."""
 _RUN = re.compile(rf"[a-z2-7\s{_HIDDEN}-]*", re.IGNORECASE)
 """What may be a ticket, with the blanks, hyphens and hidden characters that do not matter in one."""
 _QUOTED = re.compile(r"^[ \t]*(?:[>|][ \t]?)+", re.MULTILINE)
@@ -217,12 +220,25 @@ def _of_ticket(text: str) -> Source | None:
             tickets.setdefault(source.root, source)
         except TicketError as error:
             problem = problem or error
+    if not tickets and problem is None:
+        bare = _bare_ticket(text)
+        if bare is None:
+            return None
+        tickets[bare.root] = bare
+    if not tickets:
+        assert problem is not None
+        raise problem
+    for found in islice(_BARE.finditer(text), CANDIDATES_MAX):
+        with suppress(TicketError):
+            source = _ticket_at(text[found.start() :])
+            tickets.setdefault(source.root, source)
     if len(tickets) > 1:
         raise NotASource(f"these are {len(tickets)} tickets: one at a time")
-    if tickets:
-        return next(iter(tickets.values()))
-    if problem is not None:
-        raise problem
+    return next(iter(tickets.values()))
+
+
+def _bare_ticket(text: str) -> Source | None:
+    """The ticket with which a text begins, without `stack:`; None where it begins with nothing like one. Raises TicketError."""
     try:
         return _ticket_at(text)
     except TicketError:

@@ -1,13 +1,13 @@
 """What is in the way of a fetch that brings a tree to another version: replaced in one step each, deleted at the end, or only told."""
 
+import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import anyio.to_thread
 
@@ -28,6 +28,8 @@ WAY_OUT = "--update brings it to this version"
 """What who meets other content may do."""
 
 NOT_TO_GO = "is a directory, and none in the version that is fetched; --delete lets it go"
+
+MOUNTED = "is another file system, or mounted here, and stays"
 
 
 class Update:
@@ -118,15 +120,22 @@ class Update:
     async def _take_away(self, base: Path, below: Below, *, itself: bool) -> None:
         """Remove a name and all below it, or only look; each that goes is told, the name `itself` where nothing else takes its place."""
         lost: list[Below] = []
+        stays: list[Below] = []
         try:
-            await anyio.to_thread.run_sync(partial(_take, base, below, lost, remove=not self.dry_run))
+            tree = below[:1] if itself else below[:-1]
+            take = partial(_take, base, below, lost, stays, tree=tree, remove=not self.dry_run)
+            await anyio.to_thread.run_sync(take)
         finally:
             for each in sorted(lost):
                 if itself or each != below:
                     self.deleted += 1
                     self.told(each, DELETED)
+            for each in stays:
+                self._tell(EntrySkipped(path="/".join(each), reason=MOUNTED))
             if lost and not self.dry_run:
                 await self._forget(base.joinpath(*below))
+        if stays and not itself:
+            raise Refused(f"{printable(str(base.joinpath(*stays[0])))} {MOUNTED}, and is in the way")
 
     async def _forget(self, path: Path) -> None:
         """What was removed is served no longer. Raises StoreError."""
@@ -134,22 +143,16 @@ class Update:
             await self._files.forget_files([path], ())
 
 
-def _take(base: Path, below: Below, lost: list[Below], *, remove: bool) -> None:
+def _take(base: Path, below: Below, lost: list[Below], stays: list[Below], *, tree: Below, remove: bool) -> None:
     """Delete a file, a link, or a directory with all that is in it, or only list them; no link is followed. What is made there
-    meanwhile stays, and the directory with it. Raises Refused, StoreError."""
-    with opened(base, below[:-1]) as parent:
+    meanwhile stays, and the directory with it, and so does what is in another mount than `tree`. Raises Refused, StoreError."""
+    with opened(base, tree) as highest, opened(base, below[:-1]) as parent:
         try:
-            if stat.S_ISDIR(os.stat(below[-1], dir_fd=parent, follow_symlinks=False).st_mode):
-                walk = os.fwalk(below[-1], topdown=False, onerror=_raise, follow_symlinks=False, dir_fd=parent)
-                with closing(cast(Generator[tuple[str, list[str], list[str], int]], walk)):
-                    for place, directories, files, within in walk:
-                        for name in (*directories, *files):
-                            if remove:
-                                _remove(name, within)
-                            lost.append((*below[:-1], *place.split("/"), name))
-            if remove:
-                _remove(below[-1], parent)
-            lost.append(below)
+            mount = mount_of(highest)
+            if mount_of(parent) != mount:
+                stays.append(below)
+                return
+            _take_entry(below, parent, mount, lost, stays, remove=remove)
             if remove:
                 disk.sync_names(parent)
         except FileNotFoundError:
@@ -158,16 +161,46 @@ def _take(base: Path, below: Below, lost: list[Below], *, remove: bool) -> None:
             raise refusal(base.joinpath(*below), error) from error
 
 
+def _take_entry(below: Below, within: int, mount: int, lost: list[Below], stays: list[Below], *, remove: bool) -> bool:
+    """One name in the open directory `within` and all below it; whether all went, or would go. Raises OSError."""
+    name, before = below[-1], len(stays)
+    if stat.S_ISDIR(os.stat(name, dir_fd=within, follow_symlinks=False).st_mode):
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+        try:
+            if mount_of(fd) != mount:
+                stays.append(below)
+            else:
+                for each in os.listdir(fd):
+                    _take_entry((*below, each), fd, mount, lost, stays, remove=remove)
+        finally:
+            disk.let_go(fd)
+    if len(stays) > before:
+        return False
+    try:
+        if remove:
+            _remove(name, within)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        stays.append(below)  # a file that another one is mounted on
+        return False
+    lost.append(below)
+    return True
+
+
+def mount_of(fd: int) -> int:
+    """Which mount an open directory is in: also of two that show the same file system, where the system tells. Raises OSError."""
+    with suppress(OSError, ValueError), open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as facts:
+        return next(int(line.split()[1]) for line in facts if line.startswith("mnt_id:"))
+    return os.fstat(fd).st_dev
+
+
 def _remove(name: str, within: int) -> None:
     """A directory only where it is empty."""
     if stat.S_ISDIR(os.stat(name, dir_fd=within, follow_symlinks=False).st_mode):
         os.rmdir(name, dir_fd=within)
     else:
         os.unlink(name, dir_fd=within)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _replace_link(base: Path, below: Below, leads_to: str, mtime_ns: int | None) -> None:

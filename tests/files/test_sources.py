@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from stack.errors import DecodeError
 from stack.files.sources import SOURCE_MAX, NotASource, read_source
+from stack.files.ticket import decode_ticket, encode_ticket
+from stack.multiformats.cid import Cid
 from tests.flooding import quickest
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "sources.json").read_text())
@@ -90,3 +93,19 @@ def test_a_text_made_to_take_long_is_refused_soon(piece: str) -> None:
             read_source(piece * SOURCE_MAX)
 
     assert quickest(work) < 1.0
+
+
+def test_two_tickets_in_one_text_are_told_with_and_without_their_prefix() -> None:
+    ticket = NAMED[0]["ticket"]
+    other = encode_ticket(replace(decode_ticket(ticket), root=Cid.of(b"another")))
+    first, second = ticket.removeprefix("stack:"), other.removeprefix("stack:")
+    for text in (
+        f"{first} {second}",
+        f"{first}\n{second}\n",
+        f"{first[:70]}\n{first[70:]}\n\n{second[:70]}\n{second[70:]}",
+        f"stack:{first}\nand {second}",
+        f"stack:{first} stack:{second}",
+    ):
+        with pytest.raises(NotASource, match="these are 2 tickets: one at a time"):
+            read_source(text)
+    assert read_source(f"{first} {first}").root == read_source(ticket).root

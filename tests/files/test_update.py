@@ -3,7 +3,10 @@
 import errno
 import os
 import shutil
+import subprocess
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.dag.unixfs.reader import decode_node
 from stack.errors import Refused
-from stack.files.events import EntryUpdated, FetchFinished
+from stack.files.events import EntrySkipped, EntryUpdated, FetchFinished
 from stack.files.fetch import Fetcher, FetchRequest
 from stack.multiformats.cid import Cid
 from tests.files.conftest import FakeExchange, content, open_store
@@ -417,3 +420,45 @@ async def test_a_date_that_the_file_system_keeps_less_exactly_is_no_change(
                     full.setattr("tempfile.TemporaryFile", faulty)
                 assert (await get(store, exchange, root, here, dry_run=dry_run))[1] == {"tree/a.txt": "changed"}
         assert looks(here / "tree") == before
+
+
+@contextmanager
+def mounted(what: Path, at: Path) -> Iterator[None]:
+    """A file or directory is at another place too. The test is skipped, loudly, where nothing can be mounted."""
+    command = ["mount", "--bind", str(what), str(at)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED: what is mounted in a tree; to mount it needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(at)], check=True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["bind", "file"])
+async def test_what_is_mounted_in_a_tree_is_not_deleted_but_told(
+    tmp_path: Path, here: Path, exchange: FakeExchange, kind: str
+) -> None:
+    plant(tmp_path / "source")
+    root = await share(tmp_path / "source", exchange)
+    await get(MemoryStore(), exchange, root, here)
+    mine, place = tmp_path / "mine", here / "tree" / "strange" / "mounted"
+    (here / "tree" / "strange").mkdir()
+    (here / "tree" / "strange" / "goes").write_bytes(b"goes")
+    if kind == "bind":
+        mine.mkdir()
+        place.mkdir()
+        (mine / "precious").write_bytes(b"mine")
+    else:
+        mine.write_bytes(b"mine")
+        place.touch()
+    before = snapshot(tmp_path)
+    with mounted(mine, place):
+        request = FetchRequest(root=root, name="tree", directory=here, update=True, delete=True, unsafe_links=True)
+        async with Fetcher(MemoryStore(), exchange).open(request) as fetch:
+            events = [event async for event in fetch]
+        finished = events[-1]
+        assert [event.path for event in events if isinstance(event, EntrySkipped)] == ["tree/strange/mounted"]
+        assert isinstance(finished, FetchFinished) and finished.deleted == 1
+    del before["here/tree/strange/goes"]
+    assert snapshot(tmp_path) == before
