@@ -5,6 +5,7 @@ a time as fit a few MiB. What has one block is written from it; what has more be
 directory nothing is remembered when all that is in it is there.
 """
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from stack.files.gather import Want
 from stack.files.holes import to_write
 from stack.files.inline import Firsts, is_no_directory
 from stack.files.leaves import Lacking
+from stack.files.listing import names_there, strangers
 from stack.files.making import Making
 from stack.files.nodes import LINK_BYTES, read_node, take_apart
 from stack.files.parts import WrongSize
@@ -107,6 +109,11 @@ class TreeFetch:
         says), LimitExceeded, LinkNotFound where no file matches, and what the session raises.
         """
         self._folds = await anyio.to_thread.run_sync(target.folds_names, self._base)
+        if self._work.update is None and not self._beside and not self._chosen:
+            place = self._base / self._name
+            names = await anyio.to_thread.run_sync(names_there, place)
+            if strange := names and await strangers(self._work, root, names, folds=self._folds):
+                raise _not_of_it(place, strange)
         self._space = Space(self._work.progress, self._base, root.cid, self._told)
         self._waiting.append(Directory(root.cid, (self._name,), None))
         with self._claim:
@@ -180,10 +187,7 @@ class TreeFetch:
         if is_listed and directory.keys:  # the file system has one name for both
             directory.strange = {name for name in directory.strange if collision_key(name) not in directory.keys}
         if is_listed and directory.strange and self._work.update is None and not self._beside:
-            place, name = self._base.joinpath(*directory.below), min(directory.strange)
-            raise Refused(
-                f"{place} exists with other content: {printable(name)} is not part of what is fetched; {WAY_OUT}"
-            )
+            raise _not_of_it(self._base.joinpath(*directory.below), directory.strange)
         if is_listed and self._work.update is not None:
             for name in directory.strange:
                 self._work.update.gone(directory.below, name)
@@ -367,6 +371,12 @@ class TreeFetch:
         await self._making.finished(directory)
         self._running -= 1
         self._changed.set()
+
+
+def _not_of_it(place: Path, strange: Collection[str]) -> Refused:
+    return Refused(
+        f"{place} exists with other content: {printable(min(strange))} is not part of what is fetched; {WAY_OUT}"
+    )
 
 
 def _shown(directory: Directory, name: str) -> str:

@@ -229,3 +229,16 @@ async def test_an_empty_directory_and_one_that_is_only_to_be_gone_into_get_the_t
         if not into_directory:
             (here / "u" / "tree" / "a.txt").rename(here / "u" / "a.txt")
             (here / "u" / "tree").rename(here / "gone")
+
+
+@pytest.mark.anyio
+async def test_a_large_tree_writes_nothing_where_something_else_is(
+    tmp_path: Path, here: Path, exchange: FakeExchange
+) -> None:
+    many(tmp_path / "source", 600)
+    root = await share(tmp_path / "source", exchange, import_options("unixfs-v1-2025", {"max-directory-links": 16}))
+    (here / "tree").mkdir()
+    (here / "tree" / "mine").write_bytes(b"mine")
+    with pytest.raises(Refused, match="mine is not part of what is fetched; --update"):
+        await Fetcher(MemoryStore(), exchange).fetch(FetchRequest(root=root, name="tree", directory=here))
+    assert os.listdir(here / "tree") == ["mine"]
