@@ -210,7 +210,7 @@ class FileWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WholeFile:
-    """A small file to be written in place: its one leaf is all of it."""
+    """A small file to be written in place: its one leaf is all of it. One that is in its own name is not recorded."""
 
     name: str
     part: str

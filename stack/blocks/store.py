@@ -316,6 +316,8 @@ class DiskStore(StoredMarks, StoredSends):
                 verifier.start(root)
                 while await self._run(self._reads, verifier.check_below):
                     pass
+            while await self._run(self._reads, verifier.check_lost):
+                pass
         return verifier.report
 
     async def statistics(self) -> StoreStatistics:

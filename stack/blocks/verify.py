@@ -1,7 +1,7 @@
 """`repo verify`: read everything, hash everything, say what is wrong. Called from worker threads, in batches."""
 
 import os
-from dataclasses import field
+from dataclasses import field, replace
 from enum import Enum
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class Problem:
     offset: int | None = None
     """Where the block's payload lies in the file."""
     detail: str = ""
+    segment: SegmentId | None = None
+    """Of a user's file that went or changed."""
+    lost: bool = True
+    """False for such a file when all that was in it lies elsewhere too, or is below no pin."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,8 @@ class VerifyReport:
 
 class Verifier:
     """Walks the segments one after the other: `check_index`, then `check` for each of `segments` until it returns None.
-    Then the pins: `start` for each, `check_below` until it returns False.
+    Then the pins: `start` for each, `check_below` until it returns False. Then the files that went or changed: `check_lost`
+    until it returns False.
 
     What is found wrong is withdrawn, as if a read had found it. A user's file that changed or went is told once, by whoever
     withdraws it: that was his doing. After that only the pins are told that lack it.
@@ -96,6 +101,9 @@ class Verifier:
         self._index = index
         self._locations = locations
         self._reader = reader
+        self._lost_files: list[tuple[SegmentId, int]] | None = None
+        """Those that are still to be looked at, and from where."""
+        self._harmless: set[SegmentId] = set()
 
     def check_index(self, path: Path) -> None:
         """The structure of the index."""
@@ -126,7 +134,8 @@ class Verifier:
             if self._stands(segment):
                 more = " or more" if len(rows) == VERIFY_ROWS else ""
                 detail = f"{len(rows)} block{'' if len(rows) == 1 else 's'}{more}" if rows else ""
-                self.report.add(Problem(kind=ProblemKind.FILE_GONE, path=path, detail=detail))
+                number_of_file = number if segment.kind != PACK else None
+                self.report.add(Problem(kind=ProblemKind.FILE_GONE, path=path, detail=detail, segment=number_of_file))
                 self._withdraw(segment, Fault.GONE)
                 return None
             return after
@@ -135,7 +144,7 @@ class Verifier:
             if in_place and after < 0 and not disk.unchanged(segment.stamp, status):
                 if segment.state is SegmentState.MISSING and segment.stamp is not None:
                     return None
-                self.report.add(Problem(kind=ProblemKind.FILE_CHANGED, path=path))
+                self.report.add(Problem(kind=ProblemKind.FILE_CHANGED, path=path, segment=number))
                 self._withdraw(segment, Fault.CHANGED)
             return self._check_rows(fd, segment, path, rows)
         finally:
@@ -197,6 +206,34 @@ class Verifier:
             detail = f"{self._missing_count} of its blocks, {self._missing} among them"
             self.report.add(Problem(kind=ProblemKind.PINNED_MISSING, cid=self._root, detail=detail))
         return bool(batch)
+
+    def check_lost(self) -> bool:
+        """Whether some more files that went or changed have been looked at; False when all have. What lay in one, is below a pin and
+        nowhere else, is lost."""
+        if self._lost_files is None:
+            damaged = any(each.kind is ProblemKind.INDEX_DAMAGED for each in self.report.problems)
+            found = () if damaged else [each.segment for each in self.report.problems if each.segment is not None]
+            self._lost_files = [(number, -1) for number in found]
+        rows_left = VERIFY_ROWS
+        while self._lost_files and rows_left > 0:
+            number, after = self._lost_files.pop()
+            with self._index.database.reading() as connection:
+                rows = self._index.rows(connection, number, after, VERIFY_ROWS)
+            rows_left -= len(rows) + 1
+            if None in self._locations.sizes([row[0] for row in rows if row[0] in self._walk.met]):
+                continue
+            if len(rows) >= VERIFY_ROWS:
+                self._lost_files.append((number, rows[-1][1]))
+            else:
+                self._harmless.add(number)
+        if self._lost_files:
+            return True
+        paths = {each.path for each in self.report.problems if each.segment in self._harmless}
+        for position, each in enumerate(self.report.problems):
+            in_one = each.kind is ProblemKind.WRONG_BYTES and each.path in paths
+            if each.segment in self._harmless or in_one:
+                self.report.problems[position] = replace(each, lost=False)
+        return False
 
     def _open(self, cid: Cid, first: bool) -> None:
         try:

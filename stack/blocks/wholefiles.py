@@ -18,6 +18,7 @@ from stack.blocks.requests import Line, Request
 from stack.blocks.segments import record_rows, row_of
 from stack.blocks.sparse import write_sparse
 from stack.errors import Refused, StackError, StoreError
+from stack.multiformats.multihash import IDENTITY
 from stack.platform import can_sync_file_system, sync_file_system, umask
 
 GROUP_FILES_MAX = 4096
@@ -160,7 +161,8 @@ class SmallFiles:
             for keeping in group:
                 for each in keeping.begun if keeping.error is None else ():
                     leaf = each.file.leaf
-                    rows.append((each.number, row_of(leaf, leaf.length), keeping.realm))
+                    if leaf.cid.hash_code != IDENTITY:
+                        rows.append((each.number, row_of(leaf, leaf.length), keeping.realm))
                     self._index.set_written(connection, each.number, each.stamp, keeping.path(each.file.name))
             record_rows(self._index, connection, rows)
 

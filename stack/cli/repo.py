@@ -28,6 +28,8 @@ class VerifyReport:
     items: tuple[str, ...]
     places: int
     """Of blocks: one that lies in two files has two."""
+    notes: tuple[str, ...]
+    """Files that went or changed, by which nothing is lost: no problem."""
     not_whole: int
     """Shares of which files have changed or gone: they are no problem of the repository, and are not served as they were."""
 
@@ -55,8 +57,8 @@ def gc(dry_run: bool, as_json: bool) -> None:
         output.data(f"{verb} {output.count(report.blocks, 'block')}, {output.size(report.bytes)}; {report.kept:,} kept")
         if report.unneeded:
             output.note(
-                f"Of those, {report.unneeded:,} are needed by nothing: they lie in files of yours, take no space of their own, and go"
-                " when the file goes."
+                f"Of those, {output.count(report.unneeded, 'block')} needed by nothing: what lies in a file of yours takes no space of"
+                " its own, and goes when the file goes."
             )
 
     run_async(work)
@@ -96,11 +98,12 @@ def stat(as_json: bool) -> None:
 def verify(as_json: bool) -> int:
     """Read and hash every block, and look for all that is pinned or shared; says what is wrong, and what is missing.
 
-    A shared file that you changed or deleted is told once, and is no damage.
+    A shared file that you changed or deleted is told once, and is no damage. Of what is seeded in part the rest is not missed.
     """
 
     async def work() -> int:
         problems: list[str] = []
+        notes: list[str] = []
         unread = 0
         last = VerifyEvent(blocks=0, bytes=0)
         async with open_api(config("command")) as api, api.watch(VerifyRepo()) as events:
@@ -110,8 +113,10 @@ def verify(as_json: bool) -> int:
                     if event.problem is not None:
                         problems.append(event.problem)
                         unread += event.unread
-                        if not as_json:
-                            bar.say(event.problem)
+                    if event.note is not None:
+                        notes.append(event.note)
+                    if (said := event.problem or event.note) is not None and not as_json:
+                        bar.say(said)
         if as_json:
             report = VerifyReport(
                 blocks=last.blocks,
@@ -120,6 +125,7 @@ def verify(as_json: bool) -> int:
                 problems=len(problems),
                 unread=unread,
                 items=tuple(problems),
+                notes=tuple(notes),
                 not_whole=last.not_whole,
             )
             output.json_line(report)

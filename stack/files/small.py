@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stack.blocks.interfaces import WholeFile
+from stack.blocks.interfaces import Leaf, WholeFile
 from stack.dag.unixfs.reader import UnixFSNode
 from stack.files.events import FileFinished
 from stack.files.parts import whole_leaf
 from stack.files.update import NEW
 from stack.files.work import Work
+from stack.multiformats.multihash import IDENTITY
 from stack.values import dataclass
 
 
@@ -45,5 +46,7 @@ async def keep_small(work: Work, files: Sequence[TreeFile], base: Path) -> list[
 
 def _whole(file: TreeFile) -> WholeFile:
     leaf, payload = whole_leaf(file.node, file.block)
+    if file.node.cid.hash_code == IDENTITY:  # no node refers to these bytes as a block of their own
+        leaf = Leaf(file.node.cid, leaf.offset, leaf.length)
     mtime_ns = None if file.node.mtime is None else file.node.mtime.in_nanoseconds
     return WholeFile(file.path.name, file.part, leaf, payload, file.node.mode, mtime_ns)

@@ -88,7 +88,7 @@ class GetRepoStat(Ask[RepoStat]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyEvent:
-    """The result (`done`), or one thing that is wrong before it."""
+    """The result (`done`), or one thing before it that is wrong, or worth telling."""
 
     blocks: int
     """That are here now."""
@@ -99,6 +99,8 @@ class VerifyEvent:
     problem: str | None = None
     unread: bool = False
     """The problem is that something cannot be read now, which says nothing about its bytes."""
+    note: str | None = None
+    """A file that went or changed, by which nothing is lost."""
     not_whole: int = 0
     """Shares of which files have changed or gone, which is no damage."""
     done: bool = False

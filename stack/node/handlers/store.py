@@ -1,7 +1,7 @@
 """Handlers of requests about blocks, pins, garbage and CARs."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,17 @@ from stack.blocks.disk import free_bytes
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, PinKind, PinStore
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
-from stack.blocks.verify import ProblemKind
+from stack.blocks.verify import Problem, ProblemKind
 from stack.dag import links
 from stack.dag.unixfs.names import told
 from stack.errors import ConfigError, LimitExceeded, Refused
 from stack.files.car_io import export_car, import_car
 from stack.files.dag import fetch_dag, unreached
+from stack.files.share_rows import Origin
 from stack.files.storage import hold, pins
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import code_of
+from stack.multiformats.multihash import IDENTITY
 from stack.node.api import (
     AddPin,
     BlockGet,
@@ -50,6 +52,8 @@ from stack.node.interfaces import Handled
 
 TOLD_SINGLY_MAX = 10
 """Files of one folder that are gone are told one by one up to so many."""
+
+NO_LOSS = "; nothing is lost: what was in it lies elsewhere too, or is needed by nothing"
 
 KINDS = {PinKind.USER: "pin", PinKind.SHARE: "share"}
 
@@ -151,32 +155,47 @@ async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
 
 @streaming
 async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
-    """Read and hash everything; see that all is here which is pinned or shared."""
+    """Read and hash everything; see that all is here which is pinned or shared, but for the rest of what is seeded in part."""
     shares = await node.jobs.shares()
     store = _disk(node)
-    report = await store.verify(roots=[share.root for share in shares])
+    parts = {share.root for share in shares if share.origin is Origin.PART}
+    # Those last: a block is told of the first root that lacks it.
+    report = await store.verify(roots=sorted((share.root for share in shares), key=parts.__contains__))
     given_up = shared_again(shares) | lost_of(shares, await store.segments()).keys()
-    given_up -= {root for root, _ in await store.pins()}
+    pinned = {root for root, _ in await store.pins()}
+    given_up, parts = given_up - pinned, parts - pinned
     not_whole = 0
     here = (await store.statistics()).blocks
     told = VerifyEvent(blocks=here, places=report.blocks, bytes=report.bytes)
-    gone = {each.path: each.detail for each in report.problems if each.kind is ProblemKind.FILE_GONE and each.path}
-    for where, count in await to_thread.run_sync(gone_together, gone):
-        what = f"{count:,} files" if count > 1 else gone.get(where)
-        yield replace(told, problem=f"{ProblemKind.FILE_GONE.value}: {where}{f' ({what})' if what else ''}")
+    for lost in (True, False):
+        for sentence in await to_thread.run_sync(_files_gone, [each for each in report.problems if each.lost is lost]):
+            yield replace(told, problem=sentence) if lost else replace(told, note=f"{sentence}{NO_LOSS}")
     for problem in report.problems:
         if problem.kind is ProblemKind.FILE_GONE:
             continue
-        if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up:
-            not_whole += (
-                1  # its files have become others, or gone, by their owner's hand: the repository has lost nothing
-            )
+        if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up | parts:
+            # Its files have become others, or gone, by their owner's hand: the repository has lost nothing.
+            not_whole += problem.cid in given_up
             continue
         place = f"at {problem.offset}" if problem.offset is not None else None
         facts = [str(fact) for fact in (problem.path, place, problem.cid, problem.detail) if fact]
         unread = problem.kind is ProblemKind.UNREADABLE
-        yield replace(told, problem=f"{problem.kind.value}: {' '.join(facts)}", unread=unread)
+        sentence = f"{problem.kind.value}: {' '.join(facts)}"
+        if problem.lost:
+            yield replace(told, problem=sentence, unread=unread)
+        else:
+            yield replace(told, note=f"{sentence}{NO_LOSS}")
     yield replace(told, not_whole=not_whole, done=True)
+
+
+def _files_gone(problems: Sequence[Problem]) -> list[str]:
+    """A sentence for each file that is gone, or for many together."""
+    gone = {each.path: each.detail for each in problems if each.kind is ProblemKind.FILE_GONE and each.path}
+    sentences = []
+    for where, count in gone_together(gone):
+        what = f"{count:,} files" if count > 1 else gone.get(where)
+        sentences.append(f"{ProblemKind.FILE_GONE.value}: {where}{f' ({what})' if what else ''}")
+    return sentences
 
 
 def gone_together(paths: Collection[Path]) -> list[tuple[Path, int]]:
@@ -203,7 +222,9 @@ def gone_together(paths: Collection[Path]) -> list[tuple[Path, int]]:
 
 
 async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:
-    """The size of a local block. Raises BlockNotFound."""
+    """The size of a local block, or of one that is in its own name. Raises BlockNotFound."""
+    if request.cid.hash_code == IDENTITY:
+        return BlockInfo(cid=request.cid, size=len(request.cid.digest))
     (size,) = await node.store.sizes([request.cid])
     if size is None:
         size = len(await node.store.get(request.cid))
@@ -211,8 +232,9 @@ async def block_stat(node: Handled, request: BlockStat) -> BlockInfo:
 
 
 async def has_blocks(node: Handled, request: HasBlocks) -> tuple[bool, ...]:
-    """Which blocks are here."""
-    return tuple(await node.store.has(request.cids))
+    """Which blocks are here; those in their own names always are."""
+    here = await node.store.has(request.cids)
+    return tuple(found or cid.hash_code == IDENTITY for cid, found in zip(request.cids, here, strict=True))
 
 
 async def delete_blocks(node: Handled, request: DeleteBlocks) -> Done:
