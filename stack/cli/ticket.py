@@ -1,5 +1,7 @@
 """`stack ticket`: the ticket of something that is here, once more."""
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,6 +15,7 @@ from stack.cli.session import open_api
 from stack.cli.types import PathType, config
 from stack.control.client import ControlClient
 from stack.errors import DecodeError
+from stack.files.share_rows import Origin
 from stack.files.sources import read_source
 from stack.node.api import GetTicket, TicketInfo
 from stack.node.exits import NOT_FOUND
@@ -44,8 +47,30 @@ def ticket(target: str, as_json: bool) -> int:
             output.json_line(tuple(found))
         else:
             output.data(found[0].ticket)
-            if not served:
-                output.note("Nothing serves it now: `stack daemon --detach` does.")
+            for sentence in _notes(found[0], served=served):
+                output.note(sentence)
         return 0
 
     return run_async(work)
+
+
+def _notes(info: TicketInfo, *, served: bool) -> Iterator[str]:
+    """What whoever gives this ticket away should know."""
+    part = Origin.PART.value in info.why
+    if part and info.below:
+        yield (
+            f"Only {info.below} of it is here: give others the ticket with /{info.below} behind it, for the rest they would have to"
+            " fetch elsewhere."
+        )
+    elif part:
+        where = f": what is in {', '.join(info.paths)}" if info.paths else ""
+        yield f"Only a part of it is here{where}. The rest others would have to fetch elsewhere."
+    if served:
+        return
+    again = f"`stack share {shlex.join(info.paths)}`" if info.paths else "`stack share` of it"
+    if info.kept:
+        yield "Nothing serves it now: `stack daemon --detach` does."
+    elif Origin.SHARED.value in info.why:
+        yield f"Nothing serves it now, as the command that shared it has ended: {again} does."
+    else:
+        yield f"Nothing serves it now, as the `get --seed` of it has ended: the same again does, or {again}, with a ticket of its own."

@@ -132,6 +132,52 @@ def test_what_is_seeded_has_a_ticket_of_this_node_also_while_none_runs(sharer: M
     assert "stack daemon" in again.err
 
 
+def test_a_ticket_of_what_is_here_in_part_says_so_and_how_others_get_that_part(
+    sharer: Machine, receiver: Machine, place: Path
+) -> None:
+    """It was the ticket of all, without a word; whoever had it waited for what is not here."""
+    with sharer.sharing(holiday(sharer)) as (_, shared):
+        ticket, cid = shared["ticket"], shared["cid"]
+        with receiver.start("get", "--seed", f"{ticket}/day one/b c.txt") as process:
+            until(lambda: "serving it" in process.err, 20, "the seed")
+            told = good(receiver.run("ticket", cid))
+            assert (
+                "Only day one/b c.txt of it is here: give others the ticket with /day one/b c.txt behind it" in told.err
+            )
+            other = Machine(place / "c")
+            there = decode_ticket(told.out.strip())
+            addresses = [str(each.with_peer(str(there.peer))) for each in there.addresses]
+            assert addresses and decode_ticket(ticket).peer != there.peer
+            good(other.run("get", f"{told.out.strip()}/day one/b c.txt", "--timeout", "10s"))
+            assert (other.folder / "b c.txt").read_bytes() == b"second\n"
+            process.send(signal.SIGINT)
+            process.wait(20)
+        with receiver.start("get", "--seed", "--include", "a.txt", ticket) as process:
+            until(lambda: "serving it" in process.err, 20, "the seed")
+            assert "Only a part of it is here: what is in" in good(receiver.run("ticket", cid)).err
+            good(receiver.run("repo", "verify"))
+            process.send(signal.SIGINT)
+            process.wait(20)
+
+
+def test_what_a_killed_command_shared_is_said_to_be_served_by_what_does_serve_it(
+    sharer: Machine, receiver: Machine
+) -> None:
+    """The daemon was named, which drops what a command owned that is no more."""
+    folder = holiday(sharer)
+    with sharer.sharing(folder) as (process, shared):
+        with receiver.start("get", "--seed", shared["ticket"]) as seed:
+            until(lambda: "serving it" in seed.err, 20, "the seed")
+            seed.send(signal.SIGKILL)
+            seed.wait(20)
+        told = good(receiver.run("ticket", shared["cid"])).err
+        assert "daemon" not in told and "`get --seed` of it has ended" in told and "stack share " in told
+        process.send(signal.SIGKILL)
+        process.wait(20)
+    told = good(sharer.run("ticket", folder)).err
+    assert "daemon" not in told and f"`stack share {folder}` does" in told
+
+
 def test_what_has_no_name_is_told_how_to_get_one(sharer: Machine, receiver: Machine) -> None:
     source = sharer.folder / "note.txt"
     source.write_bytes(b"note\n")

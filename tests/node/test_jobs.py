@@ -228,7 +228,7 @@ async def test_jobs_of_an_older_version_go_on_too(tmp_path: Path) -> None:
     options = json.dumps({"source": "bafkqaaa", "detached": json.loads(request)["request"]})
     async with await Jobs.open(None) as jobs:
         job = await jobs.start_job(Cid.of(b"root"), "", tmp_path / "f", name="f", options=options)
-        assert handlers._request_of(job) == Fetch(source="bafkqaaa", directory=tmp_path, detach=True)
+        assert handlers.request_of(job) == Fetch(source="bafkqaaa", directory=tmp_path, detach=True)
 
 
 async def test_what_has_ended_is_listed_for_some_weeks_and_not_without_end(

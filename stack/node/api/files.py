@@ -192,6 +192,14 @@ class TicketInfo:
     cid: Cid
     name: str
     size: int
+    why: tuple[str, ...] = ()
+    """As `ShareInfo.why`, but for `announced`."""
+    kept: bool = True
+    """A daemon of this home serves it; otherwise it ends with the command that shares it."""
+    paths: tuple[str, ...] = ()
+    """Where it is, of what is shared or seeded."""
+    below: str = ""
+    """Of what is partly seeded the path below the root that is here, where it is one and that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

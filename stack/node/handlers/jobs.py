@@ -85,7 +85,7 @@ def resume_command(job: Job) -> str:
     return shlex.join(words)
 
 
-def _request_of(job: Job) -> Fetch | None:
+def request_of(job: Job) -> Fetch | None:
     """What was asked for; None of a job of an older version that nobody handed to a daemon."""
     options = _options(job)
     try:
@@ -98,7 +98,7 @@ def _request_of(job: Job) -> Fetch | None:
 def resume_detached(node: Handled, jobs: Sequence[Job]) -> None:
     """A daemon goes on with what was handed to it, and was cut off by its end."""
     for job in jobs:
-        if job.state is JobState.INTERRUPTED and (request := _request_of(job)) is not None and request.detach:
+        if job.state is JobState.INTERRUPTED and (request := request_of(job)) is not None and request.detach:
             node.tasks.start(go_on, node, request, anyio.Event().set, owner="a fetch of its own")
 
 
@@ -132,7 +132,7 @@ async def pause_jobs(node: Handled, request: PauseJobs) -> tuple[JobInfo, ...]:
 
 
 def _would_go_on(job: Job) -> bool:
-    request = _request_of(job)
+    request = request_of(job)
     return job.state is JobState.INTERRUPTED and request is not None and request.detach
 
 
@@ -144,7 +144,7 @@ async def resume_jobs(node: Handled, request: ResumeJobs) -> tuple[JobInfo, ...]
     for job in chosen:
         if job.state is JobState.DONE:
             raise Refused(f"job {job.id} is done")
-        asked = _request_of(job)
+        asked = request_of(job)
         if asked is None:
             raise Refused(f"job {job.id} is of an older version; to go on: {resume_command(job)}")
         if job.state is not JobState.RUNNING:

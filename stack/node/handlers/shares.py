@@ -14,7 +14,7 @@ from stack.blocks.store import DiskStore
 from stack.errors import Refused, StackError
 from stack.files.jobs import Share as ShareRow
 from stack.files.nodes import read_node
-from stack.files.share_rows import HOME
+from stack.files.share_rows import HOME, Origin
 from stack.files.storage import pins
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -32,6 +32,7 @@ from stack.node.api import (
     TicketInfo,
     WatchShare,
 )
+from stack.node.handlers.jobs import request_of
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.owners import living
@@ -91,22 +92,38 @@ async def list_shares(node: Handled, request: ListShares) -> tuple[ShareInfo, ..
 
 async def get_ticket(node: Handled, request: GetTicket) -> tuple[TicketInfo, ...]:
     """Tickets of what is meant, among what is shared or seeded, then among pins."""
-    found: dict[Cid, tuple[str, int]] = {}
+    found: dict[Cid, TicketInfo] = {}
+    keeper = pins(node.store)
+    pinned = dict(await keeper.pins(kind=PinKind.USER)) if keeper is not None else {}
 
     def meant(root: Cid, name: str, *places: Path) -> bool:
         return root not in found and (request.target in (root.text, name) or request.path in places)
 
     for row in await node.sharing.rows():
         if meant(row.root, row.name, *row.paths):
-            found[row.root] = row.name, row.size
-    keeper = pins(node.store)
-    for root, name in await keeper.pins(kind=PinKind.USER) if keeper is not None else ():
+            found[row.root] = TicketInfo(
+                ticket=node.ticket(row.root, row.name, row.size),
+                cid=row.root,
+                name=row.name,
+                size=row.size,
+                why=(row.origin.value, *["pinned"] * (row.root in pinned)),
+                kept=row.kept or row.root in pinned,
+                paths=tuple(map(str, row.paths)),
+                below=await _fetched_path(node, row) if row.origin is Origin.PART else "",
+            )
+    for root, name in pinned.items():
         if meant(root, name):
-            found[root] = name, await _size_of(node, root)
-    return tuple(
-        TicketInfo(ticket=node.ticket(root, name, size), cid=root, name=name, size=size)
-        for root, (name, size) in found.items()
-    )
+            size = await _size_of(node, root)
+            ticket = node.ticket(root, name, size)
+            found[root] = TicketInfo(ticket=ticket, cid=root, name=name, size=size, why=("pinned",))
+    return tuple(found.values())
+
+
+async def _fetched_path(node: Handled, row: ShareRow) -> str:
+    """The path below a root that was fetched to where a share of a part is; empty where something else was chosen, or nobody knows."""
+    jobs = [job for job in await node.jobs.jobs() if job.root == row.root and job.target in row.paths]
+    request = request_of(jobs[-1]) if jobs else None
+    return "" if request is None or request.include or request.exclude else jobs[-1].path
 
 
 async def _size_of(node: Handled, root: Cid) -> int:
