@@ -5,14 +5,17 @@ what is no longer shared is then not here for anybody who asks. A file that is b
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from stack.blocks.gc import READ_BATCH, Holds, Markable, Marker, Nodes, Position, mark_all
 from stack.blocks.names import NameSet
 from stack.blocks.walk import Links, Walk
+from stack.dag.unixfs.reader import decode_node
 from stack.errors import DecodeError, StoreError
 from stack.multiformats.cid import Cid
-from stack.multiformats.multicodec import DAG_PB
+from stack.multiformats.multicodec import DAG_PB, RAW
+from stack.multiformats.multihash import IDENTITY
 
 STEP_NAMES = 16_384
 """Blocks met in one worker call, and removed in one transaction with one sync: some 300 ms. Fewer would cost more: their names are
@@ -26,8 +29,11 @@ class Below:
     """
 
     def __init__(self, links: Links, roots: Sequence[Cid]) -> None:
-        self._walk = Walk(links)
+        self._links = links
+        self._inline: list[bytes] = []
+        self._walk = Walk(self._links_of)
         self._walk.add(*roots)
+        self._look_inside(roots)
         self.nodes: list[bytes] = []
         """Blocks that were opened, parents first. They go last and in the opposite order: who is cut off can begin again."""
 
@@ -35,6 +41,8 @@ class Below:
         """Leaves that were met; None at the end."""
         leaves: list[bytes] = []
         while len(leaves) < STEP_NAMES:
+            leaves += self._inline
+            self._inline.clear()
             try:
                 batch = self._walk.next_batch(STEP_NAMES)
             except DecodeError:
@@ -53,6 +61,19 @@ class Below:
                 except DecodeError:
                     continue
         return leaves
+
+    def _links_of(self, cid: Cid, data: bytes) -> Sequence[Cid]:
+        found = self._links(cid, data)
+        self._look_inside(found)
+        return found
+
+    def _look_inside(self, cids: Sequence[Cid]) -> None:
+        """What a file holds that is in its own name lies in place as a raw block, to which no node refers."""
+        for cid in cids:
+            if cid.hash_code == IDENTITY and cid.codec in (RAW, DAG_PB):
+                with suppress(DecodeError):
+                    payload = cid.digest if cid.codec == RAW else decode_node(cid, cid.digest).payload
+                    self._inline.append(Cid.of(payload).multihash)
 
     @staticmethod
     def _read(nodes: Nodes, cids: list[Cid]) -> Iterator[tuple[Cid, bytes]]:

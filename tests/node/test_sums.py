@@ -170,7 +170,8 @@ async def test_a_block_in_its_own_name_is_always_here(tmp_path: Path) -> None:
         assert (await node.ask(BlockStat(cid=cid))).size == 6
 
 
-async def test_nothing_stays_of_the_empty_files_of_a_fetch_that_is_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "/empty0"])
+async def test_nothing_stays_of_the_empty_files_of_a_fetch_that_is_over(tmp_path: Path, below: str) -> None:
     """Of a tree with 229 empty files `1 block in 229 places` stayed for ever: what was recorded of them is below no root."""
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -179,9 +180,9 @@ async def test_nothing_stays_of_the_empty_files_of_a_fetch_that_is_over(tmp_path
         (tree / f"full{number}").write_bytes(os.urandom(number + 1))
     async with Node.open(at(tmp_path / "one")) as one:
         async with Node.open(at(tmp_path / "two")) as two:
-            await two.get(await one.share(tree), tmp_path / "there")
+            await two.get(await one.share(tree) + below, tmp_path / "there")
             assert (await verified(two))[1] == []
-        assert {path.name for path in (tmp_path / "there" / "tree").iterdir()} == {path.name for path in tree.iterdir()}
+        assert len(list((tmp_path / "there").rglob("*"))) == (1 if below else 11)
     async with Node.open(at(tmp_path / "two")) as two:
         assert (await two.ask(GetRepoStat())).places == 0
 
