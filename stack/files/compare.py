@@ -14,6 +14,7 @@ from stack.files import target
 from stack.files.chosen import Chosen
 from stack.files.directory import Directory
 from stack.files.fetch_file import Same, same_leaves
+from stack.files.found import LEAVES_TOGETHER
 from stack.files.inline import inline_size
 from stack.files.making import Making
 from stack.files.update import CHANGED, NEW
@@ -38,7 +39,9 @@ async def not_there(
         for entry in batch
         if entry.name in (there if only_shows else directory.there) and entry.cid.codec in (RAW, DAG_PB)
     ]
-    same = await anyio.to_thread.run_sync(same_leaves, base, place, known) if known else Same({}, set())
+    kept = work.found if work.writes else None
+    same = await anyio.to_thread.run_sync(same_leaves, base, place, known, kept) if known else Same({}, set())
+    await work.found.keep(LEAVES_TOGETHER)
     for size in same.files.values():
         work.files += 1
         work.progress.add(size, written=False)

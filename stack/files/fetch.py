@@ -175,8 +175,6 @@ class Fetch:
                 return event
         raise FetchError("the fetch has ended already")
 
-    # the task
-
     async def _run(self) -> None:
         state, problem = JobState.INTERRUPTED, None
         try:
@@ -254,6 +252,7 @@ class Fetch:
                             fetcher.doubt,
                         )
                         target = await self._fetch_target(work, target, names)
+                        await work.found.keep()
                         group.cancel_scope.cancel()
                     complete = not (request.is_partial or request.dry_run or work.skipped)
                     told = complete and tracker is not None and tracker.gives

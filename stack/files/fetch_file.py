@@ -7,6 +7,7 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +15,24 @@ import anyio
 import anyio.to_thread
 
 from stack.blocks import disk
+from stack.blocks.disk import stamp_of
 from stack.blocks.interfaces import BLOCK_SIZE_MAX, FileWriter, Leaf
 from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import FilePart, UnixFSNode
 from stack.errors import Refused
 from stack.files.events import FileFinished
+from stack.files.found import LEAVES_TOGETHER, Found
 from stack.files.inline import inline_file
 from stack.files.leaves import LeafWalk
-from stack.files.parts import has_attributes, has_bytes, is_in_place, is_whole_leaf, place_leaf, take_from
+from stack.files.parts import (
+    has_attributes,
+    has_bytes,
+    is_in_place,
+    is_whole_leaf,
+    no_keeping,
+    place_leaf,
+    take_from,
+)
 from stack.files.storage import create_file
 from stack.files.target import status_of
 from stack.files.tasks import task_group
@@ -72,6 +83,10 @@ async def fetch_file(
             work.update.told(below, NEW if status is None else CHANGED)
         work.files_written += 1
     elif work.update is not None and await anyio.to_thread.run_sync(_set_attributes, work.update, node, target, base):
+        if work.writes and node.mtime is not None:
+            # What was found is on record for a file with the time that it had.
+            work.found.drop(target)
+            await _is_the_same(work, node, block, target, base)
         work.update.told(below, CHANGED)
         work.files_written += 1
     work.files += 1
@@ -114,14 +129,25 @@ def _changes(fd: int, mode: int | None, mtime_ns: int | None) -> bool:
 
 async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, base: Path) -> bool:
     """Whether an existing file is this one, told from its bytes; nothing but nodes is asked for."""
+    if not await _is_the_same(work, node, block, target, base):
+        work.found.drop(target)
+        return False
+    work.progress.add(node.file_size, written=False)
+    await work.found.keep(LEAVES_TOGETHER)
+    return True
+
+
+async def _is_the_same(work: Work, node: UnixFSNode, block: bytes, target: Path, base: Path) -> bool:
+    """The same, uncounted."""
     try:
         with _reading(target, base) as fd:
             if fd is None or _size(fd, target) != node.file_size:
                 return False
+            keep = partial(work.found.add, target, stamp_of(os.fstat(fd))) if work.writes else no_keeping
 
             def check(part: FilePart) -> bool | None:
                 with disk.translated(f"reading {target}"):
-                    found = is_in_place(fd, part)
+                    found = is_in_place(fd, part, keep)
                 if found is False:
                     raise _Different
                 return found
@@ -131,6 +157,7 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, ba
                     found = os.pread(fd, leaf.length, leaf.offset)
                 if found != payload:
                     raise _Different
+                keep(leaf)
 
             if node.links:
                 await LeafWalk(work, node, compare, check, counted=False).run()
@@ -138,7 +165,6 @@ async def _is_there(work: Work, node: UnixFSNode, block: bytes, target: Path, ba
                 await anyio.to_thread.run_sync(place_leaf, FilePart(node.cid, 0, node.file_size), block, compare)
     except _Different:
         return False
-    work.progress.add(node.file_size, written=False)
     return True
 
 
@@ -151,17 +177,18 @@ class Same(NamedTuple):
     """Those that may have others."""
 
 
-def same_leaves(base: Path, directory: Path, entries: Sequence[Entry]) -> Same:
-    """Of these entries of a directory below `base`, the files that are there and are just that one block."""
+def same_leaves(base: Path, directory: Path, entries: Sequence[Entry], kept: Found | None) -> Same:
+    """Of these entries of a directory below `base`, the files that are there and are just that one block; `kept` is told of them."""
     found = Same({}, set())
     for entry in entries:
         path, root = directory / entry.name, inline_file(entry.cid)
         with _reading(path, base) as fd:
             if fd is not None and (size := _size(fd, path)) <= BLOCK_SIZE_MAX:
+                keep = no_keeping if kept is None else partial(kept.add, path, stamp_of(os.fstat(fd)))
                 with disk.translated(f"reading {path}"):
                     if root is None:
-                        is_same = is_whole_leaf(fd, entry.cid, entry.dag_size)
-                    elif is_same := has_bytes(fd, root):
+                        is_same = is_whole_leaf(fd, entry.cid, entry.dag_size, keep)
+                    elif is_same := has_bytes(fd, root, keep):
                         found.bytes.add(entry.name)
                         is_same = has_attributes(fd, root)
                 if is_same:

@@ -42,6 +42,7 @@ from stack.files.update import WAY_OUT
 from stack.files.work import AGAIN_SECONDS, AGAIN_SECONDS_MAX, Work
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
+from stack.multiformats.multihash import IDENTITY
 from stack.sansio.interfaces import Buffer
 from stack.streams.turns import Turn
 
@@ -271,11 +272,11 @@ class TreeFetch:
             firsts.check(entry, len(block))
             blocks[cid.multihash] = bytes(block)
 
-        async def take(sent: set[bytes]) -> None:
+        async def take(_sent: set[bytes]) -> None:
             came = {key: blocks.pop(key) for key in list(blocks)}
             some = [(entry, block) for entry in batch if (block := came.get(firsts.cid(entry).multihash)) is not None]
             if some:
-                await self._begin(group, directory, firsts, some, sent)
+                await self._begin(group, directory, firsts, some)
 
         wants = [Want(cid, partial(receive, cid, entry)) for cid, entry in wanted.values()]
         left = await self._work.gatherer.gather(wants, take, self._work.patience)
@@ -283,9 +284,9 @@ class TreeFetch:
             self._leave(directory, [entry for entry in batch if firsts.cid(entry).multihash in left])
 
     async def _begin(
-        self, group: TaskGroup, directory: Directory, firsts: Firsts, batch: list[tuple[Entry, bytes]], sent: set[bytes]
+        self, group: TaskGroup, directory: Directory, firsts: Firsts, batch: list[tuple[Entry, bytes]]
     ) -> None:
-        """Have these entries, whose first blocks have come; those in `sent` from peers."""
+        """Have these entries, whose first blocks have come."""
         size = sum(len(block) for entry, block in batch if firsts.cid(entry).codec != RAW)
         nodes = await take_apart(size, lambda: [(entry, firsts.node(entry, block)) for entry, block in batch])
         blocks = {firsts.cid(entry).multihash: block for entry, block in batch}
@@ -295,7 +296,7 @@ class TreeFetch:
             [
                 (node.cid, blocks[node.cid.multihash])
                 for _, node in nodes
-                if node.cid.multihash in sent and (node.links or not node.is_file)
+                if node.cid.hash_code != IDENTITY and (node.links or not node.is_file)
             ]
         )
         place = directory.below[1:]

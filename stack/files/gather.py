@@ -113,8 +113,8 @@ class Gatherer:
 
         different = {cid.multihash: cid for cid in cids}
 
-        async def keep(sent: set[bytes]) -> None:
-            fresh = [key for key in list(found) if key in sent and key not in kept]
+        async def keep(sent: set[bytes]) -> None:  # what was here too: it may be for others only
+            fresh = [key for key in list(found) if key not in kept and different[key].hash_code != IDENTITY]
             kept.update(fresh)
             if fresh:
                 await self._store.put([(different[key], found[key]) for key in fresh])

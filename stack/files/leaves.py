@@ -201,13 +201,12 @@ class LeafWalk:
         self._running -= 1
         self._changed.set()
 
-    async def _keep(self, batch: _Batch, sent: set[bytes]) -> None:
+    async def _keep(self, batch: _Batch, _sent: set[bytes]) -> None:
         """Put the nodes among the leaves that have come into the store."""
         held = batch.held[:]
         del batch.held[: len(held)]
-        fresh = [(cid, block) for cid, block in held if cid.multihash in sent]
-        if fresh:
-            await self._work.store.put(fresh)
+        if held:
+            await self._work.store.put(held)
 
     def _not_in_place(self, parts: list[FilePart]) -> list[FilePart]:
         """The parts that must be fetched; the others are counted. Runs in a worker thread."""

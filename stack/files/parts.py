@@ -21,6 +21,13 @@ from stack.sansio.interfaces import Buffer
 LeafSink = Callable[[Leaf, Buffer], None]
 """Takes a leaf and its payload: writes it, or compares it with what is there."""
 
+Keep = Callable[[Leaf], None]
+"""Takes a leaf that was found where it should be."""
+
+
+def no_keeping(leaf: Leaf) -> None:
+    """A `Keep` that does nothing."""
+
 
 class WrongSize(DecodeError):
     """A block is not as large as the nodes above it say: whoever made this DAG lies, or made a mistake."""
@@ -101,8 +108,9 @@ def _leaf(part: FilePart, payload: memoryview, prefix: bytes = b"", suffix: byte
     return Leaf(part.cid, part.offset, part.size, prefix, suffix)
 
 
-def is_in_place(fd: int, part: FilePart) -> bool | None:
-    """Whether the bytes of a part are at their offset in a file; None when that cannot be told without its block.
+def is_in_place(fd: int, part: FilePart, keep: Keep = no_keeping) -> bool | None:
+    """Whether the bytes of a part are at their offset in a file, `keep` is told the leaf then; None when that cannot be told without its
+    block.
 
     Raises OSError.
     """
@@ -110,23 +118,28 @@ def is_in_place(fd: int, part: FilePart) -> bool | None:
         return None
     payload = os.pread(fd, part.size, part.offset)
     if part.cid.codec == RAW:
-        return len(payload) == part.size and matches(part.cid.multihash, payload)
+        found = len(payload) == part.size and matches(part.cid.multihash, payload)
+        if found and part.cid.hash_code != IDENTITY:
+            keep(Leaf(part.cid, part.offset, part.size))
+        return found
     if part.cid.codec != DAG_PB or part.cid.hash_code == IDENTITY or len(payload) < part.size:
         return None
-    if any(matches(part.cid.multihash, b"".join((prefix, payload, suffix))) for prefix, suffix in _frames(part.size)):
-        return True
+    for prefix, suffix in _frames(part.size):
+        if matches(part.cid.multihash, b"".join((prefix, payload, suffix))):
+            keep(Leaf(part.cid, part.offset, part.size, prefix, suffix))
+            return True
     return None
 
 
-def is_whole_leaf(fd: int, cid: Cid, size: int) -> bool:
-    """Whether an open file, as it is or with the permissions and time that it has, is a block of `size` bytes. One that may be executed
-    is not a file with a time and no mode: who tells times tells what is executable.
+def is_whole_leaf(fd: int, cid: Cid, size: int, keep: Keep = no_keeping) -> bool:
+    """Whether an open file, as it is or with the permissions and time that it has, is a block of `size` bytes, of which `keep` is told
+    then. One that may be executed is not a file with a time and no mode: who tells times tells what is executable.
 
     Raises OSError.
     """
     status = os.fstat(fd)
     if cid.codec == RAW:
-        return is_in_place(fd, FilePart(cid, 0, status.st_size)) is True
+        return is_in_place(fd, FilePart(cid, 0, status.st_size), keep) is True
     if cid.codec != DAG_PB or cid.hash_code == IDENTITY:
         return False
     for mode, mtime in _attributes(status):
@@ -134,6 +147,7 @@ def is_whole_leaf(fd: int, cid: Cid, size: int) -> bool:
         if len(prefix) + status.st_size + len(suffix) == size:
             payload = os.pread(fd, status.st_size, 0)
             if len(payload) == status.st_size and matches(cid.multihash, b"".join((prefix, payload, suffix))):
+                keep(Leaf(cid, 0, status.st_size, prefix, suffix))
                 return True
     return False
 
@@ -153,14 +167,14 @@ def one_leaf(root: UnixFSNode) -> Cid | None:
     return leaf if leaf.codec == RAW and leaf.hash_code != IDENTITY else None
 
 
-def has_bytes(fd: int, root: UnixFSNode) -> bool:
-    """Whether an open file has just the bytes of a file of at most one leaf (`one_leaf`). Raises OSError."""
+def has_bytes(fd: int, root: UnixFSNode, keep: Keep = no_keeping) -> bool:
+    """Whether an open file has just the bytes of a file of at most one leaf (`one_leaf`), of which `keep` is told then. Raises OSError."""
     if os.fstat(fd).st_size != root.file_size:
         return False
     leaf = one_leaf(root)
     if leaf is None:
         return os.pread(fd, root.file_size, 0) == root.payload
-    return is_in_place(fd, FilePart(leaf, 0, root.file_size)) is True
+    return is_in_place(fd, FilePart(leaf, 0, root.file_size), keep) is True
 
 
 def has_attributes(fd: int, root: UnixFSNode) -> bool:

@@ -109,6 +109,7 @@ async def watch(
                     doubt(peer)
             if now - recorded_at >= RECORD_SECONDS and work.progress.done != recorded:
                 recorded_at, recorded = now, work.progress.done
+                await work.found.keep()
                 await record()
     finally:
         watcher.look_at_peers(session.reports())  # a fetch that was over sooner has had providers too

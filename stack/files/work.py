@@ -8,6 +8,7 @@ import anyio
 
 from stack.blocks.interfaces import BlockStore, WholeFiles
 from stack.files.events import EntrySkipped, FetchEvent, FetchResumed
+from stack.files.found import Found
 from stack.files.gather import Gatherer
 from stack.files.ranges import LeafTracker
 from stack.files.storage import grouping
@@ -101,9 +102,12 @@ class Work:
     """Multihashes of entries that were looked at and are neither chosen nor directories: they are not asked for again."""
     small_files: WholeFiles = field(init=False)
     """What writes many of them at once."""
+    found: Found = field(init=False)
+    """What was there already."""
 
     def __post_init__(self) -> None:
         self.small_files = grouping(self.store)
+        self.found = Found(self.store)
 
     @property
     def writes(self) -> bool:
