@@ -28,12 +28,15 @@ class Below:
     Commands: `step`. Getters: `nodes`.
     """
 
-    def __init__(self, links: Links, roots: Sequence[Cid]) -> None:
+    def __init__(self, links: Links, roots: Sequence[Cid], *, inline: bool = False) -> None:
+        """With `inline` what files hold that are in their own names counts too: where it lies in place it is a raw block, to which no
+        node refers."""
         self._links = links
         self._inline: list[bytes] = []
-        self._walk = Walk(self._links_of)
+        self._walk = Walk(self._links_of if inline else links)
         self._walk.add(*roots)
-        self._look_inside(roots)
+        if inline:
+            self._look_inside(roots)
         self.nodes: list[bytes] = []
         """Blocks that were opened, parents first. They go last and in the opposite order: who is cut off can begin again."""
 
@@ -68,12 +71,12 @@ class Below:
         return found
 
     def _look_inside(self, cids: Sequence[Cid]) -> None:
-        """What a file holds that is in its own name lies in place as a raw block, to which no node refers."""
         for cid in cids:
             if cid.hash_code == IDENTITY and cid.codec in (RAW, DAG_PB):
                 with suppress(DecodeError):
-                    payload = cid.digest if cid.codec == RAW else decode_node(cid, cid.digest).payload
-                    self._inline.append(Cid.of(payload).multihash)
+                    node = decode_node(cid, cid.digest)
+                    if not node.links:
+                        self._inline.append(Cid.of(node.payload).multihash)
 
     @staticmethod
     def _read(nodes: Nodes, cids: list[Cid]) -> Iterator[tuple[Cid, bytes]]:
@@ -108,7 +111,7 @@ async def withdraw(store: Withdrawable, holds: Holds, since: Position, links: Li
     `since` is where the packs ended before anything was read. Raises CorruptStore when a node that is kept is damaged, ReadFailed
     when one cannot be read now: what lies below it could be what is to go.
     """
-    below, marker = Below(links, roots), Marker(links)
+    below, marker = Below(links, roots, inline=True), Marker(links)
 
     async def mark() -> int:
         generation = holds.generation
