@@ -77,7 +77,7 @@ def _show(row: JobInfo) -> None:
         output.data(f"    waiting: {obstacle_of(row.waiting)}")
     if row.state == "paused":
         output.data(f"    to go on: stack jobs resume {row.id}")
-    elif row.state in ("interrupted", "failed"):
+    elif row.state == "interrupted":
         output.data(f"    to go on: {printable(row.command)}")
 
 

@@ -33,7 +33,7 @@ JOB = JobInfo(
 )
 REFUSED = WaitingForProvider(seconds=3, tried=1, peer=PEER, address="10.0.0.2:4001", reason="connection refused")
 DONE = replace(JOB, id=1, state="done", ended=NOW - 3600, bytes_done=JOB.bytes_total)
-FAILED = replace(JOB, id=2, state="failed", ended=NOW - 61, error="it is too large")
+FAILED = replace(JOB, id=2, state="failed", ended=NOW - 61, error="it is too large", command="")
 PAUSED = replace(JOB, state="paused", ended=NOW - 5)
 
 
@@ -87,6 +87,12 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, list[
             [
                 "2  failed  40 % of 100.0 MiB  2.0 MiB/s  1 min 1 s ago  /home/bob/film.mkv",
                 "    it is too large",
+            ],
+        ),
+        (
+            replace(JOB, state="interrupted", ended=NOW - 5),
+            [
+                "3  interrupted  40 % of 100.0 MiB  2.0 MiB/s  5.0 s ago  /home/bob/film.mkv",
                 "    to go on: stack get stack:abc -o /home/bob/film.mkv",
             ],
         ),

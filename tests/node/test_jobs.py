@@ -3,21 +3,27 @@
 import json
 import os
 import time
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stack import Config, Node
 from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
+from stack.cli.get import get
+from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import FetchError, FetchStopped, Refused
 from stack.files.events import FetchFinished, FetchProgress, FetchStarted
 from stack.files.jobs import Jobs, JobState
 from stack.files.target import part_path
 from stack.multiformats.cid import Cid
+from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Fetch, JobInfo, JobRemoved, ListJobs, ListPins, PauseJobs, RemoveJob, ResumeJobs
 from stack.node.handlers import jobs as handlers
-from stack.node.handlers.files import go_on, job_options
+from stack.node.handlers.files import go_on
+from stack.node.handlers.going_on import flags_of, job_options, request_of
 from tests.net.hosts import settled
 from tests.node.test_node import at
 
@@ -228,7 +234,7 @@ async def test_jobs_of_an_older_version_go_on_too(tmp_path: Path) -> None:
     options = json.dumps({"source": "bafkqaaa", "detached": json.loads(request)["request"]})
     async with await Jobs.open(None) as jobs:
         job = await jobs.start_job(Cid.of(b"root"), "", tmp_path / "f", name="f", options=options)
-        assert handlers.request_of(job) == Fetch(source="bafkqaaa", directory=tmp_path, detach=True)
+        assert request_of(job) == Fetch(source="bafkqaaa", directory=tmp_path, detach=True)
 
 
 async def test_what_has_ended_is_listed_for_some_weeks_and_not_without_end(
@@ -250,3 +256,67 @@ async def test_what_has_ended_is_listed_for_some_weeks_and_not_without_end(
         ]
         monkeypatch.setattr(time, "time", lambda: rows[0].since + 31 * 86_400)
         assert [row.name for row in await node.ask(ListJobs())] == ["waits"]
+
+
+FLAGS: list[tuple[str, dict[str, object]]] = [
+    ("target", {"target": Path("/there/f")}),
+    ("into_directory", {"target": Path("/there"), "into_directory": True}),
+    ("contents", {"target": Path("/there/f"), "contents": True}),
+    (
+        "providers",
+        {"providers": (Multiaddr.parse("/ip4/10.0.0.1/tcp/4001"), Multiaddr.parse("/ip4/10.0.0.2/tcp/4001"))},
+    ),
+    ("timeout", {"timeout": 90.5}),
+    ("deadline", {"deadline": 86_400_000.0}),
+    ("include", {"include": ("*.jpg", "a b/*")}),
+    ("exclude", {"exclude": ("-x", "*.raw")}),
+    ("unsafe_links", {"unsafe_links": True}),
+    ("update", {"update": True}),
+    ("delete", {"update": True, "delete": True}),
+    ("dry_run", {"update": True, "dry_run": True}),
+    ("serve", {"serve": False}),
+    ("detach", {"detach": True}),
+    ("seed", {"seed": True}),
+    ("owner", {"seed": True, "owner": "a command that stays"}),
+]
+NOT_TYPED_AGAIN = {"into_directory", "detach", "owner"}
+"""It is known by now where it goes; whoever types the command follows it himself; a command has a name of its own each time."""
+
+
+def test_each_field_of_a_fetch_but_what_is_named_and_where_one_is_has_a_case() -> None:
+    assert {name for name, _ in FLAGS} | {"source", "directory"} == {field.name for field in fields(Fetch)}
+
+
+@pytest.mark.parametrize(("name", "given"), FLAGS, ids=[name for name, _ in FLAGS])
+def test_the_command_that_goes_on_with_a_job_asks_for_the_same(name: str, given: dict[str, Any]) -> None:
+    """It had `--update --delete` only: pasted, it fetched what had been excluded, and kept nothing."""
+    request = Fetch(source="bafkqaaa", directory=Path("/here"), **given)
+    target = Path("/there/f")
+    typed = get.make_context("get", ["bafkqaaa", *flags_of(request, target)]).params
+    wanted: dict[str, Any] = {field.name: getattr(request, field.name) for field in fields(Fetch)}
+    wanted |= {"target": f"{target}/." if request.contents else str(target), "no_serve": not request.serve}
+    wanted |= {"seed": request.seed and bool(request.owner), "keep": request.seed and not request.owner}
+    same = set(wanted) & set(typed) - NOT_TYPED_AGAIN
+    assert name in same | {"contents", "serve"} | NOT_TYPED_AGAIN
+    assert {each: typed[each] for each in same} == {each: wanted[each] for each in same}
+
+
+async def test_a_job_says_what_was_left_out_and_who_is_to_keep_it(tmp_path: Path) -> None:
+    request = Fetch(source="bafkqaaa", directory=tmp_path, exclude=("*.raw",), seed=True, unsafe_links=True)
+    async with Node.open(at(tmp_path / "2")) as node:
+        options = job_options(request, "bafkqaaa")
+        job = await node.jobs.start_job(Cid.of(b"root"), "", tmp_path / "f", name="f", options=options)
+        await node.jobs.end_job(job.id, JobState.INTERRUPTED)
+        (row,) = await node.ask(ListJobs())
+        assert row.command == f"stack get bafkqaaa -o {tmp_path}/f --exclude '*.raw' --unsafe-links --keep"
+
+
+async def test_a_job_that_named_what_is_not_there_says_why_and_no_command(tmp_path: Path) -> None:
+    """It had a command to go on with that could never work."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_bytes(b"a")
+    async with Node.open() as one, Node.open(at(tmp_path / "2")) as two:
+        with pytest.raises(LinkNotFound):
+            await two.get(f"{await one.share(tmp_path / 'tree')}/nope", tmp_path / "here")
+        (row,) = await two.ask(ListJobs())
+        assert row.state == "failed" and row.error is not None and "nope" in row.error and row.command == ""

@@ -22,7 +22,7 @@ class JobInfo:
     """`running`, `paused`, `interrupted`, `failed`, `done`."""
     error: str | None
     command: str
-    """What resumes it."""
+    """What resumes it; empty where it failed, and would fail again."""
     since: float = 0.0
     """When it was first asked for, in Unix seconds."""
     ended: float | None = None

@@ -1,6 +1,5 @@
 """Handlers of requests about files and trees."""
 
-import json
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -38,9 +37,9 @@ from stack.node.api import (
     ShareEvent,
 )
 from stack.node.handlers.announce import announce as announce_root
+from stack.node.handlers.going_on import job_options
 from stack.node.handlers.naming import sought, whole_name
 from stack.node.interfaces import Handled, RunningFetch
-from stack.node.schema import to_tagged
 
 EVENTS_MAX = 1024
 """Events of an import that wait for their reader; then the import waits too: a tree may have a million entries."""
@@ -293,19 +292,6 @@ async def _wanted(node: Handled, request: Fetch) -> FetchRequest:
         patience=patience,
         broadcast=named.public,
         options=job_options(request, str(named.source)),
-    )
-
-
-def job_options(request: Fetch, source: str) -> str:
-    """What a job's row keeps: `source` as people write it, for the command that goes on with it, and the request itself."""
-    return json.dumps(
-        {
-            "source": source,
-            "from": [str(address) for address in request.providers],
-            "flags": ["--update"] * request.update + ["--delete"] * request.delete,
-            "contents": request.contents,
-            "request": to_tagged(request),
-        }
     )
 
 

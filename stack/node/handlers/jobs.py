@@ -1,7 +1,5 @@
 """Handlers of requests about fetches that run, wait to go on, or have ended."""
 
-import json
-import shlex
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -11,14 +9,14 @@ import anyio
 
 from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
-from stack.errors import FetchError, Refused, StackError
+from stack.errors import FetchError, Refused
 from stack.files.events import FetchProgress
 from stack.files.jobs import Job, JobState
 from stack.files.target import part_path
 from stack.node.api import Fetch, JobInfo, JobRemoved, ListJobs, PauseJobs, RemoveJob, ResumeJobs
-from stack.node.handlers.files import go_on, job_options
+from stack.node.handlers.files import go_on
+from stack.node.handlers.going_on import job_options, request_of, resume_command, source_of
 from stack.node.interfaces import Handled
-from stack.node.schema import from_tagged
 
 ENDED = frozenset({JobState.DONE, JobState.FAILED})
 LISTED_SECONDS = 30 * 24 * 3600.0
@@ -63,36 +61,6 @@ def _job_info(node: Handled, job: Job) -> JobInfo:
         rate=rate,
         waiting=None if isinstance(latest, FetchProgress) else latest,
     )
-
-
-def _options(job: Job) -> dict[str, object]:
-    try:
-        options = json.loads(job.options)
-    except ValueError:
-        return {}
-    return options if isinstance(options, dict) else {}
-
-
-def resume_command(job: Job) -> str:
-    """What a user types to go on with a job."""
-    options = _options(job)
-    source = str(options.get("source", job.root.text))
-    flags, addresses = options.get("flags"), options.get("from")
-    target = f"{job.target}/." if options.get("contents") else str(job.target)
-    words = ["stack", "get", source, "-o", target, *map(str, flags if isinstance(flags, list) else ())]
-    for address in addresses if isinstance(addresses, list) else ():
-        words += ["--from", str(address)]
-    return shlex.join(words)
-
-
-def request_of(job: Job) -> Fetch | None:
-    """What was asked for; None of a job of an older version that nobody handed to a daemon."""
-    options = _options(job)
-    try:
-        request = from_tagged(options.get("request") or options.get("detached"), {"Fetch": Fetch})  # type: ignore[arg-type] # JSON
-    except StackError:
-        return None
-    return request if isinstance(request, Fetch) else None
 
 
 def resume_detached(node: Handled, jobs: Sequence[Job]) -> None:
@@ -154,7 +122,7 @@ async def resume_jobs(node: Handled, request: ResumeJobs) -> tuple[JobInfo, ...]
                 (job, replace(asked, detach=True, target=job.target, into_directory=False, seed=seed, owner=""))
             )
     for job, asked in wanted:
-        await node.jobs.release_job(job.id, job_options(asked, str(_options(job).get("source", job.root.text))))
+        await node.jobs.release_job(job.id, job_options(asked, source_of(job)))
         if node.config.role == "daemon":
             begun = anyio.Event()
             node.tasks.start(go_on, node, asked, begun.set, owner="a fetch of its own")

@@ -32,7 +32,7 @@ from stack.node.api import (
     TicketInfo,
     WatchShare,
 )
-from stack.node.handlers.jobs import request_of
+from stack.node.handlers.going_on import request_of
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.owners import living
