@@ -16,6 +16,7 @@ from stack.cli.answers import answers, tells
 from stack.cli.app import complain, run_async
 from stack.cli.codes import code_of, ticket_of, with_ticket
 from stack.cli.fetching import FetchScreen, no_way_to
+from stack.cli.serving import serving, who_keeps
 from stack.cli.session import explained, note_kept, open_api, owning, with_api
 from stack.cli.share import serve
 from stack.cli.types import (
@@ -187,7 +188,7 @@ def get(
             output.json_line(finished)
         done = PARTIAL if finished.skipped else 0
         if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
-            output.note("Complete; serving it to others. Ctrl-C ends it.")
+            output.note(serving("Complete; serving it to others", await who_keeps(api, finished.root)))
             await serve(api, finished.root, finished.target.name, finished.size, owner)
         return done
 

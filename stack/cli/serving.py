@@ -3,11 +3,14 @@
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from stack.cli import output
 from stack.cli.live import columns_of, rows_of
+from stack.control.client import ControlClient
+from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
-from stack.node.api import SendProgress, ShareProgress, SourceLost
+from stack.node.api import Api, GetTicket, SendProgress, ShareProgress, SourceLost
 
 RECEIVERS_SHOWN = 4
 """Lines for receivers; more would push away what stands above."""
@@ -17,6 +20,25 @@ ROWS_KEPT = 12
 
 INK, PAPER = "38;5;16", "48;5;231"
 """Black on white, whatever the terminal's colours are: readers do not take the opposite."""
+
+
+async def who_keeps(api: Api, root: Cid) -> str:
+    """A sentence about what goes on being served when the command ends that serves it; empty where that ends it."""
+    if not any(info.kept for info in await api.ask(GetTicket(target=root.text, path=Path(root.text)))):
+        return ""
+    where = ", and the node that runs serves it" if isinstance(api, ControlClient) else " for its next node"
+    return f"The home keeps the share{where}: `stack shares rm` ends it."
+
+
+def serving(begun: str, kept: str, *, once: bool = False) -> str:
+    """What a command says that stays, and what Ctrl-C ends: `kept` is of `who_keeps`."""
+    ends = "this command" if kept else "it"
+    line = (
+        f"{begun} until a receiver has all of it; Ctrl-C ends {ends} sooner."
+        if once
+        else f"{begun}; Ctrl-C ends {ends}."
+    )
+    return f"{line} {kept}".rstrip()
 
 
 def show_qr(ticket: str, *, always: bool) -> None:

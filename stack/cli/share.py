@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import anyio
 import click
 
 from stack.cli import output
@@ -14,7 +15,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.choosing import LeftOut, selecting
 from stack.cli.codes import GivenCode, giving
-from stack.cli.serving import ServingScreen, show_qr
+from stack.cli.serving import ServingScreen, serving, show_qr, who_keeps
 from stack.cli.session import note_kept, owning, with_api
 from stack.cli.sources import at_a_place, sources_of
 from stack.cli.types import (
@@ -35,6 +36,7 @@ from stack.cli.types import (
 from stack.control.client import ControlClient
 from stack.dag.unixfs.names import safe_name
 from stack.errors import DecodeError, LocalProtocolError, StackError
+from stack.files.ticket import decode_ticket
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import (
@@ -56,8 +58,8 @@ from stack.streams.supervision import supervised
 REACH_SECONDS = 2.5
 """For the router to open a port, and for peers outside to try it: three seconds after it began it is said who can reach it."""
 
-ONCE = "Serving until a receiver has all of it; Ctrl-C ends it sooner."
-KEPT = "Serving; Ctrl-C ends this command. The home keeps the share for its next node: `stack shares rm` ends it."
+KEPT_SECONDS = 1.0
+"""At the end of a command, for the node to say whether the home keeps what it has served."""
 
 
 @click.command()
@@ -196,9 +198,7 @@ def share(
             if given is not None:
                 given.explain()
             elif shared.ticket != ticket:
-                output.note(
-                    f"Who has the ticket need not have another; with the addresses of now it is {shared.ticket}"
-                )
+                output.note(moved(ticket, shared))
         elif as_json:
             output.json_line(shared)
         elif not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the last line has it
@@ -213,7 +213,7 @@ def share(
                 return
             if output.draws() and qr is not False and not as_json and given is None:
                 show_qr(shared.ticket, always=qr is True)
-            output.note(ONCE if once else KEPT if keep else "Serving; Ctrl-C ends it.")
+            output.note(serving("Serving", await who_keeps(api, shared.cid), once=once))
             if given is not None and not as_json:
                 given.explain()
             elif not as_json:
@@ -276,6 +276,15 @@ async def _import(api: Api, request: Share, *, quiet: bool) -> Shared:
     return shared
 
 
+def moved(ticket: str, shared: Shared) -> str:
+    """What is said when another node of the home serves it now, and its ticket is another than the one that was printed."""
+    if {address.with_peer(shared.peer_id) for address in decode_ticket(ticket).addresses} & set(shared.addrs):
+        return f"Who has the ticket need not have another; with the addresses of now it is {shared.ticket}"
+    return (
+        f"Nobody listens any more where the ticket leads: who does not find this node otherwise needs {shared.ticket}"
+    )
+
+
 async def _say_what_was_tried(api: Api, said: Reach, shared: Shared) -> None:
     """Who can reach it, once the router and peers outside have answered, if that is another than was said at once; and the ticket that
     leads there, when what was printed does not."""
@@ -318,6 +327,7 @@ async def serve(
     api: Api, root: Cid, name: str, size: int, owner: str, *, once: bool = False, beside: Beside | None = None
 ) -> None:
     """Show to whom it goes until interrupted or, with `once`, until a receiver has all of it; that ends the share for its owner."""
+    kept = ""
     with output.progress(name) as bar:
         screen = ServingScreen(bar, size)
         try:
@@ -332,4 +342,9 @@ async def serve(
                         screen.show(step)
         finally:
             bar.say(screen.farewell())
-    output.note("It is no longer shared.")
+            with suppress(StackError), anyio.move_on_after(KEPT_SECONDS, shield=True):
+                kept = await who_keeps(api, root)
+            if kept:
+                bar.say(kept)
+    if not kept:
+        output.note("It is no longer shared.")
