@@ -93,8 +93,8 @@ class Access(Protocol):
         """The realms a connected peer may enter."""
         ...
 
-    async def prove(self, peer: PeerId, secret: bytes) -> bool:
-        """Prove to a connected peer that we know this, and have it prove the same; False when it does not."""
+    async def prove(self, peer: PeerId, secret: bytes, *, anew: bool = False) -> bool:
+        """Prove to a connected peer that we know this, and have it prove the same; False when it does not. `anew`: also where it has."""
         ...
 
 
@@ -125,6 +125,8 @@ class PeerReport:
     """It is just being connected, and was not dialled in vain before."""
     unproved: bool = False
     """It has not proved to know the secret of what is fetched: as far as it says, that is not there."""
+    ended: bool = False
+    """It had proved it, and does not know the secret any more: its share has ended."""
     source: str = "connected"
     """Who named it first, see `Provider`; `connected`: nobody, it was asked because it was there."""
 

@@ -52,7 +52,7 @@ HINTS: dict[str, str] = {
     "no answer within": "is that computer awake, and can it be reached from here?",
     "no security handshake within": "it takes connections and says nothing: is that computer asleep?",
     NOT_SHARED: "ask for a new one, or wait for others who have it",
-    NOT_ALL: "did it change there after it was shared?",
+    NOT_ALL: "did it change there, or has its share ended?",
     "connected, and silent": "is that computer asleep?",
     "key of this private network": "its `swarm.key` is another one, or it has none",
     "ended within the security handshake": "is it `stack` that runs there, and in no private network?",

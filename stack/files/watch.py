@@ -63,7 +63,7 @@ LOST_NAMED = 5
 """Files that are lost are named, so many of them."""
 
 NOT_SHARED = "connected, but it shares nothing for this ticket any more"
-"""Said of whoever made the ticket: what is missing there is not late."""
+"""Said of whoever made the ticket, or has brought something for it: what is missing there is not late."""
 NOT_ALL = "connected, but it has not got all of it"
 """Said of who has brought something, and has not got what is missing."""
 
@@ -217,6 +217,10 @@ class _Watcher:
         in_vain = not self._had_provider and not hopeful
         if in_vain and patience.provider is not None and quiet >= patience.provider:
             raise nobody(reports, patience.provider, self._obstacle(reports))
+        limit = patience.provider if patience.stall is None else patience.stall
+        if self._had_provider and limit is not None and quiet >= limit and has_ended(reports):
+            why = why_not(self._obstacle(reports))
+            raise NoProvider(f"nothing came for {limit:g} s{why}; with a new ticket it goes on from here")
         if patience.stall is not None and quiet >= patience.stall:
             connected = self._is_connected is not None and any(self._is_connected(report.peer) for report in reports)
             if in_vain and not connected:
@@ -228,6 +232,12 @@ class _Watcher:
 def has_not(report: PeerReport) -> bool:
     """Whether it has said that it has not got it."""
     return report.unproved or bool(report.misses and not report.stalled)
+
+
+def has_ended(reports: list[PeerReport]) -> bool:
+    """Whether somebody shares nothing for this ticket any more, and of all others who are known nothing ever came."""
+    others = (each for each in reports if not each.ended and each.dropped is None)
+    return any(each.ended for each in reports) and all(each.unproved and not each.bytes for each in others)
 
 
 def missing(lost: Collection[str]) -> str:
@@ -243,14 +253,15 @@ def _why_not(report: PeerReport) -> str:
     if not has_not(report):
         return "connected, and silent"
     if report.bytes:
-        return NOT_ALL
+        return NOT_SHARED if report.ended else NOT_ALL
     return NOT_SHARED if report.source == "ticket" else "connected, but it has not got it"
 
 
 def is_lively(report: PeerReport, is_connected: IsConnected | None) -> bool:
     """Whether it may be sending something now."""
     connected = is_connected is None or is_connected(report.peer)
-    return connected and report.dropped is None and not report.stalled and not (has_not(report) and not report.bytes)
+    has_nothing = report.ended or (has_not(report) and not report.bytes)
+    return connected and report.dropped is None and not report.stalled and not has_nothing
 
 
 def is_delivering(report: PeerReport, is_connected: IsConnected | None) -> bool:

@@ -28,6 +28,13 @@ class Waiting:
         self.addresses: dict[int, object] = {}
         self.seeking = SimpleNamespace(active=True)
         self.introductions = self
+        self.took_back: list[int] = []
+
+    def reports(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(peer=n, misses=n % 4, stalled=n == 3, unproved=n == 6) for n in range(7)]
+
+    def ended(self, peer: int) -> None:
+        self.took_back.append(peer)
 
     def is_said_to_have(self, peer: int) -> bool:
         return False
@@ -44,6 +51,7 @@ class Room:
         self.silent = silent
         self.asked: list[int] = []
         self.waiting: list[anyio.Event] = []
+        self.anew: list[int] = []
         self.gone: set[int] = set()
         self.host = self
 
@@ -65,7 +73,9 @@ class Room:
     def listen(self, listener: object) -> None:
         pass
 
-    async def prove(self, peer: int, secret: bytes) -> bool:
+    async def prove(self, peer: int, secret: bytes, *, anew: bool = False) -> bool:
+        if anew:
+            self.anew.append(peer)
         await self.ask(secret, peer).wait()
         return False
 
@@ -128,3 +138,14 @@ async def test_who_is_silent_makes_way(monkeypatch: pytest.MonkeyPatch) -> None:
     async with supervised() as tasks:
         Meeting(room, tasks, room, None).ask_connected(session)
         await settled(lambda: len(room.asked) == room.peers)
+
+
+async def test_who_says_that_it_has_not_what_is_wanted_proves_anew() -> None:
+    """What had been proved held for good: who waited did not hear that the share had ended."""
+    room: Any = Room(7)
+    session: Any = Waiting(SECRET)
+    async with supervised() as tasks:
+        meeting = Meeting(room, tasks, room, room)
+        meeting.ask_connected(session)
+        await settled(lambda: len(session.took_back) == 3)
+    assert room.anew == session.took_back == [1, 2, 5]

@@ -122,3 +122,19 @@ def test_who_is_connected_and_brings_nothing_is_asked_whether_he_is_there() -> N
     crowd = [replace(report(), peer=peer(number)) for number in range(10)]
     watcher._is_connected = lambda each: True
     assert len(watcher.doubted(crowd, 9.0)) == DOUBTED_MAX
+
+
+def test_who_has_brought_some_of_it_and_whose_share_has_ended_is_not_waited_for_without_end() -> None:
+    """The fetch that ran was told that he had not got all of it, and that the same command would go on."""
+    watcher, work = a_watcher()
+    told: list[object] = []
+    work.tell = told.append
+    watcher._is_connected, watcher._patience = lambda peer: True, Patience()
+    ended = replace(report(whole=100), source="ticket", misses=1, unproved=True, ended=True)
+    other = replace(report(whole=100), peer=peer(2), misses=1, unproved=True)
+    watcher.look([ended], 0.0)
+    watcher.look([ended], 5.0)
+    assert [event.reason for event in told if isinstance(event, WaitingForProvider)] == [NOT_SHARED]
+    watcher.look([ended, other], 30.0)  # who gives no answer may wake up
+    with pytest.raises(NoProvider, match=f"nothing came for 30 s.*{NOT_SHARED}; with a new ticket it goes on"):
+        watcher.look([ended, replace(other, bytes=0)], 60.0)

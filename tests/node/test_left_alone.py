@@ -12,8 +12,9 @@ import pytest
 from stack import Config, Node
 from stack.announce.keyspace import ticket_key
 from stack.errors import FetchError, NoProvider, Refused
-from stack.files.events import FetchFinished
+from stack.files.events import FetchFinished, FetchProgress, WaitingForProvider
 from stack.files.ticket import decode_ticket, encode_ticket
+from stack.files.watch import NOT_SHARED
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node import patience
 from stack.node.api import Fetch, ImportFlags, RemoveShare, Share, Shared, Withdraw
@@ -202,3 +203,26 @@ async def test_who_reads_by_the_ticket_of_a_share_that_has_ended_is_told_so(
         await alice.ask(RemoveShare(target=str(decode_ticket(ticket).root)))
         with anyio.fail_after(SECONDS), pytest.raises(NoProvider, match="shares nothing for this ticket any more"):
             await bob.cat(ticket)
+
+
+async def test_who_is_fetching_when_the_share_ends_is_told_so(tmp_path: Path) -> None:
+    """It was told that it had not got all of it, which the same command would mend; a new fetch was told the truth."""
+    film(tmp_path).write_bytes(os.urandom(1_500_000))
+    async with (
+        Node.open(replace(at(tmp_path / "alice", "daemon"), upload_limit=300_000)) as alice,
+        Node.open(at(tmp_path / "bob", "get")) as bob,
+    ):
+        ticket = await alice.share(tmp_path / "film.bin")
+        request = Fetch(source=ticket, directory=tmp_path / "bob's", timeout=6.0)
+        reasons: list[str] = []
+        with anyio.fail_after(SECONDS), pytest.raises(NoProvider, match="shares nothing for this ticket any more"):
+            async with bob.watch(request) as events:
+                async for event in events:
+                    if isinstance(event, FetchProgress) and event.received and alice.sharing.whole():
+                        await alice.ask(RemoveShare(target=str(decode_ticket(ticket).root)))
+                    if isinstance(event, WaitingForProvider):
+                        reasons.append(event.reason)
+        assert reasons[-1] == NOT_SHARED
+        again = await alice.share(tmp_path / "film.bin")
+        with anyio.fail_after(SECONDS):
+            await bob.get(again, tmp_path / "bob's")

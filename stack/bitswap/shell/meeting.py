@@ -3,6 +3,7 @@
 Before that the peer hears nothing of what is sought: neither a CID nor a key that it might guess one from.
 """
 
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -68,18 +69,18 @@ class Meeting:
         elif session.seeking.active or peer in session.addresses:
             self._proof(session, peer)
 
-    def _proof(self, session: FetchSession, peer: PeerId) -> anyio.Event:
-        """Returns what is set when it is over."""
+    def _proof(self, session: FetchSession, peer: PeerId, *, anew: bool = False) -> anyio.Event:
+        """Returns what is set when it is over. `anew`: also of who has proved it."""
         over = self._proving.get((session, peer))
         if over is None:
             over = self._proving[session, peer] = anyio.Event()
-            self._tasks.start(self._prove, session, peer, owner="a proof of access")
+            self._tasks.start(partial(self._prove, session, peer, anew=anew), owner="a proof of access")
         return over
 
-    async def _prove(self, session: FetchSession, peer: PeerId) -> None:
+    async def _prove(self, session: FetchSession, peer: PeerId, *, anew: bool) -> None:
         assert session.enclosure is not None
         try:
-            proved = self._access is not None and await self._access.prove(peer, session.enclosure.secret)
+            proved = self._access is not None and await self._access.prove(peer, session.enclosure.secret, anew=anew)
         finally:
             self._proving.pop((session, peer)).set()
         if session.closed:
@@ -90,18 +91,22 @@ class Meeting:
             session.introductions.proved(peer)
             self._ask(session, peer)
         else:
+            if anew:
+                session.introductions.ended(peer)
             session.peer_unproved(peer, anyio.current_time())
         self._owner.drain(session)
 
     def ask_connected(self, session: FetchSession) -> None:
         """All that are connected may have the root: they are asked by a key that tells nothing to who does not know the root, or the
-        secret. A few at a time: of fifty sessions each asks two hundred peers."""
+        secret. A few at a time: of fifty sessions each asks two hundred peers. Who says that it has not what is wanted proves again that
+        it knows the secret: its share may have ended."""
         if session not in self._rounds:
             self._rounds.append(session)
             self._tasks.start(self._ask_connected, session, owner="asking who is connected")
 
     async def _ask_connected(self, session: FetchSession) -> None:
         host, turn = self._owner.host, Turn()
+        denying = {each.peer for each in session.reports() if each.misses and not (each.stalled or each.unproved)}
         try:
             for peer in {connection.peer: None for connection in host.connections()}:
                 await turn.give_way()
@@ -110,7 +115,8 @@ class Meeting:
                 try:
                     if session.closed:
                         return
-                    answered = self._question(session, peer) if host.is_connected(peer) else None
+                    if host.is_connected(peer):
+                        answered = self._question(session, peer, anew=peer in denying)
                 finally:
                     if answered is None or answered.is_set():
                         self._places.release()
@@ -119,9 +125,9 @@ class Meeting:
         finally:
             self._rounds.remove(session)
 
-    def _question(self, session: FetchSession, peer: PeerId) -> Answered | None:
+    def _question(self, session: FetchSession, peer: PeerId, *, anew: bool) -> Answered | None:
         if session.enclosure is not None:
-            return self._proof(session, peer)
+            return self._proof(session, peer, anew=anew)
         return self._swarm.ask(session.root, peer) if self._swarm is not None else None
 
     async def _await_answer(self, answered: Answered) -> None:

@@ -60,14 +60,15 @@ class AccessService:
         """The realms a connected peer may enter."""
         return self._admitted.get(peer, frozenset())
 
-    async def prove(self, peer: PeerId, secret: bytes) -> bool:
-        """Prove to a connected peer that we know this, and have it prove the same. False when it does not know it, or does not answer."""
-        if secret in self._proved.get(peer, ()):
+    async def prove(self, peer: PeerId, secret: bytes, *, anew: bool = False) -> bool:
+        """Prove to a connected peer that we know this, and have it prove the same. False when it does not know it, or does not answer.
+        `anew`: what was proved may hold no more, so it is asked again; who does not answer then has not taken it back."""
+        if secret in self._proved.get(peer, ()) and not anew:
             return True
         try:
             proved = await self._ask(await self._host.open_stream(peer, PROTOCOL), secret)
         except ASK_ERRORS:
-            return False
+            return secret in self._proved.get(peer, ())
         self._keep(peer, secret, proved)
         return proved
 
@@ -86,6 +87,8 @@ class AccessService:
         if proved and self._host.is_connected(peer):
             self._proved.setdefault(peer, set()).add(secret)
             self._admit(peer, secret)
+        elif not proved:
+            self._proved.get(peer, set()).discard(secret)
 
     async def _ask(self, stream: Stream, secret: bytes) -> bool:
         nonce = secrets.token_bytes(NONCE_BYTES)

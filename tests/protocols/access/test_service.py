@@ -64,6 +64,21 @@ async def test_who_lost_its_connections_unseen_is_proved_to_again_on_the_next_on
         assert await one.access.prove(two.host.peer_id, SECRET)
 
 
+async def test_what_was_proved_is_proved_anew_where_it_may_hold_no_more() -> None:
+    async with sides((SECRET,), (SECRET,)) as (one, two):
+        peer = two.host.peer_id
+        assert await one.access.prove(peer, SECRET)
+        two.host.unhandle(PROTOCOL)
+        assert await one.access.prove(peer, SECRET, anew=True)  # no answer takes nothing back
+        two.host.handle(PROTOCOL, two.access._serve, streams=STREAMS_PER_PEER_MAX)
+        two.keyring.remove(RealmId(1), SECRET)
+        assert await one.access.prove(peer, SECRET)
+        assert not await one.access.prove(peer, SECRET, anew=True)
+        assert not await one.access.prove(peer, SECRET)
+        two.keyring.add(SECRET, RealmId(1), SECRET)
+        assert await one.access.prove(peer, SECRET)
+
+
 async def test_who_does_not_know_it_is_admitted_by_nobody_and_admits_nobody() -> None:
     async with sides((SECRET,), (OTHER,)) as (one, two):
         assert not await one.access.prove(two.host.peer_id, SECRET)
