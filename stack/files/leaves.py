@@ -205,8 +205,8 @@ class LeafWalk:
         """Put the nodes among the leaves that have come into the store."""
         held = batch.held[:]
         del batch.held[: len(held)]
-        if held:
-            await self._work.store.put(held)
+        if nodes := [(cid, block) for cid, block in held if cid.hash_code != IDENTITY]:
+            await self._work.store.put(nodes)
 
     def _not_in_place(self, parts: list[FilePart]) -> list[FilePart]:
         """The parts that must be fetched; the others are counted. Runs in a worker thread."""
