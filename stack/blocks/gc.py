@@ -1,7 +1,7 @@
 """What garbage collection keeps, and the order of its steps. Pure: what it reads and removes, it asks of the store.
 
-Mark walks from the pins, the shares and what running fetches hold; sweep removes from the packs what was not marked. Users' files
-are never touched; of those that changed or went, what was known is forgotten where nothing needs it. A block that is put, or put
+Mark walks from the pins, the shares and what running fetches hold; sweep removes what was not marked: from the packs, and of users'
+files what is known of them, so that nobody gets it any more. The files themselves are never touched. A block that is put, or put
 again, while somebody holds anything, is kept as well.
 """
 

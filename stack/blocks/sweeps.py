@@ -62,16 +62,16 @@ class Sweeper:
         self._tell = tell
 
     def sweep(self, after: tuple[bytes, int, int], marked: NameSet, generation: int, dry_run: bool) -> SweepStep | None:
-        """See `Collectable.sweep`; rows of users' files that changed or went too. In the same transaction that a put of the same block
-        would need. Whoever begins to work meanwhile may still have seen what goes: it is put back then, none of it has left the disk.
+        """See `Collectable.sweep`. In the same transaction that a put of the same block would need. Whoever begins to work meanwhile may
+        still have seen what goes: it is put back then, none of it has left the disk.
         """
         with self._index.database.writing() as connection:
             if self._holds.generation != generation:
                 return None
             rows = connection.execute(
-                "SELECT l.multihash, l.segment, l.offset, l.length, l.frame, s.kind FROM location l CROSS JOIN segment s"
+                "SELECT l.multihash, l.segment, l.offset, l.length, l.frame, s.kind, s.state FROM location l CROSS JOIN segment s"
                 " ON s.id = l.segment WHERE (l.multihash, l.segment, l.offset) > (?, ?, ?)"
-                " AND (s.kind = 'pack' OR s.state = 'missing') ORDER BY l.multihash, l.segment, l.offset LIMIT ?",
+                " AND (s.kind = 'pack' OR s.state != 'fetching') ORDER BY l.multihash, l.segment, l.offset LIMIT ?",
                 (*after, ROWS_BATCH),
             ).fetchall()
             found = [row for row in rows if row[0] not in marked and not self._is_held(row[0], row[1], row[2], row[5])]
@@ -83,9 +83,10 @@ class Sweeper:
                 )
         if self._changed(generation, () if dry_run else garbage):
             return None
-        sizes = [length for _, _, _, length, _, kind in found if kind == PACK]  # what lay in a lost file was not here
+        # What lay in a lost file was not here; a place in a file of the user takes no space.
+        here = {row[0] for row in found if row[5] == PACK or row[6] != SegmentState.MISSING.value} - {after[0]}
         following = rows[-1][:3] if len(rows) == ROWS_BATCH else None
-        return SweepStep(following, len(sizes), sum(sizes))
+        return SweepStep(following, len(here), sum(row[3] for row in found if row[5] == PACK))
 
     def _is_held(self, name: bytes, segment: SegmentId, offset: int, kind: str) -> bool:
         """Whether a place must stay though its block was not marked."""

@@ -45,7 +45,9 @@ class RebuiltIndex:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @answers(GarbageReport)
 def gc(dry_run: bool, as_json: bool) -> None:
-    """Free the space of blocks that no pin, share or running fetch needs."""
+    """Free the space of blocks that no pin, share or running fetch needs.
+
+    Those that lie in files of yours are not given to others any more; the files stay as they are."""
 
     async def work() -> None:
         async with open_api(config("command")) as api:
@@ -55,11 +57,6 @@ def gc(dry_run: bool, as_json: bool) -> None:
             return
         verb = "would free" if dry_run else "freed"
         output.data(f"{verb} {output.count(report.blocks, 'block')}, {output.size(report.bytes)}; {report.kept:,} kept")
-        if report.unneeded:
-            output.note(
-                f"Of those, {output.count(report.unneeded, 'block')} needed by nothing: what lies in a file of yours takes no space of"
-                " its own, and goes when the file goes."
-            )
 
     run_async(work)
 

@@ -79,7 +79,9 @@ async def test_shares_are_kept_like_pins(tmp_path: Path) -> None:
         assert packs(tmp_path) == []
 
 
-async def test_files_in_place_are_neither_read_nor_touched(tmp_path: Path) -> None:
+async def test_files_in_place_are_neither_read_nor_touched_and_given_to_nobody_once_nothing_needs_them(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "film"
     path.write_bytes(noise(10_000))
     leaves = wrapped_leaves(path.read_bytes(), 1000)
@@ -89,9 +91,13 @@ async def test_files_in_place_are_neither_read_nor_touched(tmp_path: Path) -> No
         await store.put([root, *GARBAGE])
         await store.add_pin(root[0], kind=PinKind.SHARE)
         assert (await store.collect(links)).removed == 15
-        await store.remove_pin(root[0], kind=PinKind.SHARE)
-        assert (await store.collect(links)).removed == 1
         assert all(await store.has([leaf.cid for leaf in leaves]))
+        await store.remove_pin(root[0], kind=PinKind.SHARE)
+        report = await store.collect(links)
+        assert (report.removed, report.removed_bytes) == (11, len(root[1]))
+        assert not any(await store.has([leaf.cid for leaf in leaves]))
+        assert await store.segments() == []
+    assert path.read_bytes() == noise(10_000)
 
 
 async def test_what_a_running_fetch_holds_is_kept(tmp_path: Path) -> None:

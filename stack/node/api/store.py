@@ -47,8 +47,6 @@ class GarbageReport:
     kept: int
     """Blocks that are here afterwards."""
     dry_run: bool
-    unneeded: int = 0
-    """Of those that are kept, blocks that no pin, share or fetch needs: they lie in files of the user, which are never touched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

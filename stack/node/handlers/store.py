@@ -110,7 +110,6 @@ async def collect_garbage(node: Handled, request: CollectGarbage) -> GarbageRepo
         bytes=report.removed_bytes,
         kept=here,
         dry_run=request.dry_run,
-        unneeded=max(here - report.kept, 0),
     )
 
 
