@@ -114,6 +114,10 @@ class PeerReport:
     """Bytes of messages that are not whole yet."""
     misses: int = 0
     """Blocks that it was asked for and did not have, or did not send in time, since the last that it sent."""
+    denials: int = 0
+    """Of those, the ones that it said it does not have."""
+    broken: int = 0
+    """How often the connection was lost while a block came from it, since the last that came whole."""
     duplicate_bytes: int
     wrong_blocks: int
     rate: float

@@ -193,6 +193,7 @@ class SessionMachine:
             self._may_have_more(known)
         else:
             want.denied |= {known}
+            known.denials += 1
             self._refused(known, want, now)
 
     def receive_progress(self, peer: PeerId, now: float, size: int = 0) -> None:
@@ -358,9 +359,7 @@ class SessionMachine:
         known = self._peers.get(peer)
         if known is None or known.state is PeerState.DROPPED:
             return
-        known.state = PeerState.KNOWN
-        known.forget_probes()
-        known.take_rest(now)
+        known.connection_lost(now)
         self._release_all(known, now)
         self._dirty = True
 

@@ -48,6 +48,8 @@ class SessionParameters:
     rest_min: float = 0.25
     rest_max: float = 30.0
     """A peer that is of no use is tried again with one want after a rest that doubles between these."""
+    rest_sending: float = 2.0
+    """The most for one that was sending when its line paused or broke."""
     retry: float = 5.0
     """How often wants that every peer refused are offered to all again."""
     misses: int = 8

@@ -76,9 +76,11 @@ class SessionPeer:
         "_sample_start",
         "arriving",
         "blocks",
+        "broken",
         "bytes",
         "creeps",
         "delay",
+        "denials",
         "dropped",
         "duplicate_bytes",
         "full",
@@ -116,6 +118,8 @@ class SessionPeer:
         self.delay: float | None = None
         self.progress_at = 0.0
         self.misses = 0
+        self.denials = 0
+        self.broken = 0
         self.stalled = False
         self.rest = 0.0
         self.rest_until = 0.0
@@ -218,8 +222,14 @@ class SessionPeer:
         want.askers.discard(self)
         return entry[0]
 
-    def forget_probes(self) -> None:
-        """The connection is gone, and with it what it was asked."""
+    def connection_lost(self, now: float) -> None:
+        """The connection is gone, and with it what it was asked and what was on its way."""
+        self.state = PeerState.KNOWN
+        self.broken += self.arriving > 0
+        self.take_rest(now)
+        self._forget_probes()
+
+    def _forget_probes(self) -> None:
         for want in self.probes:
             want.told.pop(self, None)
         self.probes.clear()
@@ -246,15 +256,16 @@ class SessionPeer:
             self.take_rest(now)
 
     def take_rest(self, now: float) -> None:
-        """Leave it alone for a while, twice as long as the last time."""
-        self.rest = min(max(2 * self.rest, self.parameters.rest_min), self.parameters.rest_max)
+        """Leave it alone for a while, twice as long as the last time; of who was sending not for long."""
+        most = self.parameters.rest_sending if self.arriving else self.parameters.rest_max
+        self.rest = min(max(2 * self.rest, self.parameters.rest_min), most)
         self.rest_until = now + self.rest
 
     def count_block(self, size: int, asked_at: float | None, now: float) -> None:
         """A block that was wanted came; adapt rate, delay and window."""
         self.blocks += 1
         self.bytes += size
-        self.misses = 0
+        self.misses = self.denials = self.broken = 0
         self.rest = self.rest_until = 0.0
         self.count_arrived(size)
         self.progress(now)
@@ -301,7 +312,8 @@ class SessionPeer:
         if self.arriving or self.creeps:
             # Its next block is coming before our eyes, however slowly: asking another for it would bring it twice.
             most = self.parameters.overdue_slow
-        queue = 3 * self.outstanding_bytes / speed if speed else 0.0
+        # A block can be larger than it was reckoned with: what has come of it shows.
+        queue = 3 * max(self.outstanding_bytes, self.arriving) / speed if speed else 0.0
         return asked_at + min(max(queue, self.parameters.overdue_min), most)
 
     def time_for(self, extra: int) -> float:
@@ -325,6 +337,8 @@ class SessionPeer:
             arriving=self.arriving,
             duplicate_bytes=self.duplicate_bytes,
             misses=self.misses,
+            denials=self.denials,
+            broken=self.broken,
             wrong_blocks=self.wrong_blocks,
             rate=self.rate or 0.0,
             stalled=self.stalled,

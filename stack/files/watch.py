@@ -66,6 +66,8 @@ NOT_SHARED = "connected, but it shares nothing for this ticket any more"
 """Said of whoever made the ticket, or has brought something for it: what is missing there is not late."""
 NOT_ALL = "connected, but it has not got all of it"
 """Said of who has brought something, and has not got what is missing."""
+BROKEN = "the connection broke before one block had come"
+"""Said of who was sending, and sends the same again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +175,9 @@ class _Watcher:
     def look_at_peers(self, reports: list[PeerReport]) -> list[PeerReport]:
         """Tell who delivers and who is dropped; returns those that are at it."""
         for report in reports:
-            if report.bytes and report.peer not in self._delivering:
+            self._had_provider = self._had_provider or report.bytes > 0
+            if (report.bytes or report.arriving) and report.peer not in self._delivering:
                 self._delivering.add(report.peer)
-                self._had_provider = True
                 at = self._dialled(report.peer)
                 address = at.address if at is not None else ""
                 self._work.tell(ProviderFound(peer=report.peer, source=report.source, address=address))
@@ -214,6 +216,7 @@ class _Watcher:
             )
         # A peer that is connected and not known to be idle may be sending its first block, however slowly.
         hopeful = self._is_connected is not None and any(is_lively(report, self._is_connected) for report in reports)
+        hopeful = hopeful or any(report.broken and report.dropped is None for report in reports)
         in_vain = not self._had_provider and not hopeful
         if in_vain and patience.provider is not None and quiet >= patience.provider:
             raise nobody(reports, patience.provider, self._obstacle(reports))
@@ -231,7 +234,7 @@ class _Watcher:
 
 def has_not(report: PeerReport) -> bool:
     """Whether it has said that it has not got it."""
-    return report.unproved or bool(report.misses and not report.stalled)
+    return report.unproved or bool(report.denials and not report.stalled)
 
 
 def has_ended(reports: list[PeerReport]) -> bool:
@@ -294,6 +297,8 @@ def obstacle(
             return report.peer, address, report.dropped
         if is_connected is not None and is_connected(report.peer):
             return report.peer, address, _why_not(report) + missing(lost)
+        if report.broken:
+            return report.peer, address, BROKEN + (f", {report.broken} times" if report.broken > 1 else "")
         if at is not None and at.failure:
             return report.peer, address, at.failure
     return (reports[0].peer if reports else None), "", ""

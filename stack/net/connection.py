@@ -13,6 +13,7 @@ from stack.net.events import CloseReason, StreamOpened
 from stack.net.interfaces import ConnectionInfo, Direction
 from stack.net.limits import STREAM_BYTES, STREAMS_UNCHARGED
 from stack.net.negotiate import LazyStream, select_one, serve
+from stack.net.pauses import Pauses
 from stack.net.stream import NegotiatedStream
 from stack.net.stream_places import Place, StreamPlaces
 from stack.net.upkeep import Standing
@@ -61,14 +62,17 @@ class Connection:
         opened_at: float,
         scope: Scope,
         places: StreamPlaces,
+        pauses: Pauses,
         starting: anyio.Lock,
         limited: bool = False,
         trace: Trace | None = None,
     ) -> None:
-        """`starting` is shared by all connections: in one turn of the event loop one stream is begun, and peers take turns."""
+        """`starting` is shared by all connections: in one turn of the event loop one stream is begun, and peers take turns. So are the
+        `places` of streams, and the `pauses` of lines."""
         self._muxed = muxed
         self._starting = starting
         self._places = places
+        self._pauses = pauses
         self._vain = Flood(VAIN_STREAMS_MAX)
         self._trace = trace
         self.scope = scope
@@ -234,9 +238,9 @@ class Connection:
         # How a relay's own connection fares does not show here.
         known = None if self.relayed else self.latency
         try:
-            await self._await_sign(
-                LATENCY_SECONDS if known is None else max(seconds or DOUBT_SECONDS, DOUBT_ROUND_TRIPS * known)
-            )
+            patience = LATENCY_SECONDS if known is None else max(seconds or DOUBT_SECONDS, DOUBT_ROUND_TRIPS * known)
+            now = anyio.current_time()
+            await self._await_sign(max(patience, self._pauses.patience(self.peer, self.address, now)))
         finally:
             self._doubted = False
 
@@ -244,6 +248,7 @@ class Connection:
         question = Question(self._muxed.signs)
         while await self.ping(seconds) is None and not self.closed:
             if not question.shows_life(self._muxed.signs):
+                self._pauses.gave_up(self.peer, self.address, seconds, anyio.current_time())
                 await self.aclose(CloseReason.UNRESPONSIVE)
 
     async def aclose(self, reason: CloseReason) -> None:

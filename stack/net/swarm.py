@@ -21,6 +21,7 @@ from stack.net.limits import (
     NetLimits,
     Refusal,
 )
+from stack.net.pauses import Pauses
 from stack.net.punching import Expected
 from stack.net.scopes import PeerScopes
 from stack.net.stream_places import StreamPlaces
@@ -77,6 +78,7 @@ class Swarm:
         self._arrivals = Arrivals()
         self.expected = Expected()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
+        self._pauses = Pauses()
         self._starting = anyio.Lock(fast_acquire=True)
         self._handlers = handlers
         self._listener = listener
@@ -321,8 +323,7 @@ class Swarm:
             raise TransportError("that is this node itself")
         scope = self.peer_scope(peer)
         room.move(scope)
-        groups = self._scopes.of_group(address)
-        scope = scope.child(f"connection to {peer}", self._of_connection, *groups)
+        scope = scope.child(f"connection to {peer}", self._of_connection, *self._scopes.of_group(address))
         muxed = await self._upgrader.multiplex(channel, outbound=outbound, scope=scope)
         connection = Connection(
             muxed,
@@ -331,6 +332,7 @@ class Swarm:
             opened_at=self._clock(),
             scope=scope,
             places=self._places,
+            pauses=self._pauses,
             starting=self._starting,
             limited=getattr(stream, "limited", False),  # of a stream through a relay
             trace=self._trace,
@@ -352,8 +354,7 @@ class Swarm:
                 self._gate.leave(connection.address)
 
     def _joined(self, connection: Connection) -> None:
-        connections = self._connections.setdefault(connection.peer, [])
-        connections.append(connection)
+        (connections := self._connections.setdefault(connection.peer, [])).append(connection)
         if self._trace is not None:
             self._trace(
                 ConnectionOpened(peer=connection.peer, address=connection.address, direction=connection.direction)
@@ -370,8 +371,7 @@ class Swarm:
         if not connections:
             del self._connections[connection.peer]
         supersede(connections, self._clock())
-        reason = connection.close_reason or CloseReason.REMOTE
-        connection.close_reason = reason
+        reason = connection.close_reason = connection.close_reason or CloseReason.REMOTE
         if self._trace is not None:
             self._trace(
                 ConnectionClosed(

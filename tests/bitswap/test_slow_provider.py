@@ -41,6 +41,49 @@ def test_blocks_that_take_over_a_minute_each_are_asked_for_once() -> None:
     assert not any(isinstance(effect, PeerDropped | Withdraw) for effect in fetch.log)
 
 
+def test_a_block_that_is_larger_than_it_was_reckoned_with_is_not_taken_for_refused() -> None:
+    """Over 20 KB/s `get` said that nothing was shared for the ticket any more while the only block was coming."""
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    for _ in range(63):
+        fetch.now += STEP / (20 * KIB)
+        fetch.machine.handle_timeout(fetch.now)
+        fetch.machine.receive_progress(ALICE, fetch.now, STEP)
+        fetch.drain()
+        report = fetch.machine.reports()[0]
+        assert (report.misses, report.denials, report.stalled) == (0, 0, False)
+
+
+def test_what_a_peer_does_not_send_in_time_it_has_not_denied() -> None:
+    fetch = Fetch(1, ALICE)
+    fetch.drain()
+    for _ in range(40):
+        fetch.now += 1.0
+        fetch.machine.receive_progress(ALICE, fetch.now)
+        fetch.machine.handle_timeout(fetch.now)
+        fetch.drain()
+    report = fetch.machine.reports()[0]
+    assert report.misses > 0 and report.denials == 0
+
+
+def test_whose_line_breaks_while_it_sends_is_tried_again_soon() -> None:
+    fetch = Fetch(1, ALICE)
+    for number in range(1, 8):
+        fetch.drain()
+        fetch.machine.receive_progress(ALICE, fetch.now, STEP)
+        fetch.machine.peer_unreachable(ALICE, fetch.now)
+        fetch.drain()
+        assert fetch.machine.reports()[0].broken == number
+        fetch.now += SessionParameters().rest_sending
+        fetch.machine.handle_timeout(fetch.now)
+        fetch.machine.peer_connected(ALICE)
+        fetch.drain()
+    assert fetch.machine.wanted == 1 and fetch.machine.reports()[0].arriving == 0
+    fetch.block(ALICE, 0, MIB)
+    fetch.drain()
+    assert fetch.machine.wanted == 0
+
+
 def test_another_provider_is_not_asked_for_a_block_that_is_on_its_way() -> None:
     fetch = Fetch(1, ALICE, size_guess=MIB)
     fetch.drain()
@@ -76,7 +119,7 @@ def test_what_is_on_its_way_sets_the_pace_until_it_is_here() -> None:
     assert peer.arriving == 600 and peer.speed == 500.0
     peer.progress(10.1)
     assert peer.speed == 500.0
-    peer.forget_probes()
+    peer.connection_lost(10.2)
     assert peer.arriving == 0
 
 

@@ -350,6 +350,7 @@ async def test_who_gives_up_is_told_what_is_missing(
             blocks=1,
             bytes=1,
             misses=1,
+            denials=1,
             duplicate_bytes=0,
             wrong_blocks=0,
             rate=0.0,

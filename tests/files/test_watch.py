@@ -8,7 +8,7 @@ import pytest
 from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
 from stack.files.events import FetchProgress, WaitingForProvider
-from stack.files.watch import DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher
+from stack.files.watch import BROKEN, DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher
 from tests.net.identities import peer
 
 
@@ -70,7 +70,7 @@ def test_a_block_that_comes_slowly_is_seen_to_come() -> None:
     assert (told[-1].arriving, told[-1].rate) == (0, 0.0)
 
 
-@pytest.mark.parametrize("said", [{"unproved": True}, {"misses": 1}], ids=["no proof", "DONT_HAVE"])
+@pytest.mark.parametrize("said", [{"unproved": True}, {"misses": 1, "denials": 1}], ids=["no proof", "DONT_HAVE"])
 def test_a_maker_that_is_there_and_shares_it_no_longer_is_not_waited_for_without_end(said: dict[str, int]) -> None:
     """It said nothing more, was connected, and a fetch waited for it for ever."""
     told: list[WaitingForProvider] = []
@@ -101,10 +101,23 @@ def test_who_has_brought_some_of_it_and_has_not_got_the_rest_is_told() -> None:
     watcher.look([some], 0.0)
     watcher.look([some], 5.0)
     assert not [event for event in told if isinstance(event, WaitingForProvider)]  # it may be at it
-    watcher.look([replace(some, misses=1)], 6.0)
+    watcher.look([replace(some, misses=1, denials=1)], 6.0)
     assert [event.reason for event in told if isinstance(event, WaitingForProvider)] == [NOT_ALL]
     with pytest.raises(Stalled, match=NOT_ALL):
-        watcher.look([replace(some, misses=1)], 20.0)
+        watcher.look([replace(some, misses=1, denials=1)], 20.0)
+
+
+def test_a_line_that_breaks_within_each_block_is_told_and_gone_on_with() -> None:
+    """After 30 s and many connections it was said that nobody had been reached."""
+    watcher, work = a_watcher()
+    told: list[object] = []
+    work.tell = told.append
+    watcher._is_connected = lambda peer: False
+    watcher._patience = Patience()
+    watcher.look([report(arriving=1000)], 1.0)
+    for number in range(2, 100):
+        watcher.look([replace(report(), broken=number)], float(number))
+    assert [event.reason for event in told if isinstance(event, WaitingForProvider)][-1] == f"{BROKEN}, 99 times"
 
 
 def test_who_is_connected_and_brings_nothing_is_asked_whether_he_is_there() -> None:

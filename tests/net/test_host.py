@@ -407,6 +407,26 @@ async def test_who_is_far_away_or_not_measured_yet_has_longer_for_a_sign_of_life
         assert asked == [given] and not connection.closed
 
 
+async def test_who_was_taken_for_gone_and_answers_there_again_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over a line that paused for 3 s now and then a block of 1 MiB was begun again each time, and never came."""
+    asked: list[float] = []
+    async with hosts(2, identify=False) as [a, b]:
+        for _ in range(3):
+            await connect(a, b)
+            await settled(lambda: all(info.latency is not None for info in a.connections()))
+            [connection] = a._swarm.of(b.peer_id)
+
+            async def ping(seconds: float) -> None:
+                asked.append(seconds)
+
+            monkeypatch.setattr(connection, "ping", ping)
+            a.doubt(b.peer_id)
+            await settled(lambda: not a.is_connected(b.peer_id))
+    assert list(dict.fromkeys(asked)) == [2.0, 4.0, 8.0]
+
+
 async def test_when_a_peer_dials_again_the_connection_that_it_has_lost_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
