@@ -94,12 +94,12 @@ class FetchScreen:
                 self._is_tree = not event.files
                 # Of a tree its nodes are in it too.
                 size = f": {'up to ' if self._is_tree else ''}{output.size(event.size)}" if event.size else ""
-                bar.say(f"{event.name or event.root}{size} -> {event.target}")
                 bar.name(event.name or str(event.root))
+                bar.say(f"{event.name or event.root}{size} -> {event.target}")
             case FetchResumed():
                 self._unsaid.insert(0, f"resuming: {output.size(event.bytes_present)} are here already")
-            case FetchProgress():
-                if event.received and self._started:
+            case FetchProgress() if self._started:
+                if event.received:
                     self._say_unsaid()
                 peers = output.count(event.peers, "peer") if event.peers else ""
                 files = event.files if self._is_tree else None
@@ -111,6 +111,8 @@ class FetchScreen:
                 self._obstacle = ""
                 who = event.address or output.short_peer(event.peer)
                 self._unsaid.append(f"fetching from {who} ({FOUND_BY.get(event.source, event.source)})")
+                if not self._started:
+                    bar.name(f"fetching from {who}")
             case PeerDropped():
                 self._unsaid.append(f"no longer asking {output.short_peer(event.peer)}: {event.reason}")
             case EntryUpdated():
