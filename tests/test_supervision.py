@@ -36,6 +36,7 @@ ALLOWED = {
     "files/read.py:": "parts of one read, for as long as somebody reads",
     "node/handlers/files.py:run_import": "one import, for as long as somebody reads of it",
     "node/patience.py:_patience": "one call of a session, and who watches over it",
+    "streams/patience.py:patient": "what is said on a stream, and who watches over it",
 }
 """`file:function`, or what that begins with: why its tasks may be started in a group of their own."""
 
