@@ -31,7 +31,7 @@ class Waiting:
         self.took_back: list[int] = []
 
     def reports(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(peer=n, misses=n % 4, stalled=n == 3, unproved=n == 6) for n in range(7)]
+        return [SimpleNamespace(peer=n, denials=n % 4, stalled=n == 3, unproved=n == 6) for n in range(7)]
 
     def ended(self, peer: int) -> None:
         self.took_back.append(peer)

@@ -106,7 +106,7 @@ class Meeting:
 
     async def _ask_connected(self, session: FetchSession) -> None:
         host, turn = self._owner.host, Turn()
-        denying = {each.peer for each in session.reports() if each.misses and not (each.stalled or each.unproved)}
+        denying = {each.peer for each in session.reports() if each.denials and not (each.stalled or each.unproved)}
         try:
             for peer in {connection.peer: None for connection in host.connections()}:
                 await turn.give_way()
