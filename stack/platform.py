@@ -237,8 +237,17 @@ def trim_memory() -> None:
         trim(0)
 
 
+_NO_ANSWER = frozenset({errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOSYS})
+"""What getifaddrs(3) says where this process may never ask: Android, a sandbox without netlink sockets. All else is for now."""
+
+_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
 def interfaces() -> list[Interface]:
-    """Every interface that is up, in the order the system names them; none where getifaddrs(3) is missing (Windows)."""
+    """Every interface that is up, in the order the system names them; none where getifaddrs(3) is missing (Windows) or forbidden.
+
+    Raises OSError when it cannot be known now, as without descriptors.
+    """
     found: dict[str, tuple[int, list[str]]] = {}
     for name, flags, family, address, mask in _entries() or ():
         networks = found.setdefault(name, (flags, []))[1]
@@ -260,7 +269,8 @@ def interfaces() -> list[Interface]:
 def interface_addresses() -> list[str]:
     """The IP addresses of all interfaces that are up, as text without zones, in the order the system names them.
 
-    By getifaddrs(3); where that is missing (Windows), what the host name resolves to.
+    By getifaddrs(3); where that is missing (Windows) or forbidden, what the host name resolves to. Raises OSError when it cannot be
+    known now, as without descriptors: who took the host name's addresses for ours then would think that we have moved.
     """
     entries = _entries()
     if entries is None:
@@ -293,11 +303,14 @@ _ROUTE_GATEWAY = 0x2
 
 
 def default_gateway() -> str | None:
-    """The IPv4 address of the router to everywhere else; None without one, and where the system does not tell (it does on Linux)."""
+    """The IPv4 address of the router to everywhere else; None without one, and where the system does not tell (it does on Linux).
+
+    Raises OSError when it cannot be known now.
+    """
     try:
         with open("/proc/net/route") as file:
             rows = [row for line in file if len(row := line.split()) >= 8 and row[0] != "Iface"]
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return None
     ways = [
         (int(metric), socket.inet_ntoa(struct.pack("=I", int(gateway, 16))))
@@ -308,16 +321,21 @@ def default_gateway() -> str | None:
 
 
 def _entries() -> list[tuple[str, int, int, bytes, bytes]] | None:
-    """Name, flags, family, address and netmask (empty for families other than IP) of each entry; None where it cannot be had."""
+    """Name, flags, family, address and netmask (empty for families other than IP) of each entry; None where it can never be had.
+    Raises OSError."""
     import ctypes  # costs milliseconds, and most commands never come here
 
     try:
-        libc = ctypes.CDLL(None)
-        first = ctypes.c_void_p()
-        if libc.getifaddrs(ctypes.byref(first)) != 0:
-            return None
+        libc = ctypes.CDLL(None, use_errno=True)
+        ask = libc.getifaddrs
     except (AttributeError, OSError, TypeError):
         return None
+    first = ctypes.c_void_p()
+    if ask(ctypes.byref(first)) != 0:
+        number = ctypes.get_errno()
+        if number in _NO_ANSWER:
+            return None
+        raise OSError(number, os.strerror(number))
     try:
         return list(_walk(first.value))
     finally:
@@ -330,7 +348,7 @@ def _walk(entry: int | None) -> Iterator[tuple[str, int, int, bytes, bytes]]:
     while entry:
         entry, name, flags, address, mask = _IFADDRS.unpack(ctypes.string_at(entry, _IFADDRS.size))
         if flags & _FLAG_UP:
-            text = ctypes.string_at(name).decode(errors="replace")
+            text = os.fsdecode(ctypes.string_at(name))
             family = _family(ctypes.string_at(address, 2)) if address else 0
             if family in _IN_SOCKADDR:
                 offset, size = _IN_SOCKADDR[socket.AddressFamily(family)]
@@ -354,10 +372,13 @@ def _mask(head: bytes, mask: int, offset: int, size: int) -> bytes:
 
 
 def _index(name: str) -> int:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0  # it has gone meanwhile
+    import ctypes  # `socket.if_nametoindex` does not say what was wrong
+
+    index: int = ctypes.CDLL(None, use_errno=True).if_nametoindex(os.fsencode(name))
+    number = ctypes.get_errno()
+    if not index and number in _SHORTAGE:
+        raise OSError(number, os.strerror(number))
+    return index  # 0: it has gone meanwhile
 
 
 def _addresses_of_host_name() -> list[str]:

@@ -1,11 +1,13 @@
 """What differs by system."""
 
 import ctypes
+import errno
 import io
 import os
 import resource
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,16 +24,38 @@ def test_the_interfaces_of_this_machine_are_named() -> None:
         socket.getaddrinfo(address, None, flags=socket.AI_NUMERICHOST)
 
 
-def test_a_system_without_getifaddrs_asks_for_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing:
-        def getifaddrs(self, first: object) -> int:
-            return -1
+class Failing:
+    """A C library whose getifaddrs says no."""
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Failing())
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def getifaddrs(self, first: object) -> int:
+        ctypes.set_errno(self.number)
+        return -1
+
+    def if_nametoindex(self, name: bytes) -> int:
+        ctypes.set_errno(self.number)
+        return 0
+
+
+def test_a_system_without_getifaddrs_asks_for_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or one that never lets this process ask: Android, a sandbox."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, **options: Failing(errno.EAFNOSUPPORT))
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
     assert "127.0.0.1" in interface_addresses()
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, **options: object())
     assert "127.0.0.1" in interface_addresses()
+
+
+@pytest.mark.parametrize("look", [interface_addresses, platform.interfaces, lambda: platform._index("lo")])
+def test_who_has_no_descriptor_left_does_not_know_the_interfaces(
+    look: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host name's addresses were taken for ours, and all connections that do not stand on loopback closed."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, **options: Failing(errno.EMFILE))
+    with pytest.raises(OSError, match="Too many open files"):
+        look()
 
 
 def test_a_machine_that_does_not_know_its_name_has_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +79,7 @@ def test_an_interface_that_has_gone_meanwhile_has_no_index() -> None:
 
 
 def test_a_system_without_getifaddrs_has_no_interfaces_to_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, **options: object())
     assert platform.interfaces() == []
 
 
@@ -191,6 +215,15 @@ def test_where_the_system_tells_no_routes_there_is_no_router(monkeypatch: pytest
 
     monkeypatch.setattr("builtins.open", none)
     assert platform.default_gateway() is None
+
+
+def test_a_router_that_cannot_be_looked_for_is_not_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("builtins.open", short)
+    with pytest.raises(OSError, match="Too many open files"):
+        platform.default_gateway()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: holes in files; fallocate(2) is of Linux")

@@ -66,7 +66,10 @@ def doctor(quick: bool, as_json: bool) -> int:
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", "ok" if sys.version_info >= (3, 11) else "problem", version)
-    yield from _network(interface_addresses())
+    try:
+        yield from _network(interface_addresses())
+    except OSError as error:
+        yield Finding("network", "unknown", f"this computer does not tell its addresses now: {error.strerror or error}")
     verdict = "unknown" if time.time() > OLDEST_CLOCK else "problem"
     now = time.strftime("%Y-%m-%d %H:%M", time.localtime())
     yield Finding("clock", verdict, f"{now}; only a node that has peers can compare it with theirs")

@@ -1,6 +1,5 @@
 """The host: one identity, its addresses, its connections and the protocols it serves. See `interfaces.Host`."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -35,8 +34,6 @@ from stack.streams.supervision import Supervisor
 from stack.trace import Trace
 from stack.transports.interfaces import Transport
 from stack.transports.late import default_transports, hosted
-
-_log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 5.0
 """Between two looks at clocks, interfaces and idle duplicates; a moved laptop notices sooner where the system tells."""
@@ -384,10 +381,7 @@ class Host:
         with AddressNews(self.ours.of_this_computer) as news:
             while True:
                 await news.wait(UPKEEP_SECONDS)
-                try:
-                    await self.upkeep()
-                except OSError as error:
-                    _log.warning("cannot look at the interfaces: %s", error)
+                await self.upkeep()
 
     async def _dial(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> Connection:
         if peer == self.peer_id:

@@ -1,5 +1,6 @@
 """Where others can dial us, from all who know something of it: the owner, our listeners, a router, other peers, a relay."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -12,6 +13,8 @@ from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import IpAddress, Reach, expand, ip_of, is_relayed, reach_of, unique
 from stack.net.observed import ObservedAddresses
 from stack.platform import interface_addresses
+
+_log = logging.getLogger(__name__)
 
 ADDRESSES_MAX = 32
 """Addresses we tell of ourselves: an identify message stays below 4 KiB."""
@@ -48,7 +51,7 @@ class OurAddresses:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`external`: where a router or proxy lets others in to us, as its owner says. `changed` is called when what we tell others may
-        be another than before."""
+        be another than before. Raises OSError when the interfaces cannot be read."""
         self._key = key
         self._told = {AddressSource.EXTERNAL: tuple(external)}
         self._listening = listening
@@ -59,14 +62,22 @@ class OurAddresses:
         self.of_this_computer = read_interfaces is interface_addresses
         """They are the system's, which tells when they change; not those of a test."""
         self.interfaces = read_interfaces()
+        self._fault = ""
         self._lost: frozenset[str] = frozenset()
         self._observed = ObservedAddresses()
         self._record: tuple[tuple[Multiaddr, ...] | None, int, bytes] | None = None
 
     def look(self) -> bool:
         """Read the interfaces' addresses; True when they have changed. What others have seen of the old ones counts no more, and
-        those who asked by `on_move` are told. Raises OSError."""
-        before, self.interfaces = self.interfaces, self._read_interfaces()
+        those who asked by `on_move` are told. What cannot be read now is as it was: that is logged, once."""
+        before, fault = self.interfaces, ""
+        try:
+            self.interfaces = self._read_interfaces()
+        except OSError as error:
+            fault = error.strerror or str(error)
+        if fault and fault != self._fault:
+            _log.warning("cannot look at the interfaces: %s", fault)
+        self._fault = fault
         if before == self.interfaces:
             return False
         self._lost = frozenset(before) - frozenset(self.interfaces)

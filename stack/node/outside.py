@@ -71,7 +71,7 @@ class Outside:
         """Have it asked now; until it has answered, or `seconds` are over."""
         self.begin()
         with anyio.move_on_after(seconds):
-            if self.maps and default_gateway() is not None:
+            if self.maps and _has_router():
                 await self._begun.wait()
                 if self._mapper is not None:
                     await self._mapper.settle()
@@ -86,7 +86,7 @@ class Outside:
     @property
     def is_pending(self) -> bool:
         """More will be known in a moment."""
-        if self.maps and (self._mapper.is_pending if self._mapper is not None else default_gateway() is not None):
+        if self.maps and (self._mapper.is_pending if self._mapper is not None else _has_router()):
             return True
         is_young = anyio.current_time() - self._since < EXPECTING_SECONDS
         autonat = self._autonat
@@ -142,3 +142,11 @@ class Outside:
                 DiscoveryFact(what="outside", subject=host_and_port(verdict.address), ok=verdict.open, detail=detail)
             )
         return found
+
+
+def _has_router() -> bool:
+    """Whether there is one to be asked; also where that cannot be looked at now, as whoever asks it finds out."""
+    try:
+        return default_gateway() is not None
+    except OSError:
+        return True

@@ -124,6 +124,24 @@ async def test_an_interface_that_goes_and_comes_is_noticed(network: Network) -> 
         await settled(lambda: service.facts())
 
 
+async def test_interfaces_that_cannot_be_looked_at_are_spoken_on_as_before(network: Network) -> None:
+    looks = []
+
+    def interfaces() -> list[Interface]:
+        looks.append(1)
+        if len(looks) > 1:
+            raise OSError(24, "Too many open files")
+        return network.interfaces
+
+    async with anyio.create_task_group() as tasks:
+        service = MdnsService(peer(1), lambda: OURS, lambda found: None, read_interfaces=interfaces)
+        tasks.start_soon(service.run)
+        await settled(lambda: len(looks) > 3)
+        assert len(service.facts()) == len(network.joined) == 1
+        assert network.joined[0].fileno() != -1
+        tasks.cancel_scope.cancel()
+
+
 async def test_what_cannot_be_joined_is_a_fact_and_tried_again(network: Network) -> None:
     network.broken = PermissionError(1, "Operation not permitted")
     async with speaking(network) as service:

@@ -486,6 +486,33 @@ async def test_the_watch_looks_by_itself_and_survives_a_system_that_does_not_ans
         await settled(lambda: len(looks) > 4)
 
 
+async def test_interfaces_that_cannot_be_looked_at_are_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
+    """All connections were closed as if they stood on lost addresses; and a sleep is noticed all the same."""
+    network, answer, sleeps, wall = MemoryNetwork(), [["10.0.0.5"]], [], [1e9]
+
+    def interfaces() -> list[str]:
+        if not answer:
+            raise OSError(24, "Too many open files")
+        return answer[0]
+
+    async with hosts(1, network=network) as [b]:
+        transports = [MemoryTransport(network)]
+        host = Host(key(50), transports=transports, interfaces=interfaces, wall_clock=lambda: wall[0], clock=lambda: 0)
+        async with host as a:
+            await a.connect(b.peer_id, b.addresses())
+            [connection] = a._swarm.all()
+            connection.local_address = Multiaddr.parse("/ip4/10.0.0.5/tcp/50000")
+            a.on_wake(sleeps.append)
+            answer.clear()
+            wall[0] += 60
+            await a.upkeep()
+            await a.upkeep()
+            assert a.ours.interfaces == ["10.0.0.5"]
+            assert a._swarm.all() == [connection] and not connection.closed
+            assert sleeps == [60]
+            assert caplog.text.count("Too many open files") == 1
+
+
 async def test_what_stands_on_an_address_that_is_gone_is_closed_without_waiting_for_an_answer() -> None:
     async with hosts(2) as [a, b]:
         await connect(a, b)

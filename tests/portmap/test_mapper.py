@@ -66,6 +66,24 @@ async def test_without_a_router_nothing_is_asked() -> None:
         assert (mapper.facts(), mapper.gateway, mapper.fault) == ([], None, NO_ROUTER)
 
 
+async def test_a_router_that_cannot_be_looked_for_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.portmap.shell.mapper.RETRY_SECONDS", 0.01)
+    looks = []
+
+    def find_gateway() -> str | None:
+        looks.append(1)
+        if len(looks) == 1:
+            raise OSError(24, "Too many open files")
+        return None
+
+    async with node(Internet(), 1, "192.168.1.5") as host, PortMapper.open(host, find_gateway=find_gateway) as mapper:
+        await mapper.settle()
+        assert mapper.fault == "the router cannot be looked for: Too many open files"
+        with anyio.fail_after(10):
+            while mapper.fault != NO_ROUTER:
+                await mapper._changed.wait()
+
+
 async def test_who_has_a_public_address_asks_nobody() -> None:
     async with node(Internet(), 1, "9.1.1.1") as host, PortMapper.open(host, find_gateway=lambda: HERE) as mapper:
         await mapper.settle()

@@ -115,7 +115,11 @@ class MdnsService:
 
     def _look(self, tasks: Supervisor) -> None:
         """Speak on the interfaces that are there now, and tell the addresses that we have now."""
-        links = {(link.index, link.family): link for link in links_of(self._read_interfaces())}
+        links = self._links
+        try:
+            links = {(link.index, link.family): link for link in links_of(self._read_interfaces())}
+        except OSError as error:
+            _log.debug("cannot look at the interfaces: %s", error)  # the host warns of it
         for place in self._sockets.keys() - links.keys():
             self._close(place)
         self._errors = {place: error for place, error in self._errors.items() if place in links}

@@ -25,6 +25,8 @@ PORTS_MAX = 4
 """Of our listeners that are asked for."""
 FAREWELL_SECONDS = 1.0
 """For a router that speaks UPnP to hear that the ports are to be shut."""
+RETRY_SECONDS = 30.0
+"""After the system could not say, or do, what is needed: descriptors may be there again."""
 SILENT = "it does not answer"
 NO_ROUTER = "no router is known to this computer"
 NOT_NEEDED = "not needed: this computer has a public IPv4 address"
@@ -161,21 +163,29 @@ class PortMapper:
         self._tell()
 
     async def _serve_here(self) -> None:
-        """Until the network changes."""
-        self.gateway, self.fault = self._find_gateway(), ""
+        """Until the network changes, or what could not be looked at is to be looked at again."""
+        retry: float | None = None
+        self.gateway, self.fault = None, NO_ROUTER
+        try:
+            self.gateway = self._find_gateway()
+        except OSError as error:
+            self.fault, retry = f"the router cannot be looked for: {error.strerror or error}", RETRY_SECONDS
         listening = self._host.ours.of(AddressSource.LISTENING)
         if any(reach_of(address) is Reach.PUBLIC and address.get("ip4") for address in listening):
             self.gateway, self.fault = None, NOT_NEEDED
-        elif self.gateway is None:
-            self.fault = NO_ROUTER
-        else:
+        elif self.gateway is not None:
+            self.fault = ""
             try:
                 await self._ask_there(self.gateway)
             except OSError as error:
-                self.fault = f"the router {self.gateway} cannot be asked: {error.strerror or error}"
+                self.fault, retry = (
+                    f"the router {self.gateway} cannot be asked: {error.strerror or error}",
+                    RETRY_SECONDS,
+                )
         self._tried = True
         self._wake()
-        await self._moved.wait()
+        with anyio.move_on_after(retry):
+            await self._moved.wait()
 
     async def _ask_there(self, gateway: str) -> None:
         """Until the network changes. Raises OSError when it has changed already."""
