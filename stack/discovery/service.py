@@ -52,6 +52,8 @@ class DiscoverySettings:
     """The file of earlier runs."""
     save: Callable[[bytes], None] | None = None
     """Writes that file, called in a worker thread; None remembers nobody."""
+    saved_fault: str = ""
+    """Why nobody is remembered, though that is wanted."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class Discovery:
         self._mdns = MdnsService(host.peer_id, host.addresses, self._heard, service=settings.service, trace=host.trace)
         self._kept = [_Kept(address) for address in settings.bootstrap]
         self._saved = SavedPeers()
-        self._saved_fault: str | None = None
+        self._saved_fault = settings.saved_fault
         self._redialled = 0
         self._answered = 0
         self._dirty = False
@@ -203,7 +205,7 @@ class Discovery:
         ]
 
     def _saved_facts(self) -> list[DiscoveryFact]:
-        if self._settings.save is None:
+        if self._settings.save is None and not self._saved_fault:
             return []
         detail = f"{len(self._saved)} remembered, {self._redialled} dialled at the start, {self._answered} answered"
         ok = False if self._saved_fault else bool(self._answered) or None

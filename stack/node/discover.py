@@ -41,11 +41,20 @@ async def discovering(
     from stack.discovery.mdns.machine import SERVICE, private_service  # here: most commands look for nobody
     from stack.discovery.service import Discovery, DiscoverySettings
 
+    saved, fault = None, ""
+    if file is not None:
+        try:
+            saved = await to_thread.run_sync(_read, file)
+        except OSError as error:  # it is not written over: the next run may be able to read it
+            fault = f"the list of peers of earlier runs cannot be read, and is left as it is: {error.strerror or error}"
+            _log.warning("%s", fault)
+            file = None
     settings = DiscoverySettings(
         mdns=config.mdns,
         service=private_service(private.fingerprint) if private is not None else SERVICE,
         bootstrap=[Multiaddr.parse(text) for text in config.bootstrap],
-        saved=await to_thread.run_sync(_read, file) if file is not None else None,
+        saved=saved,
+        saved_fault=fault,
         save=(lambda data: write_whole(file, data)) if file is not None else None,
     )
     async with Discovery.open(host, settings) as discovery:
@@ -60,8 +69,14 @@ def has_peers(home: Path) -> bool:
 def private_network(config: Config, environment: Mapping[str, str] = os.environ) -> "PrivateNetwork | None":
     """The private network of a node; None for the public one. Raises ConfigError: a damaged key, none where one is forced."""
     file = config.swarm_key
-    if file is None and config.home is not None and (config.home / SWARM_KEY_FILE).exists():
+    if file is None and config.home is not None:
         file = config.home / SWARM_KEY_FILE
+        try:
+            file.lstat()
+        except FileNotFoundError:
+            file = None
+        except OSError as error:
+            raise ConfigError(f"swarm_key: {file}: {error.strerror}") from error
     if file is None:
         if environment.get(FORCE_PRIVATE) == "1":
             raise ConfigError(
@@ -81,12 +96,10 @@ def private_network(config: Config, environment: Mapping[str, str] = os.environ)
 
 
 def _read(file: Path) -> bytes | None:
+    """None when there is none. Raises OSError."""
     try:
         return read_regular(file)
     except FileNotFoundError:
-        return None
-    except OSError as error:
-        _log.warning("%s: %s", file, error)
         return None
 
 

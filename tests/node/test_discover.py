@@ -7,13 +7,15 @@ from pathlib import Path
 import anyio
 import pytest
 
+from stack.blocks.disk import read_regular
 from stack.cli.doctor import _node as examined
-from stack.errors import ConfigError, StackError
+from stack.errors import ConfigError, Refused, StackError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.interfaces import DialError
 from stack.node.api import GetDiscovery
 from stack.node.config import Config
 from stack.node.discover import PEERS_FILE, private_network
+from stack.node.listen import PORT_FILE, usual_addresses
 from stack.node.node import Node
 from stack.security.pnet.key import encode_swarm_key
 from stack.transports import TRANSPORTS
@@ -58,6 +60,17 @@ def test_a_key_that_cannot_be_read_is_an_error_and_never_the_public_network(
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"swarm_key: .*a\.key"):
         private_network(Config(swarm_key=file), {})
+
+
+def test_a_key_of_which_it_cannot_be_seen_whether_it_is_there_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> os.stat_result:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "lstat", broken)
+    with pytest.raises(ConfigError, match="Input/output error"):
+        private_network(Config(home=tmp_path), {})
 
 
 @pytest.mark.anyio
@@ -132,7 +145,62 @@ async def test_a_file_of_peers_that_cannot_be_read_does_not_stop_the_node(tmp_pa
         assert node.discovery is not None
         await node.discovery._save(last=True)
         (_, fact) = await node.ask(GetDiscovery())
-        assert "cannot be written" in fact.detail
+        assert "cannot be read, and is left as it is: Is a directory" in fact.detail
+
+
+def out_of_descriptors(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """For who reads a file of this name."""
+
+    def short(path: Path, length: int = -1) -> bytes:
+        if path.name == name:
+            raise OSError(24, "Too many open files")
+        return read_regular(path, length)
+
+    monkeypatch.setattr("stack.node.listen.read_regular", short)
+    monkeypatch.setattr("stack.node.discover.read_regular", short)
+
+
+@pytest.mark.anyio
+async def test_peers_of_earlier_runs_that_cannot_be_read_now_are_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Config(home=tmp_path, listen=LOOPBACK, remember_peers=True)
+    async with Node.open(Config(listen=LOOPBACK)) as other, Node.open(settings) as node:
+        await node.connect(other.addresses()[0])
+    before = (tmp_path / PEERS_FILE).read_bytes()
+    out_of_descriptors(monkeypatch, PEERS_FILE)
+    async with Node.open(settings) as node:
+        (_, fact) = await node.ask(GetDiscovery())
+        assert "cannot be read, and is left as it is: Too many open files" in fact.detail
+    assert (tmp_path / PEERS_FILE).read_bytes() == before
+
+
+@pytest.mark.anyio
+async def test_a_port_of_earlier_runs_that_cannot_be_read_now_is_not_written_over_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another was taken and kept, without a word: the tickets of earlier runs were dead."""
+    monkeypatch.setattr("stack.node.listen.EVERYWHERE", ("/ip4/127.0.0.1/tcp/{port}",))
+    settings = Config(home=tmp_path)
+    async with Node.open(settings) as node:
+        assert not node.notices
+    port = (tmp_path / PORT_FILE).read_text()
+    with monkeypatch.context() as moment:
+        out_of_descriptors(moment, PORT_FILE)
+        async with Node.open(settings) as node:
+            (notice,) = node.notices
+            assert "port cannot be read (Too many open files), this node now listens on" in notice
+        with pytest.raises(Refused, match="Too many open files"):
+            usual_addresses(settings)
+    async with Node.open(settings) as node:
+        assert not node.notices
+        assert (tmp_path / PORT_FILE).read_text() == port == node.addresses()[0].get("tcp")
+    (tmp_path / PORT_FILE).write_text("70000")
+    assert usual_addresses(settings) == []
+    async with Node.open(settings) as node:
+        (notice,) = node.notices
+        assert "port is damaged, this node now listens on" in notice
+        assert (tmp_path / PORT_FILE).read_text() == node.addresses()[0].get("tcp")
 
 
 @pytest.mark.anyio
