@@ -5,15 +5,19 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from stack.blocks.hashed import look_of
 from stack.blocks.interfaces import FileStamp
 from stack.errors import NoSpace, StoreError
 from stack.platform import umask, write_uncached
 from stack.sansio.interfaces import Buffer
+
+T = TypeVar("T")
 
 IOVECS_MAX = 1024
 """Buffers in one pwritev: IOV_MAX of Linux and macOS."""
@@ -23,6 +27,10 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Our own shortage: says nothing about the file that was to be opened."""
+
+SHORTAGE_SECONDS = 0.01
+SHORTAGES_MAX = 200
+"""So often, and so long each time, what wants a handle is tried again where there is none: others give theirs back."""
 
 ABSENT = frozenset(
     {
@@ -66,6 +74,19 @@ def store_error(doing: str, error: OSError) -> StoreError:
     """NoSpace or StoreError for an error of the operating system."""
     message = f"{doing}: {error.strerror or error}"
     return NoSpace(message) if error.errno in NO_SPACE else StoreError(message)
+
+
+def patiently(call: Callable[[], T], relieve: Callable[[], object] = lambda: None) -> T:
+    """What `call` returns; a moment's want of handles is waited out, after `relieve`. For worker threads. Raises OSError."""
+    for _ in range(SHORTAGES_MAX):
+        try:
+            return call()
+        except OSError as error:
+            if error.errno not in OUT_OF_HANDLES:
+                raise
+        relieve()
+        time.sleep(SHORTAGE_SECONDS)
+    return call()
 
 
 def open_regular(path: Path) -> tuple[int, os.stat_result]:

@@ -6,7 +6,6 @@ deleted frees its space, and one that was replaced is noticed. `pread`, never a 
 """
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,10 +43,6 @@ OPEN_FILES_MAX = 16
 
 SHARE_OF_HANDLES = 32
 """Where a process may have few files open, a call has this part of them: several read at once, and keep as many for the next."""
-
-SHORTAGE_SECONDS = 0.01
-SHORTAGES_MAX = 200
-"""So often, and so long each time, a file is tried again that could not be opened for want of handles: other calls give theirs back."""
 
 
 def files_at_once() -> int:
@@ -114,7 +109,8 @@ class OpenFiles:
         if fd is not None:
             return fd
         try:
-            fd, status = self._open_regular(segment_path(self._packs, segment))
+            path = segment_path(self._packs, segment)
+            fd, status = disk.patiently(lambda: disk.open_regular(path), self._close_all)
         except OSError as error:
             if error.errno in disk.OUT_OF_HANDLES:
                 raise disk.store_error("reading blocks", error) from error
@@ -128,18 +124,6 @@ class OpenFiles:
             os.close(self._open.pop(next(iter(self._open))))
         self._open[segment.id] = fd
         return fd
-
-    def _open_regular(self, path: Path) -> tuple[int, os.stat_result]:
-        """As that of `disk`; a moment's want of handles is waited out, without those that this call holds itself."""
-        for _ in range(SHORTAGES_MAX):
-            try:
-                return disk.open_regular(path)
-            except OSError as error:
-                if error.errno not in disk.OUT_OF_HANDLES:
-                    raise
-            self._close_all()
-            time.sleep(SHORTAGE_SECONDS)
-        return disk.open_regular(path)
 
 
 def fill(fd: int, location: Location, out: memoryview) -> bool:

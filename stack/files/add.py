@@ -1,6 +1,6 @@
 """Files and trees become DAGs where they lie: read and hashed once, recorded in place, the same CIDs as Kubo's.
 
-Nothing is copied unless that is asked for, or the store cannot record files. What cannot be read is left out and told, and so is a
+Nothing is copied unless that is asked for, or the store cannot record files. What may not be read is left out and told, and so is a
 node's home: its key would go with it.
 """
 
@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from stack.blocks.disk import ABSENT, patiently
 from stack.blocks.interfaces import BlockStore, PinKind, SourceChanged
 from stack.dag.unixfs.builder import FileRoot
 from stack.dag.unixfs.chunkers import parse_chunker
@@ -100,10 +101,15 @@ class Adder:
 
         A link that is named is followed; inside of a tree links stay links. Raises Refused for what cannot be read at all, for a
         home, for names that are no text and for equal ones, and where no file is among those included; SourceChanged when a file does
-        not hold still; NoSpace, StoreError, LimitExceeded. Below a directory that was named all these are left out and told.
+        not hold still; NoSpace, StoreError, LimitExceeded. Below a directory that was named all these are left out and told, but for what
+        the system or the disk cannot say now: no descriptors, an error of the disk.
         """
         places = await anyio.to_thread.run_sync(_places, paths)
-        await anyio.to_thread.run_sync(self._private.look)
+        try:
+            await anyio.to_thread.run_sync(patiently, self._private.look)
+        except OSError as error:
+            place = printable(str(error.filename or "the home of this node"))
+            raise Refused(f"{place} cannot be read ({error.strerror}), so no copy of it could be kept back") from error
         self._ignored = await anyio.to_thread.run_sync(self._scanner.ignored)
         self._total = await anyio.to_thread.run_sync(self._total_size, [path for path, _ in places])
         if self._store is None:
@@ -157,7 +163,7 @@ class Adder:
                 raise Refused(f"{printable(str(path))} is neither a file nor a directory")
             return await self._add_entry(path, name, stat.S_IFMT(status.st_mode))
         except OSError as error:
-            raise Refused(f"{printable(str(path))} cannot be read: {error.strerror}") from error
+            raise _unreadable(path, error) from error
 
     async def _add_tree(self, path: Path, name: str, status: os.stat_result) -> Entry:
         """A directory with everything below it; goes down one branch at a time, with the listings above it in memory."""
@@ -177,7 +183,7 @@ class Adder:
                     status = await anyio.to_thread.run_sync(os.lstat, listing.path / name)
                     below = await self._list(listing.path / name, shown, status, listing.scanned.ignored)
                 except OSError as error:
-                    self._skip(shown, error)
+                    self._skip(listing.path / name, shown, error)
                     continue
                 if self._is_home(below):
                     self._left_out(shown, A_HOME)
@@ -201,7 +207,8 @@ class Adder:
 
     async def _list(self, path: Path, shown: str, status: os.stat_result, ignored: Ignored) -> _Listing:
         inside = shown.split("/")[1:]
-        return _Listing(path, shown, status, await anyio.to_thread.run_sync(self._scanner.scan, path, inside, ignored))
+        scanned = await anyio.to_thread.run_sync(patiently, lambda: self._scanner.scan(path, inside, ignored))
+        return _Listing(path, shown, status, scanned)
 
     def _is_home(self, listing: _Listing) -> bool:
         return listing.scanned.is_home or self._private.is_home(listing.status)
@@ -248,7 +255,7 @@ class Adder:
             else:
                 self._left_out(shown, NOT_A_FILE)
         except OSError as error:
-            self._skip(shown, error)
+            self._skip(path, shown, error)
         except SourceChanged:
             self._left_out(shown, CHANGED)
         except IsPrivate:
@@ -281,7 +288,10 @@ class Adder:
                 self._tell(EntryAdded(cid=cid, path=shown, size=dag_size))
                 return Entry(shown.rpartition("/")[2], cid, dag_size)
 
-    def _skip(self, shown: str, error: OSError) -> None:
+    def _skip(self, path: Path, shown: str, error: OSError) -> None:
+        """Leave out what is not there, or not for us. Raises Refused where that is not known: receivers remove what is left out."""
+        if error.errno not in ABSENT:
+            raise _unreadable(path, error) from error
         reason = error.strerror or str(error)
         if isinstance(error, PermissionError):
             reason = DENIED
@@ -325,6 +335,10 @@ class Adder:
 
 def _read_link(path: Path) -> tuple[str, int]:
     return os.readlink(path), os.lstat(path).st_mtime_ns
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    return Refused(f"{printable(str(path))} cannot be read: {error.strerror}")
 
 
 def place_of(path: Path) -> Path:

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from stack.blocks.disk import stamp_of, unchanged
+from stack.blocks.disk import patiently, stamp_of, unchanged
 from stack.blocks.hashing import put_verified
 from stack.blocks.interfaces import Block, BlockStore, FileStamp, InPlaceStore, Leaf, SourceChanged
 from stack.dag.unixfs.builder import FileBuilder, FileRoot
@@ -168,7 +168,7 @@ class FileAdder:
                 raise
 
     async def _add_once(self, path: Path, shown: str) -> FileRoot:
-        opened = await anyio.to_thread.run_sync(self.open, path, PIECE_BYTES)
+        opened = await anyio.to_thread.run_sync(patiently, lambda: self.open(path, PIECE_BYTES))
         file, status, leaves, _ = opened
         try:
             run = _Run(self, path, shown, file, stamp_of(status, hashed=leaves is None))

@@ -1,11 +1,12 @@
 """What is never added: the home of the node, by whatever way one comes to it, and copies of its keys."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-from stack.blocks.disk import read_regular
+from stack.blocks.disk import ABSENT, read_regular
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
 from stack.files.paths import INCOMING
@@ -14,8 +15,12 @@ from stack.files.scan import HOME_FILES
 A_HOME = "the home of a node; its key is for nobody else"
 A_KEY = "a key of this node, or another file of its home; it is for nobody else"
 
-KEYS = ("identity.key", "identity.key.old", "swarm.key")
+KEYS = ("identity.key", "swarm.key")
+"""What the names of keys begin with: earlier ones stay beside them."""
 KEY_BYTES_MAX = 64 * 1024
+
+_NO_KEY = ABSENT - {errno.EACCES, errno.EPERM}
+"""There is none, or something that cannot be one."""
 
 
 class IsPrivate(Refused):
@@ -36,29 +41,41 @@ class Private:
         self._sizes: set[int] = set()
 
     def look(self) -> None:
-        """See what the home has; a home that is not there has nothing to hide."""
+        """See what the home has; a home that is not there has nothing to hide. Raises OSError when it cannot be read."""
         if self._place is None:
             return
         self._place = Path(os.path.realpath(self._place))
-        with suppress(OSError):
+        statuses: dict[str, os.stat_result] = {}
+        try:
             self._home = os.stat(self._place)
             with os.scandir(self._place) as entries:
-                statuses = [entry.stat(follow_symlinks=False) for entry in entries]
-            self._inodes = {(each.st_dev, each.st_ino) for each in statuses if stat.S_ISREG(each.st_mode)}
-        for name in KEYS:
-            with suppress(OSError):
-                self._keys.add(read_regular(self._place / name, KEY_BYTES_MAX))
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # a node is at work here
+                        statuses[entry.name] = entry.stat(follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        self._inodes = {(each.st_dev, each.st_ino) for each in statuses.values() if stat.S_ISREG(each.st_mode)}
+        for name in statuses:
+            if name.startswith(KEYS):
+                self._look_at_key(self._place / name)
         self._keys.discard(b"")
         self._sizes = {len(key) for key in self._keys}
 
+    def _look_at_key(self, path: Path) -> None:
+        try:
+            self._keys.add(read_regular(path, KEY_BYTES_MAX))
+        except OSError as error:
+            if error.errno not in _NO_KEY:
+                raise
+
     def has_place(self, path: Path) -> bool:
         """Whether something lies in a home, whatever it is called there: also where the home is mounted at another place, or the
-        file system ignores case. What was piped in, and waits in the home, does not count."""
+        file system ignores case. What was piped in, and waits in the home, does not count. Raises OSError when it cannot be seen."""
         place = Path(os.path.realpath(path))
         if self._place is not None and place.is_relative_to(self._place / INCOMING):
             return False
         for parent in place.parents:
-            with suppress(OSError):
+            with suppress(FileNotFoundError, PermissionError):
                 if self.is_home(os.stat(parent)) or all((parent / name).exists() for name in HOME_FILES):
                     return True
         return False

@@ -504,7 +504,7 @@ async def test_a_moment_without_handles_is_waited_out(tmp_path: Path, monkeypatc
             no_handle(0)
         return real_open(path)
 
-    monkeypatch.setattr(reads, "SHORTAGE_SECONDS", 0.001)
+    monkeypatch.setattr(disk, "SHORTAGE_SECONDS", 0.001)
     async with DiskStore.open(tmp_path / "home") as store:
         cids = []
         for number in range(20):

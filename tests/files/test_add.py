@@ -1,5 +1,6 @@
 """Import of files and trees, against Kubo's CIDs and against everything that may go wrong on a disk."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.blocks import disk
 from stack.blocks.interfaces import PinKind, SourceChanged
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
@@ -295,6 +297,54 @@ async def test_B19_what_may_not_be_read_below_a_directory_is_told_and_the_rest_i
     assert (added.files, added.skipped) == (1, 2)
     skipped = {event.path: event.reason for event in events if isinstance(event, EntrySkipped)}
     assert skipped == {"tree/secret": "permission denied", "tree/closed": "permission denied"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("short", ["tree", "b", "sub", "c"])
+@pytest.mark.parametrize(
+    ("number", "times", "refused"),
+    [(errno.EMFILE, 2, False), (errno.ENFILE, 99, True), (errno.EIO, 2, True)],
+    ids=["a moment without handles", "no handles", "a bad disk"],
+)
+async def test_what_cannot_be_read_for_now_is_not_left_out(
+    tmp_path: Path, short: str, number: int, times: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told as if it were not there, and a receiver with `--update --delete` would have removed it."""
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (tree / name).write_bytes(name.encode())
+    monkeypatch.setattr(disk, "SHORTAGE_SECONDS", 0.0)
+    real_open, real_scan, failed = (
+        os.open,
+        Scanner.scan,
+        [-1 if short in ("tree", "sub") else 0],
+    )  # one look is for the bar
+
+    def fail(name: str) -> None:
+        if name == short:
+            failed[0] += 1
+            if 0 < failed[0] <= times:
+                raise OSError(number, os.strerror(number))
+
+    def open_(path: Path | str, *arguments: int, **options: int) -> int:
+        fail(os.path.basename(path))
+        return real_open(path, *arguments, **options)
+
+    def scan(scanner: Scanner, path: Path, inside: Sequence[str], ignored: Ignored) -> Scanned:
+        fail(path.name)
+        return real_scan(scanner, path, inside, ignored)
+
+    monkeypatch.setattr(disk, "SHORTAGES_MAX", 20)
+    monkeypatch.setattr(add_file_module.os, "open", open_)
+    monkeypatch.setattr(Scanner, "scan", scan)
+    adder = Adder(None, profile())
+    if refused:
+        with pytest.raises(Refused, match=rf"{short} cannot be read: {os.strerror(number)}"):
+            await adder.add([tree])
+    else:
+        added = await adder.add([tree])
+        assert (added.files, added.skipped) == (3, 0)
 
 
 @pytest.mark.anyio

@@ -1,5 +1,6 @@
 """What of a tree is taken: patterns and ignore files, links that lead out of it, the home and its keys; all on both sides."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.blocks import disk
 from stack.blocks.memory import MemoryStore
 from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
@@ -16,6 +18,7 @@ from stack.dag.unixfs.names import leads_out
 from stack.dag.unixfs.options import import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound
 from stack.errors import Refused
+from stack.files import private
 from stack.files.add import Adder
 from stack.files.chosen import Chosen, Selection
 from stack.files.events import NOT_WANTED, AddEvent, EntryAdded, EntrySkipped
@@ -242,6 +245,37 @@ async def test_no_key_of_the_home_gets_out_under_another_name(tmp_path: Path) ->
     for named in ("copy", "hard link", "key", "way", "home/blocks"):
         with pytest.raises(Refused, match=r"of this node|home of a node"):
             await add(tmp_path / "parent" / named, Selection(), home)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+async def test_keys_of_the_home_that_cannot_be_read_now_are_not_none(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the identity was added."""
+    home, tree = tmp_path / "home", tmp_path / "tree"
+    plant(home, "identity.key", "identity.key.old.2")
+    plant(tree, "mine")
+    shutil.copy(home / "identity.key", tree / "copy")
+    (home / "identity.key.old.2").write_bytes(b"of earlier")
+    shutil.copy(home / "identity.key.old.2", tree / "copy of the old one")
+    (home / "swarm.key").mkdir()
+    looks: list[Path] = []
+
+    def read(path: Path, length: int = -1) -> bytes:
+        looks.append(path)
+        if len(looks) < 3:
+            raise OSError(number, os.strerror(number), str(path))
+        return disk.read_regular(path, length)
+
+    monkeypatch.setattr(private, "read_regular", read)
+    monkeypatch.setattr(disk, "SHORTAGE_SECONDS", 0.0)
+    if number == errno.EMFILE:
+        taken, skipped = await add(tree, Selection(), home)
+        assert (taken, set(skipped)) == ({"mine"}, {"copy", "copy of the old one"})
+    else:
+        with pytest.raises(Refused, match=r"(identity|swarm)\.key.* cannot be read"):
+            await add(tree, Selection(), home)
 
 
 @pytest.mark.parametrize(
