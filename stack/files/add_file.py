@@ -10,6 +10,7 @@ from typing import NamedTuple
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from stack.blocks.disk import patiently, stamp_of, unchanged
 from stack.blocks.hashing import put_verified
@@ -21,11 +22,15 @@ from stack.files.cutting import HASHERS, PIECE_BYTES, CutLeaf, OpenFile, Shorten
 from stack.files.known import KnownFiles
 from stack.files.private import IsPrivate, Private
 from stack.files.storage import in_place
+from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
 
 COPIED_BYTES = 8 * 1024 * 1024
 """Of leaves, kept before their blocks are written and brought to the disk together, while the next are hashed."""
+
+COPIES_AT_ONCE = 4
+"""Of these: what the store writes as one group, and as much that comes up meanwhile. A disk that is waited for stands idle else."""
 
 NODE_BYTES = 4 * 1024 * 1024
 """Nodes kept before they go to the store together."""
@@ -65,6 +70,7 @@ class Keeper:
         self._in_place: InPlaceStore | None = None if store is None or copy else in_place(store)
         self.copies = store is not None and self._in_place is None
         """Leaves are kept as blocks."""
+        self._copying = anyio.Semaphore(COPIES_AT_ONCE)
         self._nodes: list[Block] = []
         self._node_bytes = 0
         self._files: list[tuple[Path, FileStamp, list[Leaf]]] = []
@@ -87,13 +93,21 @@ class Keeper:
         if self._store is not None and nodes:
             await put_verified(self._store)(nodes)
 
-    async def leaves(self, path: Path, stamp: FileStamp, leaves: list[CutLeaf]) -> None:
-        """Record leaves where they lie, or keep their blocks. Raises SourceChanged, NoSpace, StoreError."""
+    async def leaves(self, path: Path, stamp: FileStamp, leaves: list[CutLeaf], group: TaskGroup) -> None:
+        """Record leaves where they lie, or have their blocks kept by a task of the group. Raises SourceChanged, NoSpace, StoreError."""
         rows = _rows(leaves)
         if self._in_place is not None and rows:
             await self._in_place.add_file(path, stamp, rows)
-        elif self.copies and self._store is not None:
-            await put_verified(self._store)(_blocks(leaves))
+        elif self.copies and (blocks := _blocks(leaves)):
+            await self._copying.acquire()
+            group.start_soon(self._copy, blocks)
+
+    async def _copy(self, blocks: Sequence[Block]) -> None:
+        assert self._store is not None
+        try:
+            await put_verified(self._store)(blocks)
+        finally:
+            self._copying.release()
 
     async def files(self, files: Sequence[FileRows]) -> None:
         """The same, soon, for several files that were looked at after they were read. Raises Refused, NoSpace, StoreError."""
@@ -171,22 +185,23 @@ class FileAdder:
         opened = await anyio.to_thread.run_sync(patiently, lambda: self.open(path, PIECE_BYTES))
         file, status, leaves, _ = opened
         try:
-            run = _Run(self, path, shown, file, stamp_of(status, hashed=leaves is None))
-            try:
-                if leaves is not None:
-                    for start in range(0, len(leaves), LEAVES_A_TURN):
-                        await run.take(leaves[start : start + LEAVES_A_TURN])
-                        await anyio.lowlevel.checkpoint()
-                else:
-                    await cut_file(file, self._hashers, run.take)
-                if not unchanged(stamp_of(status), os.fstat(file.fd)):
-                    raise Shortened
-                root = await run.finish()
-                self.remember(path, opened, bytes(run.digests))
-                return root
-            except (Shortened, SourceChanged):
-                self._progress(shown, -run.read)
-                raise SourceChanged(path) from None
+            async with task_group() as group:
+                run = _Run(self, path, shown, file, stamp_of(status, hashed=leaves is None), group)
+                try:
+                    if leaves is not None:
+                        for start in range(0, len(leaves), LEAVES_A_TURN):
+                            await run.take(leaves[start : start + LEAVES_A_TURN])
+                            await anyio.lowlevel.checkpoint()
+                    else:
+                        await cut_file(file, self._hashers, run.take)
+                    if not unchanged(stamp_of(status), os.fstat(file.fd)):
+                        raise Shortened
+                    root = await run.finish()
+                except (Shortened, SourceChanged):
+                    self._progress(shown, -run.read)
+                    raise SourceChanged(path) from None
+            self.remember(path, opened, bytes(run.digests))
+            return root
         finally:
             os.close(file.fd)
 
@@ -231,7 +246,10 @@ class FileAdder:
 class _Run:
     """One file while it is added."""
 
-    def __init__(self, adder: FileAdder, path: Path, shown: str, file: OpenFile, stamp: FileStamp) -> None:
+    def __init__(
+        self, adder: FileAdder, path: Path, shown: str, file: OpenFile, stamp: FileStamp, group: TaskGroup
+    ) -> None:
+        self._group = group
         self._adder = adder
         self._keeper = adder.keeper
         self._path = path
@@ -270,7 +288,7 @@ class _Run:
 
     async def _keep_leaves(self) -> None:
         leaves, self._leaves, self._waiting = self._leaves, [], 0
-        await self._keeper.leaves(self._path, self._stamp, leaves)
+        await self._keeper.leaves(self._path, self._stamp, leaves, self._group)
 
     async def _keep_nodes(self) -> None:
         while (block := self._builder.next_block()) is not None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 from stack.blocks import disk
@@ -18,11 +19,11 @@ from stack.blocks.store import DiskStore
 from stack.dag import links
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.dag.unixfs.reader import decode_node
-from stack.errors import ConfigError, Refused
+from stack.errors import ConfigError, NoSpace, Refused
 from stack.files import add as add_module
 from stack.files import add_file as add_file_module
 from stack.files.add import Adder
-from stack.files.add_file import COPIED_BYTES
+from stack.files.add_file import COPIED_BYTES, COPIES_AT_ONCE
 from stack.files.chosen import Selection
 from stack.files.cutting import PIECE_BYTES, CutLeaf, OpenFile
 from stack.files.events import AddEvent, AddProgress, EntryAdded, EntrySkipped
@@ -191,6 +192,47 @@ async def test_copies_of_many_pieces_are_brought_to_the_disk_together(
         added = await Adder(store, profile(), copy=True).add([path])
         assert puts[:2] == [COPIED_BYTES, PIECE_BYTES + 5]
         assert await whole_dag(store, added.cid) >= 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("full_at", [None, 2], ids=["room for all", "the disk is full"])
+async def test_the_next_are_hashed_while_some_copies_are_brought_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: int | None
+) -> None:
+    pieces = COPIES_AT_ONCE + 2
+    path = tmp_path / "film"
+    with path.open("wb") as file:
+        file.truncate(pieces * COPIED_BYTES)
+    running: list[int] = []
+    begun = ended = 0
+    put = DiskStore.put_verified
+
+    async def slow(store: DiskStore, blocks: Sequence[tuple[Cid, bytes]]) -> None:
+        nonlocal begun, ended
+        begun += 1
+        if begun == full_at:
+            raise NoSpace("the disk is full")
+        running.append(begun - ended)
+        try:
+            # What may come meanwhile comes, and what may not would.
+            for _ in range(200):
+                if begun - ended >= COPIES_AT_ONCE or begun >= pieces:
+                    break
+                await anyio.sleep(0.01)
+            await put(store, blocks)
+        finally:
+            ended += 1
+
+    monkeypatch.setattr(DiskStore, "put_verified", slow)
+    async with open_store("disk", tmp_path / "home") as store:
+        if full_at is None:
+            await Adder(store, profile(), copy=True).add([path])
+            assert max(running) == COPIES_AT_ONCE
+        else:
+            with pytest.raises(NoSpace):
+                await Adder(store, profile(), copy=True).add([path])
+            begun -= 1
+        assert begun == ended
 
 
 @pytest.mark.anyio
