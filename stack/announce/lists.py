@@ -33,7 +33,8 @@ def _position(keys: bytes, key: bytes, low: int = 0) -> int:
 
 
 class KeyLists:
-    """By author, the record that names a list and the keys in it. Commands: `add`, `pop`. Getters: `authors`, `holds`, `shortest`."""
+    """By author, the record that names a list and the keys in it. Commands: `add`, `pop`. Getters: `authors`, `holds`, `entries`,
+    `shortest`."""
 
     __slots__ = ("_lists",)
 
@@ -54,6 +55,10 @@ class KeyLists:
         """The list of this record has a key."""
         known = self._lists.get(bytes(record.author))
         return known is not None and known[0] is record and _has(known[1], key)
+
+    def entries(self) -> list[tuple[Record, bytes]]:
+        """All."""
+        return list(self._lists.values())
 
     def shortest(self) -> tuple[Record, bytes]:
         """Of all; there is one."""

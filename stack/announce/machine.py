@@ -227,11 +227,13 @@ class AnnounceMachine:
 
     def keys_fetched(self, record: Record, data: bytes | None) -> None:
         """The block of a `FetchKeys`, whose hash is right; None: it could not be had."""
-        self._state.list_done(record)
+        state = self._state
+        state.fetching.done(record, came=data is not None)
         if data is None:
-            self._state.reputation.failed(record.author)
+            state.reputation.failed(record.author)
         elif len(data) % KEY_BYTES == 0 and len(data) <= LIST_KEYS_MAX * KEY_BYTES:
-            self._state.table.add_list(record, data)
+            state.table.add_list(record, data)
+        state.fetch_lists()
 
     # Commands
 

@@ -176,6 +176,8 @@ class Membership:
             return
         before = state.table.shard
         state.table.reshard(shard)
+        state.fetching.resharded()
+        state.fetch_lists()
         if old is None:
             state.missing = [shard]
         elif covers(shard, before):

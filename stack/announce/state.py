@@ -7,6 +7,7 @@ from typing import Protocol
 from stack.announce.contacts import Candidate, Contacts
 from stack.announce.events import Ask, AskId, Effect, FetchKeys, Push, RecordRefused, RefusedBecause, StopAsking
 from stack.announce.events import InterestId as InterestId
+from stack.announce.fetching import ListFetches
 from stack.announce.keyspace import WHOLE, Home, Shard, covers, home_of_peer, shard_at
 from stack.announce.messages import Request, Response
 from stack.announce.outcomes import Outcome
@@ -19,9 +20,6 @@ from stack.identity.peer_id import PeerId
 from stack.sansio.budget import Scope
 from stack.sansio.interfaces import Randomness
 from stack.trace import Trace
-
-LISTS_UNDER_WAY_MAX = 4
-"""Blocks of further keys that are being fetched."""
 
 
 class Asker(Protocol):
@@ -62,6 +60,7 @@ class State:
         self.reputation = Reputation()
         self.contacts = Contacts(peer, self.reputation, random)
         self.table = Table(WHOLE, budget, self.reputation.is_proven)
+        self.fetching = ListFetches(self.table, peer)
         self.settled = False
         """We know how deep shards are."""
         self.missing: list[Shard] = [WHOLE]
@@ -76,7 +75,6 @@ class State:
         self._next_id = 0
         self._neighbours: Quota[PeerId] = Quota(params.neighbour_rate, params.neighbour_burst)
         self._groups: Quota[str] = Quota(params.group_rate, params.group_burst)
-        self._lists: set[bytes] = set()
 
     @property
     def shard(self) -> Shard | None:
@@ -189,20 +187,22 @@ class State:
     def insert(self, record: Record, source: PeerId | None, wall: float) -> Outcome:
         """Offer a record to the table; who is interested is told."""
         outcome = self.table.insert(record, wall)
+        if outcome in (Outcome.NEW, Outcome.KNOWN):
+            self.fetching.named(record)
+            self.fetch_lists()
         if outcome is not Outcome.NEW:
             if outcome is not Outcome.KNOWN:
                 self._refuse(source, outcome)
             return outcome
         for interest in self.interests.matching(record):
             self.effects.append(Push(interest, record.data))
-        if record.more is not None and len(self._lists) < LISTS_UNDER_WAY_MAX and record.author != self.peer:
-            self._lists.add(record.data)
-            self.effects.append(FetchKeys(record, record.more))
         return outcome
 
-    def list_done(self, record: Record) -> None:
-        """The block of a record has been fetched, or cannot be."""
-        self._lists.discard(record.data)
+    def fetch_lists(self) -> None:
+        """Have lists of further keys fetched, as many as may be under way."""
+        while (record := self.fetching.next_record()) is not None:
+            assert record.more is not None  # else nobody waits for it
+            self.effects.append(FetchKeys(record, record.more))
 
     def _refuse(self, source: PeerId | None, reason: RefusedBecause | Outcome) -> None:
         if self.trace is not None:

@@ -36,8 +36,8 @@ def part_of(record: Record) -> int:
 
 
 class Table:
-    """Facts: `insert`, `add_list`, `expire`. Commands: `reshard`, `close`. Getters: `find`, `search`, `records_of`, `page`, `digests`,
-    `load`, `members`, `len`. `now` is wall-clock seconds."""
+    """Facts: `insert`, `add_list`, `expire`. Commands: `reshard`, `close`. Getters: `find`, `search`, `records_of`, `has_list`, `page`,
+    `digests`, `load`, `members`, `len`. `now` is wall-clock seconds."""
 
     __slots__ = (
         "_authors",
@@ -111,6 +111,10 @@ class Table:
     def records_of(self, author: bytes) -> tuple[Record, ...]:
         """All of one author."""
         return self._authors.get(author, ())
+
+    def has_list(self, author: bytes) -> bool:
+        """The list of further keys is here that a record of this author names."""
+        return author in self._lists
 
     def find(self, key: bytes, now: float, most: int = CROWD) -> list[Record]:
         """Records that have a key, in the order they came; of more than `most` and 256 so many, of each address group some."""
@@ -238,6 +242,7 @@ class Table:
 
     def reshard(self, shard: Shard) -> None:
         """Keep another shard from now on: what is not about it is forgotten."""
+        lists = self._lists.entries() if covers(self.shard, shard) else []
         for author in list(self._authors):
             self._forget_list(author, self._authors[author])
             self._keep(author, [record for record in self._authors[author] if self._concerns(record, shard)])
@@ -248,6 +253,8 @@ class Table:
         self._parts = {shard: [0] * DIGESTS}
         for record in self:
             self._count(record)
+        for record, keys in lists:
+            self.add_list(record, keys)
 
     def close(self) -> None:
         """Give everything back."""

@@ -10,8 +10,9 @@ import anyio.to_thread
 from stack.announce.keyspace import KEY_BYTES, announce_key, ticket_key
 from stack.announce.own import LIST_KEYS_MAX, Announcement, check_name
 from stack.announce.params import AnnounceParams
+from stack.announce.shell.driver import LIST_SECONDS
 from stack.announce.shell.service import Announcements
-from stack.bitswap.interfaces import Provider
+from stack.bitswap.interfaces import Provider, Session
 from stack.bitswap.shell.service import Bitswap
 from stack.blocks.disk import read_regular, write_whole
 from stack.blocks.interfaces import Block, BlockStore, PinKind
@@ -30,6 +31,8 @@ from stack.multiformats.multicodec import DAG_PB
 from stack.net.interfaces import Host
 from stack.node.config import Config
 from stack.node.discover import has_peers
+from stack.streams.patience import patient
+from stack.streams.signs import Signs
 
 ANNOUNCEMENTS_FILE = "announcements"
 MEMBER_ROLES = frozenset({"daemon", "share", "library"})
@@ -38,6 +41,8 @@ ASKING_ROLES = frozenset({"find", "providers", "read"})
 """Those serve nobody: what the home announces would lead nowhere."""
 LONELY_SECONDS = 1.0
 """Who has nobody to dial meets neighbours at once, or nobody: then it need not wait longer before it answers for itself."""
+LIST_STILL_SECONDS = 10.0
+"""For the first bytes of a list of further keys, dial included, and for some more again and again: others wait for the place."""
 PIN_LISTS = "/announce/keys"
 PIN_NAMES = "/announce/names"
 """Names of pins; what is shared has no slash in its name."""
@@ -90,9 +95,28 @@ class BlockLists:
         """See KeyLists."""
         came: list[bytes] = []
         provider = Provider(author, addresses, "announced")
-        async with self._exchange.session(cid, providers=[provider]) as session:
-            await session.fetch([cid], lambda _, data: came.append(bytes(data)))
+        try:
+            async with (
+                self._exchange.session(cid, providers=[provider]) as session,
+                patient(_Coming(session), LIST_STILL_SECONDS, LIST_SECONDS),
+            ):
+                await session.fetch([cid], lambda _, data: came.append(bytes(data)))
+        except TimeoutError:
+            return None
         return came[0] if len(came[0]) <= LIST_KEYS_MAX * KEY_BYTES else None
+
+
+class _Coming:
+    """How much of what a session wants has come, for `patient`: who sends the same beginning again and again sends nothing."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._most = 0
+
+    @property
+    def signs(self) -> Signs:
+        self._most = max(self._most, sum(report.bytes + report.arriving for report in self._session.reports()))
+        return Signs(heard_at=0.0, heard=self._most)
 
 
 class Announcing:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import anyio
 
@@ -13,8 +14,15 @@ SECONDS_MAX = 120.0
 so long pays with what moves, LEAST_BYTES_PER_SECOND or more."""
 
 
+class Moving(Protocol):
+    """Something that tells how much of it has come."""
+
+    @property
+    def signs(self) -> Signs: ...
+
+
 @asynccontextmanager
-async def patient(stream: MuxedStream, seconds: float, most: float = SECONDS_MAX) -> AsyncIterator[None]:
+async def patient(stream: MuxedStream | Moving, seconds: float, most: float = SECONDS_MAX) -> AsyncIterator[None]:
     """What is inside may take `seconds`, and as long again while enough moves on the stream's connection, but no longer than `most` in
     all. Raises TimeoutError. A stream that tells no `signs` has `seconds`."""
     still = Signs(anyio.current_time())

@@ -248,6 +248,27 @@ async def test_a_list_that_cannot_be_kept_or_fetched_costs_only_what_is_in_it() 
         await settled(lambda: at_b._machine.reputation.score(a.peer_id) < 0)
 
 
+async def test_attack_lists_that_nobody_brings_keep_no_others_from_coming() -> None:
+    class Slow(Lists):
+        async def get(self, cid: Cid, author: PeerId, addresses: tuple[Multiaddr, ...]) -> bytes | None:
+            if cid not in self.blocks:
+                await anyio.sleep_forever()
+            return self.blocks[cid]
+
+    lists = Slow()
+    async with members(2, lists=lists) as [(a, at_a), (b, at_b)]:
+        await connect(a, b)
+        await settled(lambda: at_b.is_loaded)
+        for number in range(20, 40):
+            data = record_bytes(number, more=Cid.of(b"never"), issued=int(at_b._wall()))
+            at_b._machine.receive_request(a.peer_id, Request(kind=Kind.PUT, record=data), *at_b._driver.now())
+            at_b._driver.pump()
+        for number in range(300):
+            at_a.announce(Cid.of(b"%d" % number))
+        await settled(lambda: bool(at_b._machine.table._lists))
+        assert at_b._machine._state.fetching.waiting == 19
+
+
 async def test_a_store_that_cannot_be_written_does_not_end_the_node() -> None:
     class Full(Store):
         def save(self, data: bytes) -> None:

@@ -1,15 +1,19 @@
 """The shells where they wait: streams that break while something is written, a store that refuses."""
 
+from itertools import count
 from typing import cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from stack.announce.events import Found, LookupId
+from stack.announce.lookups import FOUND_MAX
 from stack.announce.shell import driver as driver_module
-from stack.announce.shell.questions import Served
+from stack.announce.shell.questions import Finding, Served
 from stack.multiformats.cid import Cid
 from stack.streams.interfaces import Stream
+from tests.announce.build import a_record
 from tests.announce.test_service import Store, member
 from tests.net.hosts import hosts, settled
 
@@ -36,6 +40,18 @@ async def test_a_stream_that_breaks_while_a_record_is_pushed_ends_with_that_and_
     served.push(b"a record")
     with pytest.raises(anyio.BrokenResourceError):
         await served.run(cast(Stream, Breaks()))
+
+
+async def test_of_what_is_found_and_not_taken_so_much_waits_as_a_lookup_tells_of() -> None:
+    """Authors whose records change all the time filled the memory of who did not look."""
+    names = count()
+    found = Found(LookupId(1), a_record(1), None)
+    finding: Finding[int] = Finding(lambda _: [next(names) for _ in range(32)], lambda: None, goes_on=True)
+    for _ in range(FOUND_MAX):
+        finding.put(found)
+    assert [await anext(finding) for _ in range(FOUND_MAX)] == list(range(FOUND_MAX))
+    finding.put(found)
+    assert await anext(finding) == 32 * FOUND_MAX
 
 
 async def test_what_could_not_be_saved_is_saved_when_there_is_room_again(

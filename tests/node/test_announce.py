@@ -4,6 +4,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from stack import Cid, Config, Node, SyncNode
 from stack.announce.interfaces import FoundName, KnownProvider
 from stack.announce.shell.service import Announcements as Layer
+from stack.bitswap.interfaces import Provider
 from stack.blocks.interfaces import PinKind
 from stack.blocks.store import DiskStore
 from stack.errors import CorruptStore, LocalProtocolError, Refused
@@ -29,6 +32,7 @@ from stack.node.api import (
     Shared,
     Withdraw,
 )
+from tests.bitswap.simulation import peer_named
 from tests.net.hosts import settled
 
 pytestmark = pytest.mark.anyio
@@ -293,6 +297,42 @@ async def test_finding_26_lists_of_keys_that_records_name_are_pinned_and_those_o
             await one.put([(Cid.of(long), long)])
             assert await theirs.get(Cid.of(long), one.peer_id, addresses) is None
         assert await two.store.has([Cid.of(blocks[-1])]) == [False]
+
+
+async def test_attack_who_brings_nothing_of_a_list_or_a_byte_now_and_then_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each had a place of the few there are for a minute, as often as it liked."""
+    monkeypatch.setattr("stack.node.announcing.LIST_STILL_SECONDS", 0.05)
+
+    class Author:
+        """Sends so many bytes with each look, and never all."""
+
+        def __init__(self, slice: int) -> None:
+            self._slice, self.sent, self.left = slice, 0, False
+
+        @asynccontextmanager
+        async def session(self, cid: Cid, providers: list[Provider]) -> AsyncIterator[Any]:
+            try:
+                yield self
+            finally:
+                self.left = True
+
+        def reports(self) -> list[Any]:
+            self.sent += self._slice
+            return [SimpleNamespace(bytes=0, arriving=self.sent if self._slice > 0 else 100 + self.sent)]
+
+        async def fetch(self, cids: list[Cid], sink: Any) -> None:
+            while self.sent < 10_000:
+                await anyio.sleep(0.01)
+            sink(cids[0], memoryview(bytes(16)))
+
+    for slice, comes in ((0, False), (-1, False), (1, False), (1000, True)):
+        author = Author(slice)
+        lists = BlockLists(cast(Any, None), cast(Any, author))
+        with anyio.fail_after(5):
+            assert await lists.get(Cid.of(bytes(16)), peer_named("author"), ()) == (bytes(16) if comes else None)
+        assert author.left
 
 
 def test_a_script_announces_and_finds(tmp_path: Path) -> None:

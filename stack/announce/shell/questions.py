@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import anyio
 
 from stack.announce.events import Ask, Found
+from stack.announce.lookups import FOUND_MAX
 from stack.announce.messages import (
     PROTOCOL,
     REQUEST_BYTES_MAX,
@@ -170,7 +171,8 @@ async def send(stream: Stream, response: Response) -> None:
 
 
 class Finding(Generic[T]):
-    """What a lookup finds, as it comes: an async iterator. It is over when it is closed or nobody holds it any more."""
+    """What a lookup finds, as it comes: an async iterator. It is over when it is closed or nobody holds it any more. Of what nobody takes
+    FOUND_MAX wait, as many authors as a lookup tells of; whose records change each minute fills no more."""
 
     def __init__(self, convert: Callable[[Found], list[T]], close: Callable[[], None], *, goes_on: bool) -> None:
         self._convert = convert
@@ -199,7 +201,7 @@ class Finding(Generic[T]):
 
     def put(self, found: Found) -> None:
         """For the service: something was found."""
-        self._found.extend(self._convert(found))
+        self._found.extend(self._convert(found)[: FOUND_MAX - len(self._found)])
         self._wake.set()
 
     def round_ended(self, answers: int) -> None:

@@ -31,8 +31,12 @@ class RelayParameters:
     """Relayed connections at a time, in all."""
     circuits_of_peer: int = 16
     """At a time, of those from a peer and those to it together."""
+    circuits_of_group: int = 16
+    """At a time, asked for from one IPv4 address or IPv6 /56 by who is not allowed by name: as many as one peer has."""
+    circuits_of_neighbourhood: int = 32
+    """The same, of one IPv4 /24 or IPv6 /48."""
     circuits_of_allowed: int = 64
-    """The same, of a peer that is allowed by name; they do not count in `circuits`."""
+    """As `circuits_of_peer`, of a peer that is allowed by name; they do not count in `circuits`."""
     questions_per_second: float = 2.0
     """Of one peer in the long run: each is a signature, or a stream to somebody else."""
     questions_at_once: int = 64
@@ -54,6 +58,10 @@ class Circuit:
     limit: Limit
     counted: bool
     """It is one of the circuits of strangers."""
+    asked_by_stranger: bool
+    """Who asked for it is not allowed by name, whoever is at the other end."""
+    asked_from: tuple[str, ...]
+    """The address groups whose circuits it is counted with."""
 
 
 @dataclass(slots=True)
@@ -75,7 +83,10 @@ class RelayPlaces:
         self._parameters = parameters
         self._allowed = frozenset(allowed)
         self._places: dict[PeerId, _Place] = {}
-        self._circuits: Counter[PeerId] = Counter()
+        self._circuits: Counter[tuple[PeerId, bool]] = Counter()
+        """Of each peer those that strangers have asked for, True, and those that peers have who are allowed by name: strangers cannot keep
+        these from each other, nor from a stranger."""
+        self._asked_from: Counter[str] = Counter()
         self._counted = 0
         self._questions: dict[PeerId, TokenBucket] = {}
 
@@ -130,21 +141,28 @@ class RelayPlaces:
         place = self._places.get(target)
         if place is None or place.until <= now:
             return Status.NO_RESERVATION
+        parameters = self._parameters
         counted = not self._allowed.intersection((source, target))
-        full = counted and self._counted >= self._parameters.circuits
-        if full or any(self._circuits[peer] >= self._circuits_of(peer) for peer in (source, target)):
+        stranger = source not in self._allowed
+        group, neighbourhood = group_of(address), neighbourhood_of(address)
+        bounds = ((group, parameters.circuits_of_group), (neighbourhood, parameters.circuits_of_neighbourhood))
+        full = counted and self._counted >= parameters.circuits
+        if full or any(self._circuits[peer, stranger] >= self._circuits_of(peer) for peer in (source, target)):
             return Status.RESOURCE_LIMIT_EXCEEDED
-        self._circuits.update((source, target))
+        if stranger and any(name is not None and self._asked_from[name] >= most for name, most in bounds):
+            return Status.RESOURCE_LIMIT_EXCEEDED
+        asked_from = tuple(name for name, _ in bounds if name is not None) if stranger else ()
+        self._asked_from.update(asked_from)
+        self._circuits.update(((source, stranger), (target, stranger)))
         self._counted += counted
-        return Circuit(source, target, self.limit(source, target), counted)
+        return Circuit(source, target, self.limit(source, target), counted, stranger, asked_from)
 
     def ended(self, circuit: Circuit) -> None:
         """It is over, or did not come about."""
         self._counted -= circuit.counted
-        for peer in (circuit.source, circuit.target):
-            self._circuits[peer] -= 1
-            if not self._circuits[peer]:
-                del self._circuits[peer]
+        self._circuits.subtract((peer, circuit.asked_by_stranger) for peer in (circuit.source, circuit.target))
+        self._asked_from.subtract(circuit.asked_from)
+        self._circuits, self._asked_from = +self._circuits, +self._asked_from
 
     def peer_disconnected(self, peer: PeerId) -> None:
         """ "If the peer disconnects, the reservation is no longer valid.\""""

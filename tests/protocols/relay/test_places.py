@@ -54,14 +54,14 @@ def test_each_figure_of_a_relay_is_met_exactly_and_not_passed() -> None:
     relay = RelayPlaces(RelayParameters(), [PEERS[0]])
     answers = [relay.reserve(peer, at(1, n), 0.0) for n, peer in enumerate(peers)]
     assert answers == [HOUR] * 128 + [Status.RESERVATION_REFUSED] * 12
-    circuits = [relay.connect(peers[n + 1], HERE, peers[n], 0.0) for n in range(127)] + [
-        relay.connect(peers[2], HERE, peers[127], 0.0),
-        relay.connect(peers[4], HERE, peers[6], 0.0),
+    circuits = [relay.connect(peers[n + 1], at(1, n), peers[n], 0.0) for n in range(127)] + [
+        relay.connect(peers[2], at(1, 2), peers[127], 0.0),
+        relay.connect(peers[4], at(1, 4), peers[6], 0.0),
     ]
     assert [each for each in circuits if isinstance(each, Status)] == [Status.RESOURCE_LIMIT_EXCEEDED]
     assert circuits[128] is Status.RESOURCE_LIMIT_EXCEEDED
     relay.reserve(PEERS[0], at(1), 0.0)
-    friends = [relay.connect(peers[n], HERE, PEERS[0], 0.0) for n in range(65)]
+    friends = [relay.connect(peers[n], at(1, n), PEERS[0], 0.0) for n in range(65)]
     assert [n for n, each in enumerate(friends) if isinstance(each, Status)] == [64]
     relay = RelayPlaces(RelayParameters(), [])
     answers = [relay.reserve(peer, at(1 + n), 0.0) for n, peer in enumerate(peers[:40])]
@@ -126,6 +126,44 @@ def test_the_circuits_in_all_are_bounded() -> None:
     assert isinstance(relay.connect(PEERS[12], HERE, PEERS[2], 0.0), Circuit)
 
 
+def test_attack_the_circuits_of_one_address_and_of_one_neighbourhood_are_bounded() -> None:
+    """Eight connections of one address had half of all that there are for strangers."""
+    relay = places()
+    for n in range(20):
+        relay.reserve(PEERS[n], at(n, 100 + n), 0.0)
+
+    def asked_from(host: int, net: int, count: int) -> list[Circuit]:
+        answers = [relay.connect(PEERS[n % 20], at(host, net), PEERS[(n + 1) % 20], 0.0) for n in range(count)]
+        assert {each for each in answers if isinstance(each, Status)} <= {Status.RESOURCE_LIMIT_EXCEEDED}
+        return [each for each in answers if isinstance(each, Circuit)]
+
+    first = asked_from(1, 1, 20)
+    assert len(first) == 16
+    assert [len(asked_from(host, 1, 10)) for host in (2, 3)] == [10, 6]
+    assert len(asked_from(4, 2, 1)) == 1
+    for circuit in first[:3]:
+        relay.ended(circuit)
+    again = asked_from(1, 1, 5)
+    assert len(again) == 3
+    for circuit in first[3:] + again:
+        relay.ended(circuit)
+    assert sorted(relay._asked_from.values()) == [1, 1, 6, 10, 16]
+
+
+def test_attack_strangers_do_not_keep_those_from_a_circuit_who_are_allowed() -> None:
+    """They had all circuits of a peer, be it one that is allowed or one that is sought by such."""
+    relay = places(allowed=(0, 1), circuits_of_allowed=20)
+    for n in (0, 1, 2):
+        relay.reserve(PEERS[n], at(n, n), 0.0)
+    for target, most in ((0, 20), (2, 16)):
+        answers = [relay.connect(PEERS[3 + n % 20], at(1, 9 + n), PEERS[target], 0.0) for n in range(most + 1)]
+        assert answers[most] is Status.RESOURCE_LIMIT_EXCEEDED and opened(answers[most - 1])
+    circuits = [opened(relay.connect(PEERS[0], HERE, PEERS[target], 0.0)) for target in (1, 2)]
+    assert not any(circuit.counted or circuit.asked_by_stranger for circuit in circuits)
+    more = [relay.connect(PEERS[0], HERE, PEERS[1], 0.0) for _ in range(19)]
+    assert all(isinstance(each, Circuit) for each in more[:18]) and more[18] is Status.RESOURCE_LIMIT_EXCEEDED
+
+
 def test_strangers_have_a_limit_and_who_is_allowed_has_none() -> None:
     relay = places(allowed=(0,))
     for n in (0, 1):
@@ -141,7 +179,7 @@ def test_strangers_have_a_limit_and_who_is_allowed_has_none() -> None:
 def test_an_allowed_peer_has_more_circuits() -> None:
     relay = places(allowed=(0,), circuits_of_allowed=18)
     relay.reserve(PEERS[0], HERE, 0.0)
-    answers = [relay.connect(PEERS[1 + n], HERE, PEERS[0], 0.0) for n in range(19)]
+    answers = [relay.connect(PEERS[1 + n], at(1, n), PEERS[0], 0.0) for n in range(19)]
     assert all(isinstance(answer, Circuit) for answer in answers[:18])
     assert answers[18] is Status.RESOURCE_LIMIT_EXCEEDED
 

@@ -13,6 +13,7 @@ from stack.net.connection import Connection
 from stack.net.events import CloseReason
 from stack.net.host import Host
 from stack.net.interfaces import DialError, ListenError
+from stack.net.limits import NetLimits
 from stack.protocols.ping.service import Pinger
 from stack.protocols.relay.messages import (
     MESSAGE_BYTES_MAX,
@@ -373,6 +374,50 @@ async def test_no_memory_for_a_circuit_is_told(monkeypatch: pytest.MonkeyPatch) 
         await net.home.listen(net.circuit)
         with pytest.raises(DialError, match="too many connections"):
             await net.guest.connect(net.home.peer_id, [net.circuit])
+
+
+async def test_attack_strangers_leave_memory_for_those_who_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 128 circuits of strangers took just the 16 MiB of which those of peers that the owner has named were drawn too."""
+    monkeypatch.setattr(server_module, "BYTES_MAX", 12 * BUFFER_BYTES)  # six circuits
+    clock = Clock()
+    async with hosts(4, clock=clock) as made, anyio.create_task_group() as ends:
+        relay, friend, stranger, target = made
+        server = RelayServer(relay, allowed=[friend.peer_id], clock=clock, wall_clock=clock.wall_clock)
+
+        async def take(stream: Stream) -> None:
+            await receive_message(stream, MESSAGE_BYTES_MAX)
+            await send_message(stream, Stop(type=StopType.STATUS, status=Status.OK).encode())
+            await anyio.sleep_forever()
+
+        for host in (friend, target):
+            host.handle(STOP, take, streams=20)
+            assert (await asked(host, relay, Hop(type=HopType.RESERVE).encode())).status is Status.OK
+        await stranger.connect(relay.peer_id, relay.addresses()[:1])
+
+        async def circuits(source: Host, to: Host) -> int:
+            """As many as there are."""
+            for number in range(20):
+                stream = await source.open_stream(relay.peer_id, HOP)
+                await send_message(stream, Hop(type=HopType.CONNECT, peer=to.peer_id).encode())
+                answer = decode_hop(await receive_message(stream, MESSAGE_BYTES_MAX))
+                if answer.status is not Status.OK:
+                    assert answer.status is Status.RESOURCE_LIMIT_EXCEEDED
+                    return number
+            return 20
+
+        with anyio.fail_after(20):
+            assert await circuits(stranger, target) == 4
+            assert await circuits(stranger, friend) == 1
+            assert await circuits(friend, target) == 1
+        assert server.places.circuits == 6
+        ends.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("memory", "circuits"), [(None, 192), (64 << 20, 192), (16 << 20, 48)])
+async def test_a_relay_takes_a_part_of_little_memory(memory: int | None, circuits: int) -> None:
+    limits = NetLimits(system={Resource.BYTES: memory} if memory is not None else {})
+    async with hosts(1, limits=limits) as [relay]:
+        assert RelayServer(relay)._budget.limit(Resource.BYTES) == circuits * 2 * BUFFER_BYTES
 
 
 @pytest.mark.parametrize(

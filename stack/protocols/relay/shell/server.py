@@ -30,7 +30,7 @@ from stack.protocols.relay.messages import (
 from stack.protocols.relay.places import Circuit, RelayParameters, RelayPlaces
 from stack.protocols.relay.service import HOP
 from stack.protocols.relay.shell.bridge import BUFFER_BYTES, join
-from stack.sansio.budget import Resource
+from stack.sansio.budget import Resource, Scope
 from stack.streams.delimited import receive_message, send_message
 from stack.streams.interfaces import Stream
 
@@ -40,10 +40,29 @@ REQUEST_SECONDS = 10.0
 """For a question to arrive; a stream on which none comes is nobody's."""
 CONNECT_SECONDS = 15.0
 """For the other end to say whether it takes a connection: less than who dials waits."""
-BYTES_MAX = 16 * 1024 * 1024
-"""Of buffers of all circuits: 128 of them. go-libp2p's figure for the service of a relay."""
+BYTES_MAX = 24 * 1024 * 1024
+"""Of buffers of all circuits: 192 of them. go-libp2p's figure for a relay, 16 MiB, is what those between strangers may have."""
+PART_OF_MEMORY = 3, 8
+"""They are never more than this part of what the node may hold."""
+PART_OF_STRANGERS, PART_BETWEEN_STRANGERS = (5, 6), (4, 6)
+"""Of these bytes, the most for all circuits that strangers ask for, and of those the most where strangers are at both ends: so much is left
+for who seeks a peer that is allowed by name, and so much for what such peers ask for."""
 QUESTIONS_AT_ONCE = 4
 """Streams of one peer beside its circuits."""
+
+
+def _budgets(whole: Scope) -> tuple[Scope, Scope, Scope]:
+    """Of all circuits, of those that strangers ask for, of those between strangers."""
+    memory = whole.limit(Resource.BYTES)
+    most = BYTES_MAX if memory is None else min(BYTES_MAX, _part(memory, PART_OF_MEMORY))
+    budget = whole.child("circuits of the relay", {Resource.BYTES: most})
+    asked = budget.child("circuits that strangers ask for", {Resource.BYTES: _part(most, PART_OF_STRANGERS)})
+    between = asked.child("circuits between strangers", {Resource.BYTES: _part(most, PART_BETWEEN_STRANGERS)})
+    return budget, asked, between
+
+
+def _part(whole: int, part: tuple[int, int]) -> int:
+    return whole * part[0] // part[1]
 
 
 class RelayServer:
@@ -61,7 +80,7 @@ class RelayServer:
         self._host = host
         self._clock = clock
         self._wall_clock = wall_clock
-        self._budget = host.budget.child("circuits of the relay", {Resource.BYTES: BYTES_MAX})
+        self._budget, self._of_strangers, self._between_strangers = _budgets(host.budget)
         parameters = parameters or RelayParameters()
         self.places = RelayPlaces(parameters, allowed)
         """For tests and for `stack doctor`."""
@@ -124,7 +143,9 @@ class RelayServer:
             await self._answer(stream, granted)
             return
         try:
-            scope = self._host.peer_budget(source).child("a circuit", {}, self._host.peer_budget(target), self._budget)
+            of_source = self._of_strangers if granted.asked_by_stranger else self._budget
+            pot = self._between_strangers if granted.counted else of_source
+            scope = self._host.peer_budget(source).child("a circuit", {}, self._host.peer_budget(target), pot)
             with scope.reserve(Resource.BYTES, 2 * BUFFER_BYTES):
                 await self._relay(stream, granted)
         except LimitExceeded:
