@@ -70,6 +70,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "claims",
         "partopen",
         "reads",
+        "rebuild",
         "recovery",
         "segments",
         "sparse",

@@ -18,7 +18,7 @@ from stack.blocks.packs import Packs
 from stack.blocks.partfile import PartFile
 from stack.blocks.partopen import open_part
 from stack.blocks.reads import Reader
-from stack.blocks.realms import BlockRow, RealmRow
+from stack.blocks.rebuild import INDEX_NAME, rebuild, settle
 from stack.blocks.recovery import recover
 from stack.blocks.reserve import Reserve
 from stack.blocks.segments import Files
@@ -30,9 +30,6 @@ from stack.multiformats.cid import Cid
 from stack.platform import available_memory
 from stack.trace import Trace
 from stack.values import dataclass
-
-INDEX_NAME = "index.sqlite"
-DAMAGED_NAME = "index.sqlite.damaged"
 
 CACHED_PART = 2
 """A file larger than this part of the memory that is available is written past it, if nobody has said otherwise."""
@@ -93,15 +90,12 @@ class StoreCore:
         """Open, or make, the store in `directory`. Raises CorruptStore, RepoTooNew, StoreLocked, NoSpace, StoreError."""
         self.directory = directory
         self._quota = quota
-        packs = directory / "packs"
         with disk.translated(f"opening {directory}"):
-            if not packs.is_dir():
-                disk.make_private(packs)
-                disk.sync_directory(directory)
-                disk.sync_directory(directory.parent)
+            packs = _make(directory)
             self._lock_fd = _lock(directory / "lock")
             self.reserve = Reserve(directory)
             try:
+                settle(directory)
                 self.reserve.give_up()
                 self.database = Database(directory / INDEX_NAME)
                 try:
@@ -132,25 +126,15 @@ class StoreCore:
 
     @classmethod
     def rebuild(cls, directory: Path, tell: Trace) -> "StoreCore":
-        """Put the index aside and make a new one from the packs, with the pins that can still be read. Where it cannot be read for
-        whom the blocks were, they are for nobody until they are added or shared again."""
+        """Open the store with an index that is made anew; see `rebuild.rebuild`. Raises StoreLocked, NoSpace, StoreError."""
         with disk.translated(f"rebuilding the index in {directory}"):
+            packs = _make(directory)
             lock = _lock(directory / "lock")
             try:
-                path = directory / INDEX_NAME
-                pins, realms = _salvage(path)
-                for suffix in ("", "-wal", "-shm"):
-                    if (directory / (INDEX_NAME + suffix)).exists():
-                        (directory / (INDEX_NAME + suffix)).replace(directory / (DAMAGED_NAME + suffix))
-                disk.sync_directory(directory)
+                rebuild(directory, packs, tell)
             finally:
                 os.close(lock)
-        core = cls(directory, None, tell)
-        with core.database.writing() as connection:
-            for cid, kind, name in pins:
-                core.index.add_pin(connection, cid, kind, name)
-        core.index.realms.restore(realms)
-        return core
+        return cls(directory, None, tell)
 
     def open_part(self, part: Path, size: int, base: Path | None = None, adopt: bool = False) -> tuple[PartFile, bool]:
         """See `partopen.open_part`; also refuses a file that is open already."""
@@ -269,6 +253,16 @@ class StoreCore:
             raise failure
 
 
+def _make(directory: Path) -> Path:
+    """The directory of the packs, made when it is not there. Raises OSError."""
+    packs = directory / "packs"
+    if not packs.is_dir():
+        disk.make_private(packs)
+        disk.sync_directory(directory)
+        disk.sync_directory(directory.parent)
+    return packs
+
+
 def _lock(path: Path) -> int:
     """A descriptor that keeps other processes out as long as it is open. Raises StoreLocked, OSError."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -278,28 +272,3 @@ def _lock(path: Path) -> int:
         os.close(fd)
         raise StoreLocked(f"the block store {path.parent} is in use by another process") from error
     return fd
-
-
-def _salvage(
-    path: Path,
-) -> tuple[list[tuple[bytes, PinKind, str]], tuple[list[RealmRow], list[BlockRow]] | None]:
-    """Pins and realms of a damaged index; None for realms that cannot be read."""
-    if not path.exists():
-        return [], ([], [])
-    try:
-        database = Database(path)
-    except StoreError:
-        return [], None
-    try:
-        index = Index(database)
-        with database.reading() as connection:
-            realms = index.realms.rows(connection)
-    except StoreError:
-        realms = None
-    try:
-        with database.reading() as connection:
-            return Index(database).pins(connection), realms
-    except StoreError:
-        return [], realms
-    finally:
-        database.close()

@@ -217,6 +217,13 @@ class Database:
             rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check(100)")]
         return [] if rows == ["ok"] else rows
 
+    def checkpoint(self) -> None:
+        """Copy the log into the file, all of it, durably. Raises NoSpace, StoreError, also when somebody who reads is in the way."""
+        with self._write_lock, self._translated():
+            (busy, _, _) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreError(f"the block index {self._path} is being read by another program")
+
     def size(self) -> int:
         """Bytes of the file on disk, its log included."""
         beside = (self._path, self._path.with_name(self._path.name + "-wal"))

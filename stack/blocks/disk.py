@@ -89,6 +89,14 @@ def patiently(call: Callable[[], T], relieve: Callable[[], object] = lambda: Non
     return call()
 
 
+def status_at(path: Path) -> os.stat_result | None:
+    """What is there, without following it; None for nothing. Raises OSError where that cannot be told: what is not seen may be there."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def open_regular(path: Path) -> tuple[int, os.stat_result]:
     """Open a regular file for reading; the caller closes it. Raises OSError, also for what is no regular file.
 

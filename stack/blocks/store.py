@@ -14,7 +14,7 @@ from typing import TypeVar, TypeVarTuple, Unpack
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 
 from stack.blocks.commits import puts_of
-from stack.blocks.core import INDEX_NAME, StoreCore, StoreLocked, StoreStatistics
+from stack.blocks.core import StoreCore, StoreLocked, StoreStatistics
 from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
 from stack.blocks.hashing import check_blocks, check_sizes
 from stack.blocks.index import ROWS_BATCH
@@ -32,6 +32,7 @@ from stack.blocks.interfaces import (
 )
 from stack.blocks.marks import StoredMarks
 from stack.blocks.names import NameSet
+from stack.blocks.rebuild import INDEX_NAME
 from stack.blocks.requests import Request
 from stack.blocks.segments import Addition
 from stack.blocks.sends import StoredSends
@@ -98,8 +99,7 @@ class DiskStore(StoredMarks, StoredSends):
 
     @classmethod
     async def rebuild_index(cls, home: Path, *, trace: Trace | None = None) -> int:
-        """Make a new index from the packs; the old one is kept as `index.sqlite.damaged`. Returns how many blocks there are. Pins are
-        carried over if they can still be read; files in place must be shared again. Raises StoreError, NoSpace."""
+        """Make a new index (`rebuild.rebuild`); returns how many blocks it has. Files in place must be shared again. Raises StoreError."""
         events: deque[TraceEvent] = deque()
         store = cls(await to_thread.run_sync(StoreCore.rebuild, home / "blocks", events.append), events, trace)
         try:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stack.blocks.core import DAMAGED_NAME, StoreCore
+from stack.blocks.core import StoreCore
 from stack.blocks.disk import stamp_of
 from stack.blocks.interfaces import Leaf, RealmState, WholeFile
 from stack.blocks.memory import MemoryStore
 from stack.blocks.realms import NOBODY
+from stack.blocks.rebuild import DAMAGED_NAME
 from stack.blocks.records import head_size
 from stack.blocks.segments import Addition
 from stack.blocks.store import DiskStore
