@@ -61,8 +61,8 @@ class _Batch:
 
     def __init__(self, validates: Iterable[Validate]) -> None:
         self.validates = deque(validates)
-        self.authentic: deque[bool] | None = None
-        """Once it is known. Both lose what is told."""
+        self.authentic: deque[bool | None] | None = None
+        """Once it is known, None for what could not be judged. Both lose what is told."""
 
 
 class Judge:
@@ -107,8 +107,7 @@ class Judge:
     async def wait_for_room(self) -> None:
         """Return when so few are unverified that more may come. Verdicts may come from within."""
         while len(self._unverified) > HELP_FROM and not self._closed:
-            batch = self._take(HELP)
-            batch.authentic = deque(_check(batch.validates))
+            await self._settle(self._take(HELP), HELP)
             await self._finish()
         while self._count > WAITING_MAX and not self._closed:
             if self._room.is_set():
@@ -123,15 +122,12 @@ class Judge:
     async def _verify(self) -> None:
         while True:
             # A second verifier only takes whole batches: small ones cost more than they bring.
-            while len(self._unverified) < (BATCH if self._under_way else 1):
+            while len(self._unverified) < (BATCH if self._under_way else 1) and not self._is_to_be_told:
                 if self._work.is_set():
                     self._work = anyio.Event()
                 await self._work.wait()
-            batch = self._take(BATCH)
-            if sum(validate.verify for validate in batch.validates) <= INLINE:
-                batch.authentic = deque(_check(batch.validates))
-            else:
-                batch.authentic = deque(await anyio.to_thread.run_sync(_check, batch.validates, limiter=self._limiter))
+            if not self._is_to_be_told:
+                await self._settle(self._take(BATCH), INLINE)
             await self._finish()
 
     def _take(self, count: int) -> _Batch:
@@ -140,11 +136,35 @@ class Judge:
         self._under_way.append(batch)
         return batch
 
+    async def _settle(self, batch: _Batch, inline: int) -> None:
+        """Verify a batch, on the spot when it is at most `inline`. Whatever happens it is settled: what came after it waits for it."""
+        try:
+            try:
+                if sum(validate.verify for validate in batch.validates) <= inline:
+                    authentic = _check(batch.validates)
+                else:
+                    authentic = await anyio.to_thread.run_sync(_check, batch.validates, limiter=self._limiter)
+            except Exception as error:  # noqa: BLE001 - a container may have no thread to spare, or no memory for one
+                _log.debug("messages are verified without a thread: %r", error)
+                authentic = await _check_by_turns(batch.validates)
+            batch.authentic = deque(authentic)
+        finally:
+            if batch.authentic is None:
+                batch.authentic = deque([None] * len(batch.validates))
+
     async def _finish(self) -> None:
-        """Tell the verdicts on what has been verified, turn by turn."""
-        while self._tell_some():
+        """Tell the verdicts on what has been verified, turn by turn. A verifier goes on where this is cancelled."""
+        try:
+            while self._tell_some():
+                await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
-        await anyio.lowlevel.checkpoint()
+        finally:
+            if self._unverified or self._is_to_be_told:
+                self._work.set()
+
+    @property
+    def _is_to_be_told(self) -> bool:
+        return bool(self._under_way) and self._under_way[0].authentic is not None
 
     def _tell_some(self) -> bool:
         """Tell them for one turn, in the order in which they came: Kubo ignores messages of an author that arrive after a later
@@ -154,7 +174,11 @@ class Judge:
         while self._under_way and (authentic := self._under_way[0].authentic) is not None and not turn.over:
             batch = self._under_way[0]
             validate = batch.validates.popleft()
-            verdict = self._judge(validate) if authentic.popleft() else Verdict.BAD_SIGNATURE
+            is_authentic = authentic.popleft()
+            if is_authentic:
+                verdict = self._judge(validate)
+            else:
+                verdict = Verdict.IGNORE if is_authentic is None else Verdict.BAD_SIGNATURE
             if verdict is not None:
                 verdicts.append((validate.token, verdict))
             self._count -= 1
@@ -164,7 +188,7 @@ class Judge:
             self._room.set()
         if verdicts:
             self._result(verdicts)
-        return bool(self._under_way) and self._under_way[0].authentic is not None
+        return self._is_to_be_told
 
     def _judge(self, validate: Validate) -> Verdict | None:
         """The verdict on a message whose signature is good, None when it comes later."""
@@ -205,14 +229,24 @@ class Judge:
             queue.running -= 1
 
 
-def _check(batch: Iterable[Validate]) -> list[bool]:
+def _check(batch: Iterable[Validate]) -> list[bool | None]:
     """Runs in a worker thread."""
-    return [not validate.verify or _is_authentic(validate.message) for validate in batch]
+    return [_is_authentic(validate) for validate in batch]
 
 
-def _is_authentic(message: Message) -> bool:
+async def _check_by_turns(batch: Iterable[Validate]) -> list[bool | None]:
+    turn = Turn()
+    authentic: list[bool | None] = []
+    for validate in batch:
+        authentic.append(_is_authentic(validate))
+        await turn.give_way()
+    return authentic
+
+
+def _is_authentic(validate: Validate) -> bool | None:
+    """None where that cannot be told, which is not the sender's fault."""
     try:
-        return is_authentic(message)
+        return not validate.verify or is_authentic(validate.message)
     except Exception:  # noqa: BLE001 - those that came after it wait for this verdict
-        _log.exception("fault in verifying a message of %r", message.topic)
-        return False
+        _log.exception("fault in verifying a message of %r", validate.message.topic)
+        return None
