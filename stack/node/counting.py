@@ -4,6 +4,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Container, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -36,10 +37,15 @@ LATELY_SECONDS = 120.0
 """A block of 2 MiB takes so long on a line of 17 KB/s: a receiver that asks nothing about a share (Kubo) and was sent nothing meanwhile
 has given up, though he is connected."""
 
+PENDING_AT_ONCE = 4096
+"""Blocks summed up in one turn: those that cannot be go back, and the loop looks at each."""
+
 TOLD_MAX = 4096
-"""Receivers remembered that tell what they have, and copies that went out lately."""
+"""Receivers remembered that tell what they have, and those of one share; copies that went out lately."""
 
 
+K = TypeVar("K")
+V = TypeVar("V")
 ReadBy = Callable[[PeerId], Awaitable[bool]]
 """Waits until a peer has read all blocks that were sent to it; False when that cannot be known."""
 
@@ -47,7 +53,7 @@ ReadBy = Callable[[PeerId], Awaitable[bool]]
 class Counting:
     """Counts what goes out for shares.
 
-    It is best effort: it takes no time of the event loop, and what cannot be written down stays in memory for a while.
+    It is best effort: it takes no time of the event loop, and what cannot be looked up or written down stays in memory for a while.
     """
 
     def __init__(self, blocks: object, jobs: Jobs, trace: TraceFan, read_by: ReadBy | None) -> None:
@@ -61,6 +67,8 @@ class Counting:
         self._flushing = anyio.Lock()
         self._received = Received()
         self._needed: dict[Cid, int | None] = {}
+        self._touched: dict[tuple[Cid, PeerId], None] = {}
+        """Who was sent something that is yet to be compared with all of the share."""
         self._sent_all: dict[tuple[Cid, PeerId], None] = {}
         """Who was sent all of a share and does not say what it has."""
         self._done: dict[tuple[Cid, PeerId], None] = {}
@@ -96,17 +104,14 @@ class Counting:
         elif event.finished:
             self._begun(event.root, event.peer, done=True)
             self._ends.append((self._revision + 1, event.root, event.peer, False))
-            if len(self._done) < TOLD_MAX:
-                self._done[event.root, event.peer] = None
+            _remember(self._done, (event.root, event.peer), None)
             self._tell()
             self._wake.set()
-        elif len(self._telling) < TOLD_MAX:
-            self._telling[event.root, event.peer] = None
+        else:
+            _remember(self._telling, (event.root, event.peer), None)
 
     def _begun(self, root: Cid, peer: PeerId, *, done: bool) -> None:
-        receiving = self._receiving.setdefault(root, {})
-        if peer in receiving or len(receiving) < TOLD_MAX:
-            receiving[peer] = None if done else anyio.current_time()
+        _remember(self._receiving.setdefault(root, {}), peer, None if done else anyio.current_time())
 
     def _copy_went(self, root: Cid, peer: PeerId) -> None:
         """A peer has all of a share."""
@@ -116,6 +121,14 @@ class Counting:
         self._ends.append((self._revision + 1, root, peer, True))
         self._tell()
         self._wake.set()
+
+    def _forget(self, root: Cid) -> None:
+        """It is shared no longer."""
+        self._needed.pop(root, None)
+        self._receiving.pop(root, None)
+        for book in (self._telling, self._touched, self._done, self._sent_all):
+            for pair in [pair for pair in book if pair[0] == root]:
+                del book[pair]
 
     def _tell(self) -> None:
         self._revision += 1
@@ -133,15 +146,16 @@ class Counting:
             supervisor.start(self._acknowledge, root, peer, owner="the end of a copy")
 
     async def flush(self) -> None:
-        """Write down what was sent since the last time, by the file in which each block lies."""
+        """Write down what was sent since the last time, by the file in which each block lies. What cannot be counted now is counted at
+        the next look."""
         async with self._flushing:
-            if not self._pending and not self._whole and not self._unwritten and not self._done:
+            if not any((self._pending, self._touched, self._whole, self._unwritten, self._done)):
                 return
-            pending, self._pending = self._pending, Counter()
             try:
-                if pending:
-                    await self._sum_up(pending)
-                await self._see_who_is_done()
+                for _ in range(0, len(self._pending), PENDING_AT_ONCE):
+                    await self._sum_up()
+                await self._compare(self._touched, self._was_sent)
+                await self._compare(self._done, self._has_all)
                 await self._write()
                 self._failing = False
             except StoreError as error:
@@ -150,27 +164,47 @@ class Counting:
                     _log.warning("what was sent cannot be written down: %s", error)
             self._tell()
 
-    async def _sum_up(self, pending: Counter[tuple[PeerId, Cid]]) -> None:
-        cids = list({cid for _, cid in pending})
-        files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
-        counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
+    async def _sum_up(self) -> None:
+        pending = Counter(dict(self._pending.popitem() for _ in range(min(len(self._pending), PENDING_AT_ONCE))))
+        try:
+            cids = list({cid for _, cid in pending})
+            files = dict(zip(cids, await self._store.files_of(cids), strict=True)) if self._store is not None else {}
+            counts, blocks = await anyio.to_thread.run_sync(sum_up, pending, files, self._shared)
+            silent = [block for block in blocks if block[:2] not in self._telling]
+            # Nobody else uses it: a flush is alone.
+            touched = await anyio.to_thread.run_sync(self._received.add, silent)
+        except BaseException:
+            self._pending.update(pending)
+            raise
         for root, peer in counts:
+            if (root, peer) in self._telling:  # it is still here
+                _remember(self._telling, (root, peer), None)
             if self._receiving.get(root, {}).get(peer, 0.0) is not None:
                 self._begun(root, peer, done=False)
         if len(self._unwritten) < PENDING_MAX:
             self._unwritten += counts
-        silent = [block for block in blocks if block[:2] not in self._telling]
-        touched = await anyio.to_thread.run_sync(self._received.add, silent)  # nobody else uses it: a flush is alone
-        for root, peer in touched:
-            if await self._was_sent_all(root, peer):
-                self._sent_all[root, peer] = None
+        for pair in touched:
+            _remember(self._touched, pair, None)
 
-    async def _see_who_is_done(self) -> None:
-        done, self._done = self._done, {}
-        for root, peer in done:
-            if await self._was_sent_all(root, peer):
-                self._received.forget(root, peer)
-                self._copy_went(root, peer)
+    async def _compare(
+        self, waiting: dict[tuple[Cid, PeerId], None], sent_all: Callable[[Cid, PeerId], object]
+    ) -> None:
+        """Tell `sent_all` which of those that are `waiting` were sent all of a share; of whom that cannot be told now goes on to wait."""
+        for root, peer in list(waiting):
+            del waiting[root, peer]
+            try:
+                if await self._was_sent_all(root, peer):
+                    sent_all(root, peer)
+            except BaseException:
+                _remember(waiting, (root, peer), None)
+                raise
+
+    def _was_sent(self, root: Cid, peer: PeerId) -> None:
+        _remember(self._sent_all, (root, peer), None)
+
+    def _has_all(self, root: Cid, peer: PeerId) -> None:
+        self._received.forget(root, peer)
+        self._copy_went(root, peer)
 
     async def _was_sent_all(self, root: Cid, peer: PeerId) -> bool:
         needed = await self._count_blocks(root)
@@ -190,15 +224,17 @@ class Counting:
             self._unwritten -= counts
         for root, peer in whole:
             await self._jobs.record_copy(root, peer)
-        self._whole -= whole
+            self._whole.discard((root, peer))
 
     async def _acknowledge(self, root: Cid, peer: PeerId) -> None:
         """All blocks were sent to a peer that does not say what it has: a copy has gone when it has read them."""
         if self.read_by is None or not await self.read_by(peer) or (root, peer) in self._telling:
             return
-        if await self._was_sent_all(root, peer):  # it has not said so itself meanwhile
-            self._received.forget(root, peer)
-            self._copy_went(root, peer)
+        try:
+            if await self._was_sent_all(root, peer):  # it has not said so itself meanwhile
+                self._has_all(root, peer)
+        except StoreError:
+            _remember(self._touched, (root, peer), None)
 
     async def wait(self, revision: int) -> int:
         """Return when counts or files have changed since that revision, with the present one; 0 is before all."""
@@ -242,3 +278,11 @@ class Counting:
     async def row(self, root: Cid) -> ShareRow | None:
         """One share with the counts that were told last; None when it is none."""
         return await self._jobs.share(root) if root in self._shared.roots else None
+
+
+def _remember(book: dict[K, V], key: K, value: V) -> None:
+    """Note something in a book of at most `TOLD_MAX`; what was noted longest ago is forgotten."""
+    book.pop(key, None)
+    book[key] = value
+    if len(book) > TOLD_MAX:
+        del book[next(iter(book))]

@@ -217,8 +217,7 @@ class Shares(Counting):
             self._shared = self._shared.changed({root: None})
             self._owners.pop(root, None)
             self._origins.pop(root, None)
-            self._needed.pop(root, None)
-            self._receiving.pop(root, None)
+            self._forget(root)
             await self._jobs.abandon_share(root)
             if self._access is not None:
                 await self._access.ended(root)

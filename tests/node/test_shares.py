@@ -2,23 +2,29 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.bitswap.events import BlockSent
-from stack.errors import NoSpace
+from stack.blocks.store import DiskStore
+from stack.errors import NoSpace, StoreError
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.node import counting
 from stack.node.api import ListShares, SendProgress, WatchShare
 from stack.node.config import Config
 from stack.node.node import Node
+from stack.node.shares import Shares
 from stack.node.tally import Received, Shared, is_below, sum_up
+from stack.protocols.providers.service import ReceiverTold
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +34,26 @@ MIB = 1 << 20
 
 def settings(home: Path | None, *, serve: bool = True) -> Config:
     return Config(home=home, listen=("/ip4/127.0.0.1/tcp/0",), announce=False, pubsub=False, mdns=False, serve=serve)
+
+
+class Busy:
+    """Calls that fail once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.left: list[str] = []
+
+    def once(self, owner: object, name: str, error: Exception | None = None) -> None:
+        works = getattr(owner, name)
+        self.left.append(name)
+
+        async def call(*arguments: object, **options: object) -> object:
+            if name in self.left and (name != "run_sync" or arguments[0] is sum_up):
+                self.left.remove(name)
+                raise error or StoreError("database is locked")
+            return await works(*arguments, **options)
+
+        self._monkeypatch.setattr(owner, name, call)
 
 
 def cid(number: int) -> Cid:
@@ -213,3 +239,126 @@ def test_blocks_of_receivers_are_remembered_up_to_a_bound(monkeypatch: pytest.Mo
     assert (received.count(cid(1), ONE), received.count(cid(1), OTHER)) == (0, 2)
     received.forget(cid(1), OTHER)
     assert received.count(cid(1), OTHER) == 0
+
+
+@asynccontextmanager
+async def sent_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Shares, Cid, DiskStore, Callable[[], None]]]:
+    """A node that counts when it is told to, and what sends all blocks of a share to ONE."""
+    monkeypatch.setattr(counting, "FLUSH_SECONDS", 3600.0)
+    (tmp_path / "film").write_bytes(bytes(MIB) + b"end")
+    async with Node.open(settings(tmp_path / "a")) as node:
+        await node.share(tmp_path / "film")
+        root = (await node.sharing.rows())[0].root
+        blocks = [root, *[found async for found in node.store.cids()]]
+
+        def send() -> None:
+            for block in blocks:
+                node.trace(BlockSent(peer=ONE, cid=block, size=10))
+
+        assert isinstance(node.sharing._store, DiskStore)
+        yield node.sharing, root, node.sharing._store, send
+
+
+async def test_what_was_sent_while_the_index_was_busy_is_counted_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was forgotten: the count of who says nothing never came to all, and `share --once` to Kubo did not end."""
+    async with sent_all(tmp_path, monkeypatch) as (sharing, root, store, send):
+        busy = Busy(monkeypatch)
+        busy.once(store, "files_of")
+        busy.once(anyio.to_thread, "run_sync", RuntimeError("can't start new thread"))
+        busy.once(store, "count_blocks")
+        send()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await sharing.flush()
+        for _ in range(4):
+            with suppress(RuntimeError):  # the duty is begun again
+                await sharing.flush()
+        assert not busy.left and list(sharing._sent_all) == [(root, ONE)]
+        assert (await sharing.rows())[0].sent == ((ONE, 20),)
+
+
+async def test_who_has_all_that_it_wanted_while_the_index_was_busy_has_a_copy_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sent_all(tmp_path, monkeypatch) as (sharing, root, store, send):
+        send()
+        await sharing.flush()
+        sharing._needed.clear()
+        busy = Busy(monkeypatch)
+        busy.once(store, "count_blocks")
+        sharing._done[root, ONE] = None
+        await sharing.flush()
+        assert not busy.left and (await sharing.rows())[0].copies == 1
+
+
+async def test_a_copy_that_was_read_while_the_index_was_busy_has_gone_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_by(peer: PeerId) -> bool:
+        return True
+
+    async with sent_all(tmp_path, monkeypatch) as (sharing, root, store, send):
+        send()
+        await sharing.flush()
+        sharing.read_by = read_by
+        sharing._sent_all.clear()
+        sharing._needed.clear()
+        busy = Busy(monkeypatch)
+        busy.once(store, "count_blocks")
+        await sharing._acknowledge(root, ONE)
+        await sharing.flush()
+        assert not busy.left and list(sharing._sent_all) == [(root, ONE)]
+        await sharing._acknowledge(root, ONE)
+        await sharing.flush()
+        assert (await sharing.rows())[0].copies == 1
+
+
+async def test_what_cannot_be_counted_for_long_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "PENDING_MAX", 100)
+    monkeypatch.setattr(counting, "PENDING_AT_ONCE", 10)
+    async with sent_all(tmp_path, monkeypatch) as (sharing, _, store, send):
+
+        async def busy(cids: object) -> list[list[Path]]:
+            raise StoreError("database is locked")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "files_of", busy)
+            for number in range(300):
+                sharing._trace(BlockSent(peer=ONE, cid=cid(number), size=10))
+                await sharing.flush()
+            assert len(sharing._pending) == 100
+        await sharing.flush()
+        send()
+        await sharing.flush()
+        assert not sharing._pending and (await sharing.rows())[0].sent == ((ONE, 20),)
+
+
+async def test_receivers_who_tell_are_known_however_many_have_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 4,096 nobody new was: our own receivers counted as such that say nothing."""
+    monkeypatch.setattr(counting, "TOLD_MAX", 10)
+    (tmp_path / "film").write_bytes(bytes(MIB) + b"end")
+    async with Node.open(settings(tmp_path / "a")) as node:
+        await node.share(tmp_path / "film")
+        sharing, root = node.sharing, (await node.sharing.rows())[0].root
+        blocks = [found async for found in node.store.cids()]
+        node.trace(ReceiverTold(peer=ONE, root=root, complete=False))
+        for _ in range(20):
+            node.trace(ReceiverTold(peer=PeerId.of(generate().public), root=root, complete=False))
+            node.trace(BlockSent(peer=ONE, cid=Cid.of(b"end"), size=10))
+            await sharing.flush()
+        node.trace(ReceiverTold(peer=OTHER, root=root, complete=False))
+        for peer in (ONE, OTHER):
+            for block in blocks:
+                node.trace(BlockSent(peer=peer, cid=block, size=10))
+        await sharing.flush()
+        assert sharing._received.count(root, ONE) == sharing._received.count(root, OTHER) == 0
+        assert len(sharing._telling) == 10 and {ONE, OTHER} <= sharing._receiving[root].keys()
+        assert len(sharing._receiving[root]) == 10
+        await sharing.remove(root)
+        assert not sharing._telling and not sharing._receiving
