@@ -62,6 +62,7 @@ IMPURE_BLOCK_FILES = frozenset(
         "core",
         "database",
         "disk",
+        "ending",
         "hashed",
         "index",
         "named",

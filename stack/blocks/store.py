@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, Unpack
 
-from anyio import CancelScope, CapacityLimiter, Lock, to_thread
+from anyio import CapacityLimiter, Lock, to_thread
 
 from stack.blocks.commits import puts_of
 from stack.blocks.core import StoreCore, StoreLocked, StoreStatistics
+from stack.blocks.ending import let_go_with
 from stack.blocks.gc import CollectReport, Hold, Marker, SweepStep, collect
 from stack.blocks.hashing import check_blocks, check_sizes
 from stack.blocks.index import ROWS_BATCH
@@ -165,8 +166,8 @@ class DiskStore(StoredMarks, StoredSends):
     async def aclose(self) -> None:
         """Close the files of the store; a part file that is still being written is recorded first. May be called again."""
         self._core.warm.close()
-        with CancelScope(shield=True):
-            await self._run(self._writes, self._core.close)
+        await let_go_with(self._core.close, limiter=self._writes)
+        self._tell()
 
     # InPlaceStore
 
@@ -300,9 +301,8 @@ class DiskStore(StoredMarks, StoredSends):
         """Read and hash every block in every place, and check the index; then whether all below the user's pins, and below
         `roots`, is here. What is wrong is withdrawn. May be cancelled.
         """
-        core = self._core
-        verifier = Verifier(core.index, core.locations, core.reader, core.nodes, links)
-        await self._run(self._reads, verifier.check_index, core.directory / INDEX_NAME)
+        verifier = Verifier(self._core.index, self._core.locations, self._core.reader, self._core.nodes, links)
+        await self._run(self._reads, verifier.check_index, self._core.directory / INDEX_NAME)
         if verifier.report.problem_count:
             roots = ()  # nothing that a damaged index says of them would help
         else:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CapacityLimiter, to_thread
 
 from stack.blocks.core import StoreCore
+from stack.blocks.ending import let_go_with
 from stack.blocks.interfaces import Leaf, SegmentId
 from stack.blocks.partfile import PartFile
 from stack.sansio.interfaces import Buffer
@@ -57,8 +58,7 @@ class DiskFileWriter:
 
     async def abandon(self, *, remove: bool) -> None:
         """Stop writing; the part file and its rows stay for a later resume unless `remove`. Raises NoSpace, StoreError."""
-        with CancelScope(shield=True):
-            await to_thread.run_sync(self._core.abandon_part, self._part, remove, limiter=self._limiter)
+        await let_go_with(self._core.abandon_part, self._part, remove, limiter=self._limiter)
 
     async def aclose(self) -> None:
         """Checkpoint and let go of the file. May be called again, and after `seal`. Raises NoSpace, StoreError."""

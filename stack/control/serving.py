@@ -11,6 +11,7 @@ import anyio.abc
 from anyio import to_thread
 from anyio.abc import ByteStream, SocketListener
 
+from stack.blocks.ending import let_go_with
 from stack.control.server import ControlServer
 from stack.control.sockets import LocalListener
 from stack.errors import Refused
@@ -70,8 +71,7 @@ async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
         try:
             yield control
         finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_withdraw, home, address)
+            await let_go_with(_withdraw, home, address)
 
 
 async def _accept(listener: ControlListener, control: ControlSocket, tasks: Supervisor) -> None:

@@ -307,14 +307,19 @@ class Discovery:
         now = time.time()
         if save is None or not (self._dirty or last or now - self._saved_at > SAVE_STEADY_SECONDS):
             return
-        self._dirty, self._saved_at = False, now
-        turn = Turn()
-        for peer in dict.fromkeys(info.peer for info in self._host.connections()):
-            self._remember(peer, now)
-            await turn.give_way()
-        peers = self._saved.all()
+        self._dirty = False
+        turn, is_written = Turn(), False
         try:
+            for peer in dict.fromkeys(info.peer for info in self._host.connections()):
+                self._remember(peer, now)
+                await turn.give_way()
+            peers = self._saved.all()
             await anyio.to_thread.run_sync(lambda: save(encode_saved(peers)))
-        except (OSError, StackError) as error:
-            self._saved_fault = f"the list of peers cannot be written: {error}"
-            _log.warning("%s", self._saved_fault)
+            self._saved_at, is_written = now, True
+        except Exception as error:  # noqa: BLE001 - a disk that is full, or no thread to be had: it is still to be written
+            fault = f"the list of peers cannot be written: {error}"
+            if fault != self._saved_fault:
+                _log.warning("%s", fault)
+            self._saved_fault = fault
+        finally:
+            self._dirty |= not is_written

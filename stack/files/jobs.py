@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
+from stack.blocks.ending import let_go_with
 from stack.blocks.sqlite import Locks, connect
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
 from stack.files import share_rows
@@ -112,8 +113,7 @@ class Jobs:
             with self._lock:
                 self._connection.close()
 
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(close)
+        await let_go_with(close)
 
     async def __aenter__(self) -> "Jobs":
         return self

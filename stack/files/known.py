@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from stack.blocks.ending import let_go_with
 from stack.blocks.hashed import SETTLED_NS
 from stack.blocks.sqlite import connect
 from stack.dag.unixfs.chunkers import parse_chunker
@@ -144,8 +145,7 @@ async def known_files(home: Path | None, options: ImportOptions, *, rehash: bool
     try:
         yield known
     finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(known.close)
+        await let_go_with(known.close)
 
 
 def _open(path: Path) -> sqlite3.Connection | None:

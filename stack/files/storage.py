@@ -14,6 +14,7 @@ import anyio.to_thread
 from stack.bitswap.interfaces import Enclosure
 from stack.blocks import disk
 from stack.blocks.claims import adopted, claim, in_the_way
+from stack.blocks.ending import let_go_with
 from stack.blocks.interfaces import (
     BlockStore,
     DirectReads,
@@ -199,7 +200,7 @@ class PlainWriter:
 
     async def abandon(self, *, remove: bool) -> None:
         """Stop; without a record the part file is of no use later, so it goes in any case."""
-        await anyio.to_thread.run_sync(self._abandon)
+        await let_go_with(self._abandon)
 
     async def aclose(self) -> None:
         """As `abandon`, unless sealed."""

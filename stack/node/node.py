@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from stack.bitswap.interfaces import Order, Provider, Session
+from stack.blocks.ending import let_go_with
 from stack.blocks.interfaces import Block, BlockStore
 from stack.errors import NodeClosed, Refused, StackError
 from stack.files.aside import Aside
@@ -139,8 +140,7 @@ class Node(AnyNode):
                         await node.sharing.flush()
         finally:
             if taken is not None:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(taken.release)
+                await let_go_with(taken.release)
 
     async def _close(self) -> None:
         """End what programs still ask, while all that it needs to tidy up is there."""

@@ -1,10 +1,12 @@
 """The shells where they wait: streams that break while something is written, a store that refuses."""
 
+from collections.abc import Callable
 from itertools import count
 from typing import cast
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from stack.announce.events import Found, LookupId
@@ -75,3 +77,28 @@ async def test_what_could_not_be_saved_is_saved_when_there_is_room_again(
         await settled(lambda: store.data is not None)
         assert bytes(ROOT) in (store.data or b"")
     assert caplog.text.count("no room") == 1
+
+
+async def test_a_thread_that_cannot_be_started_is_tried_again_and_so_is_a_save_that_was_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was taken for saved was not, and lost by a restart."""
+    monkeypatch.setattr(driver_module, "SAVE_AGAIN_SECONDS", 0.01)
+    store, run_sync, fails = Store(), anyio.to_thread.run_sync, [True]
+
+    async def failing(function: Callable[..., object], *arguments: object) -> object:
+        if function == store.save and fails:
+            fails.pop()
+            raise RuntimeError("can't start new thread")
+        return await run_sync(function, *arguments)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", failing)
+    async with hosts(1) as [host], member(host, store=store) as announcements:
+        announcements.announce(ROOT)
+        await settled(lambda: store.data is not None)
+        assert not fails and bytes(ROOT) in (store.data or b"")
+        announcements._driver._unsaved = True
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await announcements._driver.save_now()
+        assert announcements._driver._unsaved

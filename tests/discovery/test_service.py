@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from stack.discovery import service as module
@@ -242,6 +243,25 @@ async def test_a_disk_that_is_full_is_a_fact() -> None:
     async with hosts(1) as (one,), Discovery.open(one, DiscoverySettings(save=full)) as discovery:
         await discovery._save(last=True)
         assert "No space left" in facts(discovery, "saved peers")[0][1]
+
+
+async def test_a_list_of_peers_that_was_not_written_is_still_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited for the next change, or an hour."""
+    file: list[bytes] = []
+    async with hosts(1) as (one,), Discovery.open(one, DiscoverySettings(save=file.append)) as discovery:
+        with monkeypatch.context() as patch:
+
+            async def no_thread(*_: object, **__: object) -> object:
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr(anyio.to_thread, "run_sync", no_thread)
+            await discovery._save(last=True)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await discovery._save(last=True)
+        assert not file
+        await discovery._save()
+        assert len(file) == 1
 
 
 async def test_bootstrap_peers_are_not_trimmed() -> None:

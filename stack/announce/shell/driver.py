@@ -382,10 +382,13 @@ class Driver:
         self._unsaved = False
         try:
             await anyio.to_thread.run_sync(self._store.save, self._machine.saved())
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a disk that is full, or no thread to be had: it is still to be kept
             self._unsaved = True
             if str(error) != self._save_fault:
                 _log.warning("cannot keep our announcements for a restart, which is tried again: %s", error)
             self._save_fault = str(error)
+        except BaseException:
+            self._unsaved = True
+            raise
         else:
             self._save_fault = ""
