@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from stack.bitswap.messages import OutgoingMessage
+from stack.bitswap.cutting import LEAD_BYTES
+from stack.bitswap.messages import ENTRIES_AT_ONCE, PROTOCOL_1_2, OutgoingMessage
 from stack.bitswap.shell import intake as intake_module
 from stack.bitswap.shell.intake import BLOCK_BYTES, Intake
+from stack.multiformats import varint
 from tests.bitswap.exchanges import Node, Raw, nodes, some_blocks
 from tests.net.hosts import connect, settled
 
@@ -64,6 +66,29 @@ async def test_attack_3_short_messages_wait_with_their_peer_while_the_disk_does(
             await settled(lambda: intake._unlent > UNLENT)
             await anyio.wait_all_tasks_blocked()
             assert waiting(intake) <= UNLENT // (BLOCK_BYTES + SIZE) + 1
+            tasks.cancel_scope.cancel()
+        await settled(lambda: intake._unlent == 0)
+
+
+async def test_short_messages_with_a_long_list_wait_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over 64 entries of a few bytes fit into a message for which nobody is lent memory: with them nobody waited."""
+    monkeypatch.setattr(intake_module, "UNLENT_BYTES_MAX", UNLENT)
+    presences, empty = b"\x22\x07\x0a\x05\x01\x55\x00\x01A" * (ENTRIES_AT_ONCE + 1), b"\x12\x00"
+    blocks = (LEAD_BYTES - len(presences) - 10) // len(empty)
+    body = presences + empty * blocks
+    async with nodes([], []) as [here, there]:
+        intake = here.exchange._intake
+        async with stuck(here, there), anyio.create_task_group() as tasks:
+            stream = await there.host.open_stream(here.host.peer_id, PROTOCOL_1_2)
+
+            async def flood() -> None:
+                for _ in range(100):
+                    await stream.send(varint.encode(len(body)) + body)
+
+            tasks.start_soon(flood)
+            await settled(lambda: intake._unlent > UNLENT)
+            await anyio.wait_all_tasks_blocked()
+            assert waiting(intake) <= UNLENT // BLOCK_BYTES + blocks
             tasks.cancel_scope.cancel()
         await settled(lambda: intake._unlent == 0)
 

@@ -280,6 +280,7 @@ class Receiver:
                 if entries and (delay := work.delay(entries)):
                     await anyio.sleep(delay)
                 return
+            is_lent = loan is not None
             async with work.lock:
                 await anyio.sleep(work.delay(0))
                 async with self._long_wantlist:
@@ -290,6 +291,8 @@ class Receiver:
                         whole, loan = loan if part.blocks else None, None if part.blocks else loan
                         self._hand_over(peer, part, whole)
                 work.delay(_entries(message))
+            if message.blocks and not is_lent:
+                await self._room()
         finally:
             if loan is not None:
                 loan.release()
