@@ -1,5 +1,6 @@
 """`/stack/providers/1.0.0` on a host."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -15,6 +16,7 @@ from stack.protocols.providers.interfaces import MayKnow, RangeBook, RangeSource
 from stack.protocols.providers.messages import MESSAGE_BYTES_MAX, PROTOCOL, Update, decode_update, encode_update
 from stack.protocols.providers.subscription import MEMBERS_MAX, PeerFound, RangesChanged, SendUpdates, SubscriptionId
 from stack.protocols.providers.swarm import STREAMS_PER_PEER_MAX, SwarmMachine
+from stack.protocols.providers.work import PeerWork
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
@@ -84,6 +86,9 @@ class ProvidersService:
         self._listeners: dict[Cid, list[SwarmListener]] = {}
         self._outboxes: dict[SubscriptionId, _Outbox] = {}
         self._asking: dict[tuple[Cid, PeerId], anyio.Event] = {}
+        self._work = PeerWork()
+        self._clock = time.thread_time
+        """Of the processor's time: a busy machine is nobody's fault."""
         self._next_id = 0
         self._wake = anyio.Event()
         self._left = anyio.Event()
@@ -243,16 +248,23 @@ class ProvidersService:
                 reader.receive_data(buffer[:size])
                 while (message := reader.next_message()) is not None:
                     outbox.said.set()
-                    update = decode_update(message)
-                    # Only the first is answered with it, and each receiver of a swarm hears dozens of updates a second.
-                    record = self._host.signed_record() if first else b""
-                    self._machine.receive_update(id, stream.remote_peer, update, record, anyio.current_time())
+                    # What the peer sends waits meanwhile, and what it has to tell comes together later.
+                    if rest := self._work.take(stream.remote_peer, 0.0, anyio.current_time()):
+                        await anyio.sleep(rest)
+                    began = self._clock()
+                    try:
+                        update = decode_update(message)
+                        # Only the first is answered with it, and each receiver of a swarm hears dozens of updates a second.
+                        record = self._host.signed_record() if first else b""
+                        self._machine.receive_update(id, stream.remote_peer, update, record, anyio.current_time())
+                        self._drain()
+                    finally:
+                        self._work.take(stream.remote_peer, self._clock() - began, anyio.current_time())
                     charged.shrink(len(message) + 4)
                     if first:
                         bitmaps.grow(self._machine.bytes_kept(id))
                         first = False
                     await turn.give_way()
-                self._drain()
                 now = self._machine.told(id), self._machine.finished(id)
                 if now != told and self._host.trace is not None:
                     told = now

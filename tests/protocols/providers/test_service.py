@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from stack.protocols.providers.interfaces import RangeBook, announce_key
 from stack.protocols.providers.messages import PROTOCOL, RangesUpdate, Update, decode_update, encode_update
 from stack.protocols.providers.ranges import LeafRanges
 from stack.protocols.providers.service import ProvidersService
+from stack.protocols.providers.subscription import SubscriptionId
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited, encode_uvarint
 from tests.bitswap.exchanges import some_blocks
@@ -355,3 +357,38 @@ async def test_receivers_of_one_file_find_each_other_and_trade() -> None:
 def test_the_root_is_not_in_what_is_asked() -> None:
     assert bytes(ROOT) not in encode_update(Update(key=announce_key(ROOT.multihash)))
     assert isinstance(ROOT, Cid)
+
+
+async def test_a_peer_is_heard_no_more_on_many_streams_than_on_one() -> None:
+    """100 updates a second on each of 32 streams, each of which is paid for with a whole bitmap, took all of the event loop."""
+    cost, streams, updates = 0.005, 4, 50
+    async with nodes(3) as [here, there, other]:
+        here.share(10, (0, 10))
+        heard: list[PeerId] = []
+        receive_update, now = here.service._machine.receive_update, 0.0
+
+        def receive(id: SubscriptionId, peer: PeerId, *rest: Any) -> None:
+            nonlocal now
+            now += cost
+            heard.append(peer)
+            receive_update(id, peer, *rest)
+
+        here.service._machine.receive_update = receive  # type: ignore[method-assign]
+        here.service._clock = lambda: now
+        await connect(there.host, here.host)
+        await connect(other.host, here.host)
+        ask = encode_delimited(encode_update(Update(key=announce_key(ROOT.multihash))))
+        update = encode_delimited(encode_update(Update(ranges=RangesUpdate(leaves=10, runs=((1, 2),)))))
+        began = anyio.current_time()
+        for _ in range(streams):
+            stream = await there.host.open_stream(here.host.peer_id, PROTOCOL)
+            await stream.send(ask + update * updates)
+        await settled(lambda: len(heard) * cost >= 0.25)
+        stream = await other.host.open_stream(here.host.peer_id, PROTOCOL)
+        await stream.send(ask)
+        with anyio.fail_after(1.0):
+            await settled(lambda: other.host.peer_id in heard)
+        await anyio.sleep(0.1)
+        spent = heard.count(there.host.peer_id) * cost
+        assert spent <= 0.25 + (anyio.current_time() - began) / 8 + streams * cost
+        assert here.service._machine.streams == streams + 1
