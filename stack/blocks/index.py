@@ -28,7 +28,7 @@ FRAME_BYTES_MAX = 256
 ROWS_BATCH = 1024
 """Rows read or written between two looks at whether anybody else waits."""
 
-_NUMBER_MASK = (1 << 63) - 1
+NUMBER_MASK = (1 << 63) - 1
 """SQLite's integers are signed; device and inode numbers are not, and are only shown."""
 
 _SEGMENT = "s.id, s.kind, s.path, s.state, s.device, s.inode, s.size, s.mtime_ns"
@@ -52,7 +52,7 @@ def segment_of(row: SegmentColumns) -> Segment:
 def _columns(stamp: FileStamp | None) -> tuple[int | None, ...]:
     if stamp is None:
         return None, None, None, None
-    return stamp.device & _NUMBER_MASK, stamp.inode & _NUMBER_MASK, stamp.size, stamp.mtime_ns
+    return stamp.device & NUMBER_MASK, stamp.inode & NUMBER_MASK, stamp.size, stamp.mtime_ns
 
 
 class Index:
@@ -260,14 +260,14 @@ class Index:
         return gone
 
     def twins(
-        self, connection: Connection, number: SegmentId, multihash: bytes, offset: int, size: int
+        self, connection: Connection, number: SegmentId, multihash: bytes, offset: int, stamp: FileStamp
     ) -> list[Segment]:
-        """Other files of the same size that have the same block at the same place: what a moved file looked like before."""
+        """Other files of the same size and time that have the same block at the same place: what a moved file looked like before."""
         rows = connection.execute(
             f"SELECT {_SEGMENT} FROM location l CROSS JOIN segment s ON s.id = l.segment"
             " WHERE l.multihash = ? AND l.offset = ? AND s.kind = 'file' AND s.state != 'fetching'"
-            " AND s.id != ? AND s.size = ? LIMIT ?",
-            (multihash, offset, number, size, ROWS_BATCH),
+            " AND s.id != ? AND s.size = ? AND s.mtime_ns = ? LIMIT ?",
+            (multihash, offset, number, stamp.size, stamp.mtime_ns, ROWS_BATCH),
         ).fetchall()
         return [segment_of(row) for row in rows]
 

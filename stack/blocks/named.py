@@ -1,8 +1,10 @@
-"""Whether a file that is being written still has its name: whoever may write to the directory may put something else there."""
+"""Whether a file still has its name: of one that is being written whoever may write to the directory may put something else there; of
+one that was written before, the disk may be away."""
 
 import os
 from pathlib import Path
 
+from stack.blocks.index import NUMBER_MASK
 from stack.blocks.interfaces import FileStamp
 from stack.errors import StoreError
 
@@ -23,6 +25,22 @@ def has_stamped(stamp: FileStamp, name: str, directory: int) -> bool:
     except FileNotFoundError:
         return False
     return (status.st_dev, status.st_ino, status.st_size) == (stamp.device, stamp.inode, stamp.size)
+
+
+def is_gone(path: Path, stamp: FileStamp | None) -> bool:
+    """Whether a file is not at its place any more. False where that cannot be told: the disk does not answer, the directory is not there
+    either (a disk that is not plugged in), or lies on another file system than in the `stamp` (a mount point without it)."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        try:
+            device = os.stat(path.parent).st_dev
+        except OSError:
+            return False
+        return stamp is None or device & NUMBER_MASK == stamp.device & NUMBER_MASK
+    except OSError:
+        return False
+    return False
 
 
 def replaced(part: Path) -> StoreError:

@@ -8,6 +8,7 @@ from sqlite3 import Connection
 from stack.blocks import disk
 from stack.blocks.index import PACK, Index
 from stack.blocks.interfaces import Segment, SegmentId, SegmentState
+from stack.blocks.named import is_gone
 from stack.blocks.packs import Packs, Record, pack_number, pack_path, pack_stamp, scan
 from stack.blocks.partfile import record_sealed
 from stack.blocks.records import HEAD
@@ -45,7 +46,7 @@ def recover(index: Index, packs: Packs, tell: Trace) -> None:
         empty = [each for each in index.fetching(connection) if not index.rows(connection, each.id, -1, 1)]
     for segment, target in sealing:
         _finish_seal(index, segment, target, tell)
-    _forget_unmade(index, [segment for segment in empty if not os.path.lexists(segment.path)])
+    _forget_unmade(index, [segment for segment in empty if is_gone(segment.path, segment.stamp)])
     growing: Segment | None = None
     for segment in segments:
         if _recover_pack(index, packs.directory, segment, tell) and segment.state is SegmentState.FETCHING:
@@ -162,11 +163,13 @@ def _finish_seal(index: Index, segment: Segment, target: Path, tell: Trace) -> N
     """A crash came between recording a final name and recording that the file has it."""
     part = segment.path
     try:
-        status = target.lstat()
+        begun, status = disk.status_at(part), disk.status_at(target)
     except OSError:
-        status = None
-    if os.path.lexists(part):
-        named = status is not None and os.path.samestat(part.lstat(), status)
+        return  # it may have that name: it is looked for again at the next start
+    if begun is None and status is None and not is_gone(target, segment.stamp):
+        return
+    if begun is not None:
+        named = status is not None and os.path.samestat(begun, status)
     else:
         named = status is not None and disk.unchanged(segment.stamp, status)
     if not named:
@@ -177,6 +180,6 @@ def _finish_seal(index: Index, segment: Segment, target: Path, tell: Trace) -> N
         part.unlink(missing_ok=True)
         disk.sync_directory(target.parent)
     except OSError:
-        return  # it is tried again at the next start
+        return  # likewise
     record_sealed(index, segment.id, target)
     tell(StoreRepaired(repair=Repair.SEAL_FINISHED, path=target, amount=0))

@@ -11,6 +11,7 @@ from stack.blocks.hashed import Hashed, Look, look_of
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, FRAME_BYTES_MAX, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import FileStamp, Leaf, RealmId, Segment, SegmentId, SegmentState, SourceChanged
+from stack.blocks.named import is_gone
 from stack.blocks.reads import Fault, SourceWithdrawn
 from stack.blocks.requests import Line, Request
 from stack.errors import LimitExceeded, Refused, StoreError
@@ -134,8 +135,8 @@ class Files:
         added.setdefault(addition.number, []).append(addition)
 
     def _remove_moved(self, connection: Connection, addition: Addition, multihash: bytes, offset: int) -> None:
-        for twin in self._index.twins(connection, addition.number, multihash, offset, addition.stamp.size):
-            if not os.path.lexists(twin.path):
+        for twin in self._index.twins(connection, addition.number, multihash, offset, addition.stamp):
+            if is_gone(twin.path, twin.stamp):
                 self._index.remove_segment(connection, twin.id)
 
     def forget(self, path: Path) -> int:

@@ -286,7 +286,7 @@ class DiskStore(StoredMarks, StoredSends):
             await self.remove_pin(root, kind=PinKind.SHARE)
 
     async def lacks_some(self, root: Cid) -> bool:
-        """Whether a block below a root is not here. Walks what is there, and reads its nodes."""
+        """Whether a block below a root is not here. Reads the nodes. Raises ReadFailed, StoreError when that cannot be told now."""
         below = Below(dag_links, [root])
         while (leaves := await self._run(self._reads, below.step, self._core.nodes)) is not None:
             if None in await self._run(self._reads, self._core.locations.sizes, leaves):

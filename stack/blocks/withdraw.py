@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Protocol
 
 from stack.blocks.gc import READ_BATCH, Holds, Markable, Marker, Nodes, Position, mark_all
+from stack.blocks.interfaces import ReadFailed
 from stack.blocks.names import NameSet
 from stack.blocks.walk import Links, Walk
 from stack.dag.unixfs.reader import decode_node
-from stack.errors import DecodeError, StoreError
+from stack.errors import DecodeError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
 from stack.multiformats.multihash import IDENTITY
@@ -23,7 +24,8 @@ strewn over all of the index, and a transaction writes each page that it touches
 
 
 class Below:
-    """Walks what is below some roots, as far as it is here: what is damaged or absent has nothing below it.
+    """Walks what is below some roots, as far as it is here: what is damaged or absent has nothing below it. What is below a node that
+    cannot be read now is not known.
 
     Commands: `step`. Getters: `nodes`.
     """
@@ -40,8 +42,10 @@ class Below:
         self.nodes: list[bytes] = []
         """Blocks that were opened, parents first. They go last and in the opposite order: who is cut off can begin again."""
 
+        self._unread: ReadFailed | None = None
+
     def step(self, nodes: Nodes) -> list[bytes] | None:
-        """Leaves that were met; None at the end."""
+        """Leaves that were met; None at the end, where it raises ReadFailed if a node could not be read. Raises StoreError."""
         leaves: list[bytes] = []
         while len(leaves) < STEP_NAMES:
             leaves += self._inline
@@ -51,6 +55,8 @@ class Below:
             except DecodeError:
                 continue
             if not batch:
+                if not leaves and self._unread is not None:
+                    raise self._unread
                 return leaves or None
             opens = [visit.cid for visit in batch if visit.opens]
             framed = [leaf and cid.codec == DAG_PB for cid, leaf in zip(opens, nodes.in_frames(opens), strict=True)]
@@ -78,15 +84,22 @@ class Below:
                     if not node.links:
                         self._inline.append(Cid.of(node.payload).multihash)
 
-    @staticmethod
-    def _read(nodes: Nodes, cids: list[Cid]) -> Iterator[tuple[Cid, bytes]]:
+    def _read(self, nodes: Nodes, cids: list[Cid]) -> Iterator[tuple[Cid, bytes]]:
         for start in range(0, len(cids), READ_BATCH):
             some = cids[start : start + READ_BATCH]
             try:
                 found = nodes.read_nodes(some)
-            except StoreError:
-                continue
+            except ReadFailed:
+                found = [self._read_one(nodes, cid) for cid in some]
             yield from ((cid, data) for cid, data in zip(some, found, strict=True) if data is not None)
+
+    def _read_one(self, nodes: Nodes, cid: Cid) -> bytes | None:
+        try:
+            [data] = nodes.read_nodes([cid])
+        except ReadFailed as error:
+            self._unread = error
+            return None
+        return data
 
 
 class Withdrawable(Markable, Protocol):
@@ -108,8 +121,9 @@ class Withdrawable(Markable, Protocol):
 async def withdraw(store: Withdrawable, holds: Holds, since: Position, links: Links, roots: Sequence[Cid]) -> None:
     """Remove all below `roots` that nothing else keeps. May be cancelled; begun again it removes the rest.
 
-    `since` is where the packs ended before anything was read. Raises CorruptStore when a node that is kept is damaged, ReadFailed
-    when one cannot be read now: what lies below it could be what is to go.
+    `since` is where the packs ended before anything was read. Raises CorruptStore when a node that is kept is damaged; ReadFailed
+    when one cannot be read now (what lies below it could be what is to go), or one that is to go: then all leaves that were found
+    have gone, and the nodes stay, to find the rest by.
     """
     below, marker = Below(links, roots, inline=True), Marker(links)
 

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -570,3 +571,60 @@ async def test_of_files_that_are_recorded_together_one_that_is_being_fetched_is_
             await store.add_files([(path, stamp(path), [Leaf(Cid.of(b"other"), 0, 5)]) for path in (fetched, other)])
         assert await store.files_of([Cid.of(b"other")]) == [[other]]
         await writer.abandon(remove=True)
+
+
+HEAD = bytes(range(250)) * 4
+
+
+async def share_head(store: DiskStore, path: Path, end: bytes, mtime_ns: int) -> None:
+    """Files of one size that begin alike."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(HEAD + end * 1000)
+    os.utime(path, ns=(mtime_ns, mtime_ns))
+    leaves = [Leaf(Cid.of(HEAD), 0, 1000), Leaf(Cid.of(end * 1000), 1000, 1000)]
+    await store.add_file(path, stamp(path), leaves)
+
+
+@pytest.mark.parametrize(("mtime_ns", "unplugged"), [(2, "disk"), (2, "disk/f"), (1, "disk")])
+async def test_a_file_that_cannot_be_seen_now_is_not_one_that_was_moved(
+    tmp_path: Path, mtime_ns: int, unplugged: str
+) -> None:
+    """Another of its size, that begins like it, is shared while the disk is away: images of disks, logs, databases."""
+    path, away = tmp_path / "disk" / "f", tmp_path / "away"
+    async with DiskStore.open(tmp_path / "home") as store:
+        await share_head(store, path, b"a", 1)
+        (tmp_path / unplugged).rename(away)
+        assert len(await store.check_files()) == 1
+        await share_head(store, tmp_path / "other", b"b", mtime_ns)
+        away.rename(tmp_path / unplugged)
+        assert await store.check_files() == []
+        assert await store.get(Cid.of(b"a" * 1000)) == b"a" * 1000
+
+
+@pytest.mark.parametrize("failing", ["the file", "its directory", "another disk there"])
+async def test_nor_is_one_that_the_disk_does_not_tell_of(
+    tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "disk" / "f"
+    real = os.stat
+
+    def fails(place: Any, *arguments: Any, **named: Any) -> os.stat_result:
+        if place == path and failing == "the file":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if place == path.parent and failing == "its directory":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        status = real(place, *arguments, **named)
+        if place == path.parent:  # an empty mount point
+            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+        return status
+
+    async with DiskStore.open(tmp_path / "home") as store:
+        await share_head(store, path, b"a", 1)
+        path.rename(tmp_path / "away")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "stat", fails)
+            patched.setattr(os, "lstat", fails)
+            await share_head(store, tmp_path / "other", b"b", 1)
+        (tmp_path / "away").rename(path)
+        await store.check_files()
+        assert await store.get(Cid.of(b"a" * 1000)) == b"a" * 1000

@@ -4,7 +4,9 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -616,6 +618,57 @@ def test_a_crash_while_a_file_gets_its_name_is_finished_or_undone(
         assert events.names() == ["StoreRepaired"]
     assert not part.segment.path.exists()
     assert target.stat().st_size == len(DATA)
+    core.close()
+
+
+@pytest.mark.parametrize("moment", ["before the unlink", "before the record"])
+@pytest.mark.parametrize("away", ["film", "film.part", "its disk", "its disk, but for the mount point"])
+def test_a_file_that_has_its_name_keeps_it_though_it_cannot_be_seen_at_a_start(
+    core: StoreCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, away: str
+) -> None:
+    """Otherwise all of it was fetched anew, and then refused: there was something of that name."""
+
+    class PowerCut(BaseException):
+        """Everything ends here."""
+
+    def cut(*args: object, **options: object) -> None:
+        raise PowerCut
+
+    def hidden(path: Any, *arguments: Any, **named: Any) -> os.stat_result:
+        if path == place / away:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        status = stat(path, *arguments, **named)
+        if path == place:  # another file system
+            return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+        return status
+
+    stat, place = os.stat, tmp_path / "disk"
+    place.mkdir()
+    part = core.open_part(place / "film.part", len(DATA))[0]
+    part.write(LEAVES[0], payload(LEAVES[0]))
+    with monkeypatch.context() as patched:
+        patched.setattr(*((os, "unlink") if moment == "before the unlink" else (partfile, "record_sealed")), cut)
+        with pytest.raises(PowerCut):
+            core.seal_part(part, place / "film", None, None)
+    crash(core)
+    home, elsewhere = tmp_path / "home" / "blocks", tmp_path / "elsewhere"
+    with monkeypatch.context() as patched:
+        if away.startswith("film"):
+            patched.setattr(os, "lstat", partial(hidden, follow_symlinks=False))
+            patched.setattr(os, "stat", hidden)
+        else:
+            place.rename(elsewhere)
+        if "mount point" in away:
+            place.mkdir()
+            patched.setattr(os, "stat", hidden)
+        StoreCore(home, None, lambda event: None).close()
+        if "mount point" in away:
+            place.rmdir()
+    if elsewhere.exists():
+        elsewhere.rename(place)
+    core = StoreCore(home, None, lambda event: None)
+    assert [(each.path, each.state) for each in core.all_segments()] == [(place / "film", SegmentState.SEALED)]
+    assert core.reader.get(LEAVES[0].cid) == payload(LEAVES[0])
     core.close()
 
 

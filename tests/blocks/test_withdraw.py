@@ -1,14 +1,18 @@
 """What is no longer shared is not here for anybody; what something else keeps stays."""
 
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio.to_thread
 import pytest
 
 from stack.blocks.disk import stamp_of
-from stack.blocks.interfaces import Block, Leaf, PinKind
+from stack.blocks.interfaces import Block, Leaf, PinKind, ReadFailed
 from stack.blocks.store import DiskStore
 from stack.dag import dag_pb
+from stack.errors import StoreError
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
 
@@ -106,3 +110,69 @@ async def test_what_an_interrupted_fetch_has_left_is_not_here_until_it_goes_on(t
         writer = await store.create_file(part, SIZE)
         assert await store.has([cid]) == [True] and await writer.present() == [(0, SIZE)]
         await writer.abandon(remove=True)
+
+
+async def two_deep(store: DiskStore, path: Path) -> tuple[Cid, Cid, list[Cid]]:
+    """A share of two directories: the root, the second directory, and all blocks."""
+    leaves = [leaf(number) for number in range(4)]
+    one, other = node(*leaves[:2]), node(*leaves[2:])
+    await add_file(store, path, leaves)
+    root = await share(store, one, other, node(one, other))
+    return root, other[0], [root, one[0], other[0], *(cid for cid, _ in leaves)]
+
+
+@contextmanager
+def unread(store: DiskStore, cid: Cid, monkeypatch: pytest.MonkeyPatch, error: StoreError) -> Iterator[None]:
+    """For a while the disk does not give one block."""
+    nodes = store._core.nodes
+    read = nodes.read_nodes
+
+    def read_nodes(cids: Sequence[Cid]) -> list[bytes | None]:
+        if cid in cids:
+            raise error
+        return read(cids)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nodes, "read_nodes", read_nodes)
+        yield
+
+
+async def test_a_node_that_cannot_be_read_now_keeps_the_way_to_what_is_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is below it stayed for good, and was given to everybody, when the node itself and the pin were taken away."""
+    failed = ReadFailed(tmp_path, OSError(errno.EIO, "Input/output error"))
+    async with DiskStore.open(tmp_path / "home") as store:
+        root, directory, blocks = await two_deep(store, tmp_path / "f")
+        with unread(store, directory, monkeypatch, failed), pytest.raises(ReadFailed):
+            await store.withdraw([root])
+        assert await store.pins(kind=PinKind.SHARE) == [(root, "")]
+        assert await store.has(blocks) == [True, True, True, False, False, True, True], "what could be reached is gone"
+        await store.withdraw([root])
+        assert await store.has(blocks) == [False] * 7 and await store.pins(kind=PinKind.SHARE) == []
+
+
+async def test_when_we_are_short_of_handles_all_stays_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with DiskStore.open(tmp_path / "home") as store:
+        root, directory, blocks = await two_deep(store, tmp_path / "f")
+        with unread(store, directory, monkeypatch, StoreError("too many open files")), pytest.raises(StoreError):
+            await store.withdraw([root])
+        assert await store.pins(kind=PinKind.SHARE) == [(root, "")]
+        await store.withdraw([root])
+        assert await store.has(blocks) == [False] * 7
+
+
+async def test_whether_all_is_here_is_not_known_while_a_node_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = ReadFailed(tmp_path, OSError(errno.EIO, "Input/output error"))
+    async with DiskStore.open(tmp_path / "home") as store:
+        root, directory, blocks = await two_deep(store, tmp_path / "f")
+        assert not await store.lacks_some(root)
+        with unread(store, directory, monkeypatch, failed):
+            with pytest.raises(ReadFailed):
+                await store.lacks_some(root)
+            await store.delete([blocks[3]])
+            assert await store.lacks_some(root)

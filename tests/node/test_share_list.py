@@ -1,5 +1,6 @@
 """One list of all that a home gives to others, as it is; one command that ends it and says what; asyncio and trio."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -124,3 +125,19 @@ async def test_a_share_keeps_times_and_an_open_one_has_the_cid_of_its_bytes(tmp_
                 (roots[preserve, is_open],) = [event.cid async for event in events if isinstance(event, Shared)]
         assert roots[None, True] == roots[False, False] == plain
         assert roots[True, True] != plain != roots[None, False] == timed.cid
+
+
+async def test_a_share_that_cannot_be_read_now_does_not_take_the_list_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_people(tmp_path / "tree")
+    async with Node.open(at(tmp_path / "home")) as node:
+        await share(node, source)
+        next(path for path in source.rglob("*") if path.is_file() and path.stat().st_size > MIB).unlink()
+
+        def fails(path: Path) -> tuple[int, os.stat_result]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patched:
+            patched.setattr("stack.blocks.disk.open_regular", fails)
+            assert (await listed(node))["tree"].state == "missing"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -11,7 +11,7 @@ import anyio.to_thread
 from stack.blocks.interfaces import PinKind, Segment, SegmentState
 from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
-from stack.errors import Refused, StackError
+from stack.errors import Refused, StackError, StoreError
 from stack.files.jobs import Share as ShareRow
 from stack.files.nodes import read_node
 from stack.files.share_rows import HOME, Origin
@@ -172,8 +172,9 @@ async def _states(node: Handled, rows: Sequence[ShareRow]) -> dict[Cid, str]:
     # A file that went may have been part of an older share of the same folder: what is all here is served.
     with anyio.move_on_after(CHECK_SECONDS):
         for root in list(suspects):
-            if not await store.lacks_some(root):
-                del suspects[root]
+            with suppress(StoreError):  # that it is whole is not known while a node of it cannot be read
+                if not await store.lacks_some(root):
+                    del suspects[root]
     return suspects
 
 
