@@ -49,6 +49,10 @@ ENTRIES_AT_ONCE = 64
 FIELDS_AT_ONCE = 1024
 """Fields of any kind that are read before one looks at the clock: a millisecond and a half."""
 
+BLOCKS_PER_MESSAGE_MAX = 2048
+"""Of the smallest 4 MiB would be 65,536, and take fifty times the memory that was lent for them. A peer never has more than a
+thousand to answer us (`TOLD_MAX` in wants.py)."""
+
 PAYLOAD_FIELDS_MAX = 16
 """Fields of one block, which has two: whoever adds some finds us ready, and nobody fills a message with them."""
 
@@ -194,7 +198,7 @@ def decode_by_and_by(data: memoryview) -> Generator[None, None, Message]:
     each ENTRIES_AT_ONCE, and FIELDS_AT_ONCE.
 
     Raises RemoteProtocolError on anything malformed: cut fields, CIDs that are none, hash functions that are not allowed,
-    blocks over 2 MiB, too many fields. Unknown fields are skipped.
+    blocks over 2 MiB, too many blocks or fields. Unknown fields are skipped.
     """
     if len(data) > MESSAGE_BYTES_MAX:
         raise RemoteProtocolError(f"bitswap message of {len(data)} bytes")
@@ -209,6 +213,8 @@ def decode_by_and_by(data: memoryview) -> Generator[None, None, Message]:
             if reader.has_read_much():
                 yield
             if kind == _BYTES:
+                if number in (2, 3) and len(blocks) >= BLOCKS_PER_MESSAGE_MAX:
+                    raise DecodeError(f"more than {BLOCKS_PER_MESSAGE_MAX} blocks")
                 if number == 1:
                     full |= yield from reader.wantlist(start, end, wants)
                 elif number == 2:

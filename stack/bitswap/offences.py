@@ -10,6 +10,9 @@ What it was told and has not sent yet is none of these, however late it comes.""
 COPIES_BYTES_MAX = 4 * 1024 * 1024
 """Copies of blocks that it has sent before, of one connected peer: what an honest one sends twice, it sends by accident."""
 
+COPY_BYTES = 1024
+"""What each of them counts besides its bytes: of blocks without any there would be no end, at 10 us of the event loop each."""
+
 CUT_SECONDS = 600.0
 CUT_PEERS_MAX = 1024
 """How long a peer that was cut is refused, and how many such peers are remembered."""
@@ -36,7 +39,7 @@ class Offences:
 
     def copy(self, peer: PeerId, size: int) -> bool:
         """It sent a block once more than it was told that we want it. False when it has done so too often: then it is unwanted."""
-        total = self._copies[peer] = self._copies.get(peer, 0) + size
+        total = self._copies[peer] = self._copies.get(peer, 0) + COPY_BYTES + size
         return total <= COPIES_BYTES_MAX
 
     def unwanted(self, peer: PeerId, size: int, now: float) -> bool:

@@ -37,7 +37,7 @@ def _peer() -> Limits:
         Resource.CONNECTIONS_IN: 8,
         Resource.CONNECTIONS_OUT: 8,
         Resource.STREAMS_IN: 512,
-        Resource.STREAMS_OUT: 1024,
+        Resource.STREAMS_OUT: 512,
         Resource.TASKS: 2048,
     }
 

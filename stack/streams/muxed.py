@@ -46,7 +46,7 @@ class StreamOwner(Protocol):
         ...
 
     def forget(self, id: StreamId) -> None:
-        """The application has closed the stream."""
+        """The application has closed or reset the stream."""
         ...
 
 
@@ -183,6 +183,7 @@ class MachineStream:
         """Drop the stream at once, on both ends; a task that waits gets BrokenResourceError."""
         if not self._closed:
             self._machine.reset(self.id)
+            self._connection.forget(self.id)
             self._connection.flush()
             self.broke()
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stack.bitswap import messages
 from stack.bitswap.messages import (
+    BLOCKS_PER_MESSAGE_MAX,
     ENTRIES_AT_ONCE,
     FIELDS_MAX,
     MESSAGE_BYTES_MAX,
@@ -240,6 +241,14 @@ def test_A42_a_message_of_too_many_fields_is_refused() -> None:
     nested = b"\x98\x06\x00" * (FIELDS_MAX - 10)
     with pytest.raises(RemoteProtocolError, match="fields"):
         decode(b"\x0a" + varint.encode(len(nested)) + nested + b"\x28\x01" * 20)
+
+
+@pytest.mark.parametrize("block", [b"\x12\x00", b"\x1a\x06\x0a\x04\x01\x55\x12\x20"], ids=["bare", "with a prefix"])
+def test_attack_a_message_of_too_many_blocks_is_refused(block: bytes) -> None:
+    """Small ones take fifty times the memory that was lent for their message."""
+    assert len(decode(block * BLOCKS_PER_MESSAGE_MAX).blocks) == BLOCKS_PER_MESSAGE_MAX
+    with pytest.raises(RemoteProtocolError, match="blocks"):
+        decode(block * (BLOCKS_PER_MESSAGE_MAX + 1))
 
 
 def test_entries_of_several_wantlists_are_joined() -> None:

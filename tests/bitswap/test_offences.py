@@ -2,6 +2,7 @@
 
 from stack.bitswap.offences import (
     COPIES_BYTES_MAX,
+    COPY_BYTES,
     CUT_PEERS_MAX,
     CUT_SECONDS,
     UNWANTED_BLOCKS_MAX,
@@ -53,9 +54,15 @@ def test_peers_that_were_cut_are_remembered_within_a_bound() -> None:
 def test_copies_are_forgiven_up_to_so_many_bytes_of_each_connected_peer() -> None:
     """Finding 28."""
     offences = Offences()
-    assert offences.copy(ALICE, COPIES_BYTES_MAX)
+    assert offences.copy(ALICE, COPIES_BYTES_MAX - COPY_BYTES)
     assert not offences.copy(ALICE, 1)
     assert offences.copy(BOB, 1)
     assert offences.of(ALICE) == (0, 0)
     offences.peer_disconnected(ALICE)
     assert offences.copy(ALICE, 1)
+
+
+def test_copies_of_blocks_without_bytes_are_counted_too() -> None:
+    offences = Offences()
+    assert all(offences.copy(ALICE, 0) for _ in range(COPIES_BYTES_MAX // COPY_BYTES))
+    assert not offences.copy(ALICE, 0)

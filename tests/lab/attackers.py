@@ -40,10 +40,12 @@ from stack.multiformats import varint
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
+from stack.net.limits import NetLimits
 from stack.net.upgrader import Upgrader
 from stack.node.config import Config
 from stack.node.node import Node
 from stack.protocols.ping.service import PING
+from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited
 from stack.streams.interfaces import Stream
 from stack.streams.socket import SocketStream
@@ -57,6 +59,8 @@ from tests.muxers.yamux.test_floods import FLOODS, sealed
 TOPIC = "lab"
 """What the victim's user publishes to and listens to."""
 HALF = 60_000
+WITHOUT_SHAME = NetLimits(peer={**NetLimits().peer, Resource.STREAMS_OUT: 1024})
+"""They open more streams to one peer than we would."""
 MIB = 1 << 20
 
 
@@ -102,7 +106,7 @@ class Strangers:
 
     async def host(self, handlers: dict[str, Callable[[Stream], Awaitable[None]]] | None = None) -> Host:
         """Somebody new, who is not connected."""
-        host = Host(generate("ed25519"), transports=[From(self.address())])
+        host = Host(generate("ed25519"), transports=[From(self.address())], limits=WITHOUT_SHAME)
         for protocol, handler in (handlers or {}).items():
             host.handle(protocol, handler)
         return await self._stack.enter_async_context(host)

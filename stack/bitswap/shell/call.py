@@ -23,7 +23,7 @@ class CallOwner(Protocol):
 class FetchCall:
     """A `fetch` that waits. Implements `Call`."""
 
-    __slots__ = ("_copies", "_owner", "_sink", "_taken", "done", "ended", "missing")
+    __slots__ = ("_copies", "_fault", "_owner", "_sink", "_taken", "done", "ended", "missing")
 
     def __init__(self, owner: CallOwner, cids: Iterable[Cid], sink: BlockSink | None) -> None:
         self.missing = {cid.multihash for cid in cids}
@@ -36,6 +36,8 @@ class FetchCall:
         """Blocks for the store, from the worker thread."""
         self._taken: set[bytes] = set()
         """The worker thread's: a second copy may come to it before the loop has heard of the first one."""
+        self._fault: Exception | None = None
+        """What the sink raised: the same for each copy, since the loop may hear of the second one first."""
 
     @property
     def session(self) -> SessionId:
@@ -49,13 +51,21 @@ class FetchCall:
 
     def take(self, cid: Cid, data: memoryview) -> None:
         """See Call."""
-        if self.ended or cid.multihash in self._taken:
+        if self.ended:
+            return
+        if self._fault is not None:
+            raise self._fault
+        if cid.multihash in self._taken:
             return
         self._taken.add(cid.multihash)
         if self._sink is None:
             self._copies[cid.multihash] = bytes(data)
         else:
-            self._sink(cid, data)
+            try:
+                self._sink(cid, data)
+            except Exception as error:
+                self._fault = error
+                raise
 
     def handed_over(self, cid: Cid) -> None:
         """See Call."""

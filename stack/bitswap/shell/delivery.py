@@ -60,6 +60,8 @@ class Delivery:
     def handle_verdict(self, arrival: Arrival, verdict: Verdict) -> bool:
         """See BlockHandler."""
         owner, peer, multihash, now = self._owner, arrival.peer, verdict.multihash, anyio.current_time()
+        if not (verdict.served or arrival.again) and self.offences.is_cut(peer, now):
+            return False  # the rest of what it had sent when it was cut
         if multihash is None:
             self._handle_unwanted(peer, Answer.NEVER_ASKED, verdict.size, now)
             return False

@@ -2,12 +2,11 @@
 
 The thread takes messages from a queue for as long as there are any and a little longer, and leaves what became of them in another
 one, from which the event loop takes all that is there at a time: one wake-up serves many messages, and neither side waits for the
-other.
+other. Of both each peer gets its turn, of one message and of TURN_SECONDS: who sends many, or of many small blocks, waits for itself.
 One thread is enough (it hashes 1.5 GB/s), and two would wait for each other at one file.
 """
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -18,6 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from stack.bitswap.messages import Payload
+from stack.bitswap.shell.fair_queue import FairQueue
 from stack.bitswap.shell.wire import Loan
 from stack.bitswap.verify import Verdict, verify
 from stack.bitswap.wants import PeerWants, WantedBlocks
@@ -26,7 +26,7 @@ from stack.streams.threads import CallSoon, loop_caller
 from stack.values import dataclass
 
 TURN_SECONDS = 0.002
-"""Verdicts are acted upon for so long before others have a turn: a message may hold ten thousand small blocks."""
+"""Verdicts are acted upon for so long before others have a turn: a message may hold thousands of small blocks."""
 
 UNLENT_BYTES_MAX = 4 * 1024 * 1024
 BLOCK_BYTES = 1024
@@ -50,6 +50,22 @@ class Arrival:
     again: bool = False
     """They have come before, and go round once more for those who joined while they were handed over; or they were found here."""
 
+    @property
+    def queue(self) -> PeerId | None:
+        """With whose others they wait: once they have been looked at they are ours."""
+        return None if self.again else self.peer
+
+
+class _Verified:
+    """What the thread has found of one of them, acted upon by and by."""
+
+    __slots__ = ("arrival", "left", "once_more")
+
+    def __init__(self, arrival: Arrival, verdicts: Sequence[Verdict]) -> None:
+        self.arrival = arrival
+        self.left = zip(arrival.blocks, verdicts, strict=False)
+        self.once_more: list[Payload] = []
+
 
 class BlockHandler(Protocol):
     """The exchange."""
@@ -64,19 +80,19 @@ class BlockHandler(Protocol):
 
 
 class Intake:
-    """Commands: `add`, `room`, `close`, `clear`. The owner runs `verify` and `deliver` as long as it lives."""
+    """Commands: `add`, `room`, `drop`, `close`, `clear`. The owner runs `verify` and `deliver` as long as it lives."""
 
     def __init__(self, wanted: WantedBlocks, handler: BlockHandler) -> None:
         self._wanted = wanted
         self._handler = handler
         self._closed = False
-        self._waiting: deque[Arrival] = deque()
+        self._waiting: FairQueue[Arrival] = FairQueue()
         self._unlent = 0
         self._released = anyio.Event()
         self._bell: SimpleQueue[None] = SimpleQueue()
         """Rung for each of them, to wake a thread that lingers."""
         self._arrived = anyio.Event()
-        self._verified: deque[tuple[Arrival, Sequence[Verdict]]] = deque()
+        self._verified: FairQueue[_Verified] = FairQueue()
         self._ready = anyio.Event()
         self._told = False
         """The loop will look into `_verified`; set by the thread, and taken back before the loop looks."""
@@ -89,7 +105,7 @@ class Intake:
         if self._closed:
             self._release(arrival)
             return
-        self._waiting.append(arrival)
+        self._waiting.add(arrival.queue, arrival)
         self._bell.put(None)
         self._arrived.set()
 
@@ -98,6 +114,11 @@ class Intake:
         while self._unlent > UNLENT_BYTES_MAX:
             await self._released.wait()
 
+    def drop(self, peer: PeerId) -> None:
+        """What waits of this peer is not looked at any more; what has been handed over is still acted upon."""
+        for arrival in self._waiting.drop(peer):
+            self._release(arrival)
+
     def close(self) -> None:
         """Nothing is wanted any more; what comes is let go."""
         self._closed = True
@@ -105,10 +126,10 @@ class Intake:
 
     def clear(self) -> None:
         """Let go of what has come; `verify` and `deliver` have ended."""
-        for arrival in (*self._waiting, *(arrival for arrival, _ in self._verified)):
+        while (arrival := self._waiting.take()) is not None:
             self._release(arrival)
-        self._waiting.clear()
-        self._verified.clear()
+        while (verified := self._verified.take()) is not None:
+            self._release(verified.arrival)
 
     async def verify(self) -> None:
         """Have a thread at work whenever there is something to do."""
@@ -127,38 +148,46 @@ class Intake:
                 await self._ready.wait()
             self._turn_ends = time.monotonic() + TURN_SECONDS
             try:
-                while self._verified:
-                    await self._deliver(*self._verified.popleft())
+                while (verified := self._verified.take()) is not None:
+                    self._act_upon(verified)
+                    if time.monotonic() >= self._turn_ends:
+                        self._handler.settle()
+                        await anyio.lowlevel.checkpoint()
+                        self._turn_ends = time.monotonic() + TURN_SECONDS
             finally:
                 self._handler.settle()
 
-    async def _deliver(self, arrival: Arrival, verdicts: Sequence[Verdict]) -> None:
-        once_more: list[Payload] = []
+    def _act_upon(self, verified: _Verified) -> None:
+        """Until the turn ends; what is left then has another one, after everybody else."""
+        arrival, once_more = verified.arrival, verified.once_more
+        over = False
         try:
-            for payload, verdict in zip(arrival.blocks, verdicts, strict=False):
+            for payload, verdict in verified.left:
                 if self._handler.handle_verdict(arrival, verdict):
                     once_more.append(payload)
-                if time.monotonic() >= self._turn_ends:
-                    self._handler.settle()
-                    await anyio.lowlevel.checkpoint()
-                    self._turn_ends = time.monotonic() + TURN_SECONDS
+                over = time.monotonic() >= self._turn_ends
+                if over:
+                    break
         finally:
-            if once_more:
-                self.add(replace(arrival, blocks=once_more, again=True))
-            if not once_more or arrival.loan is None:
-                self._release(arrival)
+            if over:
+                self._verified.put_back(arrival.queue, verified)
+            else:
+                if once_more:
+                    self.add(replace(arrival, blocks=once_more, again=True))
+                if not once_more or arrival.loan is None:
+                    self._release(arrival)
 
     def _verify_all(self, call_soon: CallSoon) -> None:
         """Runs in the worker thread."""
         while self._waiting or self._lingers():
-            if not self._waiting:
+            arrival = self._waiting.take()
+            if arrival is None:
                 continue
-            arrival = self._waiting.popleft()
             verdicts: Sequence[Verdict] = ()
             try:
                 verdicts = verify(arrival.blocks, self._wanted)
             finally:
-                self._verified.append((arrival, verdicts))
+                self._verified.add(arrival.queue, _Verified(arrival, verdicts))
                 if not self._told:
                     self._told = True
                     call_soon(self._wake)

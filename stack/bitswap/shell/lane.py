@@ -58,7 +58,18 @@ class Lane:
     there, and tells by an event when that has ended.
     """
 
-    __slots__ = ("_given_up", "_host", "_lock", "_peer", "_read", "_spoken_on", "_stream", "_throttle")
+    __slots__ = (
+        "_closed",
+        "_given_up",
+        "_host",
+        "_lock",
+        "_opening",
+        "_peer",
+        "_read",
+        "_spoken_on",
+        "_stream",
+        "_throttle",
+    )
 
     def __init__(
         self,
@@ -76,6 +87,9 @@ class Lane:
         self._read: anyio.Event | None = None
         """Somebody else reads the stream, until then."""
         self._lock = anyio.Lock()
+        self._opening = anyio.CancelScope()
+        """Of whoever opens the stream."""
+        self._closed = False
         self._given_up = 0
         """Messages that the peer did not take in time."""
 
@@ -99,6 +113,12 @@ class Lane:
             stream, self._stream = self._stream, None
             return stream
 
+    def close(self) -> None:
+        """Drop the stream, or the opening of one, and open none any more: whoever sends gets ClosedResourceError."""
+        self._closed = True
+        self._opening.cancel()
+        self.reset()
+
     def reset(self) -> None:
         """Drop the stream."""
         if self._stream is not None:
@@ -113,7 +133,7 @@ class Lane:
 
     async def _leave(self) -> None:
         """There is a better connection: go on there when the peer has read what went this way, so that nothing overtakes it."""
-        stream, self._stream = self._stream, None
+        stream = self._stream
         assert stream is not None
         try:
             with anyio.move_on_after(LEAVE_SECONDS):
@@ -125,15 +145,20 @@ class Lane:
         except (anyio.EndOfStream, *SEND_ERRORS):
             pass
         finally:
+            self._stream = None
             await stream.aclose()
 
     async def _open(self) -> Stream:
         if self._stream is not None and getattr(self._stream, "superseded", False):  # of a connection of `net`
             await self._leave()
-        if self._stream is None:
-            with anyio.fail_after(OPEN_SECONDS):
+        if self._stream is None and not self._closed:
+            with anyio.fail_after(OPEN_SECONDS) as self._opening:
                 self._stream = await self._host.open_stream(self._peer, *PROTOCOLS)
             self._read = None
+        if self._closed:
+            self.reset()  # it may have been opened in the same moment
+        if self._stream is None:
+            raise anyio.ClosedResourceError
         return self._stream
 
     async def _in_turn(self, send: Callable[[], Awaitable[None]]) -> None:

@@ -30,6 +30,7 @@ from stack.net.failures import SEND_ERRORS
 from stack.net.interfaces import Host
 from stack.sansio.budget import Resource
 from stack.sansio.interfaces import Buffer
+from stack.streams.interfaces import Stream
 from stack.streams.seldom import Seldom
 
 WANTS_PER_MESSAGE = 512
@@ -86,6 +87,8 @@ class Link:
         self._peer = peer
         self._control = Lane(owner.host, peer, spoken_on=owner.inbound.spoken_on)
         self._blocks = Lane(owner.host, peer, owner.throttle)
+        self._handed_over: set[Stream] = set()
+        """Streams of blocks whose end is waited for."""
         self._event = anyio.Event()
         self._scope = anyio.CancelScope()
 
@@ -97,10 +100,12 @@ class Link:
         self._event.set()
 
     def close(self) -> None:
-        """The connection is gone, or the exchange ends."""
+        """The connection is gone, the peer cannot be told anything, or the exchange ends: no stream of ours is left, nor opened."""
         self._scope.cancel()
-        self._control.reset()
-        self._blocks.reset()
+        self._control.close()
+        self._blocks.close()
+        for stream in self._handed_over:
+            stream.reset()
 
     async def run(self) -> None:
         """Tell the peer what we want and what we have, until `close`, or until it cannot be told."""
@@ -150,7 +155,7 @@ class Link:
             else:
                 engine.message_sent(message.id, *sent, now)
         self._owner.pump()
-        if again_at > now and not self._scope.cancel_called:
+        if again_at > now:
             await anyio.sleep_until(again_at)
             self._owner.pump()
 
@@ -213,6 +218,7 @@ class Link:
         stream = await self._blocks.take()
         if stream is None:
             return False
+        self._handed_over.add(stream)
         try:
             with anyio.fail_after(READ_SECONDS):
                 await stream.send_eof()
@@ -223,6 +229,7 @@ class Link:
         except SEND_ERRORS:
             return False
         finally:
+            self._handed_over.discard(stream)
             stream.reset()
 
     async def _read(self, cids: Sequence[Cid], out: memoryview) -> tuple[list[tuple[Cid, Buffer]], list[Cid]]:

@@ -243,8 +243,7 @@ class Bitswap:
         """See PeerListener."""
         self.engine.peer_disconnected(peer)
         self._delivery.offences.peer_disconnected(peer)
-        if (link := self._part(peer)) is not None:
-            link.close()
+        self._part(peer)
         now = anyio.current_time()
         for session in self.sessions.values():
             session.machine.peer_disconnected(peer, now)
@@ -324,13 +323,14 @@ class Bitswap:
                     session.machine.receive_presence(peer, multihash, now, have=presence.have)
             self._delivery.settle()
         told = link.wants if link is not None else self._departed.get(peer)
-        if message.blocks:
+        if message.blocks and not self._delivery.offences.is_cut(peer, now):
             self._intake.add(Arrival(peer=peer, told=told, blocks=message.blocks, loan=loan))
         elif loan is not None:
             loan.release()
 
     def cut(self, peer: PeerId) -> None:
         """See DeliveryOwner."""
+        self._intake.drop(peer)
         self._tasks.start(partial(self.host.disconnect, peer, misbehaved=True), owner="cutting off a peer")
 
     # serving
@@ -368,15 +368,15 @@ class Bitswap:
             self._tasks.start(self._links[peer].run, owner="a link of bitswap", failed=gone)
         return self._links[peer]
 
-    def _part(self, peer: PeerId) -> Link | None:
+    def _part(self, peer: PeerId) -> None:
         """Nothing more can be told to this peer on what there was between us and it."""
         link = self._links.pop(peer, None)
         if link is not None:
+            link.close()
             link.wants.lost()
             self._departed[peer] = link.wants
             if len(self._departed) > DEPARTED_MAX:
                 del self._departed[next(iter(self._departed))]
-        return link
 
     async def _run_ticker(self) -> None:
         while True:
