@@ -180,15 +180,17 @@ class Peerstore:
         self._bytes -= entry.weight if entry else 0
 
     def addresses(self, peer: PeerId, now: float) -> list[Multiaddr]:
-        """Addresses that have not expired: what was dialled first, then certified ones, then by expiry, latest first."""
+        """Addresses that have not expired: what was dialled first, then certified ones, then by expiry, latest first.
+
+        The others stay: we may have slept, and `clock_jumped` is yet to come."""
         entry = self._peers.get(peer)
         if entry is None:
             return []
         now -= self._jumped
-        entry.told = {address: expiry for address, expiry in entry.told.items() if expiry > now}
-        entry.dialled = {address: expiry for address, expiry in entry.dialled.items() if expiry > now}
-        told = sorted(entry.told, key=lambda a: (a not in entry.certified, -entry.told[a]))
-        return unique([*sorted(entry.dialled, key=lambda a: -entry.dialled[a]), *told])
+        told = [address for address, expiry in entry.told.items() if expiry > now]
+        dialled = [address for address, expiry in entry.dialled.items() if expiry > now]
+        told.sort(key=lambda a: (a not in entry.certified, -entry.told[a]))
+        return unique([*sorted(dialled, key=lambda a: -entry.dialled[a]), *told])
 
     def was_dialled(self, peer: PeerId, now: float) -> bool:
         """Whether an address that has not expired has led to the peer."""

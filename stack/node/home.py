@@ -228,12 +228,14 @@ class Home:
         (self.path / "control").unlink(missing_ok=True)
 
     def address(self) -> ControlAddress | None:
-        """Where the holder listens, or None when nobody has said so (yet)."""
+        """Where the holder listens, or None when nobody has said so (yet). Raises ConfigError for what is damaged, Refused."""
         try:
             return ControlAddress.decode(os.fsdecode(read_regular(self.path / "control")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise Refused(f"{self.path / 'control'} cannot be read: {error.strerror or error}") from error
+        except ValueError as error:
             raise ConfigError("the control address in the home is damaged") from error
 
 

@@ -1,6 +1,8 @@
 """The identity of a home: one private key in a file that only its owner can read."""
 
 import stat
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from stack.blocks.disk import NO_SPACE, open_regular, read_regular, write_whole
@@ -32,11 +34,32 @@ def load_or_create(home: Path, kind: str) -> PrivateKey:
 
 
 def replace_key(home: Path, key: PrivateKey) -> None:
-    """Another identity from now on; the old key stays beside it. The node must not be running."""
+    """Another identity from now on; a copy of the old key stays beside it, and so do those of earlier ones. The node must not be
+    running. Raises NoSpace, Refused: then the identity is what it was."""
     path = home / KEY_FILE
-    if path.exists():
-        path.rename(home / f"{KEY_FILE}.old")
-    write_whole(path, key.encode())
+    try:
+        with suppress(FileNotFoundError):
+            _keep_beside(path, read_regular(path))
+        write_whole(path, key.encode())
+    except OSError as error:
+        raise _refusal(str(error.filename or path), error) from error
+
+
+def _keep_beside(path: Path, old: bytes) -> None:
+    """A copy under a name that no other has. Raises OSError."""
+    for number in count(1):
+        copy = path.with_name(f"{path.name}.old" if number == 1 else f"{path.name}.old.{number}")
+        try:
+            if read_regular(copy) == old:
+                return  # of a try that has failed
+        except FileNotFoundError:
+            write_whole(copy, old, new=True)
+            return
+
+
+def _refusal(file: str, error: OSError) -> NoSpace | Refused:
+    kind = NoSpace if error.errno in NO_SPACE else Refused
+    return kind(f"{file}: {error.strerror}")
 
 
 def export_key(home: Path, file: str) -> None:
@@ -53,12 +76,12 @@ def export_key(home: Path, file: str) -> None:
     except FileExistsError as error:
         raise Refused(f"{file} exists") from error
     except OSError as error:
-        kind = NoSpace if error.errno in NO_SPACE else Refused
-        raise kind(f"{file}: {error.strerror}") from error
+        raise _refusal(file, error) from error
 
 
 def import_key(home: Path, file: str) -> PrivateKey:
-    """Take the identity from a file. Raises ConfigError when it holds no private key, Refused when it cannot be read."""
+    """Take the identity from a file. Raises ConfigError when it holds no private key, Refused when it cannot be read; and as
+    `replace_key`."""
     try:
         with Path(file).open("rb") as source:
             key = decode_private(source.read(KEY_FILE_MAX))

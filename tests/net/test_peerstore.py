@@ -45,6 +45,17 @@ def test_addresses_expire_and_an_expiry_only_moves_later() -> None:
     assert store.addresses(peer(2), NOW) == []
 
 
+def test_what_seems_expired_before_a_sleep_is_noticed_is_not_gone() -> None:
+    """Whoever asked in those five seconds had the addresses of the peer removed for good."""
+    store = Peerstore()
+    store.add_addresses(peer(1), [address(1)], RECENT_SECONDS, NOW)
+    store.dialled(peer(1), address(2), NOW)
+    slept = DIALLED_SECONDS + 1
+    assert store.addresses(peer(1), NOW + slept) == []
+    store.clock_jumped(slept)
+    assert store.addresses(peer(1), NOW + slept) == [address(2), address(1)]
+
+
 def test_wildcards_and_endless_addresses_are_not_kept() -> None:
     store = Peerstore()
     long = Multiaddr.parse("/dns4/a" + "/tcp/1" * 200)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from stack.errors import ConfigError, NoSpace, Refused, RepoTooNew
+from stack.identity.keys import generate
+from stack.node import keystore
 from stack.node.config import Config
 from stack.node.home import SOCKET_PATH_MAX, ControlAddress, Home, default_home, write_whole
 from stack.node.keystore import export_key, import_key, load_or_create, replace_key
@@ -127,6 +129,41 @@ def test_keys_move_between_homes(tmp_path: Path) -> None:
     replace_key(one, key)
     with pytest.raises(Refused, match="no identity"):
         export_key(tmp_path, str(tmp_path / "other"))
+
+
+def test_a_new_identity_on_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next start made another in silence, and the next import wrote over the first."""
+    first, other = load_or_create(tmp_path, "ed25519"), generate("ed25519")
+    (tmp_path / "other").write_bytes(other.encode())
+    real, full_for = keystore.write_whole, [""]
+
+    def full(path: Path, data: bytes, *, new: bool = False) -> None:
+        if path.name == full_for[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, data, new=new)
+
+    monkeypatch.setattr(keystore, "write_whole", full)
+    for name in ("identity.key.old", "identity.key", "identity.key"):
+        full_for[0] = name
+        with pytest.raises(NoSpace, match=r"identity\.key.*: No space left"):
+            import_key(tmp_path, str(tmp_path / "other"))
+        assert load_or_create(tmp_path, "ed25519").encode() == first.encode()
+    monkeypatch.undo()
+    import_key(tmp_path, str(tmp_path / "other"))
+    replace_key(tmp_path, generate("ed25519"))
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("identity.key.*")}
+    assert kept == {"identity.key.old": first.encode(), "identity.key.old.2": other.encode()}
+
+
+def test_a_control_address_that_cannot_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("stack.node.home.read_regular", short)
+    with pytest.raises(Refused, match="control cannot be read: Too many open files"):
+        Home(tmp_path).address()
 
 
 def lax(folder: Path) -> list[Path]:

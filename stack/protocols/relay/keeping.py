@@ -13,6 +13,8 @@ RENEW_SECONDS_MIN = 5.0
 """And no sooner, whatever a relay says."""
 GRANTED_SECONDS = 3600.0
 """What relays grant: go-libp2p's figure, and ours."""
+GRANTED_SECONDS_MAX = 2 * GRANTED_SECONDS
+"""A date further off is none that a relay gives: one of the clocks is wrong."""
 RENEW_SECONDS_MAX = GRANTED_SECONDS * RENEWED_PART
 """However far off the date is that a relay tells: our clock may be wrong, as of a computer that has not heard of the time yet."""
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 5.0, 300.0
@@ -28,8 +30,10 @@ UNKNOWN_SECONDS = 1.0
 
 
 def time_left(expires: float, wall: float) -> float:
-    """Seconds that a place lasts, by the date that the relay tells. If that is over, one of the clocks is wrong."""
-    return expires - wall if expires > wall else GRANTED_SECONDS
+    """Seconds that a place lasts, by the date that the relay tells. If that is over, or too far off, one of the clocks is wrong: with
+    ours a year behind, a relay that gave no place any more was told to others for a year."""
+    left = expires - wall
+    return left if 0 < left <= GRANTED_SECONDS_MAX else GRANTED_SECONDS
 
 
 def renew_after(seconds: float) -> float:

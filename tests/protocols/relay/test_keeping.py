@@ -101,3 +101,7 @@ def test_finding_17_a_place_lasts_an_hour_where_the_clocks_do_not_agree() -> Non
     assert time_left(5000, 4000.0) == 1000.0
     assert time_left(5000, 9000.0) == 3600.0
     assert renew_after(time_left(2_000_000_000, 0.0)) == 2400.0
+    assert time_left(2_000_000_000, 2_000_000_000 - 365 * 86_400.0) == 3600.0, (
+        "a relay that refuses is told to others no longer"
+    )
+    assert time_left(5000 + 7200, 5000.0) == 7200.0
