@@ -185,6 +185,11 @@ def test_a_command_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert HERE in sys.modules
 
 
+def short(*arguments: object) -> object:
+    """What has no descriptor left."""
+    raise OSError(24, "Too many open files")
+
+
 def test_packages_are_asked_only_where_one_of_them_may_offer_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +203,12 @@ def test_packages_are_asked_only_where_one_of_them_may_offer_something(
     places = {name: str(tmp_path / name) for name in ("one", "other", "bare", "missing", "archive.zip")}
     found = {name: may_be_offered("stack.services", [place]) for name, place in places.items()}
     assert found == {"one": True, "other": False, "bare": False, "missing": False, "archive.zip": True}
+    with monkeypatch.context() as moment:
+        for name in ("os.listdir", "pathlib.Path.read_text"):
+            moment.setattr(name, short)
+            assert may_be_offered("stack.services", [places["other"]]), (
+                "it was not there for a moment without descriptors"
+            )
     monkeypatch.setattr("sys.path", [places["other"], places["one"]])
     assert [entry.value for entry in entry_points("stack.services")] == ["one.service:Mine"]
     assert [entry.value for entry in entry_points("stack.services", "mine")] == ["one.service:Mine"]

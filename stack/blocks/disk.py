@@ -48,6 +48,9 @@ ABSENT = frozenset(
 """What opening a file says when its owner has moved or closed it, or put something else there (EINVAL: `open_regular`). Every other
 error is of the disk, or of the network below it, and says nothing about the file."""
 
+NOT_THERE = ABSENT - {errno.EACCES, errno.EPERM}
+"""There is no such file, whoever looks."""
+
 NOT_SYNCED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 """What fsync says of a directory that it cannot do anything for."""
 

@@ -74,6 +74,8 @@ class SourceType(click.ParamType[str]):
                 return str(read_source(_content_of(text)))
             except NoSuchFile:
                 self.fail(str(error), param, ctx)
+            except OSError as problem:
+                self.fail(f"{shown(text)} cannot be read: {problem.strerror or problem}", param, ctx)
             except DecodeError as problem:
                 self.fail(f"{shown(text)} holds no ticket and no CID: {problem}", param, ctx)
 
@@ -94,7 +96,7 @@ class NoSuchFile(Exception):
 
 
 def _content_of(name: str) -> str:
-    """The text of a file, or of stdin for `-`. Raises NoSuchFile."""
+    """The text of a file, or of stdin for `-`. Raises NoSuchFile, OSError for one that cannot be read."""
     try:
         if name == "-":
             return sys.stdin.read(SOURCE_MAX + 1)
@@ -103,7 +105,13 @@ def _content_of(name: str) -> str:
             raise NoSuchFile
         with path.open(encoding="utf-8", errors="replace") as file:  # `<(...)` is a pipe
             return file.read(SOURCE_MAX + 1)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise NoSuchFile from error
+    except OSError as error:
+        from stack.blocks.disk import NOT_THERE  # here: seldom needed
+
+        if error.errno not in NOT_THERE:
+            raise
         raise NoSuchFile from error
 
 

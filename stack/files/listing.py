@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from stack.blocks import disk
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.names import collision_key
 from stack.dag.unixfs.reader import LinkNotFound, UnixFSNode, list_node
@@ -66,11 +67,15 @@ async def begun_here(work: Work, request: FetchRequest, node: UnixFSNode) -> Pat
 
 
 def names_there(place: Path) -> list[str]:
-    """The names in a directory; none where it is none, or cannot be read."""
-    try:
-        return os.listdir(place)
-    except OSError:
-        return []
+    """The names in a directory; none where it is none, or may not be read. For worker threads. Raises StoreError when they cannot be
+    known now: what is fetched would be put among what is somebody else's."""
+    with disk.translated(f"looking into {place}"):
+        try:
+            return disk.patiently(lambda: os.listdir(place))
+        except OSError as error:
+            if error.errno not in disk.ABSENT:
+                raise
+            return []
 
 
 async def _has(work: Work, node: UnixFSNode, name: str) -> bool:

@@ -1,12 +1,11 @@
 """What is never added: the home of the node, by whatever way one comes to it, and copies of its keys."""
 
-import errno
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-from stack.blocks.disk import ABSENT, read_regular
+from stack.blocks.disk import NOT_THERE, read_regular
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
 from stack.files.paths import INCOMING
@@ -18,9 +17,6 @@ A_KEY = "a key of this node, or another file of its home; it is for nobody else"
 KEYS = ("identity.key", "swarm.key")
 """What the names of keys begin with: earlier ones stay beside them."""
 KEY_BYTES_MAX = 64 * 1024
-
-_NO_KEY = ABSENT - {errno.EACCES, errno.EPERM}
-"""There is none, or something that cannot be one."""
 
 
 class IsPrivate(Refused):
@@ -65,7 +61,7 @@ class Private:
         try:
             self._keys.add(read_regular(path, KEY_BYTES_MAX))
         except OSError as error:
-            if error.errno not in _NO_KEY:
+            if error.errno not in NOT_THERE:
                 raise
 
     def has_place(self, path: Path) -> bool:

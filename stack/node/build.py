@@ -77,16 +77,18 @@ def may_be_offered(group: str, path: Sequence[str]) -> bool:
     for place in path:
         try:
             names = os.listdir(place or ".")
-        except NotADirectoryError:
-            return True  # an archive of packages
-        except OSError:
+        except FileNotFoundError:
             continue
+        except OSError:
+            return True  # an archive of packages, or what cannot be seen now
         for name in names:
             if name.endswith((".dist-info", ".egg-info")):
                 try:
                     text = Path(place, name, "entry_points.txt").read_text("utf-8", "replace")
-                except OSError:
+                except (FileNotFoundError, NotADirectoryError):
                     continue
+                except OSError:
+                    return True
                 if f"[{group}]" in text:
                     return True
     return False

@@ -69,10 +69,14 @@ def export_key(home: Path, file: str) -> None:
     The file is made by this call or refused: in a folder of many, another user may have put a file or a link of that name there.
     """
     path = home / KEY_FILE
-    if not path.exists():
-        raise Refused("this home has no identity yet; `stack id` makes one")
     try:
-        write_whole(Path(file), read_regular(path), new=True)
+        key = read_regular(path)
+    except FileNotFoundError as error:
+        raise Refused("this home has no identity yet; `stack id` makes one") from error
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+    try:
+        write_whole(Path(file), key, new=True)
     except FileExistsError as error:
         raise Refused(f"{file} exists") from error
     except OSError as error:

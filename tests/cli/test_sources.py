@@ -6,9 +6,11 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import click
 import pytest
 
 from stack.cli.sources import PIECE, pieces_of
+from stack.cli.types import SourceType
 from tests.acceptance.kit import Machine, complaint, good, make_file
 from tests.acceptance.process import Outcome
 
@@ -20,6 +22,19 @@ HELLO_V1 = "bafybeiffndsajwhk3lwjewwdxqntmjm4b5wxaaanokonsggenkbw6slwk4"
 def said(outcome: Outcome) -> str:
     """What a command that must end well printed."""
     return good(outcome).out.strip()
+
+
+def test_a_ticket_in_a_file_that_cannot_be_read_is_not_called_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*arguments: object, **options: object) -> object:
+        raise OSError(24, "Too many open files")
+
+    (tmp_path / "mail").write_text(HELLO_V1)
+    assert SourceType().convert(str(tmp_path / "mail"), None, None) == HELLO_V1
+    monkeypatch.setattr(Path, "open", short)
+    with pytest.raises(click.BadParameter, match="cannot be read: Too many open files"):
+        SourceType().convert(str(tmp_path / "mail"), None, None)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Fetches of trees: what a stranger may put into one, and what may be in its way here."""
 
+import errno
 import os
 import re
 import stat
@@ -15,13 +16,14 @@ from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import ImportOptions, import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound
-from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused
+from stack.errors import DecodeError, LimitExceeded, NoSpace, Refused, StoreError
 from stack.files import add, fetch_tree, repeats, space
 from stack.files import target as target_module
 from stack.files.add import Adder
 from stack.files.chosen import Selection
 from stack.files.events import EntrySkipped, FetchEvent, FetchFinished, FetchProgress, FetchResumed, FetchStarted
 from stack.files.fetch import Fetcher, FetchRequest
+from stack.files.listing import names_there
 from stack.files.parts import WrongSize
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
@@ -542,6 +544,29 @@ async def test_B11_a_directory_with_other_things_in_it_is_refused(
     with pytest.raises(Refused, match=r"a\.txt exists with other content"):
         await get(MemoryStore(), exchange, root, here)
     assert (here / "tree" / "a.txt").read_bytes() == b"mine"
+
+
+def test_a_directory_that_cannot_be_looked_into_now_is_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").touch()
+    assert names_there(tmp_path) == ["mine"]
+    assert names_there(tmp_path / "mine") == names_there(tmp_path / "absent") == []
+    real, fails = os.listdir, [errno.EMFILE, errno.EMFILE]
+
+    def listdir(place: Path) -> list[str]:
+        if fails:
+            number = fails.pop()
+            raise OSError(number, os.strerror(number))
+        return real(place)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert names_there(tmp_path) == ["mine"]
+    fails.append(errno.EIO)
+    with pytest.raises(StoreError, match="Input/output error"):
+        names_there(tmp_path)
+    fails.append(errno.EACCES)
+    assert names_there(tmp_path) == []
 
 
 @pytest.mark.anyio
