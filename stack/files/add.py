@@ -4,6 +4,7 @@ Nothing is copied unless that is asked for, or the store cannot record files. Wh
 node's home: its key would go with it.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from stack.blocks.disk import ABSENT, patiently
+from stack.blocks.disk import ABSENT, let_go, open_below, patiently
 from stack.blocks.interfaces import BlockStore, PinKind, SourceChanged
 from stack.dag.unixfs.builder import FileRoot
 from stack.dag.unixfs.chunkers import parse_chunker
@@ -33,7 +34,7 @@ from stack.files.ignored import Ignored
 from stack.files.known import KnownFiles
 from stack.files.paths import DEPTH_MAX
 from stack.files.private import A_HOME, A_KEY, IsPrivate, Private
-from stack.files.scan import Scanned, Scanner, is_text
+from stack.files.scan import Below, Scanned, Scanner, is_text
 from stack.files.storage import hold, pins
 from stack.files.tasks import task_group
 from stack.values import dataclass
@@ -56,9 +57,11 @@ Place = tuple[Path, str]
 class _Listing:
     """A directory whose entries are being added."""
 
-    path: Path
+    base: Path
+    """The directory that was named."""
+    inside: Below
+    """How it lies there."""
     shown: str
-    status: os.stat_result
     scanned: Scanned
     entries: list[Entry] = field(default_factory=list)
 
@@ -158,16 +161,16 @@ class Adder:
             if await anyio.to_thread.run_sync(self._private.has_place, path):
                 raise Refused(f"{printable(str(path))} belongs to {A_HOME}")
             if stat.S_ISDIR(status.st_mode):
-                return await self._add_tree(path, name, status)
+                return await self._add_tree(path, name)
             if not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{printable(str(path))} is neither a file nor a directory")
-            return await self._add_entry(path, name, stat.S_IFMT(status.st_mode))
+            return await self._add_entry(path, (), name, stat.S_IFMT(status.st_mode))
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    async def _add_tree(self, path: Path, name: str, status: os.stat_result) -> Entry:
+    async def _add_tree(self, path: Path, name: str) -> Entry:
         """A directory with everything below it; goes down one branch at a time, with the listings above it in memory."""
-        above = [await self._list(path, name, status, self._ignored)]
+        above = [await self._list(path, (), name, self._ignored)]
         if self._is_home(above[0]):
             raise Refused(f"{printable(str(path))} is {A_HOME}")
         await self._tell_left_out(above[0])
@@ -180,10 +183,9 @@ class Adder:
                 name = listing.scanned.directories.pop()
                 shown = f"{listing.shown}/{name}"
                 try:
-                    status = await anyio.to_thread.run_sync(os.lstat, listing.path / name)
-                    below = await self._list(listing.path / name, shown, status, listing.scanned.ignored)
+                    below = await self._list(path, (*listing.inside, name), shown, listing.scanned.ignored)
                 except OSError as error:
-                    self._skip(listing.path / name, shown, error)
+                    self._skip(path.joinpath(*listing.inside, name), shown, error)
                     continue
                 if self._is_home(below):
                     self._left_out(shown, A_HOME)
@@ -196,8 +198,9 @@ class Adder:
             above.pop()
             if above and self._scanner.chosen.includes and not listing.entries:
                 continue
-            mtime = UnixTime.of_nanoseconds(listing.status.st_mtime_ns)
-            attributes = self._options.attributes(stat.S_IMODE(listing.status.st_mode), mtime)
+            status = listing.scanned.status
+            mtime = UnixTime.of_nanoseconds(status.st_mtime_ns)
+            attributes = self._options.attributes(stat.S_IMODE(status.st_mode), mtime)
             entry = await self._build(listing.shown, listing.entries, *attributes)
             if not above:
                 return entry
@@ -205,13 +208,12 @@ class Adder:
             if listing.scanned.had_names or self._options.empty_directories:
                 above[-1].entries.append(entry)
 
-    async def _list(self, path: Path, shown: str, status: os.stat_result, ignored: Ignored) -> _Listing:
-        inside = shown.split("/")[1:]
-        scanned = await anyio.to_thread.run_sync(patiently, lambda: self._scanner.scan(path, inside, ignored))
-        return _Listing(path, shown, status, scanned)
+    async def _list(self, base: Path, inside: Below, shown: str, ignored: Ignored) -> _Listing:
+        scanned = await anyio.to_thread.run_sync(patiently, lambda: self._scanner.scan(base, inside, ignored))
+        return _Listing(base, inside, shown, scanned)
 
     def _is_home(self, listing: _Listing) -> bool:
-        return listing.scanned.is_home or self._private.is_home(listing.status)
+        return listing.scanned.is_home or self._private.is_home(listing.scanned.status)
 
     async def _tell_left_out(self, listing: _Listing) -> None:
         """Of what is not taken of a directory."""
@@ -234,7 +236,7 @@ class Adder:
         """Entries of a directory: small files together, the others one by one."""
         try:
             names = [name for name, kind in some if kind == stat.S_IFREG]
-            roots = await add_small(self._file_adder, listing.path, names)
+            roots = await add_small(self._file_adder, listing.base, listing.inside, names)
         finally:
             self._at_once.release()
         for name, root in roots.items():
@@ -248,14 +250,14 @@ class Adder:
 
     async def _add_below(self, listing: _Listing, name: str, kind: int) -> None:
         """An entry of a directory; what cannot be read is left out."""
-        path, shown = listing.path / name, f"{listing.shown}/{name}"
+        inside, shown = (*listing.inside, name), f"{listing.shown}/{name}"
         try:
             if kind:
-                listing.entries.append(await self._add_entry(path, shown, kind))
+                listing.entries.append(await self._add_entry(listing.base, inside, shown, kind))
             else:
                 self._left_out(shown, NOT_A_FILE)
         except OSError as error:
-            self._skip(path, shown, error)
+            self._skip(listing.base.joinpath(*inside), shown, error)
         except SourceChanged:
             self._left_out(shown, CHANGED)
         except IsPrivate:
@@ -263,15 +265,15 @@ class Adder:
         finally:
             self._at_once.release()
 
-    async def _add_entry(self, path: Path, shown: str, kind: int) -> Entry:
-        """A file or a symbolic link. Raises OSError, SourceChanged."""
+    async def _add_entry(self, base: Path, inside: Below, shown: str, kind: int) -> Entry:
+        """A file or a symbolic link, at `base` or `inside` of it. Raises OSError, SourceChanged."""
         if kind == stat.S_IFLNK:
-            leads_to, mtime_ns = await anyio.to_thread.run_sync(_read_link, path)
+            leads_to, mtime_ns = await anyio.to_thread.run_sync(_read_link, base, inside)
             _, mtime = self._options.attributes(0, UnixTime.of_nanoseconds(mtime_ns))
             cid, block = symlink_block(self._options, leads_to, mtime=mtime)
             await self._keeper.node(cid, block)
             return self._added(shown, FileRoot(cid, len(block), len(block)))
-        return self._added(shown, await self._file_adder.add(path, shown))
+        return self._added(shown, await self._file_adder.add(base, inside, shown))
 
     def _added(self, shown: str, root: FileRoot) -> Entry:
         self._files += 1
@@ -297,6 +299,8 @@ class Adder:
             reason = DENIED
         elif isinstance(error, FileNotFoundError):
             reason = VANISHED
+        elif error.errno in (errno.ELOOP, errno.ENOTDIR):
+            reason = CHANGED
         self._left_out(shown, reason)
 
     def _left_out(self, shown: str, reason: str) -> None:
@@ -307,18 +311,19 @@ class Adder:
     def _total_size(self, paths: Sequence[Path]) -> int:
         """Bytes of all files, for the progress bar; what cannot be read counts nothing. For a worker thread."""
         total = 0
-        waiting: list[tuple[Path, tuple[str, ...], Ignored]] = [(path, (), self._ignored) for path in paths]
+        waiting: list[tuple[Path, Below, Ignored]] = [(path, (), self._ignored) for path in paths]
         while waiting:
-            path, inside, ignored = waiting.pop()
+            base, inside, ignored = waiting.pop()
+            path = base.joinpath(*inside)
             try:
-                scanned = self._scanner.scan(path, inside, ignored)
+                scanned = self._scanner.scan(base, inside, ignored)
             except NotADirectoryError:
                 with suppress(OSError):
                     total += os.lstat(path).st_size
                 continue
             except OSError:
                 continue  # it will be told when it is its turn
-            waiting += [(path / name, (*inside, name), scanned.ignored) for name in scanned.directories]
+            waiting += [(base, (*inside, name), scanned.ignored) for name in scanned.directories]
             for name, kind in scanned.files:
                 if kind == stat.S_IFREG:
                     with suppress(OSError):
@@ -333,8 +338,15 @@ class Adder:
             self._tell(AddProgress(path=shown, bytes_done=self._done, bytes_total=max(self._total, self._done)))
 
 
-def _read_link(path: Path) -> tuple[str, int]:
-    return os.readlink(path), os.lstat(path).st_mtime_ns
+def _read_link(base: Path, inside: Below) -> tuple[str, int]:
+    if not inside:
+        return os.readlink(base), os.lstat(base).st_mtime_ns
+    directory = open_below(base, inside[:-1])
+    try:
+        name = inside[-1]
+        return os.readlink(name, dir_fd=directory), os.lstat(name, dir_fd=directory).st_mtime_ns
+    finally:
+        let_go(directory)
 
 
 def _unreadable(path: Path, error: OSError) -> Refused:

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from stack.blocks.disk import patiently, stamp_of, unchanged
+from stack.blocks.disk import let_go, open_below, patiently, stamp_of, unchanged
 from stack.blocks.hashing import put_verified
 from stack.blocks.interfaces import Block, BlockStore, FileStamp, InPlaceStore, Leaf, SourceChanged
 from stack.dag.unixfs.builder import FileBuilder, FileRoot
@@ -21,6 +21,7 @@ from stack.dag.unixfs.options import ImportOptions
 from stack.files.cutting import HASHERS, PIECE_BYTES, CutLeaf, OpenFile, Shortened, cut_file, cut_small_file
 from stack.files.known import KnownFiles
 from stack.files.private import IsPrivate, Private
+from stack.files.scan import Below
 from stack.files.storage import in_place
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
@@ -169,20 +170,25 @@ class FileAdder:
         """The next file is all that is added: what is found and pinned by its CID is a block."""
         self._options = replace(self._options, inline_root=False)
 
-    async def add(self, path: Path, shown: str) -> FileRoot:
-        """The root of a regular file. Raises SourceChanged when it does not hold still, IsPrivate, OSError, NoSpace, StoreError."""
+    async def add(self, base: Path, inside: Below, shown: str) -> FileRoot:
+        """The root of a regular file that is `inside` of a tree, or lies at `base` itself.
+
+        Raises SourceChanged when it does not hold still, IsPrivate, OSError, NoSpace, StoreError.
+        """
+        path = base.joinpath(*inside)
         try:
-            return await self._add_once(path, shown)
+            return await self._add_once(base, inside, shown)
         except SourceChanged:
             # Somebody was still writing it. Rows of the first try go when it is recorded with its new stamp.
             try:
-                return await self._add_once(path, shown)
+                return await self._add_once(base, inside, shown)
             except SourceChanged:
                 await self.keeper.forget(path)
                 raise
 
-    async def _add_once(self, path: Path, shown: str) -> FileRoot:
-        opened = await anyio.to_thread.run_sync(patiently, lambda: self.open(path, PIECE_BYTES))
+    async def _add_once(self, base: Path, inside: Below, shown: str) -> FileRoot:
+        path = base.joinpath(*inside)
+        opened = await anyio.to_thread.run_sync(patiently, lambda: self._open_in(base, inside))
         file, status, leaves, _ = opened
         try:
             async with task_group() as group:
@@ -210,12 +216,22 @@ class FileAdder:
         if self.known is not None and digests and not opened.known:
             self.known.remember(path, opened.status, opened.file, digests)
 
-    def open(self, path: Path, small: int) -> OpenedFile:
-        """A file and how it looks; its leaves too where it has at most `small` bytes, so that it costs one worker call.
+    def _open_in(self, base: Path, inside: Below) -> OpenedFile:
+        if not inside:
+            return self.open(base, PIECE_BYTES)
+        directory = open_below(base, inside[:-1])
+        try:
+            return self.open(base.joinpath(*inside), PIECE_BYTES, directory)
+        finally:
+            let_go(directory)
+
+    def open(self, path: Path, small: int, directory: int | None = None) -> OpenedFile:
+        """A file and how it looks; its leaves too where it has at most `small` bytes, so that it costs one worker call. With the open
+        `directory` in which it lies it is that one's, whatever has become of the path.
 
         Raises SourceChanged, IsPrivate, OSError.
         """
-        fd = os.open(path, _READ)
+        fd = os.open(path if directory is None else path.name, _READ, dir_fd=directory)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):

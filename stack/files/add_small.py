@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
-from stack.blocks.disk import stamp_of, unchanged
+from stack.blocks.disk import let_go, open_below, stamp_of, unchanged
 from stack.blocks.interfaces import Block, SourceChanged
 from stack.dag.unixfs.builder import FileBuilder, FileRoot
 from stack.files.add_file import FileAdder, FileRows
 from stack.files.private import IsPrivate
+from stack.files.scan import Below
 
 TOGETHER = 128
 """Names of one worker call, of which the event loop makes what it must in 2 ms."""
@@ -29,10 +30,10 @@ class _SmallFile(NamedTuple):
     nodes: list[Block]
 
 
-async def add_small(adder: FileAdder, directory: Path, names: Sequence[str]) -> dict[str, FileRoot]:
-    """Add what is small of these names; the others, and what went wrong, are to be added one by one. Raises Refused, NoSpace,
-    StoreError."""
-    files, rows = await anyio.to_thread.run_sync(_read, adder, directory, names, limiter=adder.reader)
+async def add_small(adder: FileAdder, base: Path, inside: Below, names: Sequence[str]) -> dict[str, FileRoot]:
+    """Add what is small of these names, which lie `inside` of a tree; the others, and what went wrong, are to be added one by one. Raises
+    Refused, NoSpace, StoreError."""
+    files, rows = await anyio.to_thread.run_sync(_read, adder, base, inside, names, limiter=adder.reader)
     await adder.keeper.files(rows)
     for each in files:
         for node in each.nodes:
@@ -40,16 +41,29 @@ async def add_small(adder: FileAdder, directory: Path, names: Sequence[str]) -> 
     return {each.name: each.root for each in files}
 
 
-def _read(adder: FileAdder, directory: Path, names: Sequence[str]) -> tuple[list[_SmallFile], list[FileRows]]:
+def _read(adder: FileAdder, base: Path, inside: Below, names: Sequence[str]) -> tuple[list[_SmallFile], list[FileRows]]:
+    try:
+        directory = open_below(base, inside)
+    except OSError:
+        return [], []
+    try:
+        return _read_in(adder, directory, base.joinpath(*inside), names)
+    finally:
+        let_go(directory)
+
+
+def _read_in(
+    adder: FileAdder, directory: int, place: Path, names: Sequence[str]
+) -> tuple[list[_SmallFile], list[FileRows]]:
     files, rows = [], []
     small = min(SMALL_BYTES, COPIED_BYTES) if adder.keeper.copies else SMALL_BYTES
     for name in names:
-        path = directory / name
+        path = place / name
         try:
-            opened = adder.open(path, small)
+            opened = adder.open(path, small, directory)
             os.close(opened.file.fd)
             stamp = stamp_of(opened.status)
-            if opened.leaves is None or not unchanged(stamp, os.lstat(path)):
+            if opened.leaves is None or not unchanged(stamp, os.stat(name, dir_fd=directory, follow_symlinks=False)):
                 continue
         except (OSError, SourceChanged, IsPrivate):
             continue

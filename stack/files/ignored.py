@@ -4,8 +4,9 @@ Source: gitignore(5). Each line becomes names and `**`, which are compared with 
 whole would take a stranger's line for hours of work.
 """
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import translate
 from pathlib import Path
 from typing import NamedTuple
@@ -69,9 +70,15 @@ class Ignored:
         except OSError as error:
             raise Refused(f"the ignore file {error.filename} cannot be read: {error.strerror}") from error
 
-    def below(self, directory: Path, depth: int, names: Sequence[str]) -> "Ignored":
-        """With these files of a directory that lies so deep in the tree. Raises OSError."""
-        return Ignored([*self._files, *((depth, _lines(directory / name)) for name in names)]) if names else self
+    def below(self, directory: int, depth: int, names: Sequence[str]) -> "Ignored":
+        """With these files of an open directory that lies so deep in the tree. Raises OSError."""
+        if not names:
+            return self
+
+        def within(name: str, flags: int) -> int:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+
+        return Ignored([*self._files, *((depth, _lines(name, within)) for name in names)])
 
     def ignores(self, names: Sequence[str], *, is_directory: bool) -> bool:
         """Whether what has this path in the tree is left out, where what is above it is not: the last line that fits decides, of the
@@ -84,8 +91,8 @@ class Ignored:
         return False
 
 
-def _lines(path: Path) -> list[_Line]:
-    with path.open("rb") as file:
+def _lines(path: Path | str, opener: Callable[[str, int], int] | None = None) -> list[_Line]:
+    with open(path, "rb", opener=opener) as file:
         text = file.read(BYTES_MAX).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     return [line for row in text.split("\n") if (line := _line(row.removesuffix("\r"))) is not None]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 
+from stack.blocks.disk import let_go, open_below
 from stack.dag.unixfs.names import LEADS_OUT, leads_out, printable, safe_name
 from stack.dag.unixfs.options import ImportOptions
 from stack.errors import DecodeError
@@ -20,10 +21,16 @@ HOME_FILES = {"identity.key", "version"}
 """What every home of a node has in it."""
 
 
+Below = tuple[str, ...]
+"""Names of directories, each in the one before."""
+
+
 @dataclass(slots=True)
 class Scanned:
     """What was found in a directory; lists are sorted downwards."""
 
+    status: os.stat_result
+    """Of the directory itself."""
     files: list[tuple[str, int]] = field(default_factory=list)
     """S_IFREG, S_IFLNK, or 0 for what is neither."""
     directories: list[str] = field(default_factory=list)
@@ -51,16 +58,24 @@ class Scanner:
         """What holds in every tree. Raises Refused."""
         return Ignored.of_files(self._selection.ignore_files)
 
-    def scan(self, path: Path, inside: Sequence[str], ignored: Ignored) -> Scanned:
-        """A directory that is `inside` of a tree, where so much is ignored above it. Raises OSError."""
-        with os.scandir(path) as entries:
+    def scan(self, base: Path, inside: Below, ignored: Ignored) -> Scanned:
+        """A directory that is `inside` of a tree, where so much is ignored above it. No link is followed below `base`: who may write in
+        a tree would have others' directories shared. Raises OSError."""
+        directory = open_listed(base, inside)
+        try:
+            return self._scan(directory, inside, ignored)
+        finally:
+            let_go(directory)
+
+    def _scan(self, directory: int, inside: Below, ignored: Ignored) -> Scanned:
+        with os.scandir(directory) as entries:
             found = sorted(((entry.name, _kind(entry)) for entry in entries), reverse=True)
         kinds = dict(found)
-        scanned = Scanned(had_names=bool(found), is_home=kinds.keys() >= HOME_FILES)
+        scanned = Scanned(os.fstat(directory), had_names=bool(found), is_home=kinds.keys() >= HOME_FILES)
         rules = [name for name in self._ignore_files if kinds.get(name) == stat.S_IFREG]
-        scanned.ignored = ignored.below(path, len(inside), rules)
+        scanned.ignored = ignored.below(directory, len(inside), rules)
         for name, kind in found:
-            reason = self._left_out(path, (*inside, name), kind, scanned.ignored)
+            reason = self._left_out(directory, (*inside, name), kind, scanned.ignored)
             if reason is not None:
                 scanned.left_out.append((name, reason))
             elif kind == stat.S_IFDIR:
@@ -71,7 +86,7 @@ class Scanner:
                 scanned.passed += 1
         return scanned
 
-    def _left_out(self, path: Path, names: Sequence[str], kind: int, ignored: Ignored) -> str | None:
+    def _left_out(self, directory: int, names: Sequence[str], kind: int, ignored: Ignored) -> str | None:
         """Why an entry is not taken."""
         name, is_directory = names[-1], kind == stat.S_IFDIR
         if name.startswith(".") and not self._hidden:
@@ -89,10 +104,22 @@ class Scanner:
         except DecodeError as error:
             return f"receivers cannot keep its name: {error}"
         if kind == stat.S_IFLNK and not self._selection.unsafe_links:
-            target = os.readlink(path / name)
+            target = os.readlink(name, dir_fd=directory)
             if leads_out(target, len(names) - 1):
                 return f"{LEADS_OUT}, to {printable(target)}"
         return None
+
+
+def open_listed(base: Path, inside: Below) -> int:
+    """A directory of a tree, to be listed. Raises OSError: for a link too, below `base`."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if not inside:
+        return os.open(base, flags)
+    above = open_below(base, inside[:-1])
+    try:
+        return os.open(inside[-1], flags | os.O_NOFOLLOW, dir_fd=above)
+    finally:
+        let_go(above)
 
 
 def is_text(name: str) -> bool:
