@@ -87,9 +87,9 @@ async def test_one_that_changes_while_it_is_added_with_others_is_read_again_and_
     opened = FileAdder.open
     calls: list[str] = []
 
-    def changing(self: FileAdder, path: Path, small: int) -> OpenedFile:
+    def changing(self: FileAdder, path: Path, small: int, directory: int | None = None) -> OpenedFile:
         calls.append(path.name)
-        found = opened(self, path, small)
+        found = opened(self, path, small, directory)
         if calls.count(path.name) == 1 and path.name in ("f3", "f4"):
             path.write_bytes(b"longer than it was")
         if calls.count(path.name) == 1 and path.name == "f5":
