@@ -281,7 +281,7 @@ async def test_what_is_there_is_read_again_less_and_less_often_while_nothing_com
     request = FetchRequest(root=root, name="tree", directory=here)
     async with open_store("disk", tmp_path / "home") as store, Fetcher(store, exchange).open(request) as fetch:
         await until(lambda: fetch._work is not None and fetch._work.patience == 0.4)
-        assert sum(read) <= 3 * 39_000
+        assert sum(read) <= 4 * 39_000  # the fourth may have begun by now
         exchange.lost.clear()
         await fetch.finish()
     assert snapshot(here / "tree") == snapshot(source)
