@@ -19,6 +19,10 @@ class Arrival:
         self.progress = 0
         """Steps of its handshake."""
 
+    def further(self) -> None:
+        """One more."""
+        self.progress += 1
+
 
 class Arrivals:
     """Facts: `add`, `remove`, and `progress` of one. Command: `drop_one`.

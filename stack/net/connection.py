@@ -16,7 +16,7 @@ from stack.net.negotiate import LazyStream, select_one, serve
 from stack.net.pauses import Pauses
 from stack.net.stream import NegotiatedStream
 from stack.net.stream_places import Place, StreamPlaces
-from stack.net.upkeep import Standing
+from stack.net.upkeep import LATELY_SECONDS, Standing
 from stack.sansio.budget import Resource, Scope
 from stack.sansio.flood import Flood
 from stack.streams.interfaces import MuxedConnection, MuxedStream, Stream, StreamHandler
@@ -29,8 +29,6 @@ _log = logging.getLogger(__name__)
 
 NEGOTIATION_SECONDS = 10.0
 """For a stream's protocol: limits.md's bound for multistream. While the line moves, as long again, but no longer than SECONDS_MAX."""
-LATELY_SECONDS = 600.0
-"""In so long what has moved comes to count half."""
 VAIN_STREAMS_MAX = 1000
 """Streams in 10 s that no handler took or that had to give their places back: of protocols that nobody speaks, or more than the peer
 may have. Each costs as much as one that is of use; the muxer counts those that end before they say anything."""

@@ -27,6 +27,7 @@ class CloseReason(Enum):
     REMOTE = "the peer closed it, or it broke"
     REQUESTED = "disconnected on request"
     TRIMMED = "there were too many connections"
+    CROWDED = "it did little, and another came from its address, all places of which were taken"
     DUPLICATE = "there is a better one to the same peer"
     UNRESPONSIVE = "no answer to a probe"
     FLOODING = "it opened streams without end that nobody takes"

@@ -1,6 +1,7 @@
 """How much strangers may ask of us: the figures, and the gate that every inbound connection passes first. Pure."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import field
 from enum import Enum
 
@@ -58,7 +59,8 @@ class NetLimits:
     connection_bytes: int = 32 * MIB
     """One connection (design: windows within 32 MiB a connection)."""
     connections_per_group: int = 8
-    """Inbound connections from one IPv4 /32 or IPv6 /56 at a time; loopback has no limit."""
+    """Inbound connections from one IPv4 /32 or IPv6 /56 at a time; loopback has no limit. Of more, who does nothing
+    goes (`upkeep.gives_way`)."""
     connections_per_relay: int = 64
     """And through one relay of ours, which counts those of each peer."""
     group_rate: float = 3.0
@@ -169,9 +171,10 @@ class InboundGate:
         self._open: dict[str, int] = {}
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def admit(self, address: Multiaddr, now: float) -> Refusal | None:
-        """Decide on a connection from `address`; None means that it is counted from now on."""
-        group = _gate_of(address)
+    def admit(self, address: Multiaddr, now: float, displace: Callable[[], bool] = lambda: False) -> Refusal | None:
+        """Decide on a connection from `address`; None means that it is counted from now on. Where its group has no place left,
+        `displace` may have one of its connections `leave`: True."""
+        group = gate_of(address)
         if group is None:
             return None
         bucket = self._buckets.get(group)
@@ -184,20 +187,20 @@ class InboundGate:
             return Refusal.RATE
         limits = self._limits
         most = limits.connections_per_relay if is_relayed(address) else limits.connections_per_group
-        if self._open.get(group, 0) >= most:
+        if self._open.get(group, 0) >= most and not displace():
             return Refusal.GROUP
         self._open[group] = self._open.get(group, 0) + 1
         return None
 
     def charge(self, address: Multiaddr, connections: int) -> None:
         """One from `address` was as dear as so many: the next one from there comes later."""
-        bucket = self._buckets.get(_gate_of(address) or "")
+        bucket = self._buckets.get(gate_of(address) or "")
         if bucket is not None:
             bucket.charge(connections)
 
     def leave(self, address: Multiaddr) -> None:
         """An admitted connection from `address` has ended."""
-        group = _gate_of(address)
+        group = gate_of(address)
         if group is None:
             return
         self._open[group] -= 1
@@ -210,6 +213,7 @@ class InboundGate:
         return len(self._open)
 
 
-def _gate_of(address: Multiaddr) -> str | None:
-    """Who comes through a relay does not take the places of who else is where that is."""
+def gate_of(address: Multiaddr) -> str | None:
+    """Whose places a connection from there takes; None where it takes none. Who comes through a relay does not take those of who else
+    is where that is."""
     return f"behind {relay_of(address)[1]}" if is_relayed(address) else group_of(address)

@@ -6,21 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
-from stack.errors import LimitExceeded, TransportError
+from stack.errors import TransportError
 from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import is_relayed
-from stack.net.arrivals import Arrival, Arrivals
 from stack.net.connection import Connection, SwarmListener, supersede
-from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened, InboundRefused
+from stack.net.entrance import Entrance, Visitor
+from stack.net.events import CloseReason, ConnectionClosed, ConnectionOpened
 from stack.net.interfaces import Direction
-from stack.net.limits import (
-    CUT_CONNECTIONS,
-    SILENT_CONNECTIONS,
-    InboundGate,
-    NetLimits,
-    Refusal,
-)
+from stack.net.limits import NetLimits
 from stack.net.pauses import Pauses
 from stack.net.punching import Expected
 from stack.net.scopes import PeerScopes
@@ -74,8 +68,9 @@ class Swarm:
         self._transient = budget.child("connections without identity", limits.transient)
         self._connections: dict[PeerId, list[Connection]] = {}
         self._scopes = PeerScopes(budget, limits.peer, self._connections)
-        self._gate = InboundGate(limits)
-        self._arrivals = Arrivals()
+        self._entrance = Entrance(
+            limits, self._transient, standing=self._standing, close=self._close, clock=clock, trace=trace
+        )
         self.expected = Expected()
         self._places = StreamPlaces(limits.streams, limits.streams_of_a_peer, stream_bounds)
         self._pauses = Pauses()
@@ -211,11 +206,11 @@ class Swarm:
             try:
                 incoming = await listener.accept()
                 await turn.give_way()
-                admitted = self._admit(incoming.remote_address)
-                if admitted is None:
+                visitor = self._entrance.admit(incoming.remote_address)
+                if visitor is None:
                     await incoming.aclose()
                 else:
-                    self._tasks.start(self._welcome, incoming, *admitted, owner="an inbound connection")
+                    self._tasks.start(self._welcome, incoming, visitor, owner="an inbound connection")
             except anyio.ClosedResourceError:
                 break
             except Exception:  # noqa: BLE001 - a transport of another package may raise anything; the others' callers go on
@@ -225,47 +220,9 @@ class Swarm:
             self._listeners.remove(listener)
             self._listener.listener_ended(listener.address)
 
-    def _admit(self, address: Multiaddr) -> tuple[Reservation, Arrival, anyio.CancelScope] | None:
-        refusal = self._gate.admit(address, self._clock())
-        if refusal is None:
-            room = self._room()
-            if room is not None:
-                scope = anyio.CancelScope()
-
-                def drop() -> None:
-                    room.release()
-                    scope.cancel()
-
-                return room, self._arrivals.add(address, drop), scope
-            self._gate.leave(address)
-            refusal = Refusal.BUDGET
-        self._refused(address, refusal)
-        return None
-
-    def _room(self) -> Reservation | None:
-        """For a connection without identity; others that have none yet make room for it (attack 6)."""
-        while True:
-            try:
-                return self._transient.reserve(Resource.CONNECTIONS_IN)
-            except LimitExceeded:
-                dropped = self._arrivals.drop_one()
-                if dropped is None:
-                    return None
-                if not dropped.progress:
-                    self._gate.charge(dropped.address, SILENT_CONNECTIONS)
-                self._refused(dropped.address, Refusal.BUDGET)
-
-    def _refused(self, address: Multiaddr, reason: Refusal) -> None:
-        if self._trace is not None:
-            self._trace(InboundRefused(address=address, reason=reason))
-
-    async def _welcome(self, incoming: Incoming, room: Reservation, arrival: Arrival, scope: anyio.CancelScope) -> None:
+    async def _welcome(self, incoming: Incoming, visitor: Visitor) -> None:
         connection = None
-
-        def further() -> None:
-            arrival.progress += 1
-
-        with scope:
+        with visitor.scope:
             try:
                 with anyio.fail_after(PHASE_SECONDS):
                     stream = await incoming.open()
@@ -274,14 +231,12 @@ class Swarm:
                     stream, SecuredConnection
                 )
                 way = Direction.OUTBOUND if expected else Direction.INBOUND
-                connection = await self._upgrade(stream, way, None, room, address, further, admitted=True)
+                connection = await self._upgrade(stream, way, None, visitor.room, address, visitor)
             except Exception as error:  # noqa: BLE001 - strangers cause errors of every kind; none may harm the listener (A11)
                 _log.debug("connection from %s failed: %r", incoming.remote_address, error)
             finally:
-                self._arrivals.remove(arrival)
+                self._entrance.through(visitor, connection)
                 if connection is None:
-                    room.release()
-                    self._gate.leave(incoming.remote_address)
                     await incoming.aclose()  # it may have been dropped before it was opened
 
     async def _upgrade(
@@ -291,19 +246,18 @@ class Swarm:
         expected: PeerId | None,
         room: Reservation,
         address: Multiaddr,
-        further: Callable[[], object] = lambda: None,
-        *,
-        admitted: bool = False,
+        visitor: Visitor | None = None,
     ) -> Connection:
-        """Make it a connection in the table; `further` is called when it has gone a step further. `room`, and the place at the gate of
-        one that was `admitted`, belong to the connection when this returns, else to the caller, and the stream is closed."""
+        """Make it a connection in the table. `room`, and the place of a `visitor`, belong to the connection when this returns, else to
+        the caller, and the stream is closed."""
+        further = visitor.arrival.further if visitor is not None else lambda: None
         try:
             connection = await self._made(stream, direction, expected, room, address, further)
         except BaseException:
             await stream.aclose()
             raise
         self._joined(connection)
-        self._tasks.start(self._live, connection, room, admitted, owner="a connection")
+        self._tasks.start(self._live, connection, room, visitor, owner="a connection")
         return connection
 
     async def _made(
@@ -342,16 +296,14 @@ class Swarm:
             raise TransportError("the host is closing")
         return connection
 
-    async def _live(self, connection: Connection, room: Reservation, admitted: bool) -> None:
+    async def _live(self, connection: Connection, room: Reservation, visitor: Visitor | None) -> None:
         try:
             await connection.run(self._handlers, lambda: self._left(connection))
         finally:
             self._left(connection)
             room.release()
-            if admitted:
-                if connection.cut_off:
-                    self._gate.charge(connection.address, CUT_CONNECTIONS)
-                self._gate.leave(connection.address)
+            if visitor is not None:
+                self._entrance.left(visitor)
 
     def _joined(self, connection: Connection) -> None:
         (connections := self._connections.setdefault(connection.peer, [])).append(connection)
@@ -393,8 +345,11 @@ class Swarm:
             grace=self._limits.grace,
             now=self._clock(),
         ):
-            connection.close_reason = CloseReason.TRIMMED
-            self._tasks.start(connection.aclose, CloseReason.TRIMMED, owner=CLOSING)
+            self._close(connection, CloseReason.TRIMMED)
+
+    def _close(self, connection: Connection, reason: CloseReason) -> None:
+        connection.close_reason = reason
+        self._tasks.start(connection.aclose, reason, owner=CLOSING)
 
     def _standing(self, connection: Connection) -> Standing:
         return connection.standing(self._protected(connection.peer))

@@ -1,7 +1,7 @@
 """Decisions about connections that stand already: which serves new streams, which are closed, when to probe all. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from stack.identity.peer_id import PeerId
@@ -17,6 +17,10 @@ SUPERSEDED_SECONDS = 60.0
 when it is next used, and what is asked for again is little."""
 SHOWN_BYTES = 16 * 1024
 """Who has moved so much is more than a stranger that has said who it is and asks whether we are there."""
+LATELY_SECONDS = 600.0
+"""In so long what has moved comes to count half."""
+WORKING_RATE = 800
+"""Bytes a second. Who has moved fewer is idle: nobody is kept out for its sake. SHOWN_BYTES in the 20 s of grace are as many."""
 WAKE_SECONDS = 10.0
 """Wall and monotonic clock apart by more than this between two looks: the machine slept, or its clock was set."""
 
@@ -106,6 +110,33 @@ def to_trim(
     if left > high_water:
         going += _crowded_first(others, _worth, lambda seen: (-seen.opened_at,))[: left - low_water]
     return going
+
+
+def gives_way(places: Mapping[T, int | Standing], *, grace: float, now: float) -> T | None:
+    """Who goes for a newcomer from the same address, all places of which are taken: `places` in order of coming, with the steps of its
+    handshake of each that has no identity yet.
+
+    First the oldest of those who have not said a word. Then of those who are past their grace and do not work who has moved least; the
+    oldest of those who have just come, where they are more than half; and of the older half of handshakes the one that has gone
+    least far. None: nobody. Who works does not go, and neither does a newcomer for the next one, as long as there are few: whoever
+    comes again and again moves nobody else out.
+    """
+    arrivals = [(seen, who) for who, seen in places.items() if isinstance(seen, int)]
+    silent = next((who for steps, who in arrivals if not steps), None)
+    if silent is not None:
+        return silent
+    standings = [(seen, who) for who, seen in places.items() if not isinstance(seen, int) and not seen.protected]
+    idle = [(seen, who) for seen, who in standings if now - seen.opened_at >= grace and not _works(seen, now)]
+    if idle:
+        return min(idle, key=lambda pair: pair[0].moved)[1]
+    newcomers = [who for seen, who in standings if now - seen.opened_at < grace and seen.moved < SHOWN_BYTES]
+    if len(newcomers) > len(places) // 2:
+        return newcomers[0]
+    return min(arrivals[: len(arrivals) // 2], key=lambda pair: pair[0], default=(0, None))[1]
+
+
+def _works(seen: Standing, now: float) -> bool:
+    return seen.moved >= max(SHOWN_BYTES, WORKING_RATE * min(now - seen.opened_at, LATELY_SECONDS))
 
 
 def _worth(seen: Standing) -> tuple[float, ...]:

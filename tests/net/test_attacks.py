@@ -326,7 +326,7 @@ async def test_A10_connects_that_are_aborted_at_a_random_byte_leave_nothing() ->
         await still_serves(honest, target)
         await honest.disconnect(target.peer_id)
         await settled(lambda: used(target.budget) == {})
-        assert target._swarm._gate.groups == 0
+        assert target._swarm._entrance.groups == 0
         assert target.connections() == []
 
 
@@ -801,3 +801,64 @@ async def test_attacks_4_and_6_and_finding_33_over_tcp_an_honest_dial_succeeds_a
         assert target.budget.used(Resource.BYTES) < 8 * MIB
         assert target._swarm._places.taken <= FEW.streams
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("attack", [silent, half_said, idle])
+@pytest.mark.parametrize("since", ["long", "just now"])
+async def test_who_does_nothing_keeps_nobody_else_at_its_address_out(
+    attack: Callable[[Host, int], Awaitable[None]], since: str
+) -> None:
+    """Eight identities that did nothing kept all who are behind the same NAT out for as long as they liked."""
+    clock, transport = Clock(), FromAfar()
+    events: list[TraceEvent] = []
+    places = NetLimits().connections_per_group
+    async with (
+        Host(key(1), transports=[transport], clock=clock, trace=events.append) as target,
+        anyio.create_task_group() as tasks,
+    ):
+        PingService(target)
+        await target.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+        for number in range(places):
+            tasks.start_soon(attack, target, number)
+        if attack is idle:
+            await settled(lambda: len(target._swarm.all()) == places)
+        else:
+            await settled(lambda: target.budget.used(Resource.CONNECTIONS_IN) == places)
+            await anyio.sleep(0.1)  # for what they say
+        if since == "long":
+            clock.advance(60)
+        for number in range(3):
+            async with Host(key(10 + number), transports=[transport]) as honest:
+                with anyio.fail_after(SOON):
+                    await honest.connect(target.peer_id, target.addresses())
+                    await ping(honest, target.peer_id)
+        assert not any(isinstance(event, InboundRefused) and event.reason is Refusal.RATE for event in events)
+        tasks.cancel_scope.cancel()
+    assert target._swarm._entrance.groups == 0 and used(target.budget) == {}
+
+
+async def test_who_works_is_not_moved_out_by_who_comes_again_and_again_from_its_address() -> None:
+    clock, transport = Clock(), FromAfar()
+    async with AsyncExitStack() as stack:
+        target = await stack.enter_async_context(Host(key(1), transports=[transport], clock=clock))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        target.handle("/hear/1", hear_all)
+        await target.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+        worker = await stack.enter_async_context(Host(key(2), transports=[transport]))
+        await worker.connect(target.peer_id, target.addresses())
+        stream = await worker.open_stream(target.peer_id, "/hear/1")
+        await stream.send(bytes(MIB))
+        await settled(lambda: target._swarm.of(worker.peer_id)[0].moved >= MIB)
+        [stands] = target._swarm.of(worker.peer_id)
+        for number in range(30):
+            clock.advance(30)
+            tasks.start_soon((idle, silent, half_said)[number % 3], target, number)
+            await anyio.sleep(0.02)
+        assert target._swarm.of(worker.peer_id) == [stands] and not stands.closed
+        assert len(target._swarm.all()) <= NetLimits().connections_per_group
+        tasks.cancel_scope.cancel()
+
+
+async def hear_all(stream: Stream) -> None:
+    while True:
+        await stream.receive()

@@ -33,6 +33,19 @@ def test_so_many_connections_of_one_group_stand_at_a_time() -> None:
     assert gate.admit(at(1), 1.0) is None
 
 
+def test_where_one_can_go_for_it_a_newcomer_is_let_in_at_the_rate_of_its_group() -> None:
+    gate = InboundGate(LIMITS)
+    for _ in range(3):
+        assert gate.admit(at(1), 0.0) is None
+
+    def displace() -> bool:
+        gate.leave(at(1))
+        return True
+
+    assert [gate.admit(at(1), 0.0, displace) for _ in range(3)] == [None, None, Refusal.RATE]
+    assert gate.admit(at(1), 1.0) is Refusal.GROUP
+
+
 def test_A04_new_connections_of_one_group_come_at_a_bounded_rate_and_others_do_not_notice() -> None:
     gate = InboundGate(LIMITS)
     admitted = 0

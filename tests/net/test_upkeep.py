@@ -5,11 +5,13 @@ from dataclasses import replace
 from stack.net.interfaces import Direction
 from stack.net.upkeep import (
     DUPLICATE_IDLE_SECONDS,
+    SHOWN_BYTES,
     SUPERSEDED_SECONDS,
     WAKE_SECONDS,
     Standing,
     WakeDetector,
     best,
+    gives_way,
     superfluous,
     to_trim,
 )
@@ -149,3 +151,39 @@ def test_beside_a_direct_connection_either_end_closes_what_goes_through_a_relay(
         assert superfluous([idle, direct, busy], same, ours, theirs, 6.0 + DUPLICATE_IDLE_SECONDS) == [idle]
         assert superfluous([direct, busy], same, ours, theirs, 5.0 + SUPERSEDED_SECONDS - 0.1) == []
         assert superfluous([direct, busy], same, ours, theirs, 5.0 + SUPERSEDED_SECONDS) == [busy]
+
+
+def goes(*places: int | Standing, now: float = 1000.0) -> int | None:
+    """Which of those who have the places of an address."""
+    return gives_way(dict(enumerate(places)), grace=20.0, now=now)
+
+
+def test_who_has_not_said_a_word_is_the_first_to_go_for_a_newcomer_from_its_address() -> None:
+    assert goes(standing(IN), 2, 0, 1, 0) == 2
+
+
+def test_of_those_past_their_grace_who_do_not_work_the_one_that_moved_least_goes() -> None:
+    young = standing(IN, 990.0)
+    busy = standing(IN, 0.0, moved=MIB)
+    assert goes(young, busy, standing(IN, 0.0, moved=300), standing(IN, 0.0, moved=200), 1) == 3
+    assert goes(busy, standing(IN, 0.0, protected=True)) is None
+
+
+def test_nobody_who_works_goes_for_a_newcomer_however_slow_its_line_is() -> None:
+    slow = standing(IN, 975.0, moved=25 * 1000)
+    assert goes(*[slow] * 7, standing(IN, 0.0, moved=MIB)) is None
+    pings = standing(IN, 0.0, moved=SHOWN_BYTES)
+    assert goes(*[slow] * 7, pings) == 7
+
+
+def test_who_comes_again_within_its_grace_keeps_no_more_than_half_of_the_places() -> None:
+    busy = standing(IN, 0.0, moved=MIB)
+    young = [standing(IN, 985.0 + number) for number in range(5)]
+    assert goes(busy, busy, busy, *young) == 3
+    assert goes(busy, busy, busy, busy, *young[:4]) is None
+
+
+def test_of_handshakes_that_do_not_go_on_one_of_the_older_half_goes() -> None:
+    busy = standing(IN, 0.0, moved=MIB)
+    assert goes(busy, 2, 1, 1, 1) == 2
+    assert goes(*[busy] * 7, 1) is None
