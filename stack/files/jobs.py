@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -91,16 +92,21 @@ class Jobs:
         self._path = path
         self._lock = threading.Lock()
         self._locks = Locks(f"the list of jobs {path}")
+        self.found = 0
+        """Shares of which only the store knew when the file was made."""
 
     @classmethod
-    async def open(cls, path: Path | None) -> "Jobs":
+    async def open(cls, path: Path | None, kept: Sequence[tuple[Cid, str]] = ()) -> "Jobs":
         """Open or make the file; None keeps the rows in memory. Jobs that were running are `INTERRUPTED` now.
+
+        `kept` are the roots that the store keeps as shares, and their names. Where the file is new (the old one was lost) they are
+        shares of the home again, of which no more is known (`found`): nobody has ended them.
 
         Raises RepoTooNew, CorruptStore, Refused.
         """
         jobs = cls(await anyio.to_thread.run_sync(_connect, path), path)
         try:
-            await jobs._run(_prepare)
+            jobs.found = await jobs._run(partial(_prepare, kept=kept))
         except BaseException:
             jobs._connection.close()
             raise
@@ -267,7 +273,8 @@ class _translated:
             raise StoreError(f"{self._path}: {error}") from error
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
             raise CorruptStore(
-                f"{self._path} is damaged ({error}). It lists jobs and shares only: move it away and share again."
+                f"{self._path} is damaged ({error}). It lists jobs and shares only: move it away;"
+                " what is shared is then listed by its name until it is shared again, or ended."
             ) from error
 
 
@@ -276,7 +283,8 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         return connect(path, timeout=BUSY_SECONDS)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, kept: Sequence[tuple[Cid, str]]) -> int:
+    """How many of the `kept` shares became rows."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise RepoTooNew(
@@ -287,14 +295,18 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version == 0:
         columns = " ".join(map(_ADD_COLUMN.format, _LATER))
         connection.executescript(
-            f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} {columns} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN; {_SCHEMA} {share_rows.SCHEMA} {columns} PRAGMA user_version = {SCHEMA_VERSION};"
         )
     share_rows.prepare(connection)
+    found = kept if version == 0 else ()
+    for root, name in found:  # in the transaction that makes the file: who is cut off finds them again
+        share_rows.add(connection, root, name, [], 0, share_rows.HOME, Origin.PART)
     known = [row[1] for row in connection.execute("PRAGMA table_info(job)")]
     for column in _LATER:
         if column.split()[0] not in known:
             connection.execute(_ADD_COLUMN.format(column))
     connection.execute("UPDATE job SET state = 'interrupted' WHERE state = 'running'")
+    return len(found)
 
 
 def _kept(path: str | Path) -> str | bytes:

@@ -1,10 +1,12 @@
 """Where a fetch goes, once it is known what is fetched: a tree, or one file or link."""
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from stack.blocks.disk import store_error
 from stack.dag.unixfs.data import NodeKind
 from stack.dag.unixfs.names import printable
 from stack.dag.unixfs.reader import UnixFSNode
@@ -13,12 +15,15 @@ from stack.files.jobs import Job
 from stack.files.request import FetchRequest
 from stack.files.target import file_name
 
+_NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What a place says where there is nothing, or a link to nothing."""
+
 
 def settled(request: FetchRequest, target: Path, node: UnixFSNode, name: str) -> Path:
     """`target`, or something in it: what is no tree goes into a directory that was named for one. Of a link to a directory that directory
     is meant, where it is gone on with; a link to anything else is replaced, and what it leads to stays.
 
-    Raises Refused for an update that would take away what was never part of it.
+    Raises Refused for an update that would take away what was never part of it, StoreError where that cannot be seen.
     """
     if not (request.update or request.contents):
         return target
@@ -56,8 +61,10 @@ def _holds_home(target: Path) -> bool:
 def _refuse_to_replace(target: Path, node: UnixFSNode) -> None:
     try:
         mode = (target.lstat() if node.kind is NodeKind.SYMLINK else target.stat()).st_mode
-    except OSError:
-        mode = None  # nothing, or a link to nothing
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise store_error(f"looking at {target}", error) from error
+        mode = None
     shown = printable(str(target))
     if node.is_directory:
         if _holds_home(target):

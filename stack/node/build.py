@@ -38,7 +38,7 @@ from stack.node.listen import listen
 from stack.node.outside import Outside
 from stack.node.relaying import relaying
 from stack.node.roles import LISTENING_ROLES
-from stack.node.shares import Shares
+from stack.node.shares import Shares, open_jobs
 from stack.node.traffic import Traffic
 from stack.platform import raise_descriptor_limit
 from stack.protocols import SERVICES
@@ -268,7 +268,7 @@ async def build(config: Config) -> AsyncIterator[Parts]:
         keyring = Keyring(PeerId.of(key.public))
         access = Access(blocks, keyring)
         await access.restore()
-        jobs = await Jobs.open(config.home / "jobs.sqlite" if config.home else None)
+        jobs = await open_jobs(config.home, blocks)
         stack.push_async_callback(jobs.aclose)
         book = RangeBook()
         shares = Shares(blocks, jobs, book, trace, access=access)

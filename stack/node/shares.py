@@ -10,12 +10,13 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from stack.blocks.interfaces import PinKind
+from stack.blocks.interfaces import BlockStore, PinKind
 from stack.blocks.store import DiskStore
 from stack.errors import StoreError
 from stack.files.jobs import Jobs, Origin
 from stack.files.ranges import whole_ranges
 from stack.files.share_rows import HOME
+from stack.files.storage import pins
 from stack.multiformats.cid import Cid
 from stack.node.access import Access
 from stack.node.counting import Counting, ReadBy
@@ -34,6 +35,25 @@ OF_THE_NODE = "/"
 
 CLOSING_SECONDS = 5.0
 """For what is to be taken back at the end; the rest is done when the home is opened again, before anybody is served."""
+
+
+async def kept_as_shares(blocks: BlockStore) -> list[tuple[Cid, str]]:
+    """The roots that a store keeps because somebody shares or fetches them, and their names."""
+    keeper = pins(blocks)
+    found = [] if keeper is None else await keeper.pins(kind=PinKind.SHARE)
+    return [(root, name) for root, name in found if not name.startswith(OF_THE_NODE)]
+
+
+async def open_jobs(home: Path | None, blocks: BlockStore) -> Jobs:
+    """The rows of a home. Where they were lost nothing is taken back that the store still keeps. Raises as `Jobs.open`."""
+    jobs = await Jobs.open(home / "jobs.sqlite" if home else None, await kept_as_shares(blocks))
+    if jobs.found:
+        _log.warning(
+            "the list of what is shared is new, and %d that are kept here are on it by name only: share them again, or end them"
+            " with `stack shares rm`",
+            jobs.found,
+        )
+    return jobs
 
 
 class Shares(Counting):
@@ -96,11 +116,7 @@ class Shares(Counting):
         self._owners = {row.root: row.owners for row in rows}
         self._origins = {row.root: row.origin for row in rows}
         if self._store is not None:
-            orphans = [
-                cid
-                for cid, name in await self._store.pins(kind=PinKind.SHARE)
-                if cid not in self._shared.roots and not name.startswith(OF_THE_NODE)
-            ]
+            orphans = [root for root, _ in await kept_as_shares(self._store) if root not in self._shared.roots]
             await self._store.leave_parts()
             await self._take_back(list(dict.fromkeys([*self.ended, *orphans])))
 

@@ -9,7 +9,7 @@ import pytest
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
 from stack.files import jobs as jobs_module
 from stack.files import share_rows
-from stack.files.jobs import Jobs, JobState
+from stack.files.jobs import Jobs, JobState, Origin
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -106,6 +106,29 @@ async def test_B14_a_newer_or_damaged_file_is_told_as_such(tmp_path: Path) -> No
         await Jobs.open(path)
     with pytest.raises(Refused):
         await Jobs.open(tmp_path / "absent" / "jobs.sqlite")
+
+
+@pytest.mark.anyio
+async def test_a_file_that_is_new_lists_what_the_store_keeps_and_no_later_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept = tmp_path / "jobs.sqlite", [(ROOT, "film"), (Cid.of(b"other"), "")]
+
+    def cut(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(share_rows, "add", cut)
+        with pytest.raises(NoSpace):
+            await Jobs.open(path, kept)
+    async with await Jobs.open(path, kept) as jobs:
+        assert jobs.found == 2
+        assert {(row.root, row.name, row.kept, row.origin) for row in await jobs.shares()} == {
+            (root, name, True, Origin.PART) for root, name in kept
+        }
+        await jobs.remove_share(ROOT)
+    async with await Jobs.open(path, kept) as jobs:
+        assert jobs.found == 0 and [row.name for row in await jobs.shares()] == [""]
 
 
 @pytest.mark.parametrize(

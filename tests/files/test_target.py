@@ -1,5 +1,6 @@
 """Where a fetch may write."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stack.dag.unixfs.reader import decode_node
 from stack.errors import NoSpace, Refused, StoreError
 from stack.files import target as target_module
+from stack.files.listing import names_there
+from stack.files.place import settled
+from stack.files.request import FetchRequest
 from stack.files.storage import refusal
 from stack.files.target import (
     bytes_there,
@@ -159,3 +164,29 @@ def test_names_of_directories_and_links_that_are_made_would_survive_a_power_cut(
     assert target_module.make_symlink(tmp_path, ("a", "link"), "b", None) and is_synced(tmp_path / "a")
     target_module.make_parents(tmp_path / "x" / "y" / "film")
     assert {tmp_path.stat().st_ino, (tmp_path / "x").stat().st_ino} <= set(synced)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE])
+def test_a_place_that_cannot_be_seen_now_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """An update would put a file in the place of a directory of the user's, a fetch a tree among what is his."""
+    cid = Cid.of(b"a file")
+
+    def fails(path: object, **named: object) -> object:
+        raise OSError(error, os.strerror(error))
+
+    request = FetchRequest(root=cid, directory=tmp_path, out=tmp_path / "place", update=True)
+    node = decode_node(cid, b"a file")
+    assert (
+        settled(request, tmp_path / "place", node, "") == tmp_path / "place" and names_there(tmp_path / "place") == []
+    )
+    (tmp_path / "place").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", lambda path: False)  # as Python 3.14 says
+        patched.setattr(os, "stat", fails)
+        patched.setattr(os, "listdir", fails)
+        with pytest.raises(StoreError, match="looking"):
+            settled(request, tmp_path / "place", node, "")
+        with pytest.raises(StoreError, match="looking"):
+            names_there(tmp_path / "place")

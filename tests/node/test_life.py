@@ -273,3 +273,25 @@ def test_an_owner_lives_as_long_as_its_lock(tmp_path: Path) -> None:
     assert not (tmp_path / "owners" / "dead").exists()
     owner.close()
     assert living(tmp_path) == frozenset()
+
+
+async def test_where_the_list_of_shares_is_lost_what_the_store_keeps_is_listed_by_name_and_ended_as_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of it was taken back, what lies in packs for good, when a damaged list was moved away as its message says."""
+    home, source = tmp_path / "home", write_people(tmp_path / "tree")
+    async with Node.open(at(home)) as node:
+        found = await share(node, source)
+        blocks = await all_blocks(node)
+    for path in home.glob("jobs.sqlite*"):
+        path.unlink()
+    for role in ("command", "daemon", "daemon"):  # the first gives nothing to others
+        async with Node.open(at(home, role)) as node:
+            assert await all_blocks(node) == blocks
+            (row,) = await node.ask(ListShares())
+            assert (row.cid, row.name, row.kept) == (found.cid, "tree", True)
+    assert len([each for each in caplog.records if "shares rm" in each.getMessage()]) == 1
+    async with Node.open(at(home, "daemon")) as node:
+        assert (await node.ask(RemoveShare(target="tree"))).count == 1
+        assert await all_blocks(node) == []
+    assert await served(home, blocks) == [False] * len(blocks)
