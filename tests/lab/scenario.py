@@ -383,15 +383,7 @@ class Run:
             computer = self._any(chance)
             try:
                 if chance.random() < 0.5:
-                    os.kill(computer.pid, signal.SIGKILL)
-                    await anyio.sleep(chance.uniform(0, 1))
-                    killed = computer.pid
-                    with anyio.move_on_after(30):
-                        while killed not in self.exits:  # a disk that is busy keeps it, and the lock of its home
-                            self.exits |= self.mother.exits()
-                            await anyio.sleep(0.02)
-                    self._start(computer)
-                    await self._up(computer)
+                    await self._kill(computer, chance.uniform(0, 1))
                 else:
                     computer.disturbed = time.monotonic()
                     os.kill(computer.pid, signal.SIGSTOP)
@@ -402,6 +394,18 @@ class Run:
                 computer.disturbed = time.monotonic()
             except ProcessLookupError:
                 return  # it is down by itself, which is found at the end
+
+    async def _kill(self, computer: Computer, pause: float) -> None:
+        """kill -9, and a start some seconds later."""
+        killed = computer.pid
+        os.kill(killed, signal.SIGKILL)
+        await anyio.sleep(pause)
+        with anyio.move_on_after(30):
+            while killed not in self.exits:  # a disk that is busy keeps it, and the lock of its home
+                self.exits |= self.mother.exits()
+                await anyio.sleep(0.02)
+        self._start(computer)
+        await self._up(computer)
 
     # --- the last look
 
