@@ -371,6 +371,12 @@ def _mask(head: bytes, mask: int, offset: int, size: int) -> bytes:
     return ctypes.string_at(mask + offset, there)
 
 
+def no_such_characters(error: UnicodeEncodeError) -> str:
+    """One sentence of text that the system cannot be given, because its characters are not in what this process takes for the system's."""
+    lacking = error.object[error.start : error.end]
+    return f"the locale of this process ({error.encoding}) has no {lacking!a}: set one of UTF-8, as LC_ALL=C.UTF-8"
+
+
 def _index(name: str) -> int:
     import ctypes  # `socket.if_nametoindex` does not say what was wrong
 

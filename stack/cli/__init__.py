@@ -3,7 +3,8 @@
 import gc
 import os
 import sys
-from typing import NoReturn
+from io import TextIOWrapper
+from typing import NoReturn, TextIO
 
 COMMANDS: dict[str, str] = {
     "share": "stack.cli.share:share",
@@ -59,9 +60,23 @@ def keep_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode))
 
 
+def take_all_characters() -> None:
+    """What is not in the character set of a terminal or a pipe is written as an escape. Latin-1 has no name in Japanese, and one such
+    name would end a listing of thousands."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and not is_utf_8(stream):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_utf_8(stream: TextIO) -> bool:
+    """Whether all characters there are can be written to it."""
+    return stream.encoding is None or stream.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+
+
 def main() -> None:
     """Entry point of the scripts `stack` and `p2p-stack`."""
     keep_standard_streams()
+    take_all_characters()
     if sys.argv[1:] in (["--version"], ["-V"]):
         from stack import __version__
 

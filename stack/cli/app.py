@@ -18,6 +18,7 @@ from stack.cli import COMMANDS
 from stack.cli.groups import SECTIONS, Group
 from stack.errors import ConfigError, StackError
 from stack.node.exits import BUG, INTERRUPTED, OK, REFUSED, USAGE, exit_code, kind_of, what_the_system_says
+from stack.platform import no_such_characters
 
 if TYPE_CHECKING:
     from stack.streams.threads import CallSoon
@@ -140,6 +141,11 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         code = INTERRUPTED
     except OSError as error:
         code, failure = exit_code(error), _of_the_system(error)
+        complain(failure[1])
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":
+            raise
+        code, failure = REFUSED, ("Refused", no_such_characters(error))
         complain(failure[1])
     except RecursionError:
         complain("internal error: recursion without end; please report it")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stack.cli import is_utf_8
 from stack.cli.layout import Figures, wrapped
 from stack.cli.layout import size as size
 from stack.dag.unixfs.names import printable
@@ -97,8 +98,9 @@ def harmless(line: str) -> str:
 
 
 def json_text(form: Json) -> str:
-    """JSON in which whatever a terminal would obey is escaped too: C1, DEL, bidirectional and invisible characters."""
-    text = json.dumps(form, ensure_ascii=False)
+    """JSON in which whatever a terminal would obey is escaped too: C1, DEL, bidirectional and invisible characters; and all that is not
+    ASCII where stdout is not UTF-8."""
+    text = json.dumps(form, ensure_ascii=not is_utf_8(sys.stdout))
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

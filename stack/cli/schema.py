@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import sys
 import textwrap
 import types
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 import click
 
-from stack.cli import output
+from stack.cli import is_utf_8, output
 from stack.cli.answers import Answer, Error
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -42,7 +43,7 @@ def schema() -> None:
     """Print the JSON Schema of what all commands print with --json and --jsonl."""
     from stack.cli.app import cli
 
-    output.lines(json.dumps(schema_of(cli), indent=1, ensure_ascii=False))
+    output.lines(json.dumps(schema_of(cli), indent=1, ensure_ascii=not is_utf_8(sys.stdout)))
 
 
 def schema_of(root: click.Group, *, closed: bool = False) -> dict[str, Json]:

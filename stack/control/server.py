@@ -13,9 +13,10 @@ from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, 
 from stack.errors import DecodeError, StackError
 from stack.node import api as requests
 from stack.node.api import Api, Ask, Read, Watch, Write
-from stack.node.exits import BUG, USAGE, exit_code, kind_of, what_the_system_says
+from stack.node.exits import BUG, REFUSED, USAGE, exit_code, kind_of, what_the_system_says
 from stack.node.schema import from_tagged, to_tagged
 from stack.pb.control_pb2 import Call, Data, Failed, Finished, Frame, Hello, Item
+from stack.platform import no_such_characters
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +148,10 @@ def _request(call: Call) -> object:
 
 
 def _bug(what: str, error: Exception) -> Frame:
+    if (
+        isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8"
+    ):  # a path typed where there are more characters than here
+        return Frame(failed=Failed(kind="Refused", message=no_such_characters(error), exit_code=REFUSED))
     _log.error("%s failed", what, exc_info=error)
     return Frame(failed=Failed(kind=type(error).__name__, message=f"internal error: {error!r}", exit_code=BUG))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 
 from stack.dag.unixfs.directory import Entry
 from stack.dag.unixfs.reader import Shard
@@ -61,7 +62,10 @@ class Directory:
 
 def part_name(name: str, cid: Cid) -> str:
     """What a file of a tree is called while it is being fetched. The tree may have a `NAME.part` of its own, hardly this one."""
-    raw = os.fsencode(name)
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # no file can have that name here, nor is it begun
+        raw = name.encode("utf-8", "surrogatepass")
     # Long names often differ at their end only, and may be those of equal files.
     mark = hashlib.sha256(raw + b"/" + bytes(cid)).hexdigest()[:8]
-    return f"{raw[:200].decode(errors='ignore')}.{mark}{PART_SUFFIX}"
+    return f"{raw[:200].decode(sys.getfilesystemencoding(), 'ignore')}.{mark}{PART_SUFFIX}"

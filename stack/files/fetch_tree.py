@@ -234,6 +234,9 @@ class TreeFetch:
         except DecodeError as error:
             self._work.skip(shown, str(error))
             return False
+        if (why := target.unwritable(entry.name)) is not None:
+            self._work.skip(shown, why)
+            return False
         if self._folds:
             other = directory.keys.setdefault(collision_key(entry.name), entry.name)
             if other != entry.name:

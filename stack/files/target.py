@@ -18,7 +18,7 @@ from stack.dag.unixfs.names import NAME_BYTES_MAX, safe_name
 from stack.errors import DecodeError, NoSpace, Refused
 from stack.files.storage import refusal
 from stack.multiformats.cid import Cid
-from stack.platform import umask
+from stack.platform import no_such_characters, umask
 
 PART_SUFFIX = ".part"
 
@@ -39,14 +39,24 @@ class CannotLink(Refused):
         self.reason = reason
 
 
+def unwritable(name: str) -> str | None:
+    """Why no file of this process can have that name: the character set of its locale lacks something in it. None where it can."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        return no_such_characters(error)
+    return None
+
+
 def file_name(name: str, root: Cid) -> str:
     """A name out of a ticket as a file name in the user's own directory; the CID where nothing is left of it.
 
-    Separators and control characters become `_`, and so does a leading dot, hyphen or tilde: nobody else may create the
-    likes of `.bash_profile`, or what a shell's `*` turns into an option, or what a shell takes for somebody's home.
+    Separators, control characters and what the locale lacks become `_`, and so does a leading dot, hyphen or tilde: nobody else may
+    create the likes of `.bash_profile`, or what a shell's `*` turns into an option, or what a shell takes for somebody's home.
     """
     cleaned = "".join(
-        "_" if character in '/\\:*?"<>|' or not character.isprintable() else character for character in name
+        "_" if character in '/\\:*?"<>|' or not character.isprintable() or unwritable(character) else character
+        for character in name
     )
     cleaned = cleaned.strip()
     if cleaned.startswith((".", "-", "~")):
@@ -71,6 +81,8 @@ def choose_target(
     if out is None:
         return Path(os.path.abspath(directory / file_name(name, root)))
     path = Path(os.path.abspath(directory / out))
+    if (why := unwritable(str(path))) is not None:
+        raise Refused(f"{path}: {why}")
     if into or (path not in earlier and path.is_dir()):
         if not into:
             with Claim(shared=True) as looked_at:
@@ -226,6 +238,8 @@ def make_symlink(base: Path, below: Below, target: str, mtime_ns: int | None) ->
             if stat.S_ISLNK(status.st_mode) and os.readlink(below[-1], dir_fd=fd) == target:
                 return False
             raise Refused(f"{path} exists with other content") from None
+        except UnicodeEncodeError as error:
+            raise CannotLink(path, no_such_characters(error)) from None
         except ValueError:
             raise CannotLink(path, "no system can write that down") from None
         except OSError as error:
@@ -248,13 +262,14 @@ def set_attributes(base: Path, below: Below, mode: int | None, mtime_ns: int | N
 
 def folds_names(directory: Path) -> bool:
     """Whether this file system takes names for the same that differ in case or in the form of accents. Tries it out."""
-    probe = directory / f".stack-probe-{os.getpid()}-\u00e4"
-    others = (probe.name.upper(), unicodedata.normalize("NFD", probe.name))
+    accented = "\u00e4" if unwritable("\u00e4") is None else "a"
+    probe = directory / f".stack-probe-{os.getpid()}-{accented}"
+    others = {probe.name.upper(), unicodedata.normalize("NFD", probe.name)} - {probe.name}
     try:
         probe.touch(exist_ok=False)
     except OSError:
         return False  # then nothing else can be made there either, and that is told when it is tried
     try:
-        return any((directory / other).exists() for other in others)
+        return any((directory / other).exists() for other in others if unwritable(other) is None)
     finally:
         probe.unlink(missing_ok=True)

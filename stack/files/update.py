@@ -19,6 +19,7 @@ from stack.files import target
 from stack.files.events import EntrySkipped, EntryUpdated
 from stack.files.storage import in_place, refusal
 from stack.files.target import NO_LINK, Below, CannotLink, opened, status_of
+from stack.platform import no_such_characters
 
 NEW = "new"
 CHANGED = "changed"
@@ -212,7 +213,10 @@ def _replace_link(base: Path, below: Below, leads_to: str, mtime_ns: int | None)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno not in NO_LINK:
                 raise
-            raise CannotLink(base.joinpath(*below), "this system cannot write that down") from error
+            reason = "this system cannot write that down"
+            if isinstance(error, UnicodeEncodeError):
+                reason = no_such_characters(error)
+            raise CannotLink(base.joinpath(*below), reason) from error
         try:
             if mtime_ns is not None:
                 disk.set_mtime(name, mtime_ns, dir_fd=fd)

@@ -1,6 +1,7 @@
 """B15, B16: damaged archives, and trees with names that lead elsewhere."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,69 @@ def test_B16_names_that_lead_elsewhere_are_left_out_and_the_rest_arrives(
     outside = {name for name in snapshot(place / "b") if not name.startswith(("home", "folder/tree"))}
     assert outside - set(before) <= {"folder"}
     assert not (place / "escaped").exists() and not Path("/etc/escaped").exists()
+
+
+LATIN_OUT = {"PYTHONIOENCODING": "latin-1"}
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def foreign_tree(machine: Machine) -> Cid:
+    """Names in Japanese and French beside plain ones, and a link to one of them."""
+    leaf = put(machine, LEAF, "raw")
+    symlink = encode(Node(encode_data(NodeKind.SYMLINK, payload="日本".encode()), ()))
+    links = [
+        ("café".encode(), leaf),
+        (b"door", put(machine, symlink, "dag-pb")),
+        (b"plain", leaf),
+        ("日本".encode(), leaf),
+    ]
+    return put(machine, directory(*links, sizes=(len(LEAF), len(symlink), len(LEAF), len(LEAF))), "dag-pb")
+
+
+@pytest.mark.parametrize("locale", [LATIN_OUT, ASCII], ids=["latin-1", "ascii"])
+def test_names_that_a_locale_has_no_characters_for_are_listed(locale: dict[str, str], sharer: Machine) -> None:
+    root = foreign_tree(sharer)
+    sharer.environment |= locale
+    listed = good(sharer.run("ls", str(root)))
+    assert len(listed.lines) == 4
+    if locale is LATIN_OUT:
+        assert listed.lines[-1].endswith(r" \u65e5\u672c")
+    answer = good(sharer.run("ls", "--json", str(root)))
+    assert answer.out.isascii()
+    assert [item["name"] for item in answer.json["items"]] == ["café", "door", "plain", "日本"]
+    schema = good(sharer.run("schema"))
+    assert schema.out.isascii() and json.loads(schema.out)
+
+
+@pytest.mark.parametrize("where", ["in the command", "in a daemon"])
+def test_names_that_a_locale_has_no_characters_for_are_left_out_and_the_rest_arrives(
+    where: str, sharer: Machine, receiver: Machine
+) -> None:
+    with sharer.daemon(), ExitStack() as stack:
+        root = foreign_tree(sharer)
+        asked = ("get", str(root), "--from", sharer.address(), "-o")
+        ours = dict(receiver.environment)
+        receiver.environment |= ASCII
+        if where == "in a daemon":
+            stack.enter_context(receiver.daemon())
+            receiver.environment = ours
+            complaint(receiver.run(*asked, "猫"), 7, "the locale of this process")
+        outcome = receiver.run(*asked, "tree")
+        updated = receiver.run(*asked, "tree", "--update")
+    for each in outcome, updated:
+        assert each.code == 8 and each.err.count("the locale of this process (ascii) has no ") == 3, str(each)
+        assert "Traceback" not in each.err and "internal error" not in each.err
+    assert [path.name for path in (receiver.folder / "tree").iterdir()] == ["plain"]
+
+
+def test_the_name_in_a_ticket_becomes_one_that_the_locale_has_characters_for(
+    sharer: Machine, receiver: Machine
+) -> None:
+    source = make_file(sharer.folder / "日本.bin", 5000)
+    receiver.environment |= ASCII
+    with sharer.sharing(source) as (_, shared):
+        good(receiver.run("get", shared["ticket"]))
+    assert [path.name for path in receiver.folder.iterdir()] == ["__.bin"]
 
 
 def test_B16_the_same_name_twice_and_a_link_that_leads_out(place: Path, sharer: Machine, receiver: Machine) -> None:
