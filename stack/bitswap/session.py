@@ -76,7 +76,7 @@ class SessionMachine:
 
     def reports(self) -> list[PeerReport]:
         """What each peer has done so far."""
-        return [peer.report() for peer in self._peers.values()]
+        return self._peers.reports()
 
     def want(self, cids: Iterable[Cid], leaves: Sequence[int] | None = None) -> None:
         """Fetch these blocks; `leaves` are their numbers among the leaves of the root, where known."""
@@ -100,7 +100,7 @@ class SessionMachine:
         """A peer that has the DAG (`full`) or parts of it, which HAVE or ranges will tell. False when there is no place."""
         known = self._peers.get(peer)
         if known is not None:
-            known.full |= full
+            known.named(full=full)
             self._may_have_more(known)
             return known.state is not PeerState.DROPPED
         added = self._peers.add(peer, full=full)
@@ -202,12 +202,11 @@ class SessionMachine:
         if known is not None:
             known.progress(now, size)
 
-    def receive_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
-        """Which leaves this peer has, None for all; the object may change later, and this is to be called again then."""
+    def receive_ranges(self, peer: PeerId, ranges: LeafRanges | None, *, hearsay: bool = False) -> None:
+        """Which leaves this peer has, None for all, as it says or, by `hearsay`, another; the object may change later, and this
+        is to be called again then."""
         known = self._peers.get(peer)
-        if known is not None:
-            known.full = ranges is None or ranges.complete
-            known.ranges = None if known.full else ranges
+        if known is not None and known.take_ranges(ranges, hearsay=hearsay):
             self._ranges_changed = True
             self._may_have_more(known)
 
@@ -251,10 +250,12 @@ class SessionMachine:
         """The next thing to do, or None. Wants are handed out here, once for all facts since the last call."""
         if self._dirty and self._wants:
             self._dirty = False
-            self._effects += [Connect(peer=peer) for peer in self._peers.dial(now)]
             if self._broadcast == 0.0 and not self._peers.hopeful:
                 self._effects += self._neighbours.ask(self._wants.values())
             self._assign(now)
+            self._effects += [
+                Connect(peer=peer) for peer in self._peers.dial(now, None if self._paused else self._pool)
+            ]
         if self._peers.forgotten:
             return PeerForgotten(peer=self._peers.forgotten.pop())
         if self._withdrawals:

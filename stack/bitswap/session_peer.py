@@ -84,6 +84,7 @@ class SessionPeer:
         "dropped",
         "duplicate_bytes",
         "full",
+        "heard",
         "misses",
         "outstanding",
         "outstanding_bytes",
@@ -110,6 +111,8 @@ class SessionPeer:
         self.full = full
         """Presumed to have everything until it says otherwise."""
         self.ranges: LeafRanges | None = None
+        self.heard = False
+        """Others say so: leaves that are not in `ranges` it may have all the same."""
         self.outstanding: dict[SessionWant, tuple[float, int]] = {}
         """What it owes, oldest first: since when, and the size reckoned with."""
         self.outstanding_bytes = 0
@@ -175,8 +178,24 @@ class SessionPeer:
         if self in want.lacks:
             return False
         if self.ranges is not None and want.leaf is not None:
-            return want.leaf in self.ranges
+            return want.leaf in self.ranges or self in want.holders
         return self.full or self in want.holders
+
+    def named(self, *, full: bool) -> None:
+        """Somebody has named it, as having everything when `full`: more than others who say of which parts it has."""
+        if full and self.heard:
+            self.ranges, self.heard = None, False
+        self.full |= full
+
+    def take_ranges(self, ranges: LeafRanges | None, *, hearsay: bool) -> bool:
+        """It says, or by `hearsay` another does, which leaves it has; None: all. Whether that counts: an honest provider is not
+        silenced by others, so of one that is said to have everything, or has told itself, nothing is heard."""
+        if hearsay and (self.full or (self.ranges is not None and not self.heard)):
+            return False
+        self.full = ranges is None or ranges.complete
+        self.ranges = None if self.full else ranges
+        self.heard = hearsay and not self.full
+        return True
 
     def may_be_spared(self, parts_rate: float) -> bool:
         """Whether a peer that has everything need bring only what nobody else has: those who have parts are fast enough.

@@ -107,13 +107,15 @@ class WantPool:
         return picked
 
     def pick_probes(self, peer: SessionPeer, count: int) -> list[SessionWant]:
-        """Wants of which neither ranges nor the peer itself have told whether it has them; they stay in the pool."""
+        """Wants of which the peer itself has not told whether it has them, nor others that it has; they stay in the pool."""
         if peer.probed == self._version:
             return []
         unknown = [
             want
             for want in reversed(self.open)
-            if (want.leaf is None or peer.ranges is None) and peer not in want.told and not peer.may_have(want)
+            if (want.leaf is None or peer.ranges is None or peer.heard)
+            and peer not in want.told
+            and not peer.may_have(want)
         ]
         if len(unknown) <= count:
             peer.probed = self._version

@@ -1448,16 +1448,6 @@ def test_those_of_no_use_keep_nobody_from_being_dialled_who_was_not_tried() -> N
     assert fetch.drain() == [Connect(peer=peers[2])]
 
 
-def test_dropped_peers_are_remembered_within_a_bound() -> None:
-    fetch = Fetch(1, peers_max=2)
-    for index in range(8):
-        peer = peer_named(str(index))
-        assert fetch.machine.add_peer(peer)
-        fetch.machine.receive_wrong_block(peer, fetch.now)
-    assert not fetch.machine.add_peer(peer_named("one more"))
-    assert len(fetch.machine.reports()) == 8
-
-
 # broadcast
 
 

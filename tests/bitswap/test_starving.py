@@ -3,6 +3,7 @@
 import pytest
 
 from stack.bitswap.effects import Connect
+from stack.bitswap.session_peer import PeerState
 from tests.bitswap.simulation import peer_named
 from tests.bitswap.test_session import ALICE, BOB, CAROL, Fetch
 
@@ -107,14 +108,17 @@ def test_who_owes_or_refuses_holds_no_place_while_nobody_brings_anything() -> No
     assert dialled_after(fetch, 0.5) == []
 
 
-def test_who_has_not_been_asked_holds_a_place() -> None:
-    fetch = Fetch(1, ALICE, peers_max=2)
-    fetch.machine.peer_connected(BOB)
-    fetch.machine.add_peer(BOB, full=False)
-    fetch.machine.peer_connected(CAROL)
-    fetch.machine.add_peer(CAROL, full=False)
-    told_of(fetch, 1)
+def test_who_has_not_been_asked_holds_a_place_while_somebody_brings_blocks() -> None:
+    fetch = Fetch(2, ALICE, peers_max=2)
+    fetch.drain()
+    fetch.block(ALICE, 0)
+    for peer in (BOB, CAROL):
+        fetch.machine.peer_connected(peer)
+        fetch.machine.add_peer(peer, full=False)
+    fetch.machine.add_peer(STRANGERS[0], full=False)
     assert dialled(fetch) == []
+    fetch.wait(5.0)
+    assert fetch.peer(STRANGERS[0]).state is not PeerState.KNOWN
 
 
 def test_who_has_refused_and_brought_nothing_is_asked_after_who_brings() -> None:

@@ -248,9 +248,9 @@ class FetchSession:
         """See SwarmListener."""
         self.add_provider(Provider(peer, tuple(addresses), "swarm"))
 
-    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
+    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None, *, hearsay: bool) -> None:
         """See SwarmListener."""
-        self.machine.receive_ranges(peer, ranges)
+        self.machine.receive_ranges(peer, ranges, hearsay=hearsay)
         self._hub.drain(self)
 
     async def run(self, sources: Sequence[ProviderSource], scope: anyio.CancelScope, ended: anyio.Event) -> None:

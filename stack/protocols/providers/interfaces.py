@@ -103,6 +103,6 @@ class SwarmListener(Protocol):
         """Somebody who shares or fetches the root, by a peer record it has signed."""
         ...
 
-    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
-        """Which leaves it says it has, after each change; None says only that it has all."""
+    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None, *, hearsay: bool) -> None:
+        """Which leaves it says it has, after each change; None says only that it has all. By `hearsay` another peer says so of it."""
         ...

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -10,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
+from stack.net.addresses import group_of
 from stack.net.failures import ASK_ERRORS, STREAM_ERRORS
 from stack.net.interfaces import Host
 from stack.protocols.providers.interfaces import MayKnow, RangeBook, RangeSource, SwarmListener, announce_key
@@ -256,7 +258,10 @@ class ProvidersService:
                         update = decode_update(message)
                         # Only the first is answered with it, and each receiver of a swarm hears dozens of updates a second.
                         record = self._host.signed_record() if first else b""
-                        self._machine.receive_update(id, stream.remote_peer, update, record, anyio.current_time())
+                        group = group_of(stream.remote_address) if first else None
+                        self._machine.receive_update(
+                            id, stream.remote_peer, update, record, anyio.current_time(), group=group
+                        )
                         self._drain()
                     finally:
                         self._work.take(stream.remote_peer, self._clock() - began, anyio.current_time())
@@ -311,9 +316,10 @@ class ProvidersService:
                     if peer != self._host.peer_id:
                         for listener in tuple(self._listeners.get(root, ())):
                             self._tasks.call(listener.peer_found, peer, addresses, owner=LISTENER)
-                case RangesChanged(root=root, peer=peer, ranges=ranges):
+                case RangesChanged(root=root, peer=peer, ranges=ranges, hearsay=hearsay):
                     for listener in tuple(self._listeners.get(root, ())):
-                        self._tasks.call(listener.peer_ranges, peer, ranges, owner=LISTENER)
+                        tell = partial(listener.peer_ranges, hearsay=hearsay)
+                        self._tasks.call(tell, peer, ranges, owner=LISTENER)
         self._wake.set()
 
     async def _run_ticker(self) -> None:

@@ -20,6 +20,14 @@ UPDATES_BURST = 200.0
 MEMBERS_MAX = 20
 """Other peers told on one stream."""
 
+NAMES_BURST = 2 * MEMBERS_MAX
+NAME_SECONDS = 10.0
+"""So many others a peer may name at once, and one more each so many seconds: a session remembers 256, and one that takes back whom it
+has named, and names others, would fill that. What it names beyond is passed over: in a swarm that comes and goes others name them."""
+
+TELLERS_MAX = 256
+"""Peers of a root that name others, of whom it is remembered how many; the one that did so longest ago is forgotten."""
+
 LOG_MAX = 64
 """Ticks of changes kept, of at most `RUNS_MAX` runs together; whoever is further behind gets the bitmap."""
 
@@ -57,6 +65,8 @@ class RangesChanged:
     root: Cid
     peer: PeerId
     ranges: LeafRanges | None
+    hearsay: bool = False
+    """It does not say so itself, another one does."""
 
 
 SwarmEffect = SendUpdates | PeerFound | RangesChanged
@@ -110,6 +120,7 @@ class Subscription:
     __slots__ = (
         "addresses",
         "finished",
+        "group",
         "has_all",
         "has_told",
         "id",
@@ -130,9 +141,20 @@ class Subscription:
         "unusable_at",
     )
 
-    def __init__(self, id: SubscriptionId, peer: PeerId, root: "Root", now: float, *, inbound: bool) -> None:
+    def __init__(
+        self,
+        id: SubscriptionId,
+        peer: PeerId,
+        root: "Root",
+        now: float,
+        *,
+        inbound: bool,
+        group: str | None = None,
+    ) -> None:
         self.id = id
         self.peer = peer
+        self.group = group
+        """Of addresses, from which the peer has asked; None where groups do not count."""
         self.root = root
         self.inbound = inbound
         self.ready = True
@@ -210,7 +232,7 @@ class Subscription:
 class Root:
     """What is shared or fetched, and the streams about it."""
 
-    __slots__ = ("changes", "cid", "joined", "key", "own", "streams")
+    __slots__ = ("changes", "cid", "joined", "key", "own", "streams", "tellers")
 
     def __init__(self, cid: Cid) -> None:
         self.cid = cid
@@ -220,6 +242,18 @@ class Root:
         self.streams: dict[SubscriptionId, Subscription] = {}
         self.changes = 0
         """What could be news for one of the streams."""
+        self.tellers: dict[PeerId, tuple[float, float]] = {}
+        """How many others each may name still, and when that was so."""
+
+    def may_name(self, teller: PeerId, now: float) -> bool:
+        """Whether a peer may name one more, which counts then."""
+        left, at = self.tellers.pop(teller, (float(NAMES_BURST), now))
+        left = min(left + (now - at) / NAME_SECONDS, float(NAMES_BURST))
+        may = left >= 1
+        self.tellers[teller] = (left - may, now)
+        if len(self.tellers) > TELLERS_MAX:
+            del self.tellers[next(iter(self.tellers))]
+        return may
 
     @property
     def complete(self) -> bool:

@@ -13,6 +13,7 @@ from stack.identity.peer_record import PeerRecord, open_peer_record
 from stack.multiformats.cid import Cid
 from stack.protocols.providers.interfaces import MayKnow, RangeSource, announce_key
 from stack.protocols.providers.messages import Member, RangesUpdate, Status, Update, apply_ranges
+from stack.protocols.providers.places import find_place
 from stack.protocols.providers.ranges import LEAVES_MAX
 from stack.protocols.providers.subscription import (
     LOG_BYTES_MAX,
@@ -31,9 +32,8 @@ from stack.protocols.providers.subscription import (
 TICK_SECONDS = 0.1
 """How often changes are told: at 500 MiB/s, 50 blocks of 1 MiB a tick."""
 
-STREAMS_PER_ROOT_MAX = 64
 STREAMS_PER_PEER_MAX = 32
-"""Streams of one root; of one peer, over all roots: those of a folder's files it fetches at a time."""
+"""Streams of one peer, over all roots: those of a folder's files it fetches at a time."""
 
 STREAMS_LOOKED_AT = 64
 """In one call of `handle_timeout`: each is told of some of the others, and all of them together would be many turns of the loop."""
@@ -63,6 +63,8 @@ class SwarmMachine:
         self._roots: dict[bytes, Root] = {}
         self._streams: dict[SubscriptionId, Subscription] = {}
         self._effects: deque[SwarmEffect] = deque()
+        self._parting: set[SubscriptionId] = set()
+        """Streams that had to go for others, and have not ended yet."""
         self._tick_at = 0.0
         self._due: list[bytes] = []
         """Roots that are still to be looked at in this tick."""
@@ -150,14 +152,26 @@ class SwarmMachine:
 
     # facts
 
-    def receive_update(self, id: SubscriptionId, peer: PeerId, update: Update, record: bytes, now: float) -> None:
-        """A message on a stream; the first one of an unknown `id` asks. `record` is our own peer record, needed for that one alone.
+    def receive_update(
+        self,
+        id: SubscriptionId,
+        peer: PeerId,
+        update: Update,
+        record: bytes,
+        now: float,
+        *,
+        group: str | None = None,
+    ) -> None:
+        """A message on a stream; the first one of an unknown `id` asks. `record` is our own peer record, `group` the peer's group of
+        addresses; both are needed for that one alone.
 
         Raises RemoteProtocolError when the peer breaks a rule; the stream is to be reset then.
         """
+        if id in self._parting:
+            return
         stream = self._streams.get(id)
         if stream is None:
-            stream = self._accept(id, peer, update, record, now)
+            stream = self._accept(id, peer, update, record, now, group)
             if stream is None:
                 return
         self._charge(stream, now)
@@ -168,7 +182,7 @@ class SwarmMachine:
         if update.ranges is not None:
             self._take_ranges(stream, update.ranges)
         if update.member is not None:
-            self._take_member(stream, update.member)
+            self._take_member(stream, update.member, now)
         stream.finished |= update.finished
         if update.resend:
             stream.own_told = 0
@@ -177,6 +191,7 @@ class SwarmMachine:
 
     def stream_closed(self, id: SubscriptionId) -> None:
         """The stream is gone; what it told goes with it."""
+        self._parting.discard(id)
         stream = self._streams.pop(id, None)
         if stream is not None:
             del stream.root.streams[id]
@@ -221,7 +236,7 @@ class SwarmMachine:
     # what we are told
 
     def _accept(
-        self, id: SubscriptionId, peer: PeerId, update: Update, record: bytes, now: float
+        self, id: SubscriptionId, peer: PeerId, update: Update, record: bytes, now: float, group: str | None
     ) -> Subscription | None:
         known = self._roots.get(update.key)
         root = known.cid if known is not None else self._source.root_of(update.key)
@@ -230,11 +245,16 @@ class SwarmMachine:
             return None
         known = self._root(root)
         of_peer = sum(stream.peer == peer for stream in self._streams.values())
-        if len(known.streams) >= STREAMS_PER_ROOT_MAX or of_peer >= STREAMS_PER_PEER_MAX:
+        served, going = find_place(known, peer, group)
+        if not served or of_peer >= STREAMS_PER_PEER_MAX:
             self._forget(known)
             self._effects.append(SendUpdates(id=id, updates=(Update(status=Status.BUSY),), close=True))
             return None
-        stream = Subscription(id, peer, known, now, inbound=True)
+        if going is not None:
+            self.stream_closed(going.id)
+            self._parting.add(going.id)
+            self._effects.append(SendUpdates(id=going.id, updates=(Update(status=Status.BUSY),), close=True))
+        stream = Subscription(id, peer, known, now, inbound=True, group=group)
         self._streams[id] = known.streams[id] = stream
         self._follow_own(known)
         self._send(
@@ -274,20 +294,24 @@ class SwarmMachine:
         stream.root.changes += 1
         return self._tell_ranges(stream)
 
-    def _take_member(self, stream: Subscription, member: Member) -> None:
+    def _take_member(self, stream: Subscription, member: Member, now: float) -> None:
         if stream.inbound or not stream.root.joined:
             return
         if member.gone:
             stream.others.pop(member.peer, None)
             return
-        if member.peer not in stream.others:
-            if len(stream.others) >= MEMBERS_MAX:
-                raise RemoteProtocolError(f"more than {MEMBERS_MAX} members")
-            stream.others[member.peer] = None
+        known = member.peer in stream.others
+        if not known and not member.record:
+            return  # whoever has shown no record of it could say anything of anybody
+        if not known and len(stream.others) >= MEMBERS_MAX:
+            raise RemoteProtocolError(f"more than {MEMBERS_MAX} members")
+        if not known and not stream.root.may_name(stream.peer, now):
+            return
         if member.record:
             opened = self._open(member.record)
             if opened.peer_id != member.peer:
                 raise RemoteProtocolError(f"peer record of {opened.peer_id} for {member.peer}")
+            stream.others.setdefault(member.peer, None)
             self._effects.append(PeerFound(root=stream.root.cid, peer=member.peer, addresses=opened.addresses))
         if member.ranges is not None:
             at_first_hand = any(other.peer == member.peer for other in stream.root.streams.values())
@@ -299,7 +323,7 @@ class SwarmMachine:
             else:
                 return
             if not at_first_hand:
-                self._effects.append(RangesChanged(root=stream.root.cid, peer=member.peer, ranges=ranges))
+                self._effects.append(RangesChanged(root=stream.root.cid, peer=member.peer, ranges=ranges, hearsay=True))
 
     def _fits(self, stream: Subscription, update: RangesUpdate) -> bool:
         """Whether the ranges can be kept: of as many leaves as we know the root has, never of as many as a peer says.

@@ -19,8 +19,9 @@ from stack.protocols.providers.messages import (
     decode_update,
     encode_update,
 )
+from stack.protocols.providers.places import STREAMS_PER_ROOT_MAX
 from stack.protocols.providers.subscription import SendUpdates, SubscriptionId
-from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, STREAMS_PER_ROOT_MAX, SwarmMachine
+from stack.protocols.providers.swarm import MEMBERS_MAX, STREAMS_PER_PEER_MAX, SwarmMachine
 from tests.bitswap.simulation import cid_of
 from tests.flooding import KIB, MIB, flood, quickest
 from tests.protocols.providers.test_swarm import ADDRESS, KEY, OURS, PEERS, RECORDS, ROOT, Side, ranges, stream

@@ -15,14 +15,16 @@ from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.events import CloseReason
 from stack.net.host import Host
+from stack.protocols.providers import places
 from stack.protocols.providers import service as module
 from stack.protocols.providers.interfaces import RangeBook, announce_key
-from stack.protocols.providers.messages import PROTOCOL, RangesUpdate, Update, decode_update, encode_update
+from stack.protocols.providers.messages import PROTOCOL, Member, RangesUpdate, Update, decode_update, encode_update
 from stack.protocols.providers.ranges import LeafRanges
 from stack.protocols.providers.service import ProvidersService
 from stack.protocols.providers.subscription import SubscriptionId
 from stack.sansio.budget import Resource
 from stack.sansio.delimited import DelimitedReader, encode_delimited, encode_uvarint
+from stack.streams.interfaces import Stream
 from tests.bitswap.exchanges import some_blocks
 from tests.bitswap.simulation import cid_of
 from tests.net.hosts import connect, hosts, settled
@@ -38,11 +40,13 @@ class Seen:
     def __init__(self) -> None:
         self.found: dict[PeerId, tuple[Multiaddr, ...]] = {}
         self.ranges: dict[PeerId, list[tuple[int, int]] | None] = {}
+        self.hearsay: dict[PeerId, bool] = {}
 
     def peer_found(self, peer: PeerId, addresses: Sequence[Multiaddr]) -> None:
         self.found[peer] = tuple(addresses)
 
-    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None) -> None:
+    def peer_ranges(self, peer: PeerId, ranges: LeafRanges | None, *, hearsay: bool) -> None:
+        self.hearsay[peer] = hearsay
         self.ranges[peer] = ranges.runs() if ranges is not None else None
 
 
@@ -354,6 +358,68 @@ async def test_receivers_of_one_file_find_each_other_and_trade() -> None:
             assert all(await own.has([cid for cid, _ in blocks]))
 
 
+async def test_what_another_says_of_a_provider_that_tells_nothing_itself_keeps_nobody_from_asking_it() -> None:
+    """As of Kubo, which does not speak the protocol: with 23 of 40 blocks to come it was asked no more."""
+    blocks = some_blocks(40, 20_000)
+    root, leaves = blocks[0][0], LeafRanges(40)
+    async with hosts(3, identify=False) as [sharer, liar, receiver], AsyncExitStack() as stack:
+        store, own_book = MemoryStore(), RangeBook()
+        await store.put(blocks)
+        await stack.enter_async_context(Bitswap.open(sharer, store))
+        own_book.add(root, leaves)
+        lies = anyio.Event()
+
+        async def lie(stream: Stream) -> None:
+            nothing = RangesUpdate(leaves=40, bitmap=bytes(5))
+            record = sharer.signed_record()
+            for member in (
+                Member(peer=sharer.peer_id, ranges=nothing),
+                Member(peer=sharer.peer_id, record=record, ranges=nothing),
+            ):
+                await stream.send(encode_delimited(encode_update(Update(record=liar.signed_record(), member=member))))
+            with anyio.move_on_after(5):
+                while True:
+                    await stream.receive()
+
+        liar.handle(PROTOCOL, lie)
+        async with (
+            ProvidersService.open(receiver, own_book) as swarm,
+            Bitswap.open(receiver, MemoryStore(), swarm=swarm) as exchange,
+            exchange.session(root) as session,
+        ):
+            heard = session.machine.receive_ranges
+
+            def hear(peer: PeerId, ranges: LeafRanges | None, *, hearsay: bool = False) -> None:
+                heard(peer, ranges, hearsay=hearsay)
+                lies.set()
+
+            session.machine.receive_ranges = hear  # type: ignore[method-assign]
+            for host in (sharer, liar):
+                session.add_provider(Provider(host.peer_id, tuple(host.addresses()), "ticket"))
+            with anyio.fail_after(20):
+                await session.fetch([cid for cid, _ in blocks[:1]], leaves=[0])
+                await lies.wait()
+                await session.fetch([cid for cid, _ in blocks[1:]], leaves=range(1, 40))
+
+
+async def test_one_group_of_addresses_does_not_keep_others_from_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "STREAMS_PER_ROOT_MAX", 3)
+    async with nodes(5) as [here, *others]:
+        here.share(10, (0, 10))
+        honest = others[-1]
+        monkeypatch.setattr(
+            module, "group_of", lambda address: "10.0.0.1/32" if address in honest.host.addresses() else "192.0.2.1/32"
+        )
+        seen = [Seen() for _ in others]
+        for node, listener in zip(others, seen, strict=True):
+            node.service.join(ROOT, listener)
+            await connect(here.host, node.host)
+            node.service.ask(ROOT, here.host.peer_id)
+            await settled(lambda: here.host.peer_id in listener.found)  # noqa: B023 - awaited in this turn
+        assert honest.host.peer_id in here.service.receivers(ROOT)
+        assert len(here.service.receivers(ROOT)) == 3
+
+
 def test_the_root_is_not_in_what_is_asked() -> None:
     assert bytes(ROOT) not in encode_update(Update(key=announce_key(ROOT.multihash)))
     assert isinstance(ROOT, Cid)
@@ -363,15 +429,18 @@ async def test_a_peer_is_heard_no_more_on_many_streams_than_on_one() -> None:
     """100 updates a second on each of 32 streams, each of which is paid for with a whole bitmap, took all of the event loop."""
     cost, streams, updates = 0.005, 4, 50
     async with nodes(3) as [here, there, other]:
-        here.share(10, (0, 10))
+        shared = here.share(10, (0, 10))
+        roots = [cid_of(number) for number in range(1, streams + 1)]
+        for root in roots:
+            here.book.add(root, shared)
         heard: list[PeerId] = []
         receive_update, now = here.service._machine.receive_update, 0.0
 
-        def receive(id: SubscriptionId, peer: PeerId, *rest: Any) -> None:
+        def receive(id: SubscriptionId, peer: PeerId, *rest: Any, **more: Any) -> None:
             nonlocal now
             now += cost
             heard.append(peer)
-            receive_update(id, peer, *rest)
+            receive_update(id, peer, *rest, **more)
 
         here.service._machine.receive_update = receive  # type: ignore[method-assign]
         here.service._clock = lambda: now
@@ -380,9 +449,10 @@ async def test_a_peer_is_heard_no_more_on_many_streams_than_on_one() -> None:
         ask = encode_delimited(encode_update(Update(key=announce_key(ROOT.multihash))))
         update = encode_delimited(encode_update(Update(ranges=RangesUpdate(leaves=10, runs=((1, 2),)))))
         began = anyio.current_time()
-        for _ in range(streams):
+        for root in roots:
             stream = await there.host.open_stream(here.host.peer_id, PROTOCOL)
-            await stream.send(ask + update * updates)
+            first = encode_delimited(encode_update(Update(key=announce_key(root.multihash))))
+            await stream.send(first + update * updates)
         await settled(lambda: len(heard) * cost >= 0.25)
         stream = await other.host.open_stream(here.host.peer_id, PROTOCOL)
         await stream.send(ask)

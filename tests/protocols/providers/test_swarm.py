@@ -9,9 +9,13 @@ from stack.identity.peer_record import PeerRecord
 from stack.multiformats.multiaddr import Multiaddr
 from stack.protocols.providers.interfaces import RangeBook, announce_key
 from stack.protocols.providers.messages import RUNS_MAX, Member, RangesUpdate, Status, Update
+from stack.protocols.providers.places import STREAMS_PER_ROOT_MAX
 from stack.protocols.providers.ranges import LEAVES_MAX, LeafRanges
 from stack.protocols.providers.subscription import (
     LOG_MAX,
+    NAME_SECONDS,
+    NAMES_BURST,
+    TELLERS_MAX,
     PeerFound,
     RangeLog,
     RangesChanged,
@@ -21,12 +25,11 @@ from stack.protocols.providers.subscription import (
 from stack.protocols.providers.swarm import (
     MEMBERS_MAX,
     STREAMS_PER_PEER_MAX,
-    STREAMS_PER_ROOT_MAX,
     TICK_SECONDS,
     SwarmEffect,
     SwarmMachine,
 )
-from tests.bitswap.simulation import cid_of
+from tests.bitswap.simulation import cid_of, peer_named
 
 ROOT = cid_of(1)
 KEY = announce_key(ROOT.multihash)
@@ -140,34 +143,116 @@ def test_files_with_too_many_leaves_are_told_without_ranges() -> None:
     assert side.updates() == {1: [Update(record=OURS)]}
 
 
+def busy(id: int) -> SendUpdates:
+    return SendUpdates(id=stream(id), updates=(Update(status=Status.BUSY),), close=True)
+
+
+def crowded(*, own: LeafRanges | None = None, roots: int = 1) -> Side:
+    """A side that shares several roots, each with as many strangers as may ask; their streams are 0, 1, ..."""
+    side = Side(own)
+    for number in range(1, roots + 1):
+        side.book.add(cid_of(number), ranges(1))
+    return side
+
+
+def ask_as(side: Side, id: int, name: str, group: str | None = None, root: int = 1) -> list[SwarmEffect]:
+    """Somebody without a record asks, from this group of addresses; returns what is to be done."""
+    side.machine.receive_update(
+        stream(id), peer_named(name), Update(key=announce_key(cid_of(root).multihash)), OURS, side.now, group=group
+    )
+    return [effect for effect in side.effects() if isinstance(effect, SendUpdates) and effect.close]
+
+
 def test_streams_of_one_peer_are_bounded() -> None:
-    side = Side(ranges(1))
+    side = crowded(roots=STREAMS_PER_PEER_MAX + 1)
     for index in range(STREAMS_PER_PEER_MAX):
-        side.ask(index, 0)
-    side.effects()
-    side.ask(100, 0)
-    assert side.effects() == [SendUpdates(id=stream(100), updates=(Update(status=Status.BUSY),), close=True)]
-    side.ask(101, 1)
+        assert ask_as(side, index, "somebody", root=index + 1) == []
+    assert ask_as(side, 100, "somebody", root=STREAMS_PER_PEER_MAX + 1) == [busy(100)]
+    assert ask_as(side, 101, "another", root=STREAMS_PER_PEER_MAX + 1) == []
     assert side.machine.streams == STREAMS_PER_PEER_MAX + 1
 
 
 def test_streams_of_one_root_are_bounded() -> None:
-    side = Side(ranges(1))
+    side = crowded()
     for index in range(STREAMS_PER_ROOT_MAX):
-        side.ask(index, index % 8)
-    side.effects()
-    side.ask(100, 9)
-    assert side.effects() == [SendUpdates(id=stream(100), updates=(Update(status=Status.BUSY),), close=True)]
+        assert ask_as(side, index, f"peer {index}") == []
+    assert ask_as(side, 100, "one more") == [busy(100)]
+    side.machine.stream_closed(stream(100))
+    side.machine.stream_closed(stream(5))
+    assert ask_as(side, 101, "one more") == []
+
+
+def test_one_peer_has_two_streams_about_a_root_at_most() -> None:
+    side = crowded()
+    assert [ask_as(side, index, "somebody") for index in range(3)] == [[], [], [busy(2)]]
+    assert ask_as(side, 3, "another") == []
+    side.machine.stream_closed(stream(0))
+    assert ask_as(side, 4, "somebody") == []
+
+
+def test_no_two_peers_keep_a_root_to_themselves() -> None:
+    """With 32 streams each they had all 64 places, and everybody else heard BUSY."""
+    side = crowded()
+    for index in range(STREAMS_PER_ROOT_MAX):
+        ask_as(side, index, f"liar {index % 2}")
+    assert ask_as(side, 100, "honest") == []
+
+
+def test_when_all_places_are_taken_the_newest_stream_of_who_holds_most_goes() -> None:
+    side = crowded()
+    for index in range(STREAMS_PER_ROOT_MAX - 4):
+        ask_as(side, index, f"peer {index}")
+    for index in range(4):
+        ask_as(side, 100 + index, f"twice {index // 2}")
+    assert ask_as(side, 200, "honest") == [busy(101)]
+    assert ask_as(side, 201, "another") == [busy(103)]
+    assert ask_as(side, 202, "one more") == [busy(202)]
+    assert side.machine.streams == STREAMS_PER_ROOT_MAX
+
+
+def test_when_all_places_are_taken_a_group_of_addresses_counts_as_one() -> None:
+    side = crowded()
+    for index in range(STREAMS_PER_ROOT_MAX):
+        assert ask_as(side, index, f"liar {index}", "192.0.2.1/32") == []
+    for index in range(STREAMS_PER_ROOT_MAX // 2):
+        assert ask_as(side, 100 + index, f"honest {index}", f"10.0.0.{index}/32") == [
+            busy(STREAMS_PER_ROOT_MAX - 1 - index)
+        ]
+    assert ask_as(side, 200, "liar again", "192.0.2.1/32") == [busy(200)]
+    assert side.machine.streams == STREAMS_PER_ROOT_MAX
+
+
+def test_who_had_to_go_is_told_so_and_what_it_says_meanwhile_is_passed_over() -> None:
+    side = crowded()
+    for index in range(STREAMS_PER_ROOT_MAX):
+        ask_as(side, index, f"liar {index}", "192.0.2.1/32")
+    last = STREAMS_PER_ROOT_MAX - 1
+    assert ask_as(side, 100, "honest") == [busy(last)]
+    said = Update(key=KEY, ranges=RangesUpdate(leaves=1, complete=True))
+    side.machine.receive_update(stream(last), peer_named(f"liar {last}"), said, OURS, side.now)
+    side.machine.sent(stream(last))
+    assert side.effects() == [] and side.machine.told(stream(last)) is None
+    side.machine.stream_closed(stream(last))
+    assert side.machine._parting == set()
+    assert side.machine.streams == STREAMS_PER_ROOT_MAX
+
+
+def test_streams_that_we_open_take_no_place_of_those_who_ask_and_none_of_them_goes() -> None:
+    side = crowded()
+    side.machine.join(ROOT)
+    for index in range(STREAMS_PER_ROOT_MAX):
+        side.machine.subscribe(stream(1000 + index), peer_named(f"named {index}"), ROOT, OURS, side.now)
+    for index in range(STREAMS_PER_ROOT_MAX):
+        assert ask_as(side, index, f"liar {index}", "192.0.2.1/32") == []
+    assert ask_as(side, 100, "honest", "10.0.0.1/32") == [busy(STREAMS_PER_ROOT_MAX - 1)]
 
 
 def test_a_refused_stream_leaves_no_root_behind() -> None:
-    side = Side(ranges(1))
-    other = cid_of(5)
-    side.book.add(other, ranges(1))
+    side = crowded(roots=STREAMS_PER_PEER_MAX + 1)
     for index in range(STREAMS_PER_PEER_MAX):
-        side.ask(index, 0)
-    side.receive(99, 0, Update(key=announce_key(other.multihash)))
-    assert len(side.machine._roots) == 1
+        ask_as(side, index, "somebody", root=index + 1)
+    assert ask_as(side, 99, "somebody", root=STREAMS_PER_PEER_MAX + 1) == [busy(99)]
+    assert len(side.machine._roots) == STREAMS_PER_PEER_MAX
 
 
 def test_a_flood_of_updates_is_an_offence() -> None:
@@ -405,16 +490,65 @@ def test_members_at_second_hand_are_found_by_their_signed_records() -> None:
     )
     assert side.effects() == [
         PeerFound(root=ROOT, peer=PEERS[1], addresses=(ADDRESS,)),
-        RangesChanged(root=ROOT, peer=PEERS[1], ranges=ranges(10, (0, 1))),
+        RangesChanged(root=ROOT, peer=PEERS[1], ranges=ranges(10, (0, 1)), hearsay=True),
     ]
     side.receive(1, 0, Update(member=Member(peer=PEERS[1], ranges=RangesUpdate(leaves=10, runs=((3, 4),)))))
-    assert side.effects() == [RangesChanged(root=ROOT, peer=PEERS[1], ranges=ranges(10, (0, 1), (3, 4)))]
+    assert side.effects() == [RangesChanged(root=ROOT, peer=PEERS[1], ranges=ranges(10, (0, 1), (3, 4)), hearsay=True)]
     side.receive(1, 0, Update(member=Member(peer=PEERS[1], ranges=RangesUpdate(leaves=10, complete=True))))
-    assert side.effects() == [RangesChanged(root=ROOT, peer=PEERS[1], ranges=None)]
+    assert side.effects() == [RangesChanged(root=ROOT, peer=PEERS[1], ranges=None, hearsay=True)]
     side.receive(1, 0, Update(member=Member(peer=PEERS[1], gone=True)))
     side.receive(1, 0, Update(member=Member(peer=PEERS[2], gone=True)))
     side.receive(1, 0, Update(member=Member(peer=PEERS[1])))
     assert side.effects() == []
+
+
+@pytest.mark.parametrize("claim", [RangesUpdate(leaves=10, bitmap=bytes(2)), RangesUpdate(leaves=10, complete=True)])
+def test_nothing_is_heard_of_whom_no_signed_record_has_shown_on_that_stream(claim: RangesUpdate) -> None:
+    side = Side(ranges(10), joined=True)
+    side.subscribe(1, 0)
+    side.subscribe(2, 2)
+    side.receive(2, 2, Update(member=Member(peer=PEERS[1], record=RECORDS[1])))
+    side.effects()
+    side.receive(1, 0, Update(member=Member(peer=PEERS[1], ranges=claim)))
+    assert side.effects() == []
+    side.receive(1, 0, Update(member=Member(peer=PEERS[1], record=RECORDS[1])))
+    side.receive(1, 0, Update(member=Member(peer=PEERS[1], gone=True)))
+    side.effects()
+    side.receive(1, 0, Update(member=Member(peer=PEERS[1], ranges=claim)))
+    assert side.effects() == []
+
+
+def name_and_take_back(side: Side, id: int, teller: int, times: int) -> int:
+    """A peer names others, one after the other; returns how many of them are found."""
+    for index in range(times):
+        member = PEERS[1 + index % MEMBERS_MAX]
+        side.receive(id, teller, Update(member=Member(peer=member, record=RECORDS[1 + index % MEMBERS_MAX])))
+        side.receive(id, teller, Update(member=Member(peer=member, gone=True)))
+        side.now += 0.02
+    return sum(isinstance(effect, PeerFound) for effect in side.effects())
+
+
+def test_a_peer_names_others_only_so_often_on_however_many_streams() -> None:
+    side = Side(ranges(10), joined=True)
+    side.subscribe(1, 0)
+    assert NAMES_BURST <= name_and_take_back(side, 1, 0, 100) <= NAMES_BURST + 2
+    side.machine.stream_closed(stream(1))
+    side.subscribe(2, 0)
+    assert name_and_take_back(side, 2, 0, 50) <= 1
+    side.now += 3 * NAME_SECONDS
+    assert 3 <= name_and_take_back(side, 2, 0, 50) <= 4
+    side.subscribe(3, 22)
+    assert name_and_take_back(side, 3, 22, 20) == 20
+
+
+def test_who_names_others_is_remembered_within_a_bound() -> None:
+    side = Side(ranges(10), joined=True)
+    side.subscribe(1, 0)
+    name_and_take_back(side, 1, 0, 5)
+    root = next(iter(side.machine._roots.values()))
+    for index in range(2 * TELLERS_MAX):
+        root.may_name(peer_named(f"teller {index}"), side.now)
+    assert len(root.tellers) == TELLERS_MAX
 
 
 def test_what_a_peer_says_itself_counts_more_than_what_others_say_of_it() -> None:
@@ -460,9 +594,10 @@ def test_more_members_than_allowed_are_an_offence() -> None:
     side = Side(ranges(10), joined=True)
     side.subscribe(1, 0)
     for index in range(1, MEMBERS_MAX + 1):
-        side.receive(1, 0, Update(member=Member(peer=PEERS[index])))
+        side.receive(1, 0, Update(member=Member(peer=PEERS[index], record=RECORDS[index])))
+    more = MEMBERS_MAX + 1
     with pytest.raises(RemoteProtocolError, match="members"):
-        side.receive(1, 0, Update(member=Member(peer=PEERS[MEMBERS_MAX + 1])))
+        side.receive(1, 0, Update(member=Member(peer=PEERS[more], record=RECORDS[more])))
 
 
 def test_ranges_of_another_number_of_leaves_are_not_kept_but_asked_for_later() -> None:
@@ -470,8 +605,9 @@ def test_ranges_of_another_number_of_leaves_are_not_kept_but_asked_for_later() -
     side.subscribe(1, 0)
     side.updates()
     side.receive(1, 0, Update(record=RECORDS[0], ranges=RangesUpdate(leaves=LEAVES_MAX, bitmap=bytes(LEAVES_MAX // 8))))
-    side.receive(1, 0, Update(member=Member(peer=PEERS[1], ranges=RangesUpdate(leaves=10, bitmap=b"\x01\x00"))))
-    assert [type(effect) for effect in side.effects()] == [PeerFound]
+    claim = RangesUpdate(leaves=10, bitmap=b"\x01\x00")
+    side.receive(1, 0, Update(member=Member(peer=PEERS[1], record=RECORDS[1], ranges=claim)))
+    assert [type(effect) for effect in side.effects()] == [PeerFound, PeerFound]
     assert side.machine.bytes_kept(stream(1)) == 0
     assert side.tick() == {}
     side.book.add(ROOT, ranges(1))

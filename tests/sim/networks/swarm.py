@@ -288,9 +288,9 @@ class SwarmNode:
                     self._send_updates(id, updates, close)
                 case PeerFound(peer=peer):
                     self.add_provider(world.numbers[peer], full=False)
-                case RangesChanged(peer=peer, ranges=ranges):
+                case RangesChanged(peer=peer, ranges=ranges, hearsay=hearsay):
                     if self.session is not None:
-                        self.session.receive_ranges(peer, ranges)
+                        self.session.receive_ranges(peer, ranges, hearsay=hearsay)
                         changed = True
         if changed:
             self._drain()
