@@ -22,8 +22,12 @@ class Harmless(logging.Formatter):
     """What is logged may have a stranger's words in it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Without what a terminal would obey."""
-        return "\n".join(map(harmless, super().format(record).splitlines()))
+        """Without what a terminal would obey. The lines are those of a traceback, if there is one."""
+        return "\n".join(map(harmless, super().format(record).split("\n")))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """One line, whatever ends of lines are in it: what comes after one would be taken for a message of its own."""
+        return harmless(super().formatMessage(record))
 
 
 class _PrivateFile(RotatingFileHandler):

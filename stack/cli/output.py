@@ -18,7 +18,7 @@ import click
 from stack.cli import is_utf_8
 from stack.cli.layout import Figures, wrapped
 from stack.cli.layout import size as size
-from stack.dag.unixfs.names import printable
+from stack.dag.unixfs.names import is_visible, printable
 from stack.node.schema import SCHEMA_VERSION, Json, to_json
 
 if TYPE_CHECKING:
@@ -94,16 +94,16 @@ def _above(text: str) -> None:
 
 def harmless(line: str) -> str:
     """A line without what a terminal would obey. Names in it may have been made `printable` already: backslashes stay."""
-    return line if line.isprintable() else "\\".join(map(printable, line.split("\\")))
+    return line if is_visible(line) else "\\".join(map(printable, line.split("\\")))
 
 
 def json_text(form: Json) -> str:
     """JSON in which whatever a terminal would obey is escaped too: C1, DEL, bidirectional and invisible characters; and all that is not
     ASCII where stdout is not UTF-8."""
     text = json.dumps(form, ensure_ascii=not is_utf_8(sys.stdout))
-    if text.isprintable():
+    if is_visible(text):
         return text
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    return "".join(each if is_visible(each) else json.dumps(each)[1:-1] for each in text)
 
 
 def json_line(value: object, error: "Error | None" = None) -> None:

@@ -7,6 +7,7 @@ look first.
 
 import os
 import socket
+import struct
 
 import anyio
 import anyio.lowlevel
@@ -91,8 +92,28 @@ class LocalListener(AsyncResource):
             self._listening.close()
 
 
+def listening_user(connection: socket.socket) -> int | None:
+    """The id of the user who listens at the other end of a Unix socket; None where the system does not tell."""
+    of_peer: int | None = getattr(socket, "SO_PEERCRED", None)
+    if of_peer is not None:
+        credentials = struct.Struct("iII")  # unix(7): struct ucred
+        said = connection.getsockopt(socket.SOL_SOCKET, of_peer, credentials.size)
+        return int(credentials.unpack(said)[1])
+    import ctypes  # here: it is not needed on Linux
+
+    ask = getattr(ctypes.CDLL(None), "getpeereid", None)  # BSD, macOS
+    number, group = ctypes.c_uint32(), ctypes.c_uint32()
+    if ask is None or ask(connection.fileno(), ctypes.byref(number), ctypes.byref(group)):
+        return None
+    return number.value
+
+
 async def connect_local(path: str) -> LocalStream:
-    """Connect to a listener; waits while its backlog is full. Raises OSError."""
+    """Connect to a listener of this user, or of root; waits while its backlog is full. Raises OSError.
+
+    A path that somebody has written down may lead to where anybody makes folders (`Home.socket_path`), and its node be gone: who
+    listens there now would be told what is asked, and could answer.
+    """
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.setblocking(False)
@@ -100,6 +121,8 @@ async def connect_local(path: str) -> LocalStream:
             await anyio.lowlevel.checkpoint()
             try:
                 connection.connect(path)
+                if listening_user(connection) not in (None, os.getuid(), 0):
+                    raise PermissionError(f"another user of this computer listens at {path}")
                 return LocalStream(connection)
             except BlockingIOError:
                 await anyio.sleep(BUSY_SECONDS)

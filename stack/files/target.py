@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stack.blocks import disk
 from stack.blocks.claims import claim
-from stack.dag.unixfs.names import NAME_BYTES_MAX, safe_name
+from stack.dag.unixfs.names import NAME_BYTES_MAX, is_visible, safe_name
 from stack.errors import DecodeError, NoSpace, Refused
 from stack.files.storage import refusal
 from stack.multiformats.cid import Cid
@@ -55,7 +55,7 @@ def file_name(name: str, root: Cid) -> str:
     create the likes of `.bash_profile`, or what a shell's `*` turns into an option, or what a shell takes for somebody's home.
     """
     cleaned = "".join(
-        "_" if character in '/\\:*?"<>|' or not character.isprintable() or unwritable(character) else character
+        "_" if character in '/\\:*?"<>|' or not is_visible(character) or unwritable(character) else character
         for character in name
     )
     cleaned = cleaned.strip()

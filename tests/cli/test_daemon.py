@@ -93,3 +93,17 @@ def test_a_socket_of_systemd_may_have_no_place_in_the_file_system(monkeypatch: p
         monkeypatch.setenv("NOTIFY_SOCKET", f"@stack-test-{os.getpid()}")
         systemd.tell("READY=1")
         assert service.recv(100) == b"READY=1"
+
+
+def test_what_is_logged_is_one_line_but_for_its_traceback() -> None:
+    """A path with a line's end in it wrote a message of its own into the log."""
+
+    def logged(message: str, error: Exception | None = None) -> str:
+        record = logging.LogRecord("stack", logging.WARNING, "", 0, "lost %s", (message,), None)
+        if error is not None:
+            record.exc_info = type(error), error, None
+        return logs.Harmless("%(levelname)s %(message)s").format(record)
+
+    assert logged("a\nERROR forged\r\x85\u2028") == r"WARNING lost a\x0aERROR forged\x0d\x85\u2028"
+    assert logged("a\\b") == "WARNING lost a\\b"
+    assert logged("x", ValueError("oops\x85\x1b[2J")).split("\n") == ["WARNING lost x", r"ValueError: oops\x85\x1b[2J"]

@@ -1,9 +1,12 @@
 """The control socket as a byte stream."""
 
 import asyncio
+import os
 import re
+import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,9 +15,44 @@ import pytest
 
 import stack
 from stack.control import sockets
+from stack.control.client import ControlClient, NodeUnreachable
 from stack.control.sockets import LocalListener, LocalStream, connect_local
+from stack.node.api import GetIdentity
+from stack.node.home import ControlAddress
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a moment")
+async def test_attack_11_nothing_is_said_to_another_user_who_listens_where_a_node_did() -> None:
+    """A home with a long path has its socket below /tmp; when /tmp is cleared under a node that was killed, anybody may listen there."""
+    place = Path(tempfile.mkdtemp(prefix="stack-"))
+    place.chmod(0o777)
+    path = str(place / "node.sock")
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            os.seteuid(65534)
+            listening.bind(path)
+            listening.listen()
+        finally:
+            os.seteuid(0)
+        with pytest.raises(NodeUnreachable, match="another user of this computer listens"):
+            await ControlClient(ControlAddress(path)).ask(GetIdentity())
+        with listening.accept()[0] as connection:
+            assert connection.recv(1000) == b""
+    shutil.rmtree(place)
+
+
+async def test_who_listens_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "s")
+    listener = LocalListener(path)
+    stream = await connect_local(path)
+    assert sockets.listening_user(stream._connection) == os.getuid()
+    await stream.aclose()
+    monkeypatch.setattr(sockets, "listening_user", lambda connection: os.getuid() + 1)
+    with pytest.raises(PermissionError, match="another user"):
+        await connect_local(path)
+    await listener.aclose()
 
 
 def pair() -> tuple[LocalStream, socket.socket]:

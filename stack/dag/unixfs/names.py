@@ -4,6 +4,7 @@ Attacks: CVE-2020-26279 (a name like `../x` leaves the target directory), CVE-20
 drive the terminal).
 """
 
+import re
 import unicodedata
 from typing import Final
 
@@ -14,6 +15,14 @@ NAME_BYTES_MAX: Final = 255
 
 _FORBIDDEN: Final = {"/": "a slash", "\\": "a backslash", "\0": "a NUL byte"}
 """Separators on one system or another, and what ends a name in C. A name with one means another path elsewhere."""
+
+
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U0001d159\U000e0100-\U000e01ef]"
+)
+"""What Unicode counts as letters, marks and symbols and nothing shows of: fillers, joiners, variation selectors, an empty Braille cell."""
+_LOOK_OF_SYMBOL: Final = "\ufe0e\ufe0f"
+"""Text or emoji: systems write it after symbols when an emoji is typed, and the symbol shows it. After anything else it is hidden."""
 
 
 def safe_name(name: str) -> str:
@@ -45,14 +54,21 @@ def printable(name: str) -> str:
 
     What is escaped looks as in a Python string; so does a backslash, which keeps the text unambiguous.
     """
-    return "".join(map(_printable, name))
+    return "".join(map(_printable, name, "\0" + name))
 
 
-def _printable(character: str) -> str:
+def is_visible(text: str) -> bool:
+    """Whether nothing in it is to be escaped. Spaces of other widths are, for this."""
+    return text.isprintable() and not _INVISIBLE.search(text)
+
+
+def _printable(character: str, before: str) -> str:
     if character == "\\":
         return "\\\\"
     # Spaces of other widths (as in Japanese text) are harmless, though Python does not call them printable.
-    if character.isprintable() or unicodedata.category(character) == "Zs":
+    if is_visible(character) or unicodedata.category(character) == "Zs":
+        return character
+    if character in _LOOK_OF_SYMBOL and unicodedata.category(before) in ("So", "Sm"):
         return character
     if "\udc80" <= character <= "\udcff":
         # A byte that is not UTF-8.

@@ -43,6 +43,9 @@ LEADING_OUT = [
 ]
 
 
+HIDDEN = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\ufe00\ufe0e\ufe0f"
+
+
 @pytest.mark.parametrize("name", LEADING_OUT, ids=range(len(LEADING_OUT)))
 def test_A58_names_that_lead_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(DecodeError) as caught:
@@ -93,6 +96,10 @@ def test_A58_names_that_are_one_file_elsewhere_have_one_key(one: str, other: str
         ("a\u2066b\u2069", "a\\u2066b\\u2069"),
         ("a\u200bb", "a\\u200bb"),
         ("a\u2028b", "a\\u2028b"),
+        *((f"a{hidden}b", f"a\\u{ord(hidden):04x}b") for hidden in HIDDEN),
+        ("葛\U000e0100", "葛\\U000e0100"),
+        ("a\ufe0fb", "a\\ufe0fb"),
+        ("\u2764\ufe0f\ufe0f \u2194\ufe0e", "\u2764\ufe0f\\ufe0f \u2194\ufe0e"),
         ("\udcff", "\\xff"),
         ("\ud800", "\\ud800"),
         ("\U000e0041", "\\U000e0041"),
