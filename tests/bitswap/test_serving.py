@@ -136,7 +136,10 @@ async def test_finding_23_what_the_budget_had_no_room_for_is_sent_later(monkeypa
 
 
 @pytest.mark.anyio
-async def test_finding_30_a_busy_index_does_not_say_that_a_block_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreError("database is locked"), RuntimeError("can't start new thread")])
+async def test_finding_30_a_busy_index_does_not_say_that_a_block_is_absent(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     monkeypatch.setattr(link_module, "LOOK_UP_PAUSE", 0.01)
     blocks = some_blocks(3)
     async with nodes(blocks, []) as [here, there]:
@@ -147,7 +150,7 @@ async def test_finding_30_a_busy_index_does_not_say_that_a_block_is_absent(monke
             nonlocal asked
             asked += 1
             if asked < 5:
-                raise StoreError("database is locked")
+                raise error
             return await sizes(cids)
 
         here.store.sizes = busy  # type: ignore[method-assign, assignment]

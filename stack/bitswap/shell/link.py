@@ -296,8 +296,8 @@ async def look_up(
             if hasattr(store, "sizes_for"):
                 return await cast(RealmStore, store).sizes_for(cids, admitted)
             return list(await store.sizes(cids))
-        except StoreError as error:
-            FAULTS.warning("cannot look up what others ask for: %s", error)
+        except Exception as error:  # noqa: BLE001 - no thread to be had, or anything else: not looked at is not absent either
+            FAULTS.warning("cannot look up what others ask for: %s", error if str(error) else repr(error))
             await anyio.sleep(pause)
             pause = min(2 * pause, LOOK_UP_PAUSE_MAX)
     return [None] * len(cids)
