@@ -115,7 +115,7 @@ class StoreCore:
         self.warm = Warm(self.database, self.reader.hashed)
         """For the event loop alone, its `close` too."""
         self.nodes = StoredNodes(self.index, self.reader)
-        self.files = Files(self.index, self.holds, tell, self.reader.hashed)
+        self.files = Files(self.index, self.holds, tell, self.reader.hashed, self.locations.gone)
         self.small_files = SmallFiles(self.index)
         self.commits = Commits(self.index, self.packs, self.locations, self.holds)
         self.sweeper = Sweeper(self.index, self.packs, self.locations, self.holds, tell)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
+from stack.blocks.gone import Gone
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, Index
 from stack.blocks.interfaces import RealmId, Segment, SegmentId, SegmentState
@@ -52,6 +53,8 @@ class Locations:
         self._pending: dict[bytes, Location] = {}
         self._damaged: set[tuple[bytes, SegmentId]] = set()
         self._left: set[SegmentId] = set()
+        self.gone = Gone()
+        """Files in place that are MISSING, though the index does not say so yet."""
 
     def left(self, segments: Iterable[SegmentId]) -> None:
         """These files were being fetched and nobody does so now: until one is opened again, nothing in it can be read."""
@@ -63,6 +66,7 @@ class Locations:
 
     def written(self, location: Location) -> None:
         """A fetch has written this block; its row follows with the next checkpoint."""
+        self._damaged.discard((location.multihash, location.segment.id))
         self._pending[location.multihash] = location
 
     def recorded(self, location: Location) -> None:
@@ -93,7 +97,7 @@ class Locations:
                 return
             segment, offset, length, prefix, suffix = row
             after = segment.id
-            if segment.id in self._left and segment.state is SegmentState.FETCHING:
+            if (segment.id in self._left and segment.state is SegmentState.FETCHING) or self.gone.covers(segment.id):
                 continue
             if segment.state is not SegmentState.MISSING and (multihash, segment.id) not in self._damaged:
                 yield Location(multihash, segment, offset, length, prefix, suffix)

@@ -6,16 +6,17 @@ deleted frees its space, and one that was replaced is noticed. `pread`, never a 
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from sqlite3 import Connection
 from types import TracebackType
 from typing import TypeVar
 
 from stack.blocks import disk
+from stack.blocks.gone import Fault
 from stack.blocks.hashed import Hashed, look_of
 from stack.blocks.hashing import matches
 from stack.blocks.index import PACK, Index
@@ -30,6 +31,7 @@ from stack.blocks.interfaces import (
 )
 from stack.blocks.locations import Location, Locations
 from stack.blocks.packs import pack_path
+from stack.errors import StoreError
 from stack.multiformats.cid import Cid
 from stack.platform import descriptor_limit
 from stack.trace import Trace, TraceEvent
@@ -48,17 +50,6 @@ SHARE_OF_HANDLES = 32
 def files_at_once() -> int:
     """How many files one call has open."""
     return max(1, min(OPEN_FILES_MAX, descriptor_limit() // SHARE_OF_HANDLES))
-
-
-class Fault(Enum):
-    """Why a place where a block was said to lie did not give it."""
-
-    GONE = "gone"
-    """There is no readable file of that name."""
-    CHANGED = "changed"
-    """The file is not the one that was indexed, by its size or mtime."""
-    WRONG_BYTES = "wrong bytes"
-    """The bytes do not hash to the block's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +152,8 @@ def load(fd: int, location: Location) -> bytes | None:
 
 
 class Reader:
-    """Blocks by name, from wherever they lie. A place that fails is withdrawn, and the next one is tried."""
+    """Blocks by name, from wherever they lie. A place that fails is withdrawn, and the next one is tried; nobody who reads is told that
+    the index cannot be written."""
 
     def __init__(self, index: Index, locations: Locations, packs: Path, tell: Trace) -> None:
         self._index = index
@@ -177,6 +169,7 @@ class Reader:
 
     def get(self, cid: Cid) -> bytes:
         """One block. Raises BlockNotFound, BlockMismatch, SourceChanged, ReadFailed, StoreError."""
+        self.record_gone()
         failed: list[Segment] = []
         with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             data = self._first(connection, files, cid.multihash, load, failed)
@@ -191,6 +184,7 @@ class Reader:
 
     def get_many(self, cids: Sequence[Cid]) -> list[bytes | None]:
         """Several blocks in one call, None for each that is absent or damaged. Raises ReadFailed."""
+        self.record_gone()
         with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             return [self._first(connection, files, cid.multihash, load, []) for cid in cids]
 
@@ -254,6 +248,7 @@ class Reader:
                 return _TOO_LARGE
             return size if fill(fd, location, out[position : position + size]) else None
 
+        self.record_gone()
         with self._index.database.reading() as connection, OpenFiles(self._packs) as files:
             for multihash in multihashes:
                 size = self._first(connection, files, multihash, take, [])
@@ -313,8 +308,11 @@ class Reader:
             if segment.kind == PACK:
                 self._locations.found_damaged(location.multihash, segment.id)
             else:
-                with self._index.database.writing() as connection:
-                    self._index.remove(connection, location.multihash, segment.id)
+                try:
+                    with self._index.database.writing() as connection:
+                        self._index.remove(connection, location.multihash, segment.id)
+                except StoreError:
+                    self._locations.found_damaged(location.multihash, segment.id)
                 self._locations.recorded(location)
             self._tell(BlockDamaged(multihash=location.multihash, path=path))
             return True
@@ -323,14 +321,32 @@ class Reader:
 
     def withdraw(self, segment: Segment, fault: Fault) -> None:
         """A file in place is not to be served any more. Its rows stay for its return, unless it lies about itself."""
+        try:
+            is_news = self._record_missing(segment, fault)
+        except StoreError:
+            is_news = self._locations.gone.found(segment, fault, time.monotonic())
+        if is_news:
+            self._tell(SourceWithdrawn(path=segment.path, fault=fault))
+
+    def record_gone(self) -> None:
+        """Write down what was withdrawn while the index could not be written, if it is time to try again."""
+        for segment, fault in self._locations.gone.due(time.monotonic()):
+            try:
+                self._record_missing(segment, fault)
+            except StoreError:
+                return
+            self._locations.gone.recorded(segment.id)
+
+    def _record_missing(self, segment: Segment, fault: Fault) -> bool:
+        """Whether the index had it as it is said to be. Raises StoreError."""
         with self._index.database.writing() as connection:
             if self._index.segment(connection, segment.id) != segment:
-                return
+                return False
             self._index.set_state(connection, segment.id, SegmentState.MISSING)
             if fault is Fault.WRONG_BYTES:
                 # It looks unchanged and is not: without a stamp nothing brings it back but being shared again.
                 self._index.set_stamp(connection, segment.id, None)
-        self._tell(SourceWithdrawn(path=segment.path, fault=fault))
+        return True
 
 
 _TOO_LARGE = -1

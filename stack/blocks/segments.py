@@ -7,12 +7,13 @@ from sqlite3 import Connection
 
 from stack.blocks import disk
 from stack.blocks.gc import Holds
+from stack.blocks.gone import Fault, Gone
 from stack.blocks.hashed import Hashed, Look, look_of
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FILE, FRAME_BYTES_MAX, ROWS_BATCH, Index, Row
 from stack.blocks.interfaces import FileStamp, Leaf, RealmId, Segment, SegmentId, SegmentState, SourceChanged
 from stack.blocks.named import is_gone
-from stack.blocks.reads import Fault, SourceWithdrawn
+from stack.blocks.reads import SourceWithdrawn
 from stack.blocks.requests import Line, Request
 from stack.errors import LimitExceeded, Refused, StoreError
 from stack.trace import Trace
@@ -64,11 +65,12 @@ class Addition(Request):
 class Files:
     """The files of a store. `forget` and `check` are whole transactions; additions share one, as puts do."""
 
-    def __init__(self, index: Index, holds: Holds, tell: Trace, hashed: Hashed) -> None:
+    def __init__(self, index: Index, holds: Holds, tell: Trace, hashed: Hashed, gone: Gone) -> None:
         self._index = index
         self._holds = holds
         self._tell = tell
         self._hashed = hashed
+        self._gone = gone
         self._line: Line[Addition] = Line(GROUP_ROWS_MAX)
 
     def submit(self, addition: Addition) -> None:
@@ -124,7 +126,9 @@ class Files:
         if known is not None and known.state is SegmentState.FETCHING:
             addition.error = Refused(f"{path} is being fetched")
             return
-        if known is not None and (known.state is SegmentState.MISSING or not _same_content(known.stamp, stamp)):
+        if known is not None and (
+            known.state is SegmentState.MISSING or self._gone.covers(known.id) or not _same_content(known.stamp, stamp)
+        ):
             self._index.remove_segment(connection, known.id)
             added.pop(known.id, None)
             known = None
@@ -191,6 +195,7 @@ class Files:
                     if self._index.segment(connection, segment.id) != segment:
                         continue
                     self._index.set_state(connection, segment.id, state)
+                    self._gone.recorded(segment.id)
                     if fault is not None:
                         withdrawn.append(Segment(segment.id, segment.kind, segment.path, state, segment.stamp))
                         self._tell(SourceWithdrawn(path=segment.path, fault=fault))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from stack.blocks import disk
 from stack.blocks.gc import Nodes
+from stack.blocks.gone import Fault
 from stack.blocks.index import PACK, Index, Row
 from stack.blocks.interfaces import ReadFailed, Segment, SegmentId, SegmentState
 from stack.blocks.locations import Location, Locations
-from stack.blocks.reads import Fault, Reader, fill
+from stack.blocks.reads import Reader, fill
 from stack.blocks.walk import Links, Walk
 from stack.errors import DecodeError
 from stack.multiformats.cid import Cid

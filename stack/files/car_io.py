@@ -152,7 +152,7 @@ async def export_car(session: Session, store: BlockStore, root: Cid) -> AsyncIte
 
     Blocks that are not here are fetched and kept. Raises DecodeError, LimitExceeded, and what the session raises.
     """
-    ahead = _Ahead(Gatherer(session, store))
+    ahead = _Ahead(Gatherer(session, store, must_keep=False))
     yield header([root])
     walk = Walk(links)
     walk.add(root)
@@ -178,7 +178,7 @@ class _Ahead:
         """The block of `cid`, whose turn it is."""
         if cid.multihash not in self._blocks:
             if sum(map(len, self._blocks.values())) > AHEAD_BYTES:
-                self._blocks.clear()  # they are in the store by now
+                self._blocks.clear()  # they are in the store by now, if they can be kept
             await self._get([cid, *walk.coming(BATCH_BLOCKS - 1)], LEAVE_SECONDS)
         if cid.multihash not in self._blocks:
             await self._get([cid], None)

@@ -13,7 +13,8 @@ import anyio
 import anyio.to_thread
 
 from stack.bitswap.interfaces import BlockSink, Session
-from stack.blocks.interfaces import NOT_HERE, BlockStore, ReadFailed
+from stack.blocks.interfaces import NOT_HERE, Block, BlockStore, ReadFailed
+from stack.errors import StoreError
 from stack.files.storage import direct
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
@@ -79,9 +80,11 @@ class Gathering:
 class Gatherer:
     """Gets blocks for one fetch. Getters: `received`. Commands: `fetch`, `gather`, `get`, `node`, `nodes`, `keep`, `keep_early`."""
 
-    def __init__(self, session: Session, store: BlockStore) -> None:
+    def __init__(self, session: Session, store: BlockStore, *, must_keep: bool = True) -> None:
+        """With `must_keep` not to be able to keep a block is an error; who only reads goes on with what came."""
         self._session = session
         self._store = store
+        self._must_keep = must_keep
         self._direct = direct(store)
         self._local = anyio.Semaphore(LOCAL_READERS)
         self._buffers: list[memoryview] = []
@@ -116,16 +119,22 @@ class Gatherer:
         async def keep(sent: set[bytes]) -> None:  # what was here too: it may be for others only
             fresh = [key for key in list(found) if key not in kept and different[key].hash_code != IDENTITY]
             kept.update(fresh)
-            if fresh:
-                await self._store.put([(different[key], found[key]) for key in fresh])
+            await self._put([(different[key], found[key]) for key in fresh])
 
         await self.gather([Want(cid, partial(receive, key)) for key, cid in different.items()], keep, patience)
         return found
 
     async def keep(self, cid: Cid, block: bytes) -> None:
         """Keep a block that is no leaf in the store; one that is in its own CID is there as it is."""
-        if cid.hash_code != IDENTITY:
-            await self._store.put([(cid, block)])
+        await self._put([(cid, block)] if cid.hash_code != IDENTITY else [])
+
+    async def _put(self, blocks: Sequence[Block]) -> None:
+        try:
+            if blocks:
+                await self._store.put(blocks)
+        except StoreError:
+            if self._must_keep:
+                raise
 
     def keep_early(self, multihash: bytes, block: bytes) -> None:
         """A block that peers sent to be looked at, until it is wanted once more; beyond `EARLY_BYTES` it comes again."""

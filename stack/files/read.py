@@ -64,7 +64,7 @@ async def open_content(
     """
     if offset < 0 or (length is not None and length < 0):
         raise LocalProtocolError("an offset and a length are 0 or more bytes")
-    gatherer = Gatherer(session, store)
+    gatherer = Gatherer(session, store, must_keep=False)
     cid = await resolve_path(gatherer.node, root, path_names(path))
     node = await read_node(cid, await gatherer.get(cid))
     if not node.is_file:
@@ -240,7 +240,7 @@ async def list_entries(
 
     Raises LinkNotFound, NotADirectory, DecodeError, and what the session raises.
     """
-    gatherer = Gatherer(session, store)
+    gatherer = Gatherer(session, store, must_keep=False)
     cid = await resolve_path(gatherer.node, root, path_names(path))
     block = await gatherer.get(cid)
     node = await read_node(cid, block)
@@ -265,7 +265,7 @@ async def list_entries(
 
 async def look_at(session: Session, store: BlockStore, root: Cid, path: str = "") -> ListedEntry:
     """What a path leads to, by its first block. Raises LinkNotFound, DecodeError, and what the session raises."""
-    gatherer = Gatherer(session, store)
+    gatherer = Gatherer(session, store, must_keep=False)
     names = path_names(path)
     cid = await resolve_path(gatherer.node, root, names)
     block = await gatherer.get(cid)

@@ -10,7 +10,8 @@ import anyio
 import anyio.to_thread
 
 from stack.bitswap.events import BlockSent
-from stack.blocks.reads import Fault, SourceWithdrawn
+from stack.blocks.gone import Fault
+from stack.blocks.reads import SourceWithdrawn
 from stack.blocks.store import DiskStore
 from stack.errors import StoreError
 from stack.files.jobs import Jobs

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from stack.blocks import disk, hashed, reads, warm
+from stack.blocks.gone import Fault
 from stack.blocks.hashed import Hashed, look_of
 from stack.blocks.hashing import matches
 from stack.blocks.interfaces import FileStamp, SegmentId
-from stack.blocks.reads import Fault, SourceWithdrawn
+from stack.blocks.reads import SourceWithdrawn
 from stack.blocks.store import DiskStore
 from stack.dag.unixfs.options import ImportOptions
 from stack.files.add import Adder

@@ -14,11 +14,12 @@ import pytest
 
 from stack.blocks import disk, reads
 from stack.blocks.database import Database
+from stack.blocks.gone import Fault
 from stack.blocks.hashing import STORED_BLOCK_MAX
 from stack.blocks.index import FRAME_BYTES_MAX
 from stack.blocks.interfaces import BlockMismatch, BlockNotFound, Leaf, SegmentState, SourceChanged
 from stack.blocks.locations import TRIES_MAX
-from stack.blocks.reads import Fault, SourceWithdrawn
+from stack.blocks.reads import SourceWithdrawn
 from stack.blocks.store import DiskStore
 from stack.errors import LimitExceeded, Refused
 from stack.multiformats.cid import Cid

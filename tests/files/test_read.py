@@ -12,15 +12,16 @@ from stack.dag import dag_pb, links
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.dag.unixfs.options import import_options, profile
 from stack.dag.unixfs.reader import LinkNotFound, NotADirectory
-from stack.errors import DecodeError, LimitExceeded, LocalProtocolError
+from stack.errors import DecodeError, LimitExceeded, LocalProtocolError, NoSpace
 from stack.files import read as read_module
 from stack.files.add import Adder
+from stack.files.car_io import export_car
 from stack.files.paths import split_source
-from stack.files.read import ListedEntry, list_entries, open_content
+from stack.files.read import ListedEntry, list_entries, look_at, open_content
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
 from tests.files.conftest import FakeExchange, FakeSession, content, open_store
-from tests.files.test_fetch import LAYOUTS, RAW_LEAF, node, offer, shared
+from tests.files.test_fetch import LAYOUTS, RAW_LEAF, node, offer, shared, v1
 
 
 @asynccontextmanager
@@ -263,3 +264,25 @@ def test_B01_a_source_is_a_cid_with_a_path() -> None:
     for text in ("", "nonsense", "/", "a" * 10_000_000):
         with pytest.raises(DecodeError):
             split_source(text)
+
+
+@pytest.mark.anyio
+async def test_what_can_be_read_is_read_though_nothing_can_be_kept(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home's disk was full, and `stack ls` and `stack cat` said so, of a tree that was there."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "film").write_bytes(content("film", 100_000))
+    root = await shared(tmp_path / "tree", exchange, v1(chunker="size-1000"))
+    store = MemoryStore()
+
+    async def full(blocks: object) -> None:
+        raise NoSpace("the disk is full")
+
+    monkeypatch.setattr(store, "put", full)
+    assert await cat(exchange, root, "film", store=store) == content("film", 100_000)
+    async with session_of(exchange) as session:
+        assert [entry.name async for entry in list_entries(session, store, root)] == ["film"]
+        assert (await look_at(session, store, root, "film")).size == 100_000
+        pieces = [piece async for piece in export_car(session, store, root)]
+    assert len(b"".join(pieces)) > 100_000

@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from stack.blocks.gone import Fault
 from stack.blocks.interfaces import PinKind, Segment, SegmentState
-from stack.blocks.reads import Fault
 from stack.blocks.store import DiskStore
 from stack.errors import Refused, StackError, StoreError
 from stack.files.jobs import Share as ShareRow
