@@ -5,7 +5,7 @@ What is fetched is served as soon as it is written, by whoever reads the store; 
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -192,15 +192,13 @@ class Fetch:
 
     async def _tidy_up(self, state: JobState, problem: str | None) -> None:
         jobs = self._fetcher.jobs
-        try:
+        with suppress(StackError):  # what the fetch itself has to say is more important than this
             if state is JobState.FAILED:
                 await self._unpin()
-            if jobs is not None and self.job is not None:
-                await jobs.progress(self.job, self.bytes_done, self.bytes_total)
-                seconds = anyio.current_time() - self._began
-                await jobs.end_job(self.job, state, problem, received=self.bytes_received, seconds=seconds)
-        except StackError:
-            pass  # what the fetch itself has to say is more important than this
+        if jobs is not None and self.job is not None:
+            done, seconds = (self.bytes_done, self.bytes_total), anyio.current_time() - self._began
+            with suppress(StackError):
+                await jobs.end_job(self.job, state, problem, done=done, received=self.bytes_received, seconds=seconds)
 
     async def _fetch_all(self) -> FetchFinished:
         request, fetcher = self.request, self._fetcher

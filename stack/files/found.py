@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from stack.blocks.interfaces import BlockStore, FileStamp, Leaf
-from stack.errors import Refused
+from stack.errors import Refused, StoreError
 from stack.files.storage import in_place
 
 LEAVES_TOGETHER = 4096
@@ -36,7 +36,7 @@ class Found:
             self._leaves -= len(self._waiting.pop(path, (None, ()))[1])
 
     async def keep(self, least: int = 1) -> None:
-        """Record what was found, once it is so many leaves. Raises NoSpace, StoreError."""
+        """Record what was found, once it is so many leaves. Raises NoSpace, StoreError; it can be tried again then."""
         if self._leaves < least or self._files is None:
             return
         with self._lock:
@@ -45,3 +45,10 @@ class Found:
             await self._files.add_files([(path, *found) for path, found in waiting.items()])
         except Refused:
             pass  # another fetch is writing that file: it records what it has
+        except StoreError:
+            with self._lock:
+                for path, (stamp, leaves) in waiting.items():
+                    if self._waiting.setdefault(path, (stamp, []))[0] == stamp:
+                        self._waiting[path][1].extend(leaves)
+                        self._leaves += len(leaves)
+            raise

@@ -4,11 +4,14 @@ The blocks themselves and where they lie are the store's; these rows only say wh
 no content, so they are written with SQLite's ordinary durability.
 """
 
+import logging
 import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -30,18 +33,24 @@ __all__ = ["Job", "JobState", "Jobs", "Origin", "Share"]
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
 """Wait for another process that looks into the file (an sqlite3 shell)."""
 ENDED_JOBS_MAX = 1000
 """Jobs that are done or failed and still known, so that a tree fetched again is known again; older ones go, so that the file does not
 grow for ever."""
+OWED_MAX = 1000
+"""Ends of jobs that could not be written down yet."""
 _SCHEMA = """
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT, root BLOB NOT NULL, path TEXT NOT NULL, target TEXT NOT NULL, name TEXT NOT NULL,
     options TEXT NOT NULL, state TEXT NOT NULL, bytes_done INTEGER NOT NULL, bytes_total INTEGER NOT NULL, error TEXT,
     since REAL NOT NULL, UNIQUE (root, path, target));
 """
+
+_PROGRESS = "UPDATE job SET bytes_done = ?, bytes_total = ? WHERE id = ?"
 
 _LATER = ("ended REAL", "received INTEGER NOT NULL DEFAULT 0", "seconds REAL NOT NULL DEFAULT 0")
 """Columns that came later; a program that does not know them is not disturbed by them."""
@@ -94,6 +103,9 @@ class Jobs:
         self._locks = Locks(f"the list of jobs {path}")
         self.found = 0
         """Shares of which only the store knew when the file was made."""
+        self._owed: deque[Callable[[sqlite3.Connection], None]] = deque(maxlen=OWED_MAX)
+        """What is to be written before anything else, in this order."""
+        self._failing = False
 
     @classmethod
     async def open(cls, path: Path | None, kept: Sequence[tuple[Cid, str]] = ()) -> "Jobs":
@@ -117,6 +129,7 @@ class Jobs:
 
         def close() -> None:
             with self._lock:
+                self._write_owed()
                 self._connection.close()
 
         await let_go_with(close)
@@ -145,22 +158,36 @@ class Jobs:
         return await self._run(start)
 
     async def progress(self, job: int, bytes_done: int, bytes_total: int) -> None:
-        """How far a job is. Told with each checkpoint, not with each block."""
-        await self._execute(
-            "UPDATE job SET bytes_done = ?, bytes_total = ? WHERE id = ?",
-            (bytes_done, min(bytes_total, share_rows.INT_MAX), job),
-        )
+        """How far a job is. Told with each checkpoint, not with each block; where it cannot be written down that is logged, once, and
+        the job goes on: the next figures are tried anew."""
+        try:
+            await self._execute(_PROGRESS, (bytes_done, min(bytes_total, share_rows.INT_MAX), job))
+            self._failing = False
+        except (StoreError, Refused) as error:
+            if not self._failing:
+                self._failing = True
+                _log.warning("how far a fetch is cannot be written down: %s", error)
 
     async def end_job(
-        self, job: int, state: JobState, error: str | None = None, *, received: int = 0, seconds: float = 0.0
+        self,
+        job: int,
+        state: JobState,
+        error: str | None = None,
+        *,
+        done: tuple[int, int] | None = None,
+        received: int = 0,
+        seconds: float = 0.0,
     ) -> None:
-        """A job stopped; one that was paused meanwhile stays so, unless it came to its end. Old ended rows go when there are too many."""
+        """A job stopped; one that was paused meanwhile stays so, unless it came to its end. `done` are its last figures, as for `progress`.
+        Old ended rows go when there are too many. What cannot be written down now is raised, and written as soon as it can be."""
 
         def end(connection: sqlite3.Connection) -> None:
+            if done is not None:
+                connection.execute(_PROGRESS, (done[0], min(done[1], share_rows.INT_MAX), job))
             connection.execute(
                 "UPDATE job SET state = CASE WHEN state = 'paused' AND ?1 = 'interrupted' THEN state ELSE ?1 END,"
                 " error = ?2, ended = ?3, received = ?4, seconds = ?5 WHERE id = ?6",
-                (state.value, error, time.time(), received, seconds, job),
+                (state.value, error, now, received, seconds, job),
             )
             connection.execute(
                 "DELETE FROM job WHERE state IN ('done', 'failed') AND id NOT IN"
@@ -168,7 +195,12 @@ class Jobs:
                 (ENDED_JOBS_MAX,),
             )
 
-        await self._run(end)
+        now = time.time()
+        try:
+            await self._run(end)
+        except (StoreError, Refused):
+            self._owed.append(end)
+            raise
 
     async def move_job(self, job: int, target: Path) -> None:
         """A job turns out to fetch to another place."""
@@ -247,12 +279,23 @@ class Jobs:
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def locked() -> T:
-            with self._lock, _translated(self._path), self._locks, self._connection:
-                busy = 0 if self._locks.in_vain else round(BUSY_SECONDS * 1000)
-                self._connection.execute(f"PRAGMA busy_timeout = {busy}")
-                return work(self._connection)
+            with self._lock:
+                self._write_owed()
+                return self._in_transaction(work, 0.0 if self._locks.in_vain else BUSY_SECONDS)
 
         return await anyio.to_thread.run_sync(locked)
+
+    def _in_transaction(self, work: Callable[[sqlite3.Connection], T], wait: float) -> T:
+        with _translated(self._path), self._locks, self._connection:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(wait * 1000)}")
+            return work(self._connection)
+
+    def _write_owed(self) -> None:
+        """Without waiting for anybody."""
+        with suppress(StoreError, Refused):
+            while self._owed:
+                self._in_transaction(self._owed[0], 0.0)
+                self._owed.popleft()
 
 
 class _translated:

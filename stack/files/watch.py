@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import anyio
 
 from stack.bitswap.interfaces import PeerReport, Session
 from stack.dag.unixfs.names import printable
-from stack.errors import DeadlinePassed, NoProvider, Stalled, WrongBlocks
+from stack.errors import DeadlinePassed, NoProvider, Stalled, StoreError, WrongBlocks
 from stack.files.events import FetchProgress, PeerDropped, ProviderFound, WaitingForProvider
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
@@ -111,7 +112,8 @@ async def watch(
                     doubt(peer)
             if now - recorded_at >= RECORD_SECONDS and work.progress.done != recorded:
                 recorded_at, recorded = now, work.progress.done
-                await work.found.keep()
+                with suppress(StoreError):  # it is tried again, at the end too, and told then
+                    await work.found.keep()
                 await record()
     finally:
         watcher.look_at_peers(session.reports())  # a fetch that was over sooner has had providers too

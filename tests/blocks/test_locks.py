@@ -94,7 +94,7 @@ async def test_the_list_of_jobs_does_not_wait_twice_either(
     with locked(tmp_path / "jobs"):
         for _ in range(3):
             with pytest.raises(StoreError, match=CANNOT):
-                await rows.progress(1, 1, 1)
+                await rows.remove_job(1)
             monkeypatch.setattr(jobs, "BUSY_SECONDS", 600)
     await rows.progress(1, 1, 1)
     await rows.aclose()

@@ -2,18 +2,27 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
+from stack.blocks.memory import MemoryStore
 from stack.errors import CorruptStore, NoSpace, Refused, RepoTooNew, StoreError
 from stack.files import jobs as jobs_module
 from stack.files import share_rows
+from stack.files import watch as watch_module
+from stack.files.events import FetchStarted
+from stack.files.fetch import Fetcher
 from stack.files.jobs import Jobs, JobState, Origin
+from stack.files.request import FetchRequest
 from stack.identity.keys import generate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
-from tests.files.conftest import ME
+from tests.files.conftest import ME, FakeExchange, content
+from tests.files.test_fetch import shared, v1
 
 ROOT = Cid.of(b"root")
 
@@ -137,3 +146,74 @@ async def test_a_file_that_is_new_lists_what_the_store_keeps_and_no_later_one_do
 def test_errors_of_the_database_are_told_as_ours(message: str, kind: type[Exception]) -> None:
     with pytest.raises(kind), jobs_module._translated(Path("jobs")):
         raise sqlite3.OperationalError(message)
+
+
+@contextmanager
+def locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Somebody else writes to the file; that is not waited for."""
+    monkeypatch.setattr(jobs_module, "BUSY_SECONDS", 0.02)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_written_down_ends_no_job_and_its_end_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "jobs.sqlite"
+    async with await Jobs.open(place) as jobs:
+        job = await jobs.start_job(ROOT, "", tmp_path / "x", name="x")
+        with locked(place, monkeypatch):
+            for done in (10, 20):
+                await jobs.progress(job.id, done, 100)
+            assert len(caplog.records) == 1
+            with pytest.raises(StoreError):
+                await jobs.end_job(job.id, JobState.DONE, done=(100, 100), received=90)
+            assert [each.state for each in await jobs.jobs()] == [JobState.RUNNING]
+        [ended] = await jobs.jobs()
+        assert (ended.state, ended.bytes_done, ended.bytes_total, ended.received) == (JobState.DONE, 100, 100, 90)
+        with locked(place, monkeypatch), pytest.raises(StoreError):
+            await jobs.end_job(job.id, JobState.FAILED, "no")
+        again = await jobs.start_job(ROOT, "", tmp_path / "x", name="x")
+        assert (again.id, again.state) == (job.id, JobState.RUNNING)
+        with locked(place, monkeypatch), pytest.raises(StoreError):
+            await jobs.end_job(job.id, JobState.DONE)
+    async with await Jobs.open(place) as jobs:
+        assert [each.state for each in await jobs.jobs()] == [JobState.DONE]
+
+
+@pytest.mark.anyio
+async def test_a_fetch_goes_on_while_somebody_looks_into_the_list_of_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: FakeExchange
+) -> None:
+    monkeypatch.setattr(watch_module, "INTERVAL", 0.01)
+    monkeypatch.setattr(watch_module, "RECORD_SECONDS", 0.0)
+    source, place = tmp_path / "film", tmp_path / "jobs.sqlite"
+    source.write_bytes(content("film", 60_000))
+    root = await shared(source, exchange, v1(chunker="size-1000"))
+    fails = anyio.Event()
+    async with await Jobs.open(place) as jobs:
+        progress = jobs.progress
+
+        async def progress_is_tried(job: int, done: int, total: int) -> None:
+            await progress(job, done, total)
+            if done:
+                fails.set()
+
+        monkeypatch.setattr(jobs, "progress", progress_is_tried)
+        exchange.gate = lambda cid: len(exchange.sent) < 20 or fails.is_set()
+        request = FetchRequest(root=root, directory=tmp_path, out=Path("out"))
+        async with Fetcher(MemoryStore(), exchange, jobs=jobs).open(request) as fetch:
+            async for event in fetch:
+                if isinstance(event, FetchStarted):
+                    break
+            with locked(place, monkeypatch):
+                assert (await fetch.finish()).size == 60_000
+        assert fails.is_set()
+        [job] = await jobs.jobs()
+        assert (job.state, job.bytes_done) == (JobState.DONE, 60_000)
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
