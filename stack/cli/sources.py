@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,13 +16,15 @@ import anyio
 import anyio.to_thread
 import click
 
+from stack.blocks.claims import claim
 from stack.blocks.disk import make_private, write_at
 from stack.cli.types import existing
 from stack.files.paths import INCOMING
 
 STDIN = "-"
 KEPT_SECONDS = 86_400.0
-"""What a killed command left in the folder for input from pipes goes after a day."""
+"""What a killed command left in the folder for input from pipes goes after a day; clocks jump, and a share may last longer: what
+somebody still holds stays, however old it is."""
 
 PIECE = 1 << 20
 
@@ -124,19 +126,37 @@ async def at_a_place(source: Source, home: Path) -> AsyncIterator[Path]:
         return
     stream, folder = source.stream, home / INCOMING
     make_private(folder)
-    _sweep(folder)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         place = Path(own, source.path.name)
         with place.open("xb", buffering=0) as out:  # noqa: ASYNC230 - it is new, and ours
+            claim(out.fileno())
+            _sweep(folder, Path(own))
             offset = 0
             async for piece in _named(source.path, pieces_of(stream)):
                 await anyio.to_thread.run_sync(write_at, out.fileno(), [piece], offset)
                 offset += len(piece)
-        yield place
+            yield place
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path, own: Path) -> None:
+    """Remove what is old and nobody's. Where `own` does not look held either, the file system has no locks, and says nothing of others."""
+    if not _is_held(own):
+        return
     with os.scandir(folder) as left:
         for entry in left:
-            if entry.stat(follow_symlinks=False).st_mtime < time.time() - KEPT_SECONDS:
-                shutil.rmtree(entry.path, ignore_errors=True)
+            with suppress(OSError):  # another command sweeps too
+                is_old = entry.stat(follow_symlinks=False).st_mtime < time.time() - KEPT_SECONDS
+                if is_old and not _is_held(Path(entry)):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_held(own: Path) -> bool:
+    """Whether a command still has the file that it wrote down there. Raises OSError."""
+    for place in own.iterdir():
+        fd = os.open(place, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not claim(fd):
+                return True
+        finally:
+            os.close(fd)
+    return False

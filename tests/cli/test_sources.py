@@ -1,6 +1,9 @@
 """What is read is what was named: flags that say no, pipes, links, files without a size, streams that stay silent."""
 
 import os
+import shutil
+import time
+from contextlib import AsyncExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import anyio.to_thread
 import click
 import pytest
 
-from stack.cli.sources import PIECE, pieces_of
+from stack.cli import sources as sources_module
+from stack.cli.sources import KEPT_SECONDS, PIECE, Source, at_a_place, pieces_of
 from stack.cli.types import SourceType
 from tests.acceptance.kit import Machine, complaint, good, make_file
 from tests.acceptance.process import Outcome
@@ -148,3 +152,74 @@ def test_point_54_what_is_piped_in_is_shared_while_the_command_runs(sharer: Mach
     assert (receiver.folder / "note.txt").read_bytes() == b"a note\n"
     assert list((sharer.home / "incoming").iterdir()) == []
     assert "while this command runs" in complaint(sharer.run("share", "--keep", "-", data=b"a note\n"), 2)
+
+
+def make_old(folder: Path) -> None:
+    """As a day and an hour later, or after the clock was set."""
+    then = time.time() - KEPT_SECONDS - 3600
+    os.utime(folder, (then, then))
+
+
+def piped(data: bytes) -> Source:
+    return Source(Path("stdin"), BytesIO(data))
+
+
+@pytest.mark.anyio
+async def test_what_a_command_still_serves_is_not_swept_however_old_it_is(tmp_path: Path) -> None:
+    """It is the only copy: the pipe is empty."""
+    async with at_a_place(piped(b"the only copy"), tmp_path) as place:
+        make_old(place.parent)
+        async with at_a_place(piped(b"another"), tmp_path) as other:
+            assert (place.read_bytes(), other.read_bytes()) == (b"the only copy", b"another")
+    left = tmp_path / "incoming" / "left"
+    left.mkdir()
+    (left / "stdin").write_bytes(b"of a killed command")
+    async with at_a_place(piped(b"young"), tmp_path):
+        assert left.exists()
+    make_old(left)
+    async with at_a_place(piped(b"old"), tmp_path):
+        assert not left.exists()
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_without_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module, "claim", lambda fd: True)
+    async with AsyncExitStack() as commands:
+        places = []
+        for _ in range(2):
+            places.append(await commands.enter_async_context(at_a_place(piped(b"data"), tmp_path)))
+            make_old(places[-1].parent)
+        assert [place.read_bytes() for place in places] == [b"data"] * 2
+
+
+@pytest.mark.anyio
+async def test_two_commands_may_sweep_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "incoming"
+    for name in "abc":
+        (folder / name).mkdir(parents=True)
+        make_old(folder / name)
+    real = os.scandir
+
+    class Other:
+        """Lists them, and removes all but one before they are looked at."""
+
+        def __enter__(self) -> object:
+            with real(folder) as found:
+                entries = list(found)
+            for name in "ab":
+                shutil.rmtree(folder / name)
+            return iter(entries)
+
+        def __exit__(self, *failed: object) -> None:
+            pass
+
+    def scandir(path: object) -> object:
+        if path != folder:
+            return real(path)  # type: ignore[call-overload]
+        monkeypatch.setattr(os, "scandir", real)
+        return Other()
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    async with at_a_place(piped(b"data"), tmp_path) as place:
+        assert place.read_bytes() == b"data" and not (folder / "c").exists()
