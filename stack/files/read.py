@@ -1,5 +1,6 @@
 """Files and directories read from blocks: every byte is checked before it comes out, and read a little ahead in order."""
 
+import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,8 +47,12 @@ BATCH_PARTS = 256
 BATCHES_AHEAD = 4
 """Such batches at a time, so that one is given out while two are hashed and one is on its way: 16 MiB at the most."""
 
-LIST_DIRECTORIES = 16
-"""Directories that are counted at a time."""
+HELD_BYTES = 2 * BATCHES_AHEAD * BATCH_BYTES
+"""Of all blocks of these batches; those of an honest file have little more bytes than it has. Where they are mostly padding (a part of one
+byte in a block of 2 MiB) what is beyond this is let go of, and comes by itself when its turn does."""
+
+ASKED_BELOW = 1024
+"""Parts below a small node that are asked for at once."""
 
 LIST_ENTRIES = 64
 """Entries of a directory whose first blocks are asked for at a time."""
@@ -81,12 +86,14 @@ class _Batch:
     """Parts that are read together: the blocks they want, those that have come, and the `pieces` they are made of, as far as those are
     ready and nobody has taken them."""
 
-    __slots__ = ("blocks", "done", "news", "parts", "pieces", "wanted")
+    __slots__ = ("blocks", "done", "held", "news", "parts", "pieces", "wanted")
 
     def __init__(self, parts: list[FilePart]) -> None:
         self.parts = parts
         self.wanted = {part.cid.multihash: part.cid for part in parts}
         self.blocks: dict[bytes, bytes] = {}
+        self.held = 0
+        """Their bytes."""
         self.pieces: deque[bytes] = deque()
         self.news = anyio.Event()
         """There is something to be taken, or nothing more will be."""
@@ -101,6 +108,8 @@ class _Reading:
         self._root = root
         self._start = start
         self._stop = stop
+        self._held = 0
+        self._holding = threading.Lock()
         self._sender, self._batches = anyio.create_memory_object_stream[_Batch](BATCHES_AHEAD - 1)
         self._last: deque[_Batch] = deque(maxlen=BATCHES_AHEAD)
         """What these want is not asked for again: a run of zeros is one block, and Helia sends none twice within five seconds."""
@@ -139,6 +148,9 @@ class _Reading:
     async def _begin(self, group: TaskGroup, parts: list[FilePart]) -> None:
         batch = _Batch(parts)
         await self._sender.send(batch)
+        if len(self._last) == BATCHES_AHEAD:  # all of that is given out
+            with self._holding:
+                self._held -= self._last[0].held
         group.start_soon(self._fill, batch, list(self._last))
         self._last.append(batch)
 
@@ -163,34 +175,46 @@ class _Reading:
 
     async def _fill(self, batch: _Batch, before: list[_Batch]) -> None:
         there = {key: other for other in before for key in batch.wanted if key in other.wanted}
-        await self._fetch(batch, [cid for key, cid in batch.wanted.items() if key not in there], LEAVE_SECONDS)
+        await self._fetch(batch, [cid for key, cid in batch.wanted.items() if key not in there])
         for key, other in there.items():
             await other.done.wait()
-            batch.blocks[key] = other.blocks[key]
+            if key in other.blocks:
+                self._hold(batch, key, other.blocks[key])
         await self._read(batch, batch.parts)
         batch.done.set()
         batch.news.set()
 
-    async def _fetch(self, batch: _Batch, cids: list[Cid], patience: float | None = None) -> None:
-        """With `patience` without those that nobody has, see `Gatherer.gather`."""
+    async def _fetch(self, batch: _Batch, cids: list[Cid]) -> None:
+        """Without those that nobody has, see `Gatherer.gather`, and those for which there is no room."""
+        for start in range(0, len(cids), ASKED_BELOW):
+            if self._held < HELD_BYTES:
+                some = cids[start : start + ASKED_BELOW]
+                wants = [Want(cid, partial(self._hold, batch, cid.multihash)) for cid in some]
+                await self._gatherer.gather(wants, _received, LEAVE_SECONDS)
 
-        def receive(multihash: bytes, block: Buffer) -> None:
+    def _hold(self, batch: _Batch, multihash: bytes, block: Buffer) -> None:
+        """Keep a block as long as its batch, where there is room. From worker threads too."""
+        with self._holding:
+            if multihash in batch.blocks or self._held + len(block) > HELD_BYTES:
+                return
+            self._held += len(block)
+            batch.held += len(block)
             batch.blocks[multihash] = bytes(block)
-
-        await self._gatherer.gather([Want(cid, partial(receive, cid.multihash)) for cid in cids], _received, patience)
 
     async def _read(self, batch: _Batch, parts: list[FilePart]) -> None:
         """Make the pieces of these parts, in order; those before one that nobody has are given out while that is waited for. Calls itself
         for small nodes among them, as deep as `children` allows."""
         missing = {part.cid.multihash: part.cid for part in parts if part.cid.multihash not in batch.blocks}
         if missing and parts is not batch.parts:
-            await self._fetch(batch, list(missing.values()), LEAVE_SECONDS)
+            await self._fetch(batch, list(missing.values()))
         for part in parts:
-            if part.cid.multihash not in batch.blocks:
+            block = batch.blocks.get(part.cid.multihash)
+            if block is None:
                 batch.news.set()
-                await self._fetch(batch, [part.cid])
-            block = batch.blocks[part.cid.multihash]
+                block = await self._gatherer.get(part.cid)
+                self._hold(batch, part.cid.multihash, block)
             piece, below = await take_apart(0 if part.cid.codec == RAW else len(block), self._open, part, block)
+            del block
             if piece:
                 batch.pieces.append(piece)
             if below:
@@ -273,41 +297,6 @@ async def look_at(session: Session, store: BlockStore, root: Cid, path: str = ""
     await gatherer.keep(cid, block)
     size = node.file_size if node.is_file else None
     return ListedEntry(name=names[-1] if names else "", cid=cid, size=size, type=_TYPES.get(node.kind, "unknown"))
-
-
-@dataclass(slots=True)
-class Count:
-    """What lies below a root."""
-
-    files: int = 0
-    directories: int = 0
-    bytes: int = 0
-    """Of contents, as the nodes of the files claim."""
-
-
-async def count_below(session: Session, store: BlockStore, root: Cid, path: str = "") -> Count:
-    """Count without fetching contents: the directories, and the first block of what may be one. Raises as `list_entries`."""
-    itself = await look_at(session, store, root, path)
-    if itself.type != "directory":
-        return Count(files=1, bytes=itself.size or 0)
-    count = Count()
-    waiting = [itself.cid]
-
-    async def count_one(cid: Cid) -> None:
-        async for entry in list_entries(session, store, cid):
-            if entry.type == "directory":
-                count.directories += 1
-                waiting.append(entry.cid)
-            else:
-                count.files += 1
-                count.bytes += entry.size or 0
-
-    while waiting:
-        some, waiting[:] = waiting[-LIST_DIRECTORIES:], waiting[:-LIST_DIRECTORIES]
-        async with task_group() as group:
-            for cid in some:
-                group.start_soon(count_one, cid)
-    return count
 
 
 async def _received(sent: set[bytes]) -> None:

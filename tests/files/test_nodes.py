@@ -9,7 +9,8 @@ from stack.blocks.memory import MemoryStore
 from stack.dag import dag_pb
 from stack.dag.unixfs.data import NodeKind, encode_data
 from stack.files.car_io import export_car
-from stack.files.read import count_below, list_entries, look_at, open_content
+from stack.files.read import list_entries, look_at, open_content
+from stack.files.totals import count_below
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB, RAW
 from tests.files.conftest import FakeExchange

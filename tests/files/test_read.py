@@ -18,6 +18,7 @@ from stack.files.add import Adder
 from stack.files.car_io import export_car
 from stack.files.paths import split_source
 from stack.files.read import ListedEntry, list_entries, look_at, open_content
+from stack.files.totals import COUNT_MAX, Count, count_below
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import DAG_PB
 from tests.files.conftest import FakeExchange, FakeSession, content, open_store
@@ -286,3 +287,80 @@ async def test_what_can_be_read_is_read_though_nothing_can_be_kept(
         assert (await look_at(session, store, root, "film")).size == 100_000
         pieces = [piece async for piece in export_car(session, store, root)]
     assert len(b"".join(pieces)) > 100_000
+
+
+def padded(number: int) -> bytes:
+    """A part of a file that has one byte of it, in a block of 12 kB."""
+    links = [dag_pb.Link(None, 0, Cid.of(b"%d" % number)), *[dag_pb.Link(None, 0, Cid.of(b""))] * 250]
+    data = encode_data(NodeKind.FILE, payload=b"%d" % (number % 10), file_size=1, block_sizes=[0] * len(links))
+    return dag_pb.encode(dag_pb.Node(data, tuple(links)))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("here", [True, False])
+async def test_attack_blocks_that_are_mostly_padding_are_not_all_held(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    monkeypatch.setattr(read_module, "HELD_BYTES", 500_000)
+    store, parts = MemoryStore(), [padded(number) for number in range(1200)]
+    links = tuple(dag_pb.Link(None, len(part), Cid.of(part, codec=DAG_PB)) for part in parts)
+    data = encode_data(NodeKind.FILE, file_size=len(parts), block_sizes=[1] * len(parts))
+    blocks = [dag_pb.encode(dag_pb.Node(data, links)), *parts]
+    cids = [Cid.of(block, codec=DAG_PB) for block in blocks]
+    if here:
+        await store.put(list(zip(cids, blocks, strict=True)))
+    else:
+        exchange.blocks.update({cid.multihash: block for cid, block in zip(cids, blocks, strict=True)})
+    held: list[int] = []
+    async with session_of(exchange) as session, open_content(session, store, cids[0]) as pieces:
+        await anyio.sleep(0.05)
+        position = 0
+        async for piece in pieces:
+            held.append(sum(len(block) for batch in pieces._last for block in batch.blocks.values()))  # type: ignore[attr-defined]
+            assert piece == b"%d" % (position % 10)
+            position += len(piece)
+    assert position == len(parts)
+    assert 400_000 < max(held) <= 500_000
+
+
+@pytest.mark.anyio
+async def test_directories_that_list_each_other_are_counted_once_each(exchange: FakeExchange) -> None:
+    """Thirteen of them are ten thousand million files, and `stack ls` did not end."""
+    store = MemoryStore()
+    below, size = Cid.of(b"abc"), 3
+    await store.put([(below, b"abc")])
+    for _ in range(13):
+        links = tuple(dag_pb.Link(f"{number}", size, below) for number in range(10))
+        block = dag_pb.encode(dag_pb.Node(encode_data(NodeKind.DIRECTORY), links))
+        below = Cid.of(block, codec=DAG_PB)
+        await store.put([(below, block)])
+    async with session_of(exchange) as session:
+        count = await count_below(session, store, below)
+    assert count == Count(files=10**13, directories=sum(10**level for level in range(1, 13)), bytes=3 * 10**13)
+
+
+@pytest.mark.anyio
+async def test_no_more_is_counted_than_can_be_told(exchange: FakeExchange) -> None:
+    store, below = MemoryStore(), Cid.of(b"abc")
+    await store.put([(below, b"abc")])
+    for _ in range(30):
+        links = tuple(dag_pb.Link(f"{number}", 3, below) for number in range(10))
+        block = dag_pb.encode(dag_pb.Node(encode_data(NodeKind.DIRECTORY), links))
+        below = Cid.of(block, codec=DAG_PB)
+        await store.put([(below, block)])
+    async with session_of(exchange) as session:
+        assert await count_below(session, store, below) == Count(
+            files=COUNT_MAX, directories=COUNT_MAX, bytes=COUNT_MAX
+        )
+
+
+@pytest.mark.anyio
+async def test_all_below_a_directory_is_counted(tmp_path: Path, exchange: FakeExchange) -> None:
+    for place in ("a/one", "a/deep/two", "b/one", "b/deep/two", "three"):
+        (tmp_path / "tree" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / place).write_bytes(b"12345")
+    root = await shared(tmp_path / "tree", exchange)
+    async with session_of(exchange) as session:
+        assert await count_below(session, MemoryStore(), root) == Count(files=5, directories=4, bytes=25)
+        assert await count_below(session, MemoryStore(), root, "a") == Count(files=2, directories=1, bytes=10)
+        assert await count_below(session, MemoryStore(), root, "three") == Count(files=1, directories=0, bytes=5)

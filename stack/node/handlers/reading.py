@@ -10,8 +10,9 @@ import anyio
 from stack.dag.unixfs.reader import path_names
 from stack.files.events import WaitingForProvider
 from stack.files.paths import resolve_path
-from stack.files.read import count_below, list_entries, look_at, open_content
+from stack.files.read import list_entries, look_at, open_content
 from stack.files.sources import read_source
+from stack.files.totals import count_below
 from stack.files.watch import QUIET_SECONDS
 from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Resolve, Resolved, Totals, WatchWaiting
 from stack.node.handlers.naming import session_for
