@@ -32,7 +32,7 @@ class Cut:
 class Cutter:
     """Calling order: `needs` (then `lend`), `buffer`, `filled`, `next_message` until None, and again.
 
-    Getters: `needs`, `begun`, `size`, `memory`. Commands: `lend`. Facts: `filled`. Outputs: `buffer`, `next_message`.
+    Getters: `needs`, `begun`, `size`, `come`, `memory`. Commands: `lend`. Facts: `filled`. Outputs: `buffer`, `next_message`.
     """
 
     __slots__ = ("_end", "_have", "_lead", "_memory", "_size", "_view", "first")
@@ -62,6 +62,11 @@ class Cutter:
     def size(self) -> int | None:
         """Of the long message that has begun."""
         return self._size
+
+    @property
+    def come(self) -> memoryview:
+        """All that has come of the message that has begun."""
+        return self._view[: self._have]
 
     @property
     def memory(self) -> bytearray | None:

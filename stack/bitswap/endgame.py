@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from math import inf
 
-from stack.bitswap.session_peer import SessionPeer, SessionWant
+from stack.bitswap.session_peer import SessionPeer
+from stack.bitswap.session_want import SessionWant
 
 SPREAD = 4
 """A want owed only by peers that have brought nothing is asked of so many times as many as have failed or let us wait: where most

@@ -111,13 +111,13 @@ class PeerReport:
     blocks: int
     bytes: int
     arriving: int = 0
-    """Bytes of messages that are not whole yet."""
+    """Bytes of blocks that are not whole yet, and may be kept."""
     misses: int = 0
     """Blocks that it was asked for and did not have, or did not send in time, since the last that it sent."""
     denials: int = 0
     """Of those, the ones that it said it does not have."""
     broken: int = 0
-    """How often the connection was lost while a block came from it, since the last that came whole."""
+    """How often a block that came from it broke off, its connection lost or not, since the last that came whole."""
     duplicate_bytes: int
     wrong_blocks: int
     rate: float

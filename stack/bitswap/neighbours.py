@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from stack.bitswap.effects import Ask
-from stack.bitswap.session_peer import SessionWant
+from stack.bitswap.session_want import SessionWant
 from stack.identity.peer_id import PeerId
 
 

@@ -12,9 +12,10 @@ from stack.bitswap.endgame import fastest_first, wants_to_duplicate
 from stack.bitswap.interfaces import Order, PeerReport
 from stack.bitswap.neighbours import Neighbours
 from stack.bitswap.session_parameters import SessionParameters
-from stack.bitswap.session_peer import PeerState, SessionPeer, SessionWant
+from stack.bitswap.session_peer import SessionPeer
 from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import RANK_INTERVAL, WINDOW_PART, WantPool
+from stack.bitswap.session_want import PeerState, SessionWant
 from stack.bitswap.size_estimate import SizeEstimate
 from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
@@ -163,10 +164,7 @@ class SessionMachine:
         """A second copy of a block, or one that is wanted no longer; no sign of life unless it `owed` it still."""
         known = self._peers.get(peer)
         if known is not None:
-            known.duplicate_bytes += size
-            known.count_arrived(size)
-            if owed:
-                known.progress(now)
+            known.count_copy(size, now, owed=owed)
 
     def receive_wrong_block(self, peer: PeerId, now: float) -> None:
         """It sent bytes that nobody asked for."""
@@ -185,7 +183,7 @@ class SessionMachine:
         known = self._peers.get(peer)
         if known is None:
             return
-        known.progress(now)
+        known.answered(want, now, have=have)
         if have:
             want.holders.add(known)
             want.lacks.discard(known)
@@ -197,14 +195,19 @@ class SessionMachine:
             self._refused(known, want, now)
 
     def receive_progress(self, peer: PeerId, now: float, size: int = 0) -> None:
-        """So many bytes came from this peer, not yet a whole message."""
+        """So many bytes of blocks came from this peer, not yet a whole message."""
         known = self._peers.get(peer)
         if known is not None:
             known.progress(now, size)
 
+    def receive_no_block(self, peer: PeerId, size: int, *, broken: bool = False) -> None:
+        """So many of these bytes are of no block for this session: their message is over, or (`broken`) will never be whole."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.no_block(size, broken=broken)
+
     def receive_ranges(self, peer: PeerId, ranges: LeafRanges | None, *, hearsay: bool = False) -> None:
-        """Which leaves this peer has, None for all, as it says or, by `hearsay`, another; the object may change later, and this
-        is to be called again then."""
+        """Which leaves this peer has, None for all, as it says or, by `hearsay`, another; to be called again when the object changes."""
         known = self._peers.get(peer)
         if known is not None and known.take_ranges(ranges, hearsay=hearsay):
             self._ranges_changed = True
@@ -326,12 +329,9 @@ class SessionMachine:
     def _probe(self, peer: SessionPeer) -> None:
         """Ask a peer that has parts whether it has what ranges do not tell: wants that are no numbered leaves. It says HAVE
         now, or when the block has come to it."""
-        room = self._parameters.probes - len(peer.probes)
-        wants = self._pool.pick_probes(peer, room) if 2 * room >= self._parameters.probes else []
+        wants = self._pool.pick_probes(peer, peer.probe_room)
         if wants:
-            peer.probes.update(wants)
-            for want in wants:
-                want.told[peer] = None
+            peer.probe(wants)
             self._effects.append(Ask(peer=peer.peer, cids=tuple(want.cid for want in wants), have=True))
 
     def _refused(self, peer: SessionPeer, want: SessionWant, now: float) -> None:

@@ -52,6 +52,10 @@ class SessionParameters:
     """The most for one that was sending when its line paused or broke."""
     retry: float = 5.0
     """How often wants that every peer refused are offered to all again."""
+    surplus: int = 4 * MIB
+    """More may come than what is owed is reckoned with, but never more than this: a message. Bytes beyond show nothing."""
+    breaks: int = 3
+    """So many blocks in a row that were begun and broke off, and a peer loses its rank."""
     misses: int = 8
     """So many DONT_HAVE in a row, with no block between them, and a peer loses its rank."""
     endgame_step: float = 0.1

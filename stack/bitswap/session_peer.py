@@ -1,75 +1,29 @@
 """One peer as one session sees it: how fast, how trustworthy, what it has, what it owes. Pure."""
 
-from enum import Enum
-
 from stack.bitswap.interfaces import PeerReport
 from stack.bitswap.session_parameters import SessionParameters
+from stack.bitswap.session_want import PeerState, SessionWant
+from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.identity.peer_id import PeerId
-from stack.multiformats.cid import Cid
 from stack.protocols.providers.ranges import LeafRanges
 
 SPARING_PART = 0.5
 """Of a full peer's rate; what peers with parts must bring together so that it is spared."""
 
+SAMPLE_BYTES = 64 * 1024
+"""Who has brought less in all may be much faster than that looks."""
+
 SAMPLE_SECONDS = 0.2
 """A rate is measured over this long: blocks come in lumps of a message."""
-
-
-class PeerState(Enum):
-    """`KNOWN`: not connected. `DIALLING`: being connected. `READY`: can be asked. `DROPPED`: never asked again."""
-
-    KNOWN = "known"
-    DIALLING = "dialling"
-    READY = "ready"
-    DROPPED = "dropped"
-
-
-class SessionWant:
-    """A block the session still needs."""
-
-    __slots__ = (
-        "askers",
-        "cid",
-        "denied",
-        "done",
-        "failures",
-        "holders",
-        "lacks",
-        "leaf",
-        "multihash",
-        "open",
-        "rank",
-        "rarity",
-        "told",
-    )
-
-    def __init__(self, cid: Cid, leaf: int | None, rank: float) -> None:
-        self.cid = cid
-        self.multihash = cid.multihash
-        self.leaf = leaf
-        """Its number among the leaves of the root, where the caller knows it."""
-        self.rank = rank
-        """Lower is asked for earlier."""
-        self.rarity = 0
-        self.open = False
-        """In the pool: nobody is being asked."""
-        self.done = False
-        self.askers: set[SessionPeer] = set()
-        """Peers that owe it."""
-        self.told: dict[SessionPeer, None] = {}
-        """Peers on whose wantlist it stands, also those that said DONT_HAVE or stalled."""
-        self.lacks: set[SessionPeer] = set()
-        self.failures = 0
-        """How many times somebody who owed it has not brought it."""
-        self.holders: set[SessionPeer] = set()
-        self.denied: frozenset[SessionPeer] = frozenset()
-        """Peers that said DONT_HAVE, and nothing else since."""
 
 
 class SessionPeer:
     """What a session knows of a peer, and what it has asked."""
 
     __slots__ = (
+        "_ample_at",
+        "_brought_at",
+        "_came",
         "_measured",
         "_pace",
         "_sample_bytes",
@@ -134,7 +88,7 @@ class SessionPeer:
         self.searched = -1
         """Version of the pool in which nothing was found for this peer."""
         self.arriving = 0
-        """Bytes of messages that are not whole yet."""
+        """Bytes of blocks that are not whole yet."""
         self.creeps = False
         """Its last block came slowly, and was seen to come."""
         self.blocks = 0
@@ -145,6 +99,12 @@ class SessionPeer:
         self._sample_bytes = 0
         self._sample_start = 0.0
         self._measured = False
+        self._came = 0
+        """Bytes that were seen to come since it brought a block, also those that were of none in the end."""
+        self._brought_at = 0.0
+        """When bytes last came; answers bring nothing nearer."""
+        self._ample_at = 0.0
+        """Until then less had come than it is reckoned to owe."""
         self._pace: float | None = None
         """Bytes a second while a block is on its way; of a slow peer known long before the block is here."""
 
@@ -153,8 +113,9 @@ class SessionPeer:
 
     @property
     def poor(self) -> bool:
-        """Stalled, or refused too often: asked for one want at a time, with rests, after all others."""
-        return self.stalled or self.misses >= self.parameters.misses
+        """Stalled, or refused or broke off too often: asked for one want at a time, with rests, after all others."""
+        parameters = self.parameters
+        return self.stalled or self.misses >= parameters.misses or self.broken >= parameters.breaks
 
     @property
     def useless(self) -> bool:
@@ -225,8 +186,8 @@ class SessionPeer:
         if not self.outstanding:
             # Time in which it owed nothing does not count for its rate.
             self._sample_start += now - max(self.progress_at, self._sample_start)
-            self.progress_at = now
-            self.arriving = 0
+            self.progress_at = self._brought_at = self._ample_at = now
+            self.arriving = self._came = 0
         self.outstanding[want] = (now, size)
         self.outstanding_bytes += size
         want.askers.add(self)
@@ -256,13 +217,61 @@ class SessionPeer:
         self.arriving = 0
 
     def progress(self, now: float, arrived: int = 0) -> None:
-        """Something came from it, `arrived` bytes of it part of a message that is not whole yet."""
-        self.progress_at = now
-        self.stalled = False
+        """Something came of what it owes, `arrived` bytes of it part of a block that is not whole yet. What is more than it can owe is
+        nothing."""
+        if arrived and (arrived := min(arrived, self._may_come - self._came)) <= 0:
+            return
+        if self._came < self.outstanding_bytes:
+            self._ample_at = now
+        self._came += arrived
+        self._brought_at = now
+        self._lives(now)
         self.arriving += arrived
         elapsed = now - self._sample_start
         if arrived and elapsed >= SAMPLE_SECONDS:
             self._pace = (self._sample_bytes + self.arriving) / elapsed
+
+    def _lives(self, now: float) -> None:
+        self.progress_at = now
+        self.stalled = False
+
+    @property
+    def _may_come(self) -> int:
+        """Bytes of what it owes, if its blocks are as large as they can be."""
+        most = len(self.outstanding) * BLOCK_SIZE_MAX
+        return min(most, self.outstanding_bytes + self.parameters.surplus) if most else 0
+
+    def no_block(self, size: int, *, broken: bool) -> None:
+        """So much of what was arriving is no block that it owes: its message is over, or (`broken`) has broken off. The third time in a row
+        that is as if it had said nothing since it was asked."""
+        taken = min(size, self.arriving)
+        self.arriving -= taken
+        if not self.arriving:
+            self._pace = None
+        if broken and taken:
+            self.broken += 1
+            if self.broken >= self.parameters.breaks and self.outstanding:
+                self.progress_at = next(iter(self.outstanding.values()))[0]
+
+    def answered(self, want: SessionWant, now: float, *, have: bool) -> None:
+        """HAVE or DONT_HAVE: a sign of life if it was owed, or is said of this want for the first time. To who owes a block HAVE is no
+        answer."""
+        owed = want in self.outstanding
+        news = self not in want.holders and self not in want.denied
+        if not have if owed else news:
+            self._lives(now)
+
+    def probe(self, wants: list[SessionWant]) -> None:
+        """It is being asked whether it has these."""
+        self.probes.update(wants)
+        for want in wants:
+            want.told[self] = None
+
+    @property
+    def probe_room(self) -> int:
+        """For how many it may be asked so now: in batches."""
+        room = self.parameters.probes - len(self.probes)
+        return room if 2 * room >= self.parameters.probes else 0
 
     def overtaken(self, now: float) -> None:
         """Another, asked after it, has brought what it owes: until it brings something itself it is asked for one want at a time.
@@ -276,7 +285,8 @@ class SessionPeer:
 
     def take_rest(self, now: float) -> None:
         """Leave it alone for a while, twice as long as the last time; of who was sending not for long."""
-        most = self.parameters.rest_sending if self.arriving else self.parameters.rest_max
+        sends = self.arriving or self.broken
+        most = self.parameters.rest_sending if sends else self.parameters.rest_max
         self.rest = min(max(2 * self.rest, self.parameters.rest_min), most)
         self.rest_until = now + self.rest
 
@@ -287,6 +297,7 @@ class SessionPeer:
         self.misses = self.denials = self.broken = 0
         self.rest = self.rest_until = 0.0
         self.count_arrived(size)
+        self._came = self.arriving
         self.progress(now)
         self._sample_bytes += size
         if asked_at is not None:
@@ -313,6 +324,14 @@ class SessionPeer:
         self.arriving = max(self.arriving - size, 0)
         self._pace = None
 
+    def count_copy(self, size: int, now: float, *, owed: bool) -> None:
+        """A block came that is wanted no longer, or was never; a sign of life if it `owed` it still."""
+        self.duplicate_bytes += size
+        self.count_arrived(size)
+        if owed:
+            self._came = max(self._came - size, self.arriving)
+            self.progress(now)
+
     @property
     def speed(self) -> float | None:
         """Bytes a second as far as is known: the rate of what came, or of what is coming where that is slower."""
@@ -336,16 +355,18 @@ class SessionPeer:
         return asked_at + min(max(queue, self.parameters.overdue_min), most)
 
     def time_for(self, extra: int) -> float:
-        """Seconds until it has sent all it owes and `extra` bytes more; a guess while its rate is unknown."""
-        if not self.rate:
+        """Seconds until it has sent all it owes and `extra` bytes more; a guess while its rate is unknown, or tells of round trips only."""
+        if not self.rate or 0 < self.bytes < SAMPLE_BYTES:
             return self.parameters.time_guess
         return (self.delay or 0.0) + (self.outstanding_bytes + extra) / self.rate
 
     def time_left(self, want: SessionWant, now: float) -> float:
-        """Seconds until it sends a want it owes; one that has been silent for long is expected to be so as long again."""
-        silent = now - max(self.progress_at, self.outstanding[want][0])
+        """Seconds until it sends a want it owes; one that has been silent for long, or has sent as much as it owes
+        and not been done for long, is expected to be so as long again."""
+        ample = self._came >= self.outstanding_bytes
+        late = now - max(self._ample_at if ample else self._brought_at, self.outstanding[want][0])
         speed = self.speed
-        return max(silent, max(self.outstanding_bytes - self.arriving, 0) / speed if speed else 0.0)
+        return max(late, (self.outstanding_bytes - self.arriving) / speed if speed and not ample else 0.0)
 
     def report(self) -> PeerReport:
         """For progress lines."""

@@ -5,8 +5,9 @@ from math import inf
 
 from stack.bitswap.interfaces import PeerReport
 from stack.bitswap.session_parameters import SessionParameters
-from stack.bitswap.session_peer import PeerState, SessionPeer, SessionWant
+from stack.bitswap.session_peer import SessionPeer
 from stack.bitswap.session_pool import WantPool
+from stack.bitswap.session_want import PeerState, SessionWant
 from stack.identity.peer_id import PeerId
 from stack.protocols.providers.ranges import LeafRanges
 

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from stack.bitswap.interfaces import Order
-from stack.bitswap.session_peer import SessionPeer, SessionWant
+from stack.bitswap.session_peer import SessionPeer
+from stack.bitswap.session_want import SessionWant
 from stack.protocols.providers.ranges import LeafRanges
 
 WINDOW_PART = 64
@@ -108,7 +109,7 @@ class WantPool:
 
     def pick_probes(self, peer: SessionPeer, count: int) -> list[SessionWant]:
         """Wants of which the peer itself has not told whether it has them, nor others that it has; they stay in the pool."""
-        if peer.probed == self._version:
+        if not count or peer.probed == self._version:
             return []
         unknown = [
             want

@@ -11,6 +11,7 @@ import anyio
 from stack.bitswap.interfaces import PeerReport, Session
 from stack.dag.unixfs.names import printable
 from stack.errors import DeadlinePassed, NoProvider, Stalled, StoreError, WrongBlocks
+from stack.files.arrivals import Arrivals
 from stack.files.events import FetchProgress, PeerDropped, ProviderFound, WaitingForProvider
 from stack.files.work import Work
 from stack.identity.peer_id import PeerId
@@ -69,6 +70,8 @@ NOT_ALL = "connected, but it has not got all of it"
 """Said of who has brought something, and has not got what is missing."""
 BROKEN = "the connection broke before one block had come"
 """Said of who was sending, and sends the same again."""
+BROKEN_OFF = "connected, but what it begins to send breaks off"
+"""The same where the connection held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +140,8 @@ class _Watcher:
         self._began = began
         self._moved_at = began
         self._figures = (0, 0)
-        self._made = 0
-        self._came = self._arriving = 0
+        self._arrivals = Arrivals()
+        self._arriving = 0
         self._told: FetchProgress | None = None
         self._told_quiet_at = self._doubted_at = began
         self._samples: deque[tuple[float, int]] = deque([(began, 0)])
@@ -148,15 +151,10 @@ class _Watcher:
 
     def look(self, reports: list[PeerReport], now: float) -> None:
         """Tell what has changed. Raises NoProvider, Stalled, DeadlinePassed."""
-        figures = (self._work.progress.done, self._work.gatherer.received)
+        self._figures = (self._work.progress.done, self._work.gatherer.received)
         self._arriving = sum(report.arriving for report in reports)
-        came = self._arriving + sum(report.bytes for report in reports)
         made = self._work.files + self._work.directories  # a tree may consist of empty ones
-        if (figures, made) != (self._figures, self._made):
-            self._figures, self._came, self._made = figures, came, made
-            self._moved_at = now
-        elif came > self._came:  # who brings the beginning of a block again and again brings nothing
-            self._came = came
+        if self._arrivals.look(reports, *self._figures, made):
             self._moved_at = now
         self._tell_progress(len(self.look_at_peers(reports)), now)
         quiet = now - self._moved_at
@@ -256,7 +254,7 @@ def missing(lost: Collection[str]) -> str:
 
 def _why_not(report: PeerReport) -> str:
     if not has_not(report):
-        return "connected, and silent"
+        return BROKEN_OFF if report.broken else "connected, and silent"
     if report.bytes:
         return NOT_SHARED if report.ended else NOT_ALL
     return NOT_SHARED if report.source == "ticket" else "connected, but it has not got it"

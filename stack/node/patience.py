@@ -8,6 +8,7 @@ import anyio
 from stack.bitswap.interfaces import BlockSink, PeerReport, Provider, Session
 from stack.blocks.interfaces import BlockNotFound, BlockStore
 from stack.errors import NoProvider, Stalled
+from stack.files.arrivals import Arrivals
 from stack.files.events import WaitingForProvider
 from stack.files.tasks import task_group
 from stack.files.watch import NOT_SHARED, QUIET_SECONDS, LastDial, has_not, missing, nobody, obstacle, waiting, why_not
@@ -118,12 +119,14 @@ class PatientSession:
 
     async def _watch(self) -> None:
         quiet_since = anyio.current_time()
+        arrivals = Arrivals()
         while True:
             await anyio.sleep(POLL_SECONDS)
             reports = self._session.reports()
             delivered = sum(report.bytes + report.arriving for report in reports)
-            if delivered > self._delivered:  # who brings the beginning of a block again and again brings nothing
-                self._delivered, quiet_since = delivered, anyio.current_time()
+            self._delivered = max(delivered, self._delivered)
+            if arrivals.look(reports):
+                quiet_since = anyio.current_time()
             quiet = anyio.current_time() - quiet_since
             limit = FIRST_PROVIDER_SECONDS if self._timeout is None else self._timeout
             lost = self._lost() if quiet >= min(limit, QUIET_SECONDS) else []

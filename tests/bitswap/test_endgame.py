@@ -2,7 +2,8 @@
 
 from stack.bitswap.endgame import fastest_first, wants_to_duplicate
 from stack.bitswap.session_parameters import SessionParameters
-from stack.bitswap.session_peer import SessionPeer, SessionWant
+from stack.bitswap.session_peer import SessionPeer
+from stack.bitswap.session_want import SessionWant
 from tests.bitswap.simulation import KIB, cid_of, peer_named
 
 SIZE = 256 * KIB

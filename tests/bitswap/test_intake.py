@@ -40,6 +40,8 @@ class Handler:
         self.then()
         return False
 
+    def handle_end(self, arrival: Arrival) -> None: ...
+
     def settle(self) -> None: ...
 
 

@@ -13,9 +13,10 @@ from stack.bitswap.effects import Ask, Connect, Effect, PeerDropped, Withdraw
 from stack.bitswap.interfaces import Order
 from stack.bitswap.session import SessionMachine
 from stack.bitswap.session_parameters import SessionParameters
-from stack.bitswap.session_peer import PeerState, SessionPeer, SessionWant
+from stack.bitswap.session_peer import SessionPeer
 from stack.bitswap.session_peers import SessionPeers
 from stack.bitswap.session_pool import WantPool
+from stack.bitswap.session_want import PeerState, SessionWant
 from stack.bitswap.size_estimate import SizeEstimate
 from stack.blocks.interfaces import BLOCK_SIZE_MAX
 from stack.identity.peer_id import PeerId
@@ -958,16 +959,16 @@ def test_bytes_of_an_unfinished_message_are_a_sign_of_life() -> None:
     fetch.machine.receive_progress(BOB, fetch.now)
 
 
-def test_whatever_comes_is_a_sign_of_life() -> None:
+def test_whatever_comes_that_was_asked_is_a_sign_of_life() -> None:
     for sign in ("second copy", "presence"):
-        fetch = Fetch(2, ALICE)
+        fetch = Fetch(8, ALICE, window_first=2 * SIZE)
         fetch.drain()
-        for _ in range(6):
+        for number in range(2, 8):
             fetch.now += 1.0
             if sign == "second copy":
                 fetch.machine.receive_late_block(ALICE, 100, fetch.now)
             else:
-                fetch.have(ALICE, 1)
+                fetch.have(ALICE, number)
             fetch.machine.handle_timeout(fetch.now)
             fetch.drain()
         assert not fetch.machine.reports()[0].stalled, sign

@@ -4,7 +4,8 @@ import pytest
 
 from stack.bitswap.ledger import WANTS_MAX
 from stack.bitswap.session_parameters import SessionParameters
-from stack.bitswap.session_peer import SAMPLE_SECONDS, SessionPeer, SessionWant
+from stack.bitswap.session_peer import SAMPLE_SECONDS, SessionPeer
+from stack.bitswap.session_want import SessionWant
 from tests.bitswap.simulation import KIB, MIB, cid_of, peer_named
 
 PARAMETERS = SessionParameters()
@@ -90,6 +91,7 @@ def test_bytes_of_a_message_that_broke_off_are_forgotten_when_it_is_asked_anew()
 
 def test_a_pace_is_told_from_a_fifth_of_a_second_on() -> None:
     peer = a_peer()
+    peer.ask(WANTS[0], SIZE, 0.0)
     peer.progress(SAMPLE_SECONDS / 2, 500)
     assert peer.speed is None
     peer.progress(SAMPLE_SECONDS, 500)
@@ -108,6 +110,7 @@ def test_a_pace_is_reckoned_from_when_it_was_asked() -> None:
 def test_a_block_that_took_longer_than_the_patience_says_that_its_sender_creeps() -> None:
     for size, creeps in ((200, False), (201, True)):
         peer = a_peer()
+        peer.ask(WANTS[0], SIZE, 0.0)
         peer.progress(1.0, 100)
         peer.count_arrived(size)
         assert peer.creeps is creeps

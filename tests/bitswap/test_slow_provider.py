@@ -5,7 +5,8 @@ import pytest
 from stack.bitswap.effects import Ask, PeerDropped, Withdraw
 from stack.bitswap.session_parameters import SessionParameters
 from stack.bitswap.session_peer import SessionPeer
-from tests.bitswap.simulation import KIB, MIB, peer_named
+from stack.bitswap.session_want import SessionWant
+from tests.bitswap.simulation import KIB, MIB, cid_of, peer_named
 from tests.bitswap.test_session import ALICE, BOB, Fetch
 
 RATE = 12.5 * KIB
@@ -109,6 +110,7 @@ def test_a_fast_peer_takes_over_the_end_all_the_same() -> None:
 def test_what_is_on_its_way_sets_the_pace_until_it_is_here() -> None:
     peer = SessionPeer(peer_named("alice"), SessionParameters(), full=True)
     assert peer.speed is None
+    peer.ask(SessionWant(cid_of(0), 0, 0.0), MIB, 0.0)
     peer.progress(10.0, 1000)
     assert peer.speed == pytest.approx(100.0)
     peer.rate = 50.0

@@ -3,7 +3,7 @@
 import pytest
 
 from stack.bitswap.effects import Connect
-from stack.bitswap.session_peer import PeerState
+from stack.bitswap.session_want import PeerState
 from tests.bitswap.simulation import peer_named
 from tests.bitswap.test_session import ALICE, BOB, CAROL, Fetch
 

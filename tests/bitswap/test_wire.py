@@ -114,6 +114,7 @@ class Inbox:
             host,
             receive=self._receive,
             progress=self._progress,
+            broken=self._broken,
             asked=lambda peer: asked,
             room=anyio.lowlevel.checkpoint,
             throttle=throttle,
@@ -126,6 +127,9 @@ class Inbox:
 
     def _progress(self, peer: PeerId, size: int) -> None:
         self.progress += size
+
+    def _broken(self, peer: PeerId, size: int, ours: bool) -> None:
+        self.progress -= size
 
 
 @pytest.mark.anyio

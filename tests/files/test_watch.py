@@ -8,7 +8,7 @@ import pytest
 from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
 from stack.files.events import FetchProgress, WaitingForProvider
-from stack.files.watch import BROKEN, DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher
+from stack.files.watch import BROKEN, BROKEN_OFF, DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher, obstacle
 from tests.net.identities import peer
 
 
@@ -135,6 +135,12 @@ def test_who_is_connected_and_brings_nothing_is_asked_whether_he_is_there() -> N
     crowd = [replace(report(), peer=peer(number)) for number in range(10)]
     watcher._is_connected = lambda each: True
     assert len(watcher.doubted(crowd, 9.0)) == DOUBTED_MAX
+
+
+def test_whose_blocks_break_off_while_it_stays_connected_is_named_with_that() -> None:
+    broken = replace(report(), broken=2)
+    assert obstacle([broken], lambda peer: True, lambda peer: None)[2] == BROKEN_OFF
+    assert obstacle([replace(broken, denials=1)], lambda peer: True, lambda peer: None)[2] != BROKEN_OFF
 
 
 def test_who_has_brought_some_of_it_and_whose_share_has_ended_is_not_waited_for_without_end() -> None:

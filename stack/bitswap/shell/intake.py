@@ -74,6 +74,10 @@ class BlockHandler(Protocol):
         """A block has been hashed and handed over. Returns whether somebody waits for it who has not had it."""
         ...
 
+    def handle_end(self, arrival: Arrival) -> None:
+        """Those were all that came with this message."""
+        ...
+
     def settle(self) -> None:
         """That was all for now: let the consequences happen."""
         ...
@@ -172,6 +176,7 @@ class Intake:
             if over:
                 self._verified.put_back(arrival.queue, verified)
             else:
+                self._handler.handle_end(arrival)
                 if once_more:
                     self.add(replace(arrival, blocks=once_more, again=True))
                 if not once_more or arrival.loan is None:

@@ -86,7 +86,8 @@ class Bitswap:
         self._receiver = Receiver(
             host,
             receive=self._receive,
-            progress=self._progress,
+            progress=self._delivery.progress,
+            broken=self._delivery.broken,
             asked=self._is_asked,
             room=self._intake.room,
             throttle=Throttle(download) if download else None,
@@ -305,11 +306,6 @@ class Bitswap:
         link = self._links.get(peer)
         return link is not None and len(link.wants) > 0
 
-    def _progress(self, peer: PeerId, size: int) -> None:
-        now = anyio.current_time()
-        for session in self.sessions.values():
-            session.machine.receive_progress(peer, now, size)
-
     def _receive(self, peer: PeerId, message: Message, loan: Loan | None) -> None:
         now = anyio.current_time()
         if message.wants or message.full:
@@ -326,7 +322,7 @@ class Bitswap:
         if message.blocks and not self._delivery.offences.is_cut(peer, now):
             self._intake.add(Arrival(peer=peer, told=told, blocks=message.blocks, loan=loan))
         elif loan is not None:
-            loan.release()
+            self._delivery.let_go(message, loan)
 
     def cut(self, peer: PeerId) -> None:
         """See DeliveryOwner."""

@@ -6,11 +6,13 @@ from typing import cast
 import anyio
 import anyio.to_thread
 
+from stack.bitswap.counting import BlockBytes
 from stack.bitswap.cutting import FIRST_BYTES, LEAD_BYTES, Cutter
 from stack.bitswap.lending import LOOK_SECONDS, Borrowing, Granted, Lender
 from stack.bitswap.messages import WANTS_PER_MESSAGE_MAX, Message, decode_by_and_by, in_parts
 from stack.bitswap.shell.buffers import MessageBuffers, buffer_size
 from stack.bitswap.shell.lane import Throttle
+from stack.bitswap.wants import SessionId
 from stack.errors import LimitExceeded, RemoteProtocolError
 from stack.identity.peer_id import PeerId
 from stack.net.addresses import group_of
@@ -69,13 +71,18 @@ SPEED_BYTES = MIB
 class Loan:
     """The memory of a long message, charged to its peer; `release` gives both back and may be called twice."""
 
-    __slots__ = ("_receiver", "began", "borrowing", "buffer", "granted", "scope", "view")
+    __slots__ = ("_receiver", "began", "blocks", "borrowing", "brought", "buffer", "granted", "scope", "told", "view")
 
     def __init__(self, receiver: "Receiver", borrowing: Borrowing, began: float) -> None:
         self._receiver = receiver
         self.borrowing = borrowing
         self.began = began
         self.buffer: bytearray | None = None
+        self.blocks = BlockBytes()
+        self.brought: dict[SessionId, int] = {}
+        """Bytes of its blocks that have been delivered, by session."""
+        self.told = 0
+        """Bytes of blocks of which it was told that they have come, until somebody tells what became of them."""
         self.view = memoryview(b"")
         """The message, once it is whole."""
         self.granted = anyio.Event()
@@ -94,8 +101,9 @@ class Loan:
 
 class Receiver:
     """Reads inbound streams. `receive(peer, message, loan)` gets each message and must release the loan, if there is one,
-    when it is done with the blocks; `progress(peer, size)` tells while a long one comes that so much more has; `asked(peer)` says
-    whether we expect blocks. Those are read no faster than `throttle` allows, and those of short messages, for which there is no
+    when it is done with the blocks; `progress(peer, size)` tells while a long one comes that so much more of blocks has,
+    and `broken(peer, size, ours)` that so much of it has come for nothing, for a reason of ours or not; `asked(peer)` says whether we
+    expect blocks. Those are read no faster than `throttle` allows, and those of short messages, for which there is no
     loan, as there is `room`.
     """
 
@@ -105,6 +113,7 @@ class Receiver:
         *,
         receive: Callable[[PeerId, Message, Loan | None], None],
         progress: Callable[[PeerId, int], None],
+        broken: Callable[[PeerId, int, bool], None],
         asked: Callable[[PeerId], bool],
         room: Callable[[], Awaitable[object]],
         throttle: Throttle | None = None,
@@ -113,6 +122,7 @@ class Receiver:
         self._throttle = throttle
         self._receive = receive
         self._progress = progress
+        self._broken = broken
         self._asked = asked
         self._room = room
         self._buffers = MessageBuffers()
@@ -217,17 +227,16 @@ class Receiver:
         if needed := cutter.needs:
             await self._lend(cutter, loan, buffer_size(needed))
         throttle = self._throttle if borrowing.asked else None
-        told = 0
         while len(cutter.buffer()):
             with anyio.move_on_after(LOOK_SECONDS) as loan.scope:
                 while room := cutter.buffer():
                     count = await stream.receive_into(room if throttle is None else room[: throttle.piece])
                     cutter.filled(count)
                     self._lender.progress(borrowing, count, anyio.current_time())
-                    told += count
-                    if told >= PROGRESS_BYTES:
-                        self._progress(loan.peer, told)
-                        told = 0
+                    fresh = loan.blocks.look(cutter.come) - loan.told
+                    if fresh >= PROGRESS_BYTES:
+                        loan.told += fresh
+                        self._progress(loan.peer, fresh)
                     if throttle is not None:
                         borrowing.held_up = True
                         await throttle.pause(count, loan.scope)
@@ -332,6 +341,8 @@ class Receiver:
         """A loan is released."""
         if self._loans.pop(loan.borrowing, None) is None:
             return
+        if loan.told:
+            self._broken(loan.peer, loan.told, loan.borrowing.ours)
         if loan.buffer is not None:
             self._buffers.give_back(loan.buffer)
             loan.buffer = None
