@@ -147,7 +147,7 @@ async def test_a_command_waits_for_a_node_whose_backlog_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sockets, "BACKLOG", 0)
-    monkeypatch.setattr(sockets, "BUSY_SECONDS", 0.001)
+    monkeypatch.setattr(sockets, "BUSY_SECONDS", 0.02)
     listener = LocalListener(str(tmp_path / "s"))
     first = await connect_local(str(tmp_path / "s"))
     connected: list[LocalStream] = []
