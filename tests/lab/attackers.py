@@ -40,6 +40,7 @@ from stack.multiformats import varint
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.host import Host
+from stack.net.interfaces import DialError
 from stack.net.limits import NetLimits
 from stack.net.upgrader import Upgrader
 from stack.node.config import Config
@@ -112,10 +113,14 @@ class Strangers:
         return await self._stack.enter_async_context(host)
 
     async def met(self, handlers: dict[str, Callable[[Stream], Awaitable[None]]] | None = None) -> Host:
-        """Somebody new, connected with the victim."""
+        """Somebody new, connected with the victim; its address may owe for what was done from it in the turn before, so it tries again."""
         host = await self.host(handlers)
-        await host.connect(self.peer, [self.victim])
-        return host
+        while True:
+            try:
+                await host.connect(self.peer, [self.victim])
+                return host
+            except DialError:
+                await anyio.sleep(1)
 
     async def name(self, host: Host) -> None:
         """As a provider."""
