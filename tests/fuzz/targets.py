@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.announce.messages import decode_request, decode_response
 from stack.announce.records import decode_record
+from stack.bitswap.counting import BlockBytes
 from stack.bitswap.messages import decode_message, decode_prefix
 from stack.blocks.records import decode_head
 from stack.control.frames import dump, load
@@ -299,6 +300,17 @@ CONTROL = [
         api.Share(paths=(Path("/a"),), flags=api.ImportFlags(chunker="size-1", mode=0o644, mtime=-5)),
     )
 ]
+
+
+def count_blocks(data: bytes) -> None:
+    """What is counted of a message that comes in pieces grows, and is never more than has come."""
+    counted, come, before = BlockBytes(), memoryview(data), 0
+    for end in (*range(0, len(data), 1 + len(data) // 8), len(data)):
+        now = counted.look(come[:end])
+        assert before <= now <= end, (before, now, end)
+        before = now
+
+
 WIRE = [f"wire/{name}.json" for name in ("bitswap", "gossipsub", "identify", "noise", "multistream")]
 CARS = [path.read_bytes() for path in sorted((VECTORS / "car").glob("*.car"))]
 TICKETS = recorded_texts("ticket.json")
@@ -367,6 +379,7 @@ TARGETS: tuple[Target, ...] = (
     Target("upnp description", PAGES, lambda data: igd.control_at(data, "/d.xml", "192.168.1.1", 80)),
     Target("upnp address", PAGES, igd.external_address),
     Target("bitswap", BITSWAP, lambda data: decode_message(memoryview(data))),
+    Target("bitswap blocks", BITSWAP, count_blocks),
     Target("bitswap prefix", [*BITSWAP, b"\x01\x55\x12\x20"], decode_prefix),
     Target("gossipsub", recorded_bytes("wire/gossipsub.json"), decode_rpc),
     Target("announce record", ANNOUNCED, decode_record),
