@@ -1,22 +1,7 @@
 """What is progress, and what is not."""
 
-from stack.bitswap.interfaces import PeerReport
 from stack.files.arrivals import Arrivals
-from tests.net.identities import peer
-
-
-def report(number: int, *, whole: int = 0, arriving: int = 0) -> PeerReport:
-    return PeerReport(
-        peer=peer(number),
-        blocks=whole // 100,
-        bytes=whole,
-        arriving=arriving,
-        duplicate_bytes=0,
-        wrong_blocks=0,
-        rate=0.0,
-        stalled=False,
-        dropped=None,
-    )
+from tests.files.reports import report
 
 
 def test_what_came_of_one_and_was_taken_back_hides_nothing_of_another() -> None:

@@ -5,25 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from stack.bitswap.interfaces import PeerReport
 from stack.errors import NoProvider, Stalled
 from stack.files.events import FetchProgress, WaitingForProvider
 from stack.files.watch import BROKEN, BROKEN_OFF, DOUBTED_MAX, NOT_ALL, NOT_SHARED, Patience, _Watcher, obstacle
+from tests.files.reports import report
 from tests.net.identities import peer
-
-
-def report(*, whole: int = 0, arriving: int = 0) -> PeerReport:
-    return PeerReport(
-        peer=peer(1),
-        blocks=whole // 100,
-        bytes=whole,
-        arriving=arriving,
-        duplicate_bytes=0,
-        wrong_blocks=0,
-        rate=0.0,
-        stalled=False,
-        dropped=None,
-    )
 
 
 def a_watcher() -> tuple[_Watcher, SimpleNamespace]:
