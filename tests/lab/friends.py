@@ -172,7 +172,7 @@ def run_cell(cell: Cell, seed: int) -> dict[str, object]:
 
 
 def run_kubo(cell: Cell, seed: int) -> dict[str, object]:
-    """The film alone, from Kubo to Kubo over such a line."""
+    """The film alone, from Kubo to Kubo over such a line; like ours it connects first."""
     from interop.kubo.daemon import Kubo
 
     place = Path(tempfile.mkdtemp(prefix="friends-kubo-"))
@@ -190,8 +190,8 @@ def run_kubo(cell: Cell, seed: int) -> dict[str, object]:
             film.write_bytes(random.Random(seed).randbytes(cell.film))
             with ends[0].running(), ends[1].running():
                 root = ends[0].run("add", "-Q", "--cid-version=1", str(film)).decode().strip()
-                ends[1].run("swarm", "connect", ends[0].address)
                 begun = time.monotonic()
+                ends[1].run("swarm", "connect", ends[0].address)
                 ends[1].run("get", root, "-o", str(place / "got"))
                 result["film"] = time.monotonic() - begun
     except Exception as error:  # noqa: BLE001 - what Kubo cannot do is a result too
