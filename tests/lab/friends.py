@@ -32,7 +32,7 @@ from stack.node.exits import NodeError
 from stack.node.home import Home
 from tests.lab.mother import Mother
 from tests.lab.node import preload
-from tests.lab.switch import Line, Switch, address, die_with_parent
+from tests.lab.switch import Line, Switch, address, carried, die_with_parent
 
 PORT = 7001
 FILM_SECONDS = 5.0
@@ -64,10 +64,7 @@ class Cell:
     @property
     def film(self) -> int:
         """Bytes: what comes in some seconds, as far as the buffers let it."""
-        rate = min(self.rate, self.buffer / max(self.trip, 0.001) / 2 if self.buffer else self.rate)
-        if self.loss and self.trip:
-            rate = min(rate, 1500 / self.trip / self.loss**0.5)
-        return int(max(256 * 1024, min(FILM_MAX, rate * FILM_SECONDS)))
+        return int(max(256 * 1024, min(FILM_MAX, carried(self.line, self.line) * FILM_SECONDS)))
 
     def __str__(self) -> str:
         buffer = "128 KiB" if self.buffer else "default"

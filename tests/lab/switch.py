@@ -47,6 +47,16 @@ class Line:
     """Bytes at most in a socket's buffers; None as the system has it."""
 
 
+def carried(one: Line, other: Line) -> float:
+    """Bytes a second that one TCP connection brings at least from one computer to another: what line, sockets and loss leave (Mathis)."""
+    trip, loss = 2 * (one.delay + other.delay), one.loss + other.loss
+    rate = min(one.rate, other.rate)
+    for line in (one, other):
+        if line.buffer:
+            rate = min(rate, line.buffer / max(trip, 0.001) / 2)
+    return min(rate, 1500 / trip / loss**0.5) if loss and trip else rate
+
+
 def enter(namespace: str) -> None:
     """Move this thread into a network namespace."""
     handle = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
