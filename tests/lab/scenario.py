@@ -403,6 +403,7 @@ class Run:
     async def _kill(self, computer: Computer, pause: float) -> None:
         """kill -9, and a start some seconds later."""
         killed = computer.pid
+        computer.disturbed = time.monotonic()
         os.kill(killed, signal.SIGKILL)
         await anyio.sleep(pause)
         with anyio.move_on_after(30):
