@@ -112,8 +112,8 @@ class Soak(Run):
         return True
 
     def verified(self, computer: Computer, problem: str) -> None:
-        """A file that the run has deleted is rightly told to be gone, and so is a run of zeros that lay in it: what others have pinned has
-        the same."""
+        """A file that the run has deleted is rightly told to be gone, and so is a run of zeros that lay in it, or nothing at all: what others
+        have pinned has the same."""
         if any(place in problem for place in self.deleted):
             return
         missing = re.search(r"missing: .*(bafkrei\w+) among them", problem)
@@ -155,12 +155,12 @@ class Soak(Run):
 
 
 def _is_of_zeros(digest: bytes, most: int) -> bool:
-    """Whether it is the SHA-256 of a run of zeros of at most so many bytes."""
+    """Whether it is the SHA-256 of a run of zeros of at most so many bytes, or of none."""
     hashed = hashlib.sha256()
     for _ in range(most):
-        hashed.update(b"\0")
         if hashed.copy().digest() == digest:
             return True
+        hashed.update(b"\0")
     return False
 
 
