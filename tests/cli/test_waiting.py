@@ -9,13 +9,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from stack.cli import session
 from stack.cli.app import BACKENDS, run
 from stack.cli.fetching import HINTS, REFUSED, FetchScreen
 from stack.cli.output import Progress
 from stack.control import client
-from stack.control.client import NodeGone
+from stack.control.client import NodeGone, NodeUnreachable
 from stack.errors import NoProvider
 from stack.files.events import (
     Connecting,
@@ -33,7 +34,8 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.upgrader import Upgrader
-from stack.node.api import WatchWaiting
+from stack.node.api import Api, GetIdentity, WatchWaiting
+from stack.node.config import Config
 from stack.node.home import ControlAddress, Home
 from stack.security.pnet.shell import NotInNetwork, PrivateNetwork
 
@@ -172,6 +174,35 @@ async def test_a_daemon_that_goes_away_is_told_once(
         await asked.wait()
         await anyio.wait_all_tasks_blocked()
     assert not caplog.records
+
+
+@pytest.mark.anyio
+async def test_a_node_that_breaks_off_every_request_is_not_asked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    asked = 0
+
+    async def hang_up(stream: SocketStream) -> None:
+        nonlocal asked
+        asked += 1
+        await stream.aclose()
+
+    async def ask(api: Api) -> object:
+        return await api.ask(GetIdentity())
+
+    monkeypatch.setattr(session, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(session, "take", lambda _: False)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, hang_up)
+        port = listener.extra(SocketAttribute.local_port)
+        home.announce_address(ControlAddress(None, "127.0.0.1", port, b"token"))
+        with anyio.fail_after(10), pytest.raises(NodeUnreachable, match="breaks off whatever it is asked"):
+            await session.with_api(Config(home=home.path), {}, ask)
+        tasks.cancel_scope.cancel()
+    assert asked > 2
+    assert capsys.readouterr().err.count("has ended") <= 1
 
 
 @contextmanager

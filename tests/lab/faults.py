@@ -92,6 +92,8 @@ def preload() -> None:
 
 
 _numbers = itertools.count()
+_begun: "list[Command]" = []
+"""What still runs when the next fault is placed, but for the sharer, is ended then."""
 _patience = 1.0
 
 
@@ -140,6 +142,7 @@ class Command:
         self.pid = os.fork()
         if not self.pid:
             _be_command(place, home, arguments, self.out, self.err, traced)
+        _begun.append(self)
         self.tracer: subprocess.Popen[bytes] | None = None
         self.code: int | None = None
         if traced:
@@ -260,7 +263,11 @@ class Bench:
         return path
 
     def renew(self) -> None:
-        """The home as it was made, an empty folder."""
+        """The home as it was made, an empty folder; what did not end is killed."""
+        for command in _begun:
+            if command is not self.sharer:
+                command.wait(0)
+        _begun[:] = [self.sharer]
         for folder in (self.home, self.place / "work"):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.place / "home.as.made", self.home)

@@ -112,7 +112,7 @@ class Soak(Run):
         return True
 
     def verified(self, computer: Computer, problem: str) -> None:
-        """A file that the run has deleted is rightly told to be gone, and so is a run of zeros that lay in it, or nothing at all: what others
+        """A file that the run has deleted is rightly told to be gone, and so is a run of zeros, or of nothing, that lay in it: what others
         have pinned has the same."""
         if any(place in problem for place in self.deleted):
             return

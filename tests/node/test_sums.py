@@ -201,3 +201,15 @@ def test_many_files_that_are_gone_are_told_by_their_folder(tmp_path: Path) -> No
         (tmp_path / "stands", len(many)),
         (tmp_path / "tree", 500),
     ]
+
+
+async def test_what_is_shared_no_longer_is_not_missing(tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(os.urandom(3000))
+    home = at(tmp_path / "home")
+    async with Node.open(home) as node:
+        assert isinstance(node.store, DiskStore)
+        root = decode_ticket(await node.share(tmp_path / "film")).root
+        await node.jobs.abandon_share(root)  # its command was killed, and what it shared has been taken back since
+        await node.store.withdraw([root])
+        last, problems = await verified(node)
+        assert problems == [] and last.not_whole == 0

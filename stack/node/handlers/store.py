@@ -155,7 +155,7 @@ async def repo_stat(node: Handled, request: GetRepoStat) -> RepoStat:
 @streaming
 async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[VerifyEvent, None]:
     """Read and hash everything; see that all is here which is pinned or shared, but for the rest of what is seeded in part."""
-    shares = await node.jobs.shares()
+    shares = await node.sharing.rows()  # not those that have ended: all or some of them has been taken back
     store = _disk(node)
     parts = {share.root for share in shares if share.origin is Origin.PART}
     # Those last: a block is told of the first root that lacks it.
