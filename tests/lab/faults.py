@@ -85,6 +85,8 @@ def preload() -> None:
         "anyio._backends._trio",
         "encodings.idna",
         "blake3",
+        "cid",
+        "multihash",
     ):
         importlib.import_module(name)
     gc.collect()
