@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,16 @@ from stack.files.ticket import decode_ticket
 from stack.multiformats import multihash
 from stack.multiformats.cid import Cid
 from stack.multiformats.multicodec import RAW
-from stack.node.api import BlockStat, CollectGarbage, Fetch, GetRepoStat, VerifyEvent, VerifyRepo
+from stack.node.api import (
+    BlockStat,
+    CollectGarbage,
+    Fetch,
+    GetRepoStat,
+    RemovePin,
+    RemoveShare,
+    VerifyEvent,
+    VerifyRepo,
+)
 from stack.node.handlers import store as handlers
 from stack.node.handlers.store import gone_together
 from stack.node.home import disk_usage
@@ -211,5 +221,28 @@ async def test_what_is_shared_no_longer_is_not_missing(tmp_path: Path) -> None:
         root = decode_ticket(await node.share(tmp_path / "film")).root
         await node.jobs.abandon_share(root)  # its command was killed, and what it shared has been taken back since
         await node.store.withdraw([root])
+        last, problems = await verified(node)
+        assert problems == [] and last.not_whole == 0
+
+
+async def test_what_is_let_go_of_while_it_is_looked_at_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("film", "song"):
+        (tmp_path / name).write_bytes(os.urandom(3000))
+    async with Node.open(at(tmp_path / "home")) as node:
+        store = node.store
+        assert isinstance(store, DiskStore)
+        film = decode_ticket(await node.share(tmp_path / "film")).root
+        song = await node.add(tmp_path / "song", copy=True)
+        verify = store.verify
+
+        async def later(*, roots: Sequence[Cid]) -> object:
+            await node.ask(RemoveShare(target=film.text))
+            await node.ask(RemovePin(cid=song))
+            await node.ask(CollectGarbage())
+            return await verify(roots=[song, *roots])  # as it read them before
+
+        monkeypatch.setattr(store, "verify", later)
         last, problems = await verified(node)
         assert problems == [] and last.not_whole == 0

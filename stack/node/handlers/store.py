@@ -162,6 +162,7 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
     report = await store.verify(roots=sorted((share.root for share in shares), key=parts.__contains__))
     given_up = shared_again(shares) | lost_of(shares, await store.segments()).keys()
     pinned = {root for root, _ in await store.pins()}
+    kept = pinned | {share.root for share in await node.sharing.rows()}
     given_up, parts = given_up - pinned, parts - pinned
     not_whole = 0
     here = (await store.statistics()).blocks
@@ -172,6 +173,8 @@ async def verify_repo(node: Handled, request: VerifyRepo) -> AsyncGenerator[Veri
     for problem in report.problems:
         if problem.kind is ProblemKind.FILE_GONE:
             continue
+        if problem.kind is ProblemKind.PINNED_MISSING and problem.cid not in kept:
+            continue  # let go of meanwhile
         if problem.kind is ProblemKind.PINNED_MISSING and problem.cid in given_up | parts:
             # Its files have become others, or gone, by their owner's hand: the repository has lost nothing.
             not_whole += problem.cid in given_up
