@@ -1,5 +1,7 @@
 """Ed25519 keys: 32 bytes public; seed and public key, 64 bytes, private. Source: peer-ids.md, "Ed25519"; RFC 8032."""
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as _Private
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey as _Public
@@ -24,6 +26,12 @@ _SMALL = frozenset(
 """The y of points of small order: the one check of a signature that RFC 8032 asks for is met by a signature that anybody can make."""
 
 
+LOADED = 64
+"""Keys kept as OpenSSL has them, 2 KiB each: of authors who write much. Each connection holds a key, and few verify anything with it."""
+
+_loaded = lru_cache(LOADED)(_Public.from_public_bytes)  # any 32 bytes are taken
+
+
 class Ed25519PublicKey(PublicKey):
     """A public key of this type."""
 
@@ -34,8 +42,7 @@ class Ed25519PublicKey(PublicKey):
 
     def verify(self, data: bytes, signature: bytes) -> None:
         try:
-            # Any 32 bytes are taken. Not kept: each connection holds a key, and few verify anything with it.
-            _Public.from_public_bytes(self.data).verify(signature, data)
+            _loaded(self.data).verify(signature, data)
         except InvalidSignature:
             raise BadSignature("the ed25519 signature does not verify") from None
 

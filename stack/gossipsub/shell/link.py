@@ -246,18 +246,23 @@ async def receive_rpcs(
                 data = await stream.receive(RECEIVE_BYTES)
             except anyio.EndOfStream:
                 return
+            now = anyio.current_time()
             held.grow(len(data))
             buffer.append(data)
             rpcs: list[tuple[Rpc, int]] = []
             fault: RemoteProtocolError | None = None
             try:
                 while (message := _next_message(buffer)) is not None:
-                    scope.deadline = math.inf
-                    rpc = await _decoded(message)
-                    if not cheap.take(anyio.current_time(), _worthless(rpc)):
+                    if not rpcs:
+                        scope.deadline = math.inf
+                    rpc = decode_quickly(message)
+                    if rpc is None:  # it is much work
+                        rpc = await anyio.to_thread.run_sync(decode_rpc, message)
+                    if not cheap.take(now, _worthless(rpc)):
                         raise RemoteProtocolError("gossipsub RPCs without end that say nothing")
                     rpcs.append((rpc, len(message)))
-                    await turn.give_way()
+                    if turn.over:
+                        await turn.give_way()
             except RemoteProtocolError as error:
                 fault = error
             await receive(rpcs)
@@ -266,12 +271,6 @@ async def receive_rpcs(
             held.shrink(held.amount - len(buffer))
             if len(buffer) and scope.deadline == math.inf:
                 scope.deadline = anyio.current_time() + MESSAGE_SECONDS
-
-
-async def _decoded(message: bytes) -> Rpc:
-    """An RPC, read in a worker thread when it is much work. Raises RemoteProtocolError."""
-    rpc = decode_quickly(message)
-    return rpc if rpc is not None else await anyio.to_thread.run_sync(decode_rpc, message)
 
 
 def _worthless(rpc: Rpc) -> int:

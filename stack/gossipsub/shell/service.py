@@ -277,15 +277,17 @@ class PubSub:
 
         async def receive(rpcs: Sequence[tuple[Rpc, int]]) -> None:
             await self._wait_until_writable(peer)
+            now = anyio.current_time()
             try:
                 for rpc, size in rpcs:
                     if self._host.trace is not None:
                         self._host.trace(RpcReceived.of(peer, rpc, size))
                     for piece in pieces(rpc):
-                        self._machine.receive_rpc(peer, piece, anyio.current_time())
+                        self._machine.receive_rpc(peer, piece, now)
                         if turn.over:
                             self._pump()
                             await turn.give_way()
+                            now = anyio.current_time()
             finally:
                 self._pump()
             await self._judge.wait_for_room()
