@@ -15,7 +15,7 @@ from stack.errors import ConfigError, StackError
 from stack.multiformats.cid import Cid
 from stack.node.api import Api, CompareSettings, GetIdentity, ListShares
 from stack.node.config import Config
-from stack.node.home import ControlAddress, Home
+from stack.node.home import Home
 from stack.node.owners import Owner
 from stack.streams.supervision import supervised
 
@@ -127,19 +127,18 @@ def running_node(config: Config) -> ControlClient | None:
 async def with_api(config: Config, typed: Mapping[str, object], work: Callable[[Api], Awaitable[T]]) -> T:
     """What `work` returns of the node of `open_api`. When that was another process and has ended meanwhile, `work` is begun again with
     the next one, or with a node of this process. Raises as `open_api`, and NodeUnreachable where it has not ended and answers nothing."""
-    assert config.home is not None
-    gone: ControlAddress | None = None
-    patience = 0.0
+    since: float | None = None
     while True:
+        begun = anyio.current_time()
         try:
             async with open_api(config, typed) as api:
                 return await work(api)
         except NodeGone as error:
-            address = Home(config.home).address()
-            if gone is None or address != gone:
+            now = anyio.current_time()
+            if since is None or now - begun > QUIET_SECONDS:  # the node had been of use
                 note("The command that held this home has ended; going on.")
-                gone, patience = address, anyio.current_time() + WAIT_SECONDS
-            elif anyio.current_time() > patience:
+                since = now
+            elif now > since + WAIT_SECONDS:
                 raise NodeUnreachable(
                     f"another process holds {config.home}, and breaks off whatever it is asked; if it is stuck, end it"
                     " and try again"

@@ -205,6 +205,28 @@ async def test_a_node_that_breaks_off_every_request_is_not_asked_for_ever(
     assert capsys.readouterr().err.count("has ended") <= 1
 
 
+@pytest.mark.anyio
+async def test_a_node_that_was_of_use_may_end_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = 0
+
+    @asynccontextmanager
+    async def open_api(*args: object) -> AsyncIterator[object]:
+        yield object()
+
+    async def work(api: object) -> int:
+        nonlocal begun
+        begun += 1
+        if begun < 4:
+            await anyio.sleep(0.1)
+            raise NodeGone("it was begun anew")
+        return begun
+
+    for name, value in (("open_api", open_api), ("QUIET_SECONDS", 0.05), ("WAIT_SECONDS", 0.0)):
+        monkeypatch.setattr(session, name, value)
+    with anyio.fail_after(10):
+        assert await session.with_api(Config(home=tmp_path), {}, work) == 4
+
+
 @contextmanager
 def unreachable(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
     """Commands have that node, and no patience."""
