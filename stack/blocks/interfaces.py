@@ -100,6 +100,15 @@ class DirectReads(Protocol):
         ...
 
 
+class ReadsMany(Protocol):
+    """A store that gives out several blocks at the cost of one, without a copy."""
+
+    async def get_many(self, cids: Sequence[Cid], most: int) -> list[bytes | None]:
+        """Blocks of `most` bytes in all, each re-hashed, in one worker call. None for one that is absent, was found damaged, cannot be
+        read now, or is too much."""
+        ...
+
+
 class KeepsVerified(Protocol):
     """A store that believes who has hashed the blocks that are to be kept."""
 

@@ -23,7 +23,7 @@ class _Usage:
 
 
 class MemoryStore:
-    """Blocks, pins and realms in dictionaries. Implements BlockStore, DirectReads, PinStore, RealmStore.
+    """Blocks, pins and realms in dictionaries. Implements BlockStore, DirectReads, ReadsMany, PinStore, RealmStore.
 
     Blocks are hashed when they come in and not again when they go out: `bytes` in memory cannot change.
     """
@@ -82,6 +82,15 @@ class MemoryStore:
             position += len(data)
             sizes.append(len(data))
         return sizes
+
+    async def get_many(self, cids: Sequence[Cid], most: int) -> list[bytes | None]:
+        """Blocks of `most` bytes in all; None for one that is absent or too much."""
+        blocks: list[bytes | None] = []
+        for cid in cids:
+            data = self._blocks.get(cid.multihash)
+            blocks.append(data if data is not None and len(data) <= most else None)
+            most -= len(blocks[-1] or b"")
+        return blocks
 
     async def put(self, blocks: Sequence[Block]) -> None:
         """Keep all blocks or none. Raises NoSpace, BlockMismatch, LimitExceeded."""

@@ -1,4 +1,4 @@
-"""What peers are sent: the part of `DiskStore` that serves them."""
+"""What is given out many at a time: the part of `DiskStore` for peers, and for who reads a file."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar, TypeVarTuple, Unpack
@@ -12,13 +12,17 @@ Ts = TypeVarTuple("Ts")
 
 
 class StoredSends:
-    """Implements ReadsToSend, and of RealmStore what is asked for peers."""
+    """Implements ReadsMany, ReadsToSend, and of RealmStore what is asked for peers."""
 
     _core: StoreCore
 
     async def _read(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         """In a worker thread that reads."""
         raise NotImplementedError
+
+    async def get_many(self, cids: Sequence[Cid], most: int) -> list[bytes | None]:
+        """See ReadsMany."""
+        return await self._read(self._core.reader.load_many, [cid.multihash for cid in cids], most)
 
     async def sizes_for(self, cids: Sequence[Cid], admitted: frozenset[RealmId]) -> list[int | None]:
         """See RealmStore."""

@@ -61,8 +61,8 @@ WRITE_WORKERS = 4
 
 
 class DiskStore(StoredMarks, StoredSends):
-    """Implements BlockStore, DirectReads, ReadsToSend, InPlaceStore, WholeFiles, PinStore, RealmStore. Opened with `open`, an async
-    context.
+    """Implements BlockStore, DirectReads, ReadsMany, ReadsToSend, InPlaceStore, WholeFiles, PinStore, RealmStore. Opened with `open`,
+    an async context.
 
     Besides: `hold` (what runs must not be collected), `collect` (garbage), `withdraw` and
     `leave_parts` (what is not to be had here any more), `verify`, `statistics`, `rebuild_index`.

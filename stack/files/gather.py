@@ -15,7 +15,7 @@ import anyio.to_thread
 from stack.bitswap.interfaces import BlockSink, Session
 from stack.blocks.interfaces import NOT_HERE, Block, BlockStore, ReadFailed
 from stack.errors import StoreError
-from stack.files.storage import direct
+from stack.files.storage import direct, many
 from stack.files.tasks import task_group
 from stack.multiformats.cid import Cid
 from stack.multiformats.multihash import IDENTITY
@@ -29,6 +29,9 @@ LOOK_SECONDS = 0.5
 
 LOCAL_READERS = 2
 """Such calls at a time: reading hashes, and two threads are what small machines have."""
+
+WHOLE_READERS = 3
+"""The same where blocks are given out as they were read: one is on its way while the event loop hears of another that it is done."""
 
 EARLY_BYTES = 8 * 1024 * 1024
 """Blocks that came before their turn and wait for it in memory."""
@@ -86,7 +89,9 @@ class Gatherer:
         self._store = store
         self._must_keep = must_keep
         self._direct = direct(store)
+        self._many = many(store)
         self._local = anyio.Semaphore(LOCAL_READERS)
+        self._whole = anyio.Semaphore(WHOLE_READERS)
         self._buffers: list[memoryview] = []
         self._early: dict[bytes, bytes] = {}
         self._early_room = EARLY_BYTES
@@ -101,6 +106,14 @@ class Gatherer:
         found: list[bytes] = []
         await self.fetch([Want(cid, lambda block: found.append(bytes(block)))])
         return found[0]
+
+    async def here(self, cids: Sequence[Cid], most: int) -> dict[bytes, bytes]:
+        """Of these blocks what the store can give at once, `most` bytes in all, by their multihashes."""
+        if self._many is None:
+            return {}
+        async with self._whole:
+            blocks = await self._many.get_many(cids, most)
+        return {cid.multihash: block for cid, block in zip(cids, blocks, strict=True) if block is not None}
 
     async def node(self, cid: Cid) -> bytes:
         """A block that is no leaf of a file, kept in the store."""

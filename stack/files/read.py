@@ -69,6 +69,9 @@ async def open_content(
     """
     if offset < 0 or (length is not None and length < 0):
         raise LocalProtocolError("an offset and a length are 0 or more bytes")
+    # The GNU allocator gives the system back what is freed beyond twice the largest block that was: blocks that are given out, one after
+    # the other, would each be fresh memory.
+    bytes(BATCH_BYTES)
     gatherer = Gatherer(session, store, must_keep=False)
     cid = await resolve_path(gatherer.node, root, path_names(path))
     node = await read_node(cid, await gatherer.get(cid))
@@ -110,6 +113,8 @@ class _Reading:
         self._stop = stop
         self._held = 0
         self._holding = threading.Lock()
+        self._is_here = True
+        """As far as is known: then blocks are taken from the store as they are, else as peers' are."""
         self._sender, self._batches = anyio.create_memory_object_stream[_Batch](BATCHES_AHEAD - 1)
         self._last: deque[_Batch] = deque(maxlen=BATCHES_AHEAD)
         """What these want is not asked for again: a run of zeros is one block, and Helia sends none twice within five seconds."""
@@ -186,11 +191,34 @@ class _Reading:
 
     async def _fetch(self, batch: _Batch, cids: list[Cid]) -> None:
         """Without those that nobody has, see `Gatherer.gather`, and those for which there is no room."""
-        for start in range(0, len(cids), ASKED_BELOW):
+        left = await self._from_here(batch, cids) if self._is_here else cids
+        sent: set[bytes] = set()
+
+        async def receive(by_peers: set[bytes]) -> None:
+            sent.update(by_peers)
+
+        for start in range(0, len(left), ASKED_BELOW):
             if self._held < HELD_BYTES:
-                some = cids[start : start + ASKED_BELOW]
+                some = left[start : start + ASKED_BELOW]
                 wants = [Want(cid, partial(self._hold, batch, cid.multihash)) for cid in some]
-                await self._gatherer.gather(wants, _received, LEAVE_SECONDS)
+                await self._gatherer.gather(wants, receive, LEAVE_SECONDS)
+        self._is_here = len(left) < len(cids) or not sent
+
+    async def _from_here(self, batch: _Batch, cids: list[Cid]) -> list[Cid]:
+        """Hold those that the store has; returns the others."""
+        with self._holding:
+            room = min(HELD_BYTES - self._held, HELD_BYTES // BATCHES_AHEAD)
+            self._held += room
+        found: dict[bytes, bytes] = {}
+        try:
+            found = await self._gatherer.here(cids, room)
+        finally:
+            size = sum(map(len, found.values()))
+            with self._holding:
+                self._held -= room - size
+                batch.held += size
+        batch.blocks.update(found)
+        return [cid for cid in cids if cid.multihash not in found]
 
     def _hold(self, batch: _Batch, multihash: bytes, block: Buffer) -> None:
         """Keep a block as long as its batch, where there is room. From worker threads too."""
@@ -207,18 +235,43 @@ class _Reading:
         missing = {part.cid.multihash: part.cid for part in parts if part.cid.multihash not in batch.blocks}
         if missing and parts is not batch.parts:
             await self._fetch(batch, list(missing.values()))
+        ready: list[tuple[FilePart, bytes]] = []
         for part in parts:
-            block = batch.blocks.get(part.cid.multihash)
-            if block is None:
-                batch.news.set()
-                block = await self._gatherer.get(part.cid)
-                self._hold(batch, part.cid.multihash, block)
-            piece, below = await take_apart(0 if part.cid.codec == RAW else len(block), self._open, part, block)
-            del block
-            if piece:
-                batch.pieces.append(piece)
+            if len(ready) == BATCH_PARTS:
+                await self._give(batch, ready)
+            if (block := batch.blocks.get(part.cid.multihash)) is not None:
+                ready.append((part, block))
+                continue
+            await self._give(batch, ready)
+            batch.news.set()
+            block = await self._gatherer.get(part.cid)
+            self._hold(batch, part.cid.multihash, block)
+            ready.append((part, block))
+            del block  # there may have been no room for it
+            await self._give(batch, ready)
+        await self._give(batch, ready)
+
+    async def _give(self, batch: _Batch, ready: list[tuple[FilePart, bytes]]) -> None:
+        """Make the pieces of parts whose blocks are here; none is left in the list."""
+        while ready:
+            size = sum(len(block) for part, block in ready if part.cid.codec != RAW)
+            pieces, below = await take_apart(size, self._open_some, ready)
+            batch.pieces += pieces
             if below:
                 await self._read(batch, below[::-1])
+
+    def _open_some(self, ready: list[tuple[FilePart, bytes]]) -> tuple[list[bytes], list[FilePart]]:
+        """Take parts off the list up to the first that has others below: what was asked for of their own payloads, and those. Raises
+        DecodeError."""
+        pieces: list[bytes] = []
+        below: list[FilePart] = []
+        done = 0
+        while done < len(ready) and not below:
+            piece, below = self._open(*ready[done])
+            pieces += [piece] if piece else []
+            done += 1
+        del ready[:done]
+        return pieces, below
 
     def _open(self, part: FilePart, block: bytes) -> tuple[bytes, list[FilePart]]:
         """What of a part's own payload is asked for, and the parts below it. Raises DecodeError."""

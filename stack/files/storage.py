@@ -23,6 +23,7 @@ from stack.blocks.interfaces import (
     InPlaceStore,
     Leaf,
     PinStore,
+    ReadsMany,
     SegmentId,
     WholeFile,
     WholeFiles,
@@ -55,6 +56,13 @@ class _Direct(Protocol):
     """What tells a store with `DirectReads` at run time."""
 
     def read_into(self, cids: object, out: object) -> object: ...
+
+
+@runtime_checkable
+class _Many(Protocol):
+    """What tells a store with `ReadsMany` at run time."""
+
+    def get_many(self, cids: object, most: int) -> object: ...
 
 
 @runtime_checkable
@@ -101,6 +109,11 @@ def grouping(store: BlockStore) -> WholeFiles:
 def direct(store: BlockStore) -> DirectReads | None:
     """The store, if it reads many blocks in one call."""
     return cast(DirectReads, store) if isinstance(store, _Direct) else None
+
+
+def many(store: BlockStore) -> ReadsMany | None:
+    """The store, if it gives out many blocks in one call."""
+    return cast(ReadsMany, store) if isinstance(store, _Many) else None
 
 
 async def create_file(

@@ -7,18 +7,18 @@ import pytest
 from stack.blocks import STORES
 from stack.blocks.memory import MemoryStore
 from stack.blocks.store import DiskStore
-from stack.testing.conformance.stores import DirectReadsSuite, PinSuite, StoreSuite
+from stack.testing.conformance.stores import DirectReadsSuite, PinSuite, ReadsManySuite, StoreSuite
 from stack.testing.conformance.stores_in_place import InPlaceSuite
 
 
 @pytest.mark.anyio
-class TestMemoryStore(StoreSuite, DirectReadsSuite, PinSuite):
+class TestMemoryStore(StoreSuite, DirectReadsSuite, ReadsManySuite, PinSuite):
     store = MemoryStore
     survives = False
 
 
 @pytest.mark.anyio
-class TestDiskStore(StoreSuite, DirectReadsSuite, PinSuite, InPlaceSuite):
+class TestDiskStore(StoreSuite, DirectReadsSuite, ReadsManySuite, PinSuite, InPlaceSuite):
     store = DiskStore
 
 

@@ -72,6 +72,18 @@ async def test_b4_bytes_that_changed_behind_an_unchanged_stamp_are_not_served(tm
         assert await store.has([LEAVES[0].cid]) == [False]
 
 
+async def test_b4_of_many_blocks_what_stands_before_the_wrong_one_is_given_out(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    events = Events()
+    cids = [leaf.cid for leaf in LEAVES]
+    async with DiskStore.open(tmp_path / "home", trace=events) as store:
+        await store.add_file(path, stamp(path), LEAVES)
+        flip(path, 2 * SIZE + 5)
+        found = await store.get_many(cids, len(DATA))
+        assert found == [DATA[:SIZE], DATA[SIZE : 2 * SIZE], *[None] * (len(LEAVES) - 2)]
+        assert events.told == [SourceWithdrawn(path=path, fault=Fault.WRONG_BYTES)]
+
+
 async def test_b4_a_truncated_file_is_withdrawn(tmp_path: Path) -> None:
     path = film(tmp_path)
     async with DiskStore.open(tmp_path / "home") as store:

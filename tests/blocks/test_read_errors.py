@@ -49,6 +49,10 @@ async def test_finding_13_a_shared_file_that_could_not_be_read_once_is_served_on
             await store.read_into(cids[:1], out)
         with failing(monkeypatch, "pread", 2), pytest.raises(ReadFailed):
             await store.get(cids[0])
+        with failing(monkeypatch, "pread", 2):
+            first, *others = await store.get_many(cids, SIZE * len(cids))
+            assert first is None
+            assert None not in others
         assert all(await store.has(cids))
         assert await store.check_files() == []
         with failing(monkeypatch, "preadv", 1):

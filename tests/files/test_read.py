@@ -1,5 +1,6 @@
 """Reading files and directories out of blocks."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +85,56 @@ async def test_a_local_file_is_read_from_where_it_lies(tmp_path: Path, exchange:
         added = await Adder(store, profile()).add([source])
         assert await cat(exchange, added.cid, store=store) == content("film", 9_000_000)
     assert exchange.sent == []
+
+
+@pytest.mark.anyio
+async def test_what_is_here_is_read_here_and_the_rest_from_peers(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_module, "BATCH_BYTES", 4 * 4096)
+    data = content("film", 200 * 4096)
+    (tmp_path / "film").write_bytes(data)
+    root = await shared(tmp_path / "film", exchange, import_options("unixfs-v1-2025", {"chunker": "size-4096"}))
+    leaves = [data[at : at + 4096] for at in range(0, len(data), 4096)]
+    for here in ([*range(50)], [*range(60, 200)], [*range(0, 200, 3)], [*range(20), *range(90, 120)]):
+        store = MemoryStore()
+        blocks = [(Cid.of(leaves[number]), leaves[number]) for number in here]
+        await store.put(blocks)
+        exchange.sent.clear()
+        assert await cat(exchange, root, store=store) == data
+        assert not {cid.multihash for cid in exchange.sent} & {cid.multihash for cid, _ in blocks}
+        assert len(exchange.sent) == 1 + len(leaves) - len(here)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("raw", [True, False])
+async def test_nothing_of_what_has_changed_in_a_file_is_given_out(
+    tmp_path: Path, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    monkeypatch.setattr(read_module, "BATCH_BYTES", 4 * 4096)
+    monkeypatch.setattr("stack.files.gather.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(read_module, "LEAVE_SECONDS", 0.01)
+    data = content("film", 100 * 4096)
+    (tmp_path / "film").write_bytes(data)
+    options = import_options("unixfs-v1-2025", {"chunker": "size-4096", "raw-leaves": raw})
+    peers = await shared(tmp_path / "film", exchange, options)
+    exchange.lost = set(exchange.blocks)
+    with anyio.fail_after(20):
+        async with open_store("disk", tmp_path / "home") as store:
+            root = (await Adder(store, options).add([tmp_path / "film"])).cid
+            assert root == peers
+            times = (tmp_path / "film").stat()
+            with (tmp_path / "film").open("r+b") as file:
+                file.seek(50 * 4096)
+                file.write(b"changed")
+            os.utime(tmp_path / "film", ns=(times.st_atime_ns, times.st_mtime_ns))
+            came = b""
+            async with session_of(exchange) as session, open_content(session, store, root) as pieces:
+                async for piece in pieces:
+                    came += piece
+                    assert data.startswith(came)
+                    exchange.lost.clear()
+    assert came == data
 
 
 @pytest.mark.anyio
@@ -321,6 +372,29 @@ async def test_attack_blocks_that_are_mostly_padding_are_not_all_held(
             position += len(piece)
     assert position == len(parts)
     assert 400_000 < max(held) <= 500_000
+
+
+@pytest.mark.anyio
+async def test_attack_parts_with_others_below_are_opened_a_few_at_a_time(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all 40,000 of a node in one list, of which each part with others below is the end of a turn, a file of 40 kB took minutes."""
+    sizes: list[int] = []
+    give = read_module._Reading._give
+
+    async def counted(self: object, batch: object, ready: list) -> None:
+        sizes.append(len(ready))
+        await give(self, batch, ready)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(read_module._Reading, "_give", counted)
+    leaf = Cid.of(b"x"), b"x"
+    below = node([(leaf[0], 1)])
+    wide = node([(below[0], 1)] * 1500)
+    top = node([(wide[0], 1500)])
+    store = MemoryStore()
+    await store.put([leaf, below, wide, top])
+    assert await cat(exchange, top[0], store=store) == b"x" * 1500
+    assert max(sizes) == read_module.BATCH_PARTS
 
 
 @pytest.mark.anyio

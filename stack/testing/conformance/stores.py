@@ -24,6 +24,7 @@ from stack.blocks.interfaces import (
     Leaf,
     PinKind,
     PinStore,
+    ReadsMany,
 )
 from stack.errors import NoSpace
 from stack.multiformats.cid import Cid
@@ -40,6 +41,10 @@ class PinningStore(BlockStore, PinStore, Protocol):
 
 class DirectStore(BlockStore, DirectReads, Protocol):
     """A block store that reads into a buffer."""
+
+
+class ManyStore(BlockStore, ReadsMany, Protocol):
+    """A block store that gives out several blocks."""
 
 
 class FileStore(BlockStore, InPlaceStore, Protocol):
@@ -240,6 +245,29 @@ class DirectReadsSuite:
         assert out == one[1] + two[1]
 
 
+class ReadsManySuite:
+    """`ReadsMany`."""
+
+    store: ClassVar[StoreRow]
+
+    async def test_blocks_are_given_out_in_the_order_they_are_asked_for(self, tmp_path: Path) -> None:
+        one, two, absent, empty = block(1, 1000), block(2, 70_000), block(3), block(4, 0)
+        async with self.store.open(tmp_path) as opened:
+            store = _many(opened)
+            await store.put([one, two, empty])
+            found = await store.get_many([two[0], absent[0], empty[0], one[0], two[0]], 1_000_000)
+        assert found == [two[1], None, b"", one[1], two[1]]
+
+    async def test_what_is_too_much_is_passed_over(self, tmp_path: Path) -> None:
+        one, large, two = block(1, 600), block(2, 5000), block(3, 400)
+        async with self.store.open(tmp_path) as opened:
+            store = _many(opened)
+            await store.put([one, large, two])
+            cids = [one[0], large[0], two[0], two[0]]
+            assert await store.get_many(cids, 1000) == [one[1], None, two[1], None]
+            assert await store.get_many(cids, 0) == [None] * 4
+
+
 class PinSuite:
     """`PinStore`."""
 
@@ -289,6 +317,11 @@ class PinSuite:
 
 def _direct(store: BlockStore) -> DirectStore:
     assert hasattr(store, "read_into")
+    return store  # type: ignore[return-value]  # a suite is mixed in only where its ability is there
+
+
+def _many(store: BlockStore) -> ManyStore:
+    assert hasattr(store, "get_many")
     return store  # type: ignore[return-value]  # a suite is mixed in only where its ability is there
 
 
