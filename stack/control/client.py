@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 import anyio
 from anyio.abc import ByteStream
 
-from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, load
+from stack.control.frames import CONTROL_VERSION, FrameStream, dump, load
 from stack.control.sockets import connect_local
 from stack.errors import StackError
 from stack.files import events as fetch_events
@@ -124,8 +124,7 @@ class ControlClient:
 async def _send_pieces(frames: FrameStream, data: AsyncIterator[bytes]) -> None:
     try:
         async for piece in data:
-            for start in range(0, len(piece), DATA_SIZE):
-                await frames.send(Frame(data=Data(payload=piece[start : start + DATA_SIZE])))
+            await frames.send_data(piece)
         await frames.send(Frame(data=Data()))
     except anyio.BrokenResourceError:
         pass  # the node refused in the middle: its last frame says why
@@ -137,10 +136,8 @@ def _only(answers: list[object]) -> object:
     return answers[0]
 
 
-async def _next_frame(frames: FrameStream) -> Frame:
-    """The next answer. Raises StopAsyncIteration at the end, NodeError where the request failed."""
-    with _no_answer():
-        frame = await frames.receive()
+def _answer(frame: Frame) -> Frame:
+    """An answer. Raises StopAsyncIteration at the end, NodeError where the request failed."""
     match frame.WhichOneof("kind"):
         case "finished":
             raise StopAsyncIteration
@@ -159,7 +156,9 @@ class _Items:
         return self
 
     async def __anext__(self) -> object:
-        return from_tagged(load((await _next_frame(self._frames)).item.value), ANSWERS)
+        with _no_answer():
+            frame = await self._frames.receive()
+        return from_tagged(load(_answer(frame).item.value), ANSWERS)
 
 
 class _Pieces:
@@ -172,4 +171,6 @@ class _Pieces:
         return self
 
     async def __anext__(self) -> bytes:
-        return (await _next_frame(self._frames)).data.payload
+        with _no_answer():
+            part = await self._frames.receive_part()
+        return part if isinstance(part, bytes) else _answer(part).data.payload

@@ -9,13 +9,13 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ByteStream
 
-from stack.control.frames import CONTROL_VERSION, DATA_SIZE, FrameStream, dump, load
+from stack.control.frames import CONTROL_VERSION, FrameStream, dump, load
 from stack.errors import DecodeError, StackError
 from stack.node import api as requests
 from stack.node.api import Api, Ask, Read, Watch, Write
 from stack.node.exits import BUG, REFUSED, USAGE, exit_code, kind_of, what_the_system_says
 from stack.node.schema import from_tagged, to_tagged
-from stack.pb.control_pb2 import Call, Data, Failed, Finished, Frame, Hello, Item
+from stack.pb.control_pb2 import Call, Failed, Finished, Frame, Hello, Item
 from stack.platform import no_such_characters
 
 _log = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ class ControlServer:
             case Read():
                 async with self._api.read(request) as pieces:
                     async for piece in pieces:
-                        for start in range(0, len(piece), DATA_SIZE):
-                            await frames.send(Frame(data=Data(payload=bytes(piece[start : start + DATA_SIZE]))))
+                        await frames.send_data(piece)
             case Write():
                 async with aclosing(_payloads(frames)) as payloads:
                     await frames.send(await _item(await self._api.write(request, payloads)))

@@ -8,6 +8,7 @@ look first.
 import os
 import socket
 import struct
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +23,9 @@ BACKLOG = 128
 BUSY_SECONDS = 0.02
 """Before a node whose backlog is full is tried again: nothing tells when there is room."""
 
+SEND_BUFFER = 1024 * 1024
+"""Bytes that may wait in the system for the other end, if it allows so much: each time that they are gone both ends are woken."""
+
 _NOWHERE = Multiaddr.parse("/unix/control")
 """Nobody dials a control socket by its multiaddr."""
 
@@ -32,12 +36,15 @@ class LocalStream(ByteStream):
     def __init__(self, connection: socket.socket) -> None:
         self._below = SocketStream(connection, local_address=_NOWHERE, remote_address=_NOWHERE)
         self._connection = connection
+        with suppress(OSError):  # the other end has gone, on macOS
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """See `ByteStream`; so for the methods below."""
         await anyio.lowlevel.checkpoint()
-        buffer = bytearray(max_bytes)
-        return bytes(memoryview(buffer)[: await self._below.receive_into(memoryview(buffer))])
+        while (received := self._below.receive_bytes_now(max_bytes)) is None:
+            await self._below.wait_readable()
+        return received
 
     async def send(self, item: bytes) -> None:
         """See `ByteStream`."""

@@ -54,6 +54,18 @@ class SocketStream:
             raise anyio.EndOfStream
         return received
 
+    def receive_bytes_now(self, size: int) -> bytes | None:
+        """The same as new bytes, at most `size` >= 1."""
+        try:
+            received = self._socket.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise self._translated(error) from error
+        if not received:
+            raise anyio.EndOfStream
+        return received
+
     async def receive_into(self, buffer: memoryview) -> int:
         """Wait for bytes and fill at most `len(buffer)` >= 1. Does not yield when bytes are there already."""
         while (received := self.receive_now(buffer)) is None:
