@@ -10,10 +10,11 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, FrozenInstanceError
+from functools import partial
 from itertools import chain
 from reprlib import recursive_repr
 from types import FunctionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, get_origin
 
 __all__ = ["dataclass"]
 
@@ -28,19 +29,23 @@ else:
         return lambda cls: _with_methods(cls, frozen, kw_only, eq)
 
 
+FEW = 8
+"""Objects of a class that are made before its `__init__` is written."""
+
+
 def _with_methods(cls: type, frozen: bool, kw_only: bool, eq: bool) -> type:
     """A class with slots in place of this one: slots cannot be added to what is there."""
-    twin = _twin(cls, kw_only)
-    fields = dataclasses.fields(twin)
+    names = [name for name, kind in inspect.get_annotations(cls).items() if ClassVar not in (kind, get_origin(kind))]
     content = {**cls.__dict__, "__qualname__": cls.__qualname__}
-    for name in ("__dict__", "__weakref__", *(field.name for field in fields)):
+    for name in ("__dict__", "__weakref__"):
         content.pop(name, None)
+    defaults = {name: content.pop(name) for name in names if name in content}
     inherited = set(chain.from_iterable(base.__dict__.get("__slots__", ()) for base in cls.__mro__[1:-1]))
-    content["__slots__"] = tuple(field.name for field in fields if field.name not in inherited)
+    content["__slots__"] = tuple(name for name in names if name not in inherited)
+    told = partial(_twin, defaults=defaults, frozen=frozen, kw_only=kw_only)
     for name in ("__dataclass_fields__", "__dataclass_params__", "__match_args__"):
-        content[name] = getattr(twin, name)
-    content["__dataclass_params__"].frozen = frozen  # for whoever derives from it with the standard `dataclass`
-    content.setdefault("__init__", _Later(_write_init))
+        content[name] = _Told(told)
+    content.setdefault("__init__", _Init())
     content.setdefault("__repr__", _repr)
     if eq:
         content.setdefault("__eq__", _Later(_write_eq))
@@ -51,21 +56,22 @@ def _with_methods(cls: type, frozen: bool, kw_only: bool, eq: bool) -> type:
     return type(cls)(cls.__name__, cls.__bases__, content)
 
 
-def _twin(cls: type, kw_only: bool) -> type:
+def _twin(cls: type, defaults: Mapping[str, object], frozen: bool, kw_only: bool) -> type:
     """A class of the standard library with the same fields, those of bases too, and no methods."""
     annotations: dict[str, object] = {}
     content: dict[str, object] = {"__module__": cls.__module__, "__doc__": "for its fields"}
     for base in reversed(cls.__mro__[1:]):
-        for field in base.__dict__.get("__dataclass_fields__", {}).values():
-            annotations[field.name], content[field.name] = field.type, field
+        if "__dataclass_fields__" in base.__dict__:
+            for field in dataclasses.fields(base):
+                annotations[field.name], content[field.name] = field.type, field
     for name, kind in inspect.get_annotations(cls).items():
         annotations[name] = kind
         content.pop(name, None)
-        if name in cls.__dict__:
-            content[name] = cls.__dict__[name]
     content["__annotations__"] = annotations
     plain = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only)
-    return plain(type(cls.__name__, (), content))
+    twin: type = plain(type(cls.__name__, (), {**content, **defaults}))
+    vars(twin)["__dataclass_params__"].frozen = frozen  # for whoever derives from it with the standard `dataclass`
+    return twin
 
 
 class _Later:
@@ -83,6 +89,63 @@ class _Later:
         method = self._write(self._owner)
         setattr(self._owner, self._name, method)
         return method.__get__(instance, kind)
+
+
+class _Told:
+    """Stands for what is told of a class until somebody asks."""
+
+    __slots__ = ("_name", "_owner", "_twin")
+
+    def __init__(self, twin: Callable[[type], type]) -> None:
+        self._twin = twin
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, _instance: object, _kind: type | None = None) -> object:
+        told: object = getattr(self._twin(self._owner), self._name)
+        setattr(self._owner, self._name, told)
+        return told
+
+
+class _Init:
+    """Stands for `__init__` until it is worth writing: that takes as long as fifty objects, and most classes have one or two."""
+
+    __slots__ = ("_made", "_name", "_owner")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name, self._made = owner, name, 0
+
+    def __get__(self, instance: object, kind: type | None = None) -> object:
+        self._made += 1
+        if instance is not None and self._made <= FEW:
+            return partial(_fill, self._owner, instance)
+        init = _write_init(self._owner)
+        setattr(self._owner, self._name, init)
+        return init.__get__(instance, kind)
+
+
+def _fill(cls: type, self: object, /, *given: object, **named: object) -> None:
+    """What the written `__init__` does, which is asked for the words where it would refuse."""
+    fields = dataclasses.fields(cls)
+    places = [field.name for field in fields if field.init and not field.kw_only]
+    values = dict(zip(places, given, strict=False)) | named
+    wrong = len(values) < len(given) + len(named)
+    for field in fields:
+        if field.init and field.name in values:
+            value = values.pop(field.name)
+        elif field.default is not MISSING:
+            value = field.default
+        elif field.default_factory is not MISSING:
+            value = field.default_factory()
+        else:
+            wrong = wrong or field.init
+            continue
+        object.__setattr__(self, field.name, value)
+    if values or wrong:
+        _write_init(cls)(self, *given, **named)
+    elif hasattr(self, "__post_init__"):
+        self.__post_init__()
 
 
 def _compiled(
