@@ -1,5 +1,6 @@
 """The frame of every command: lazy loading, errors as one line, exit codes, Ctrl-C."""
 
+import gc
 import os
 import shutil
 import signal
@@ -51,6 +52,9 @@ SHOW_CURSOR = b"\x1b[?25h\n"
 
 AWAKE_SECONDS = 0.25
 """At the most as long a thread waits whose word to the event loop was lost."""
+
+START_SECONDS = 1.0
+"""What lasts longer has begun, and cycles are searched for."""
 
 _endings: list[Callable[[], object]] = []
 """What is done even at a second Ctrl-C."""
@@ -287,6 +291,7 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
         try:
             async with anyio.create_task_group() as awake:
                 awake.start_soon(_stay_awake, call_soon)
+                awake.start_soon(_search_for_cycles)
                 results.append(await function())
                 awake.cancel_scope.cancel()
         finally:
@@ -316,6 +321,13 @@ async def _stay_awake(call_soon: "CallSoon") -> None:
         await anyio.sleep(AWAKE_SECONDS)
         with suppress(OSError):
             call_soon(int)
+
+
+async def _search_for_cycles() -> None:
+    import anyio
+
+    await anyio.sleep(START_SECONDS)
+    gc.enable()
 
 
 def _end() -> NoReturn:
