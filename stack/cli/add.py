@@ -14,7 +14,7 @@ from stack.cli.session import open_api
 from stack.cli.sources import at_a_place, sources_of
 from stack.cli.types import PathType, config
 from stack.node.api import Add, Added, AddProgress, Api, EntryAdded, EntrySkipped, ImportFlags
-from stack.node.exits import PARTIAL
+from stack.node.exit_codes import PARTIAL
 
 
 class OctalType(click.ParamType[int]):

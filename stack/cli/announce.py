@@ -9,7 +9,6 @@ from stack.cli.groups import Group
 from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import SOURCE, config
-from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.files.sources import read_source
 from stack.node.api import Announcements, Done, GetAnnouncements, Withdraw
@@ -28,7 +27,7 @@ def list_announcements(as_json: bool) -> None:
     async def work() -> None:
         async with open_api(config("announce")) as api:
             told = await api.ask(GetAnnouncements())
-            is_running = isinstance(api, ControlClient)
+            is_running = api.is_elsewhere
         if as_json:
             output.json_line(told)
             return
@@ -59,7 +58,7 @@ def withdraw(source: str, as_json: bool) -> int:
     async def work() -> int:
         async with open_api(config("announce")) as api:
             done = await api.ask(Withdraw(cid=cid))
-            is_running = isinstance(api, ControlClient)
+            is_running = api.is_elsewhere
         if not done.count:
             return missed(done, f"{cid} is not announced", as_json=as_json)
         if as_json:

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,8 +17,7 @@ from stack import __version__
 from stack.cli import COMMANDS
 from stack.cli.groups import SECTIONS, Group
 from stack.errors import ConfigError, StackError
-from stack.node.exits import BUG, INTERRUPTED, OK, REFUSED, USAGE, exit_code, kind_of, what_the_system_says
-from stack.platform import no_such_characters
+from stack.node.exit_codes import BUG, INTERRUPTED, OK, REFUSED, USAGE
 
 if TYPE_CHECKING:
     from stack.streams.threads import CallSoon
@@ -29,6 +27,7 @@ T = TypeVar("T")
 ERROR_LENGTH_MAX = 2_000
 """An error repeats what was typed, or what a peer sent: never more than a screen of it."""
 
+COLUMNS_USUAL = 80
 HELP_COLUMNS_MIN, HELP_COLUMNS_MAX = 30, 100
 """Narrower than that a list of options has no room, wider the eye loses its line."""
 
@@ -53,6 +52,9 @@ SHOW_CURSOR = b"\x1b[?25h\n"
 AWAKE_SECONDS = 0.25
 """At the most as long a thread waits whose word to the event loop was lost."""
 
+NEEDED_TO_FAIL = ("stack.node.exits", "stack.platform")
+"""Loaded before a command is: what it fails of may be that no more files can be opened. Help needs neither."""
+
 START_SECONDS = 1.0
 """What lasts longer has begun, and cycles are searched for."""
 
@@ -75,6 +77,8 @@ class LazyGroup(Group):
         row = COMMANDS.get(cmd_name)
         if row is None:
             return None
+        for module in NEEDED_TO_FAIL:
+            import_module(module)
         home, _, attribute = row.partition(":")
         command: click.Command = getattr(import_module(home), attribute)
         return command
@@ -139,16 +143,20 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         code, failure = USAGE, ("UsageError", _say_usage(error))
     except StackError as error:
+        from stack.node.exits import kind_of
+
         complain(str(error))
-        code, failure = exit_code(error), (kind_of(error), str(error))
+        code, failure = _exit_code(error), (kind_of(error), str(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OSError as error:
-        code, failure = exit_code(error), _of_the_system(error)
+        code, failure = _exit_code(error), _of_the_system(error)
         complain(failure[1])
     except UnicodeEncodeError as error:
         if error.encoding == "utf-8":
             raise
+        from stack.platform import no_such_characters
+
         code, failure = REFUSED, ("Refused", no_such_characters(error))
         complain(failure[1])
     except RecursionError:
@@ -173,7 +181,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         if code == OK and not isinstance(error, BrokenPipeError):  # else it is said already what happened
             from stack.cli.output import OutputLost
 
-            code = exit_code(error)
+            code = _exit_code(error)
             complain(str(OutputLost(error.errno, error.strerror)))
         give_up(sys.stdout)
     try:
@@ -183,11 +191,18 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def _exit_code(error: StackError | OSError) -> int:
+    from stack.node.exits import exit_code
+
+    return exit_code(error)
+
+
 def _of_the_system(error: OSError) -> tuple[str, str]:
     """The kind and the sentence of what the system refused. Click writes help by itself, and what it could not write is output too."""
     from traceback import walk_tb
 
     from stack.cli.output import OutputLost
+    from stack.node.exits import what_the_system_says
 
     if not isinstance(error, OutputLost) and any(
         frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__)
@@ -210,7 +225,12 @@ def give_up(stream: TextIO) -> None:
 
 def _help_width() -> int:
     """Columns of help: click's own choice is never under 50, and would break lines in narrower terminals."""
-    return min(max(shutil.get_terminal_size().columns - 2, HELP_COLUMNS_MIN), HELP_COLUMNS_MAX)
+    asked = os.environ.get("COLUMNS", "")
+    columns = int(asked) if asked.isdecimal() else 0
+    if not columns:
+        with suppress(OSError):
+            columns = os.get_terminal_size().columns
+    return min(max((columns or COLUMNS_USUAL) - 2, HELP_COLUMNS_MIN), HELP_COLUMNS_MAX)
 
 
 def _say_usage(error: click.ClickException) -> str:

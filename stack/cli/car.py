@@ -18,7 +18,7 @@ from stack.files.car_io import list_car
 from stack.files.storage import refusal
 from stack.multiformats.cid import Cid
 from stack.node.api import CarExport, CarImport, CarReport
-from stack.node.exits import OK, PARTIAL
+from stack.node.exit_codes import OK, PARTIAL
 from stack.node.groups import cid_of
 from stack.values import dataclass
 

@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 
 from stack.cli import output
-from stack.cli.serving import ServingScreen
 from stack.cli.session import waiting
 from stack.errors import DeadlinePassed, DecodeError, Refused, StackError
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import host_and_port
 from stack.node.api import Api, CodeEnded, CodeFailed, CodeOffered, OfferCode, Shared, TakeCode
-from stack.protocols.code.words import Code, read_code
 from stack.streams.supervision import supervised
+
+if TYPE_CHECKING:
+    from stack.cli.serving import ServingScreen
+    from stack.protocols.code.words import Code
 
 COUNTED_SECONDS = 1.0
 """Between two looks at how long it is good."""
@@ -83,7 +86,7 @@ class GivenCode:
         output.note(f"On the other computer, once, within {self._good.seconds:.0f} s:")
         output.command(" ".join([f"stack get {self.code}", *(f"--via {_typed(address)}" for address in self._via)]))
 
-    async def follow(self, screen: ServingScreen, end: Callable[[], None]) -> None:
+    async def follow(self, screen: "ServingScreen", end: Callable[[], None]) -> None:
         """Say what becomes of it. When nobody has used it nobody can come, and `end` is called."""
         said: int | None = None
         while self._ended is None and self._failure is None:
@@ -135,15 +138,19 @@ async def giving(api: Api, shared: Shared, via: tuple[Multiaddr, ...]) -> AsyncI
         yield given
 
 
-def code_of(text: str) -> Code | None:
+def code_of(text: str) -> "Code | None":
     """The code that was typed, if it is one."""
+    if not text.lstrip()[:1].isdigit():
+        return None
+    from stack.protocols.code.words import read_code  # here: most of what is typed is no code
+
     try:
         return read_code(text)
     except DecodeError:
         return None
 
 
-async def ticket_of(api: Api, code: Code, via: tuple[Multiaddr, ...], *, quiet: bool) -> str:
+async def ticket_of(api: Api, code: "Code", via: tuple[Multiaddr, ...], *, quiet: bool) -> str:
     """The ticket that a code stands for. Raises NoProvider, Refused, TransportError."""
     with output.progress(str(code), wanted=not quiet) as bar:
         bar.wait("looking for who gives it")

@@ -14,7 +14,7 @@ from stack.cli import output, systemd
 from stack.cli.answers import answers
 from stack.cli.app import endings, flatten, give_up, run_async
 from stack.cli.home import take
-from stack.cli.logs import log_file, logged_to
+from stack.cli.log_file import log_file, logged_to
 from stack.cli.types import (
     PEER,
     bootstrap_option,

@@ -18,7 +18,7 @@ from stack.cli.types import config
 from stack.errors import StackError
 from stack.node.api import DiscoveryFact, GetDiscovery, GetIdentity, GetReach, GetRepoStat
 from stack.node.config import Config
-from stack.node.exits import PARTIAL
+from stack.node.exit_codes import PARTIAL
 from stack.node.home import Home
 from stack.node.keystore import KEY_FILE, load_or_create
 from stack.node.settings import config_file

@@ -60,14 +60,14 @@ def warn(environment: Mapping[str, str] = os.environ) -> None:
 
 def _unknown(names: list[str]) -> list[str]:
     """Those that are none, each with the nearest that is one."""
-    from difflib import get_close_matches  # here, as the table of settings: most commands need neither
-
     from stack.node.settings import SETTINGS, variable
 
     known = [*ALONE, *map(variable, SETTINGS)]
     unknown: list[str] = []
     for name in sorted(names):
         if name not in known and not name.startswith(f"{PREFIX}PEER_"):
+            from difflib import get_close_matches  # here: most names are right
+
             close = get_close_matches(name, known, n=1, cutoff=0.8)
             shown = name if len(name) <= 80 else f"{name[:80]}..."
             unknown.append(f"{shown} (did you mean {close[0]}?)" if close else shown)

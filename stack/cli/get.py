@@ -16,9 +16,7 @@ from stack.cli.answers import answers, tells
 from stack.cli.app import complain, run_async
 from stack.cli.codes import code_of, ticket_of, with_ticket
 from stack.cli.fetching import FetchScreen, no_way_to
-from stack.cli.serving import serving, who_keeps
 from stack.cli.session import explained, note_kept, open_api, owning, with_api
-from stack.cli.share import serve
 from stack.cli.types import (
     DURATION,
     PathType,
@@ -35,7 +33,6 @@ from stack.cli.types import (
     via_option,
     wanted_argument,
 )
-from stack.control.client import ControlClient
 from stack.dag.unixfs.names import printable
 from stack.errors import Refused
 from stack.files.events import FetchEvent, FetchFinished, FetchStarted
@@ -43,7 +40,7 @@ from stack.files.sources import read_source
 from stack.files.target import file_name
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, Cat, Fetch
-from stack.node.exits import INTERRUPTED, PARTIAL
+from stack.node.exit_codes import INTERRUPTED, PARTIAL
 from stack.node.home import default_home
 
 
@@ -187,7 +184,11 @@ def get(
         if as_json and done is None:
             output.json_line(finished)
         done = PARTIAL if finished.skipped else 0
-        if seed and not dry_run and not (keep and isinstance(api, ControlClient)):
+        if seed and not dry_run and not (keep and api.is_elsewhere):
+            # here: most fetches end with their file
+            from stack.cli.serving import serving, who_keeps
+            from stack.cli.share import serve
+
             output.note(serving("Complete; serving it to others", await who_keeps(api, finished.root)))
             await serve(api, finished.root, finished.target.name, finished.size, owner)
         return done

@@ -3,7 +3,7 @@
 from stack.cli import output
 from stack.cli.answers import Error
 from stack.cli.app import complain
-from stack.node.exits import NOT_FOUND
+from stack.node.exit_codes import NOT_FOUND
 
 
 def missed(answer: object, sentence: str, *, as_json: bool, as_lines: bool = False) -> int:

@@ -10,7 +10,6 @@ from stack.cli.app import run_async
 from stack.cli.missing import missed
 from stack.cli.session import open_api, waiting
 from stack.cli.types import FROM, PEER, config
-from stack.control.client import ControlClient
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.addresses import host_and_port
 from stack.node.api import Connect, Disconnect, Done, ListPeers, PeerAnswer, PeerInfo, Ping, PingReply
@@ -26,7 +25,7 @@ def peers(as_json: bool) -> None:
     async def work() -> None:
         async with open_api(config("command")) as api:
             rows = await api.ask(ListPeers())
-            running = isinstance(api, ControlClient)
+            running = api.is_elsewhere
         if as_json:
             output.json_line(rows)
             return
@@ -51,7 +50,7 @@ def connect(address: Multiaddr, as_json: bool) -> None:
         async with open_api(config("command")) as api:
             async with waiting(f"waiting: {host_and_port(address)} does not answer yet", quiet=as_json):
                 answer = await api.ask(Connect(address=address))
-            running = isinstance(api, ControlClient)
+            running = api.is_elsewhere
         if as_json:
             output.json_line(answer)
         else:

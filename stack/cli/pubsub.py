@@ -29,7 +29,7 @@ from stack.node.api import (
     TopicMessage,
     TopicPeer,
 )
-from stack.node.exits import OK
+from stack.node.exit_codes import OK
 from stack.values import dataclass
 
 TOPIC_BYTES_MAX = 1024

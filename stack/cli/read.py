@@ -20,7 +20,8 @@ from stack.dag.unixfs.names import printable
 from stack.dag.unixfs.reader import NotAFile
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Cat, DirectoryEntry, GetTotals, ListDirectory, Totals
-from stack.node.exits import USAGE, kind_of, told_error
+from stack.node.exit_codes import USAGE
+from stack.node.exits import kind_of, told_error
 from stack.values import dataclass
 
 

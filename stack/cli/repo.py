@@ -11,7 +11,7 @@ from stack.cli.session import open_api
 from stack.cli.types import config
 from stack.errors import Refused
 from stack.node.api import CollectGarbage, GarbageReport, GetRepoStat, RepoStat, VerifyEvent, VerifyRepo
-from stack.node.exits import REFUSED, WRONG_BYTES
+from stack.node.exit_codes import REFUSED, WRONG_BYTES
 from stack.node.home import Home
 from stack.values import dataclass
 

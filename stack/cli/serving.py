@@ -7,7 +7,6 @@ from pathlib import Path
 
 from stack.cli import output
 from stack.cli.live import columns_of, rows_of
-from stack.control.client import ControlClient
 from stack.multiformats.cid import Cid
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.api import Api, GetTicket, SendProgress, ShareProgress, SourceLost
@@ -26,7 +25,7 @@ async def who_keeps(api: Api, root: Cid) -> str:
     """A sentence about what goes on being served when the command ends that serves it; empty where that ends it."""
     if not any(info.kept for info in await api.ask(GetTicket(target=root.text, path=Path(root.text)))):
         return ""
-    where = ", and the node that runs serves it" if isinstance(api, ControlClient) else " for its next node"
+    where = ", and the node that runs serves it" if api.is_elsewhere else " for its next node"
     return f"The home keeps the share{where}: `stack shares rm` ends it."
 
 

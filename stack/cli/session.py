@@ -10,7 +10,7 @@ import click
 
 from stack.cli.home import take
 from stack.cli.output import count, note
-from stack.control.client import ControlClient, NodeGone, NodeUnreachable
+from stack.control.errors import NodeGone, NodeUnreachable
 from stack.errors import ConfigError, StackError
 from stack.multiformats.cid import Cid
 from stack.node.api import Api, CompareSettings, GetIdentity, ListShares
@@ -20,6 +20,7 @@ from stack.node.owners import Owner
 from stack.streams.supervision import supervised
 
 if TYPE_CHECKING:
+    from stack.control.client import ControlClient
     from stack.node.node import Node
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ async def _say(line: str) -> None:
     note(line)
 
 
-def running_node(config: Config) -> ControlClient | None:
+def running_node(config: Config) -> "ControlClient | None":
     """The node that holds this home now, without taking the home; None where nobody says that he does. Whoever was killed may have
     said so too: then a request raises NodeUnreachable."""
     assert config.home is not None
@@ -173,7 +174,7 @@ def owning(config: Config) -> Iterator[str]:
 
 async def note_kept(api: Api, *but: Cid) -> None:
     """Say what else this process gives to others: what the home has kept of before."""
-    if isinstance(api, ControlClient):
+    if api.is_elsewhere:
         return
     kept = [row for row in await api.ask(ListShares()) if row.kept and row.paths and row.cid not in but]
     if kept:
@@ -192,10 +193,12 @@ async def _insist(running: Api, typed: Mapping[str, object]) -> None:
         )
 
 
-def _client(home: Home) -> ControlClient | None:
+def _client(home: Home) -> "ControlClient | None":
     """The node that says that it holds this home, if one does. Raises ConfigError."""
     if (address := home.address()) is None:
         return None
+    from stack.control.client import ControlClient  # here: most homes are free
+
     line = f"the node that holds {home.path} does not answer yet"
     return ControlClient(address, partial(waiting, line, quiet=_is_for_programs()))
 
@@ -206,7 +209,7 @@ def _is_for_programs() -> bool:
     return context is not None and any(context.params.get(name) for name in ("as_json", "as_lines"))
 
 
-async def _running(home: Home) -> ControlClient | None:
+async def _running(home: Home) -> "ControlClient | None":
     """The node that holds this home, or None when this process now holds it."""
     async with waiting(f"another process holds {home.path}, and does not answer yet", quiet=_is_for_programs()):
         with anyio.move_on_after(WAIT_SECONDS):

@@ -33,7 +33,6 @@ from stack.cli.types import (
     up_option,
     via_option,
 )
-from stack.control.client import ControlClient
 from stack.dag.unixfs.names import safe_name
 from stack.errors import DecodeError, LocalProtocolError, StackError
 from stack.files.ticket import decode_ticket
@@ -208,7 +207,7 @@ def share(
         reach: Reach | None = None
         if is_first:
             reach = await _explain(api, shared, asked_open=open_ or shared.announced)
-            if keep and isinstance(api, ControlClient):
+            if keep and api.is_elsewhere:
                 output.note("The node that runs serves it from now on; `stack shares rm` ends that.")
                 return
             if output.draws() and qr is not False and not as_json and given is None:

@@ -13,12 +13,11 @@ from stack.cli.completing import shares
 from stack.cli.missing import missed
 from stack.cli.session import open_api
 from stack.cli.types import PathType, config
-from stack.control.client import ControlClient
 from stack.errors import DecodeError
 from stack.files.share_rows import Origin
 from stack.files.sources import read_source
 from stack.node.api import GetTicket, TicketInfo
-from stack.node.exits import NOT_FOUND
+from stack.node.exit_codes import NOT_FOUND
 
 
 @click.command()
@@ -34,7 +33,7 @@ def ticket(target: str, as_json: bool) -> int:
     async def work() -> int:
         async with open_api(config("command")) as api:
             found = await api.ask(GetTicket(target=named, path=Path(target).absolute()))
-            served = isinstance(api, ControlClient)
+            served = api.is_elsewhere
         if not found:
             sentence = f"{target} is not shared, seeded or pinned here; `stack share` it first"
             return missed((), sentence, as_json=as_json)

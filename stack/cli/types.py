@@ -5,10 +5,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from stack.errors import DecodeError
 from stack.files.sources import SOURCE_MAX, read_source, shown
@@ -16,12 +15,15 @@ from stack.files.ticket import TicketCutOff, TicketMistyped
 from stack.multiformats.multiaddr import Multiaddr
 from stack.node.config import Config, load, read_node, read_rate
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
-_DURATION = re.compile(
+_DURATION = (
     rf"(?=.)(?:{_NUMBER}d(?:ays?)?)?(?:{_NUMBER}h(?:ours?)?)?(?:{_NUMBER}m(?:in(?:utes?)?)?)?"
     rf"(?:{_NUMBER}s(?:ec(?:onds?)?)?)?(?:{_NUMBER}ms)?(?:{_NUMBER})?"
 )
-_BLANK = re.compile(r"(?<=[0-9])\s+(?=[a-z])|(?<=[a-z])\s+(?=[0-9])")
+_BLANK = r"(?<=[0-9])\s+(?=[a-z])|(?<=[a-z])\s+(?=[0-9])"
 DURATION_MAX = 1e9
 """Seconds; some thirty years, and less than any clock bears."""
 
@@ -79,7 +81,7 @@ class SourceType(click.ParamType[str]):
             except DecodeError as problem:
                 self.fail(f"{shown(text)} holds no ticket and no CID: {problem}", param, ctx)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """What Tab offers."""
         from stack.cli.completing import sources
 
@@ -136,7 +138,7 @@ class WantedType(SourceType):
                     return str(code)
         return super().convert(value, param, ctx)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """What Tab offers."""
         from stack.cli.completing import codes
 
@@ -215,7 +217,7 @@ class DurationType(click.ParamType[float]):
         """Raises click's usage error."""
         if isinstance(value, float):
             return value
-        found = _DURATION.fullmatch(_BLANK.sub("", str(value).strip().lower()))
+        found = re.fullmatch(_DURATION, re.sub(_BLANK, "", str(value).strip().lower()))
         parts = [float(part) if part else 0.0 for part in found.groups()] if found is not None else []
         seconds = sum(part * unit for part, unit in zip(parts, (86_400, 3_600, 60, 1, 0.001, 1), strict=False))
         if not 0.1 <= seconds < DURATION_MAX:

@@ -7,13 +7,14 @@ from typing import TypeVar, cast
 import anyio
 from anyio.abc import ByteStream
 
+from stack.control.errors import NodeGone, NodeUnreachable
 from stack.control.frames import CONTROL_VERSION, FrameStream, dump, load
 from stack.control.sockets import connect_local
 from stack.errors import StackError
 from stack.files import events as fetch_events
 from stack.node import api
 from stack.node.api import Ask, Read, Watch, Write
-from stack.node.exits import NO_DAEMON, NodeError, told_error
+from stack.node.exits import told_error
 from stack.node.home import ControlAddress
 from stack.node.schema import from_tagged, to_tagged
 from stack.pb.control_pb2 import Call, Data, Frame, Hello
@@ -25,17 +26,6 @@ ANSWERS: dict[str, type] = {
 }
 
 CONNECT_SECONDS = 5.0
-
-
-class NodeUnreachable(NodeError):
-    """The process that holds the home does not answer, or speaks another version."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("NodeUnreachable", message, NO_DAEMON)
-
-
-class NodeGone(NodeUnreachable):
-    """The process that held the home ended before it had answered: another may hold it now, or this one take it."""
 
 
 @contextmanager
@@ -51,6 +41,8 @@ def _no_answer() -> Iterator[None]:
 
 class ControlClient:
     """Asks the node behind `address`; each request opens a connection of its own."""
+
+    is_elsewhere = True
 
     def __init__(
         self, address: ControlAddress, waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext

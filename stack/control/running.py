@@ -8,7 +8,8 @@ from typing import TypeVar
 import anyio
 
 from stack.blocks.interfaces import BlockNotFound
-from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.client import ControlClient
+from stack.control.errors import NodeUnreachable
 from stack.errors import NodeClosed
 from stack.files.sources import read_source
 from stack.identity.peer_id import PeerId
@@ -29,6 +30,8 @@ class RunningNode(AnyNode):
     What that node raises has the same type here, where it is one of `stack.errors` or listed beside them in `node.exits`, else
     NodeError. NodeUnreachable when the process has ended.
     """
+
+    is_elsewhere = True
 
     def __init__(self, client: ControlClient, info: NodeInfo) -> None:
         self._client = client

@@ -13,7 +13,8 @@ from stack.control.frames import CONTROL_VERSION, FrameStream, dump, load
 from stack.errors import DecodeError, StackError
 from stack.node import api as requests
 from stack.node.api import Api, Ask, Read, Watch, Write
-from stack.node.exits import BUG, REFUSED, USAGE, exit_code, kind_of, what_the_system_says
+from stack.node.exit_codes import BUG, REFUSED, USAGE
+from stack.node.exits import exit_code, kind_of, what_the_system_says
 from stack.node.schema import from_tagged, to_tagged
 from stack.pb.control_pb2 import Call, Failed, Finished, Frame, Hello, Item
 from stack.platform import no_such_characters

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -12,7 +13,6 @@ from anyio import to_thread
 from anyio.abc import ByteStream, SocketListener
 
 from stack.blocks.ending import let_go_with
-from stack.control.server import ControlServer
 from stack.control.sockets import LocalListener
 from stack.errors import Refused
 from stack.node.api import Api
@@ -21,6 +21,9 @@ from stack.protocols.identify.messages import AGENT_VERSION
 from stack.streams.accepting import AcceptFaults
 from stack.streams.supervision import Supervisor, supervised
 
+if TYPE_CHECKING:
+    from stack.control.server import ControlServer
+
 ControlListener = LocalListener | SocketListener
 """Where other commands come in: by TCP on systems without Unix sockets."""
 
@@ -28,8 +31,11 @@ ControlListener = LocalListener | SocketListener
 class ControlSocket:
     """Serves the requests of other commands. `drain` returns when none is running; after `hand_over` only short ones are."""
 
-    def __init__(self, server: ControlServer) -> None:
-        self._server = server
+    def __init__(self, api: Api, token: bytes | None) -> None:
+        self._api = api
+        self._token = token
+        self._server: ControlServer | None = None
+        self._handed_over = False
         self._active = 0
         self._idle = anyio.Event()
         self._idle.set()
@@ -41,7 +47,9 @@ class ControlSocket:
 
     def hand_over(self) -> None:
         """See `ControlServer.hand_over`. Who comes now waits for the next holder."""
-        self._server.hand_over()
+        self._handed_over = True
+        if self._server is not None:
+            self._server.hand_over()
 
     async def drain(self) -> None:
         """Wait until no request is running: a command that ends must not take others down with it."""
@@ -53,18 +61,28 @@ class ControlSocket:
             self._idle = anyio.Event()
         self._active += 1
         try:
-            await self._server.serve(stream)
+            await self._begun().serve(stream)
         finally:
             self._active -= 1
             if not self._active:
                 self._idle.set()
+
+    def _begun(self) -> "ControlServer":
+        """The server, which is loaded for the first that comes: to most commands nobody does."""
+        if self._server is None:
+            from stack.control.server import ControlServer
+
+            self._server = ControlServer(self._api, AGENT_VERSION, self._token)
+            if self._handed_over:
+                self._server.hand_over()
+        return self._server
 
 
 @asynccontextmanager
 async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
     """Listen, and tell other commands where. Raises Refused when no socket can be made."""
     listener, address = await _listen(home)
-    control = ControlSocket(ControlServer(api, AGENT_VERSION, address.token or None))
+    control = ControlSocket(api, address.token or None)
     async with listener, supervised() as tasks:
         tasks.keep(_accept, listener, control, tasks, owner="the control socket")
         await to_thread.run_sync(home.announce_address, address)

@@ -22,7 +22,6 @@ from stack.files import target as targets
 from stack.files.chosen import Chosen
 from stack.files.events import Connecting, EventQueue, FetchEvent, FetchFinished, FetchStarted, Figures
 from stack.files.fetch_file import fetch_file
-from stack.files.fetch_tree import TreeFetch
 from stack.files.gather import Gatherer
 from stack.files.holes import check_room
 from stack.files.jobs import Jobs, JobState
@@ -385,6 +384,8 @@ class Fetch:
         if node.is_file:
             await fetch_file(work, node, block, target, targets.part_path(target), target.parent)
         elif node.is_directory:
+            from stack.files.fetch_tree import TreeFetch  # here: most of what is fetched is one file
+
             work.tracker = None
             if there and self._resumes and work.update is None:
                 work.resumed(there)

@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import tempfile
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
@@ -112,8 +111,10 @@ def _set_attributes(update: Update, node: UnixFSNode, target: Path, base: Path) 
                 return False
             if not update.dry_run:
                 return _changes(fd, mode, mtime_ns)
+            from tempfile import TemporaryFile  # here: it takes 3 ms to load
+
             # A file without a name shows what this file system would keep.
-            with suppress(OSError), tempfile.TemporaryFile(dir=target.parent) as probe:
+            with suppress(OSError), TemporaryFile(dir=target.parent) as probe:
                 disk.set_attributes(probe.fileno(), stat.S_IMODE(status.st_mode), status.st_mtime_ns)
                 return _changes(probe.fileno(), mode, mtime_ns)
             return True

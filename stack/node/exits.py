@@ -30,18 +30,7 @@ from stack.errors import (
     WrongBlocks,
 )
 from stack.net.interfaces import DialError, ListenError
-
-OK = 0
-BUG = 1
-USAGE = 2
-NOT_FOUND = 3
-STALLED = 4
-WRONG_BYTES = 5
-NO_DAEMON = 6
-REFUSED = 7
-PARTIAL = 8
-NO_SPACE = 9
-INTERRUPTED = 130
+from stack.node.exit_codes import BUG, INTERRUPTED, NO_DAEMON, NO_SPACE, NOT_FOUND, REFUSED, STALLED, USAGE, WRONG_BYTES
 
 NO_SPACE_LEFT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """As `stack.blocks.disk` counts them."""

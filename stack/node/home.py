@@ -10,7 +10,6 @@ import hashlib
 import os
 import secrets
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -207,7 +206,9 @@ class Home:
         inside = str(self.path / "control.sock")
         if len(os.fsencode(inside)) <= SOCKET_PATH_MAX:
             return inside
-        runtime = os.environ.get("XDG_RUNTIME_DIR") or str(Path(tempfile.gettempdir()) / f"stack-{os.getuid()}")
+        from tempfile import gettempdir  # here: seldom needed, and it takes 3 ms to load
+
+        runtime = os.environ.get("XDG_RUNTIME_DIR") or str(Path(gettempdir()) / f"stack-{os.getuid()}")
         folder = Path(runtime) / "stack"
         make_private(folder)
         for place in (folder.parent, folder):

@@ -274,39 +274,39 @@ class Node(AnyNode):
 
     async def ask(self, request: Ask[A]) -> A:
         """One answer. Raises what the handler raises."""
-        from stack.node.handlers import ASKS
+        from stack.node.handlers import ASKS, handler
 
         with self._while_open():
             await self._accompany(request)
-            return cast(A, await ASKS[type(request)](self, request))
+            return cast(A, await handler(ASKS, type(request))(self, request))
         raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def watch(self, request: Watch[A]) -> AsyncIterator[AsyncIterator[A]]:
         """Events; leaving the context ends the work."""
-        from stack.node.handlers import WATCHES
+        from stack.node.handlers import WATCHES, handler
 
         with self._while_open():
             await self._accompany(request)
-            async with WATCHES[type(request)](self, request) as events:
+            async with handler(WATCHES, type(request))(self, request) as events:
                 yield cast(AsyncIterator[A], events)
 
     @asynccontextmanager
     async def read(self, request: Read) -> AsyncIterator[AsyncIterator[bytes]]:
         """A byte stream."""
-        from stack.node.handlers import READS
+        from stack.node.handlers import READS, handler
 
         with self._while_open():
-            async with READS[type(request)](self, request) as pieces:
+            async with handler(READS, type(request))(self, request) as pieces:
                 yield pieces
 
     async def write(self, request: Write[A], data: AsyncIterator[bytes]) -> A:
         """Take a byte stream, give one answer."""
-        from stack.node.handlers import WRITES
+        from stack.node.handlers import WRITES, handler
 
         with self._while_open():
             await self._accompany(request)
-            return cast(A, await WRITES[type(request)](self, request, data))
+            return cast(A, await handler(WRITES, type(request))(self, request, data))
         raise AssertionError("unreachable")
 
     # --- for programs, besides what `AnyNode` has

@@ -5,7 +5,6 @@ The command line's help, `stack config` and docs/settings.md are made from this 
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,7 +17,7 @@ KEY_TYPES = ("ed25519", "secp256k1", "ecdsa", "rsa")
 PAGE_CACHES = ("auto", "always", "never")
 PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015", "default")
 
-_NUMBER = re.compile("[0-9]+|0[xX][0-9a-fA-F]*")
+_NUMBER = "[0-9]+|0[xX][0-9a-fA-F]*"
 """The last part of an IPv4 address as people and old programs write it; no top-level domain is one (WHATWG URL, "ends in a number")."""
 
 
@@ -73,7 +72,7 @@ def read_address(text: str) -> Multiaddr:
         kind = f"ip{ip_address(bare).version}"
     except ValueError:
         kind = "dns"
-        if _NUMBER.fullmatch(bare.removesuffix(".").rpartition(".")[2]):
+        if re.fullmatch(_NUMBER, bare.removesuffix(".").rpartition(".")[2]):
             raise DecodeError(f"{bare} is no IP address, and no name of a computer ends in a number") from None
     if "/" in bare or (kind == "dns" and ":" in bare) or (kind == "ip6" and bare == host):
         raise DecodeError("HOST:PORT, or a multiaddr, was expected; an IPv6 address stands in brackets")
@@ -255,6 +254,8 @@ def variable(name: str) -> str:
 
 def no_setting(name: str) -> ConfigError:
     """There is none of this name; perhaps one that is much like it."""
+    from difflib import get_close_matches  # here: seldom needed
+
     close = get_close_matches(name.lower().replace("-", "_"), SETTINGS, n=1)
     shown = name if len(name) <= 80 else f"{name[:80]}..."
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(SETTINGS)}"
@@ -268,6 +269,8 @@ def read_setting(name: str, value: object) -> object:
         raise no_setting(name)
     text = " ".join(str(item) for item in value) if isinstance(value, list) else str(value)
     if setting.choices and text not in setting.choices:
+        from difflib import get_close_matches  # as above
+
         close = get_close_matches(text.lower(), setting.choices, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"{name}: {text[:80]!r} is not one of {', '.join(setting.choices)}{hint}")

@@ -73,6 +73,9 @@ class AnyNode(ABC):
     commands do.
     """
 
+    is_elsewhere = False
+    """Whether it runs in another process, for commands."""
+
     @property
     @abstractmethod
     def peer_id(self) -> PeerId:

@@ -1,7 +1,5 @@
 """What is not there unless it was asked for at installation."""
 
-from importlib.util import find_spec
-
 from stack.multiformats.multiaddr import Multiaddr
 
 QUIC = "QUIC is not installed: pip install 'p2p-stack[quic]'"
@@ -9,6 +7,8 @@ QUIC = "QUIC is not installed: pip install 'p2p-stack[quic]'"
 
 def has_quic() -> bool:
     """The extra `quic` is there."""
+    from importlib.util import find_spec
+
     return find_spec("aioquic") is not None
 
 

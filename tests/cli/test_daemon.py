@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.cli import logs, systemd
+from stack.cli import log_file as logs
+from stack.cli import systemd
 from stack.cli.daemon import daemon, typed
 from tests.acceptance.kit import MIB, Machine, complaint, good, make_file, sha256, until
 

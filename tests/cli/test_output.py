@@ -67,6 +67,8 @@ def answer_of(request: object) -> Any:
 class HostileApi:
     """Answers every request with hostile text."""
 
+    is_elsewhere = False
+
     async def ask(self, request: object) -> Any:
         return hostile(answer_of(request))
 

@@ -16,7 +16,7 @@ from stack.cli.app import BACKENDS, run
 from stack.cli.fetching import HINTS, REFUSED, FetchScreen
 from stack.cli.output import Progress
 from stack.control import client
-from stack.control.client import NodeGone, NodeUnreachable
+from stack.control.errors import NodeGone, NodeUnreachable
 from stack.errors import NoProvider
 from stack.files.events import (
     Connecting,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stack.cli.app import run
-from stack.node.exits import NO_SPACE, NOT_FOUND, REFUSED, USAGE, WRONG_BYTES
+from stack.node.exit_codes import NO_SPACE, NOT_FOUND, REFUSED, USAGE, WRONG_BYTES
 from stack.node.home import Home
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

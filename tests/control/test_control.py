@@ -12,7 +12,8 @@ import anyio.abc
 import pytest
 
 from stack.control import server, serving
-from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.client import ControlClient
+from stack.control.errors import NodeUnreachable
 from stack.control.frames import CONTROL_VERSION, FrameStream
 from stack.control.server import ControlServer
 from stack.errors import NoProvider
@@ -31,7 +32,8 @@ from stack.node.api import (
     PingReply,
     RepoStat,
 )
-from stack.node.exits import BUG, NO_DAEMON, NOT_FOUND, NodeError, exit_code
+from stack.node.exit_codes import BUG, NO_DAEMON, NOT_FOUND
+from stack.node.exits import NodeError, exit_code
 from stack.node.home import ControlAddress, Home
 from stack.pb.control_pb2 import Call, Frame, Hello
 from tests.turns import turns_measured

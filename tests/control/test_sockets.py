@@ -15,7 +15,8 @@ import pytest
 
 import stack
 from stack.control import sockets
-from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.client import ControlClient
+from stack.control.errors import NodeUnreachable
 from stack.control.sockets import LocalListener, LocalStream, connect_local
 from stack.node.api import GetIdentity
 from stack.node.home import ControlAddress

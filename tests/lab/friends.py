@@ -22,7 +22,8 @@ from pathlib import Path
 
 import anyio
 
-from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.client import ControlClient
+from stack.control.errors import NodeUnreachable
 from stack.errors import ConfigError
 from stack.files.events import FetchFinished
 from stack.files.ticket import decode_ticket, encode_ticket

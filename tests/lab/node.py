@@ -19,7 +19,8 @@ from tests.lab import switch
 
 MODULES = (
     "stack.gossipsub.shell.service", "stack.node.announcing", "stack.discovery.service", "stack.discovery.mdns.service",
-    "stack.control.serving", "stack.node.handlers", "stack.blocks.store", "stack.transports.websocket.transport",
+    "stack.control.serving", "stack.blocks.store", "stack.transports.websocket.transport",
+    *(f"stack.node.handlers.{name}" for name in ("announce", "files", "identity", "jobs", "peers", "pubsub", "reading", "shares", "store")),
 )  # fmt: skip
 """Loaded on use by a node; before the fork they cost nothing afterwards."""
 

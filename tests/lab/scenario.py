@@ -24,7 +24,8 @@ from pathlib import Path
 
 import anyio
 
-from stack.control.client import ControlClient, NodeUnreachable
+from stack.control.client import ControlClient
+from stack.control.errors import NodeUnreachable
 from stack.errors import ConfigError
 from stack.files.events import FetchFinished
 from stack.files.ticket import decode_ticket
@@ -51,7 +52,8 @@ from stack.node.api import (
     VerifyRepo,
 )
 from stack.node.config import Config
-from stack.node.exits import BUG, NodeError
+from stack.node.exit_codes import BUG
+from stack.node.exits import NodeError
 from stack.node.home import Home
 from tests.lab.content import fill, snapshot
 from tests.lab.mother import Mother

@@ -22,7 +22,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from stack.control.client import NodeUnreachable
+from stack.control.errors import NodeUnreachable
 from stack.multiformats.cid import Cid
 from stack.node.api import RemovePin, RemoveShare
 from tests.lab.mother import Mother

@@ -6,7 +6,8 @@ import pkgutil
 
 import stack
 from stack.errors import StackError
-from stack.node.exits import BUG, EXIT_CODES, NO_SPACE, REFUSED, exit_code, what_the_system_says
+from stack.node.exit_codes import BUG, NO_SPACE, REFUSED
+from stack.node.exits import EXIT_CODES, exit_code, what_the_system_says
 
 
 def all_errors(kind: type[StackError] = StackError) -> set[type[StackError]]:

@@ -15,7 +15,7 @@ REQUESTS = [kind for kind in vars(api).values() if isinstance(kind, type) and ki
 
 @pytest.mark.parametrize("request_kind", REQUESTS, ids=lambda kind: kind.__name__)
 def test_every_request_has_a_handler_that_takes_it(request_kind: type) -> None:
-    handler = TABLES[request_kind.__mro__[1]][request_kind]  # type: ignore[index]
+    handler = handlers.handler(TABLES[request_kind.__mro__[1]], request_kind)  # type: ignore[index]
     parameters = list(inspect.signature(inspect.unwrap(handler)).parameters.values())
     assert [parameter.annotation.__name__ for parameter in parameters[:2]] == ["Handled", request_kind.__name__]
 

@@ -288,7 +288,7 @@ async def test_a_home_without_a_node_is_told_in_a_sentence(tmp_path: Path) -> No
 
 
 GROUPS = {Blocks: SyncBlocks, Pins: SyncPins, Peers: SyncPeers, Dag: SyncDag, AnyNode: SyncNode}
-FOR_REQUESTS = {"ask", "watch", "read", "write"}
+FOR_REQUESTS = {"ask", "watch", "read", "write", "is_elsewhere"}
 """What commands use, and programs need not."""
 
 

@@ -36,7 +36,6 @@ from stack.node.api import (
     Shared,
     ShareEvent,
 )
-from stack.node.handlers.announce import announce as announce_root
 from stack.node.handlers.going_on import job_options
 from stack.node.handlers.naming import sought, whole_name
 from stack.node.interfaces import Handled, RunningFetch
@@ -212,6 +211,8 @@ async def share(node: Handled, request: Share) -> AsyncIterator[AsyncIterator[Sh
             )
             await node.sharing.add(added.cid, added.name, paths, added.size, owner=request.owner)
         if announce:
+            from stack.node.handlers.announce import announce as announce_root
+
             await announce_root(node, Announce(cid=added.cid, public_name=request.public_name, size=added.size))
         return added
 

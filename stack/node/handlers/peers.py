@@ -1,6 +1,5 @@
 """Handlers of requests about the node itself and its peers."""
 
-import os
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
@@ -13,16 +12,13 @@ from stack.identity.peer_id import PeerId
 from stack.multiformats.multiaddr import Multiaddr
 from stack.net.interfaces import DialError
 from stack.node.api import (
-    CompareSettings,
     Connect,
     Disconnect,
     DiscoveryFact,
     Done,
     GetDiscovery,
-    GetIdentity,
     GetReach,
     ListPeers,
-    NodeInfo,
     PeerAnswer,
     PeerInfo,
     Perf,
@@ -31,44 +27,14 @@ from stack.node.api import (
     PingReply,
     Reach,
 )
-from stack.node.config import read_address, read_node
+from stack.node.config import read_address
 from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.node.reach import reach_of
 from stack.node.relaying import relay_facts
 from stack.node.roles import LISTENING_ROLES
-from stack.protocols.identify.messages import AGENT_VERSION
 from stack.protocols.perf.service import PERF, run_perf
 from stack.protocols.ping.service import Pinger
-
-
-async def get_identity(node: Handled, request: GetIdentity) -> NodeInfo:
-    """Who this node is."""
-    return NodeInfo(
-        peer_id=str(node.peer_id),
-        addresses=node.addresses(),
-        agent=AGENT_VERSION,
-        protocols=tuple(node.host.supported()),
-        home=str(node.config.home) if node.config.home else None,
-        role=node.config.role,
-        pid=os.getpid(),
-    )
-
-
-async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str, ...]:
-    """In what this node differs from what is wanted of it."""
-    config = node.config
-    differs = {
-        "listen": not {*request.listen} <= {*config.listen},
-        "external": not {*map(read_address, request.external)} <= {*map(read_address, config.external)},
-        "relay_via": not {*map(read_node, request.relay_via)} <= {*map(read_node, config.relay_via)},
-        "bootstrap": not {*request.bootstrap} <= {*config.bootstrap},
-        "mdns": request.mdns is not None and request.mdns != config.mdns,
-        "upload_limit": request.upload_limit is not None and request.upload_limit != (config.upload_limit or 0),
-        "download_limit": request.download_limit is not None and request.download_limit != (config.download_limit or 0),
-        "serve": request.serve is not None and request.serve != config.serve,
-    }
-    return tuple(name for name, different in differs.items() if different)
 
 
 async def get_reach(node: Handled, request: GetReach) -> Reach:

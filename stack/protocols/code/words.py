@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import field
-from difflib import get_close_matches
 
 from stack.errors import DecodeError
 from stack.sansio.interfaces import Randomness
@@ -75,5 +74,7 @@ def _known(typed: str) -> str:
     word = _BY_START.get(typed[:LETTERS_MIN], "")
     if word.startswith(typed):
         return word
+    from difflib import get_close_matches  # here: seldom needed
+
     close = get_close_matches(typed, WORDS, n=1)
     raise DecodeError(f"{typed} is no word of a code" + (f": {close[0]}?" if close else ""))
