@@ -65,11 +65,21 @@ class TrackedStream(RawStream, Protocol):
         """Bytes that have not arrived at the other end's machine: closing the stream now may lose them."""
         ...
 
+    def tell_end(self) -> None:
+        """Say that nothing more is written, without closing: who hears that hangs up, and what has arrived is acknowledged with it."""
+        ...
+
 
 def under_way(stream: RawStream) -> int:
     """The same of any raw stream; 0 for one that cannot tell."""
     # An ability is asked for by its name: wrappers of raw streams need not have it.
     return getattr(stream, "under_way", 0)
+
+
+def tell_end(stream: RawStream) -> None:
+    """The same of any raw stream; nothing of one that cannot."""
+    if (tell := getattr(stream, "tell_end", None)) is not None:
+        tell()
 
 
 class CipherSession(Protocol):

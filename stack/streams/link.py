@@ -11,7 +11,7 @@ import anyio
 
 from stack.sansio.interfaces import DataMachine
 from stack.streams.buffers import POOL, BufferPool
-from stack.streams.interfaces import DirectStream, RawStream, SecureChannel, under_way
+from stack.streams.interfaces import DirectStream, RawStream, SecureChannel, tell_end, under_way
 from stack.streams.signs import Signs
 from stack.streams.turns import Turn
 
@@ -65,6 +65,10 @@ class SecureLink(Generic[E]):
     def under_way(self) -> int:
         """Bytes that have not arrived at the peer's machine, as far as the stream can tell."""
         return len(self._unsent or b"") + under_way(self._stream)
+
+    def tell_end(self) -> None:
+        """Nothing more is written."""
+        tell_end(self._stream)
 
     @property
     def signs(self) -> Signs:

@@ -5,6 +5,7 @@ The socket is tried first and waited for only when it would block: three times t
 """
 
 import socket
+from contextlib import suppress
 
 import anyio
 
@@ -108,6 +109,12 @@ class SocketStream:
             return 0 if self._closed else unacknowledged(self._socket)
         except OSError:
             return 0
+
+    def tell_end(self) -> None:
+        """See `TrackedStream.tell_end`."""
+        if not self._closed:
+            with suppress(OSError):  # it has gone
+                self._socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
         """Close both directions at once; a task that waits gets ClosedResourceError."""

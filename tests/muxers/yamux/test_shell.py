@@ -12,7 +12,7 @@ from stack.identity.keys import generate
 from stack.multiformats.multiaddr import Multiaddr
 from stack.muxers.yamux.frames import DATA, FIN, RST, WINDOW_UPDATE, encode_header
 from stack.muxers.yamux.parameters import YamuxParameters
-from stack.muxers.yamux.shell import YamuxConnection, YamuxMuxer
+from stack.muxers.yamux.shell import STILL_SECONDS, YamuxConnection, YamuxMuxer
 from stack.sansio.budget import Resource, Scope
 from stack.security.noise.shell import NoiseSecurity
 from stack.streams.buffers import BUFFER_BYTES, BufferPool
@@ -564,3 +564,24 @@ async def test_a_socket_that_empties_too_slowly_to_be_written_to_shows_that_some
                 await anyio.sleep(0.05)
     assert "read nothing" in str(end.reason)
     await second.aclose()
+
+
+class Unanswered(Narrow):
+    """Of what was written the last is acknowledged when the peer hangs up, which it does when it hears the end."""
+
+    under_way = 1
+
+    def tell_end(self) -> None:
+        self.under_way = 0
+
+
+async def test_who_closes_tells_the_end_and_does_not_wait_for_an_acknowledgement_that_nothing_carries() -> None:
+    """A system that has nothing to send acknowledges after 40 ms: each fetch of a command ended with that."""
+    first, second = memory_stream_pair(HERE, THERE)
+    async with running(Unanswered(first), second, (budget(), budget())) as (dialler, listener):
+        await stream_pair((dialler, listener))
+        began = anyio.current_time()
+        await dialler.aclose()
+        with pytest.raises(anyio.EndOfStream):
+            await listener.accept_stream()
+    assert anyio.current_time() - began < STILL_SECONDS / 2
