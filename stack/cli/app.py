@@ -66,7 +66,7 @@ _told_by: list[int] = []
 
 
 class LazyGroup(Group):
-    """Loads a command's file when the command is used; only `--help` loads all, for their summaries."""
+    """Loads a command's file when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order of the table."""
@@ -98,6 +98,12 @@ class LazyGroup(Group):
             raise click.exceptions.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             raise click.exceptions.Exit(READER_GONE) from error
+
+    def summaries(self, ctx: click.Context, names: list[str]) -> dict[str, str]:
+        """From the table; what that does not name is loaded."""
+        told = {name: text for section in SECTIONS.values() for name, text in section.items()}
+        others = super().summaries(ctx, [name for name in names if name not in told])
+        return {name: told.get(name) or others[name] for name in names if name in told or name in others}
 
     def sections(self, names: list[str]) -> dict[str, list[str]]:
         """Headings, and what stands below each."""

@@ -5,25 +5,49 @@ A group that is named alone was asked what is in it: it answers with its help on
 
 import click
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "Every day": ("share", "get", "shares", "ticket", "jobs", "find", "announce"),
-    "Files and blocks": ("ls", "cat", "add", "pin", "gc", "repo", "car", "block"),
-    "The node": (
-        "daemon",
-        "stop",
-        "id",
-        "peers",
-        "connect",
-        "disconnect",
-        "ping",
-        "providers",
-        "pubsub",
-        "key",
-        "config",
-    ),
-    "This machine": ("doctor", "bench", "demo", "completion", "schema"),
+SECTIONS: dict[str, dict[str, str]] = {
+    "Every day": {
+        "share": "Share files or directories where they lie; prints a ticket for others to `stack get`.",
+        "get": "Fetch what a ticket or CID names, from everybody who has it at once.",
+        "shares": "What I share, and to whom it went.",
+        "ticket": "Print the ticket of something that is shared, seeded or pinned here, with this node's addresses of now.",
+        "jobs": "Fetches: those that run, wait to go on, or have ended of late.",
+        "find": "Find what others share under a public name (`stack share --public NAME`) that has all these words.",
+        "announce": "What this node tells others that it has; `stack share --announce` and `--public` add to it.",
+    },
+    "Files and blocks": {
+        "ls": "List a directory: CID, size, name; then how much there is below it in all.",
+        "cat": "Print a file.",
+        "add": "Add files or directories and print the root CID of each (last line).",
+        "pin": "Roots that garbage collection keeps.",
+        "gc": "Free the space of blocks that no pin, share or running fetch needs.",
+        "repo": "The repository of this home.",
+        "car": "Archives of blocks (CAR).",
+        "block": "Single blocks.",
+    },
+    "The node": {
+        "daemon": "Run a node: serve what is shared, and do what other commands of this home ask.",
+        "stop": "End the daemon of this home, and wait until it has ended.",
+        "id": "Who this node is: peer id, addresses, protocols.",
+        "peers": "Peers this node is connected to.",
+        "connect": "Connect the running node to a peer.",
+        "disconnect": "Close all connections to a peer; either side may connect again.",
+        "ping": "Measure the round trip to a peer.",
+        "providers": "Who announces that it has what a CID names: who, by whom that is known, how old it is, and where.",
+        "pubsub": "Messages to everybody who is in a topic.",
+        "key": "The identity of this home.",
+        "config": "The settings of this home (config.toml).",
+    },
+    "This machine": {
+        "doctor": "Check this machine, the home and the network, and say what to do.",
+        "bench": "What this machine does, and which step limits.",
+        "demo": "Show it: one shares, several find it by its CID, fetch and help each other, the sharer is killed, all finish.",
+        "completion": "Print a script that teaches a shell what Tab offers after `stack`.",
+        "schema": "Print the JSON Schema of what all commands print with --json and --jsonl.",
+    },
 }
-"""Headings of `stack --help`; a command that none of them names, as one of a plug-in, comes last."""
+"""Headings of `stack --help`, and below each the commands with what their files say of them, so that none of these is loaded. A command
+that stands below none of them, as one of a plug-in, comes last."""
 
 ELSEWHERE: dict[str, str] = {
     "add-torrent": "get",
@@ -193,16 +217,20 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As click, but in sections and with summaries that are whole."""
-        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        rows = {
-            name: command.get_short_help_str(1000)
-            for name, command in commands.items()
-            if command is not None and not command.hidden
-        }
+        rows = self.summaries(ctx, self.list_commands(ctx))
         width = max(map(len, rows), default=0)
         for title, names in self.sections(list(rows)).items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), rows[name]) for name in names])
+
+    def summaries(self, ctx: click.Context, names: list[str]) -> dict[str, str]:
+        """What is said of each of these commands."""
+        commands = {name: self.get_command(ctx, name) for name in names}
+        return {
+            name: command.get_short_help_str(1000)
+            for name, command in commands.items()
+            if command is not None and not command.hidden
+        }
 
     def sections(self, names: list[str]) -> dict[str, list[str]]:
         """Headings, and what stands below each."""

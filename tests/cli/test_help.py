@@ -53,6 +53,12 @@ def test_every_command_stands_in_one_section_of_the_help() -> None:
     assert set(COMMANDS) <= set(listed) and len(listed) == len(set(listed))
 
 
+def test_the_help_says_of_each_command_what_its_file_says() -> None:
+    """It loads none of them."""
+    told = {(name,): text for section in SECTIONS.values() for name, text in section.items()}
+    assert told == {words: command.get_short_help_str(1000) for words, command in ALL if len(words) == 1}
+
+
 PATHS = [
     (*words, str(each.name)) for words, command in ALL for each in command.params if isinstance(each.type, click.Path)
 ]
