@@ -1,7 +1,7 @@
 """How a command gets at a node: it holds the home itself, or asks the process that does."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,8 +59,11 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
     home = Home(config.home)
     running = await _running(home)
     if running is not None:
-        await _insist(running, typed or {})
-        yield running
+        try:
+            await _insist(running, typed or {})
+            yield running
+        finally:
+            await running.aclose()
         return
     try:
         from stack.node.node import Node  # here: a command that talks to a daemon need not load the whole stack
@@ -120,8 +123,10 @@ def running_node(config: Config) -> "ControlClient | None":
     """The node that holds this home now, without taking the home; None where nobody says that he does. Whoever was killed may have
     said so too: then a request raises NodeUnreachable."""
     assert config.home is not None
+    home = Home(config.home)
+    line = f"the node that holds {home.path} does not answer yet"
     with suppress(ConfigError):
-        return _client(Home(config.home))
+        return _client(home, partial(waiting, line, quiet=_is_for_programs()))
     return None
 
 
@@ -152,7 +157,7 @@ async def _hand_over(node: "Node") -> None:
     control = node.control
     if control is None:
         return
-    control.hand_over()
+    await control.hand_over()
     with anyio.move_on_after(PATIENCE_SECONDS):
         await control.drain()
     if control.active:
@@ -193,14 +198,15 @@ async def _insist(running: Api, typed: Mapping[str, object]) -> None:
         )
 
 
-def _client(home: Home) -> "ControlClient | None":
+def _client(
+    home: Home, while_silent: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+) -> "ControlClient | None":
     """The node that says that it holds this home, if one does. Raises ConfigError."""
     if (address := home.address()) is None:
         return None
     from stack.control.client import ControlClient  # here: most homes are free
 
-    line = f"the node that holds {home.path} does not answer yet"
-    return ControlClient(address, partial(waiting, line, quiet=_is_for_programs()))
+    return ControlClient(address, while_silent)
 
 
 def _is_for_programs() -> bool:
@@ -215,7 +221,9 @@ async def _running(home: Home) -> "ControlClient | None":
         with anyio.move_on_after(WAIT_SECONDS):
             while not take(home):
                 if (client := _client(home)) is not None:
-                    return client
+                    with suppress(NodeGone):  # it ended since it said where it is: who holds the home now?
+                        await client.reach()
+                        return client
                 await anyio.sleep(POLL_SECONDS)
             return None
     raise NodeUnreachable(

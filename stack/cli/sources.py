@@ -1,10 +1,8 @@
 """What is named on a command line to be read: files and directories as they lie, streams, and what has no place of its own."""
 
 import os
-import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -124,9 +122,11 @@ async def at_a_place(source: Source, home: Path) -> AsyncIterator[Path]:
     if source.stream is None:
         yield source.path
         return
+    from tempfile import TemporaryDirectory  # here: what is named mostly lies somewhere
+
     stream, folder = source.stream, home / INCOMING
     make_private(folder)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
+    with TemporaryDirectory(dir=folder) as own:
         place = Path(own, source.path.name)
         with place.open("xb", buffering=0) as out:  # noqa: ASYNC230 - it is new, and ours
             claim(out.fileno())
@@ -142,6 +142,8 @@ def _sweep(folder: Path, own: Path) -> None:
     """Remove what is old and nobody's. Where `own` does not look held either, the file system has no locks, and says nothing of others."""
     if not _is_held(own):
         return
+    import shutil
+
     with os.scandir(folder) as left:
         for entry in left:
             with suppress(OSError):  # another command sweeps too

@@ -27,6 +27,9 @@ ANSWERS: dict[str, type] = {
 
 CONNECT_SECONDS = 5.0
 
+REACHED_SECONDS = 2.0
+"""For so long a connection waits for a request; the node waits a little longer (`server.HELLO_SECONDS`)."""
+
 
 @contextmanager
 def _no_answer() -> Iterator[None]:
@@ -50,25 +53,49 @@ class ControlClient:
         """`waiting` is around the first wait for a sign of the node."""
         self._address = address
         self._waiting = waiting
+        self._reached: tuple[FrameStream, float] | None = None
+
+    async def reach(self) -> None:
+        """Be heard by the node now: from then on it ends only after it has answered a short request, which goes the same way if it follows
+        at once. Raises NodeGone when nobody is there any more, NodeUnreachable."""
+        self._reached = (await self._greeted(), anyio.current_time())
+
+    async def aclose(self) -> None:
+        """Let go of what `reach` opened and nothing has used."""
+        if self._reached is not None:
+            (frames, _), self._reached = self._reached, None
+            await frames.stream.aclose()
 
     @asynccontextmanager
     async def _call(self, request: object) -> AsyncIterator[FrameStream]:
-        stream = await self._connect()
-        async with stream:
-            frames = FrameStream(stream)
+        if self._reached is not None and self._reached[1] + REACHED_SECONDS > anyio.current_time():
+            (frames, _), self._reached = self._reached, None
+        else:
+            frames = await self._greeted()
+        async with frames.stream:
+            with _no_answer():
+                await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, token=self._address.token)))
+                await frames.send(Frame(call=Call(request=dump(to_tagged(request)))))
+            yield frames
+
+    async def _greeted(self) -> FrameStream:
+        """A new connection, and the node there speaks our version."""
+        frames = FrameStream(await self._connect())
+        try:
             with _no_answer():
                 waiting, self._waiting = self._waiting, nullcontext
                 async with waiting():
                     with anyio.fail_after(CONNECT_SECONDS):
                         theirs = (await frames.receive()).hello
-                if theirs.version != CONTROL_VERSION:
-                    raise NodeUnreachable(
-                        f"the running node ({theirs.agent or 'unknown'}) speaks version {theirs.version} of the control "
-                        f"protocol, this command {CONTROL_VERSION}: restart the node, or use its own version of the command"
-                    )
-                await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, token=self._address.token)))
-                await frames.send(Frame(call=Call(request=dump(to_tagged(request)))))
-            yield frames
+            if theirs.version != CONTROL_VERSION:
+                raise NodeUnreachable(
+                    f"the running node ({theirs.agent or 'unknown'}) speaks version {theirs.version} of the control "
+                    f"protocol, this command {CONTROL_VERSION}: restart the node, or use its own version of the command"
+                )
+        except BaseException:
+            await frames.stream.aclose()
+            raise
+        return frames
 
     async def _connect(self) -> ByteStream:
         try:
@@ -77,7 +104,9 @@ class ControlClient:
                     return await connect_local(self._address.path)
                 return await anyio.connect_tcp(self._address.host, self._address.port)
         except (OSError, TimeoutError) as error:
-            raise NodeUnreachable(f"the node that holds this home cannot be reached: {error}") from error
+            gone = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+            message = f"the node that holds this home cannot be reached: {error}"
+            raise (NodeGone if gone else NodeUnreachable)(message) from error
 
     async def ask(self, request: Ask[A]) -> A:
         """One answer."""

@@ -29,9 +29,11 @@ ControlListener = LocalListener | SocketListener
 
 
 class ControlSocket:
-    """Serves the requests of other commands. `drain` returns when none is running; after `hand_over` only short ones are."""
+    """Serves the requests of other commands. `drain` returns when none is running; after `hand_over` nobody is let in, and only short
+    ones are."""
 
-    def __init__(self, api: Api, token: bytes | None) -> None:
+    def __init__(self, listener: ControlListener, api: Api, token: bytes | None) -> None:
+        self._listener = listener
         self._api = api
         self._token = token
         self._server: ControlServer | None = None
@@ -45,27 +47,44 @@ class ControlSocket:
         """Requests that are being served."""
         return self._active
 
-    def hand_over(self) -> None:
-        """See `ControlServer.hand_over`. Who comes now waits for the next holder."""
+    async def hand_over(self) -> None:
+        """See `ControlServer.hand_over`. Who comes now is hung up on, and waits for the next holder: let in, it would be broken off."""
         self._handed_over = True
         if self._server is not None:
             self._server.hand_over()
+        await self._listener.aclose()
 
     async def drain(self) -> None:
         """Wait until no request is running: a command that ends must not take others down with it."""
         await self._idle.wait()
 
-    async def serve(self, stream: ByteStream) -> None:
-        """One connection."""
-        if not self._active:
-            self._idle = anyio.Event()
-        self._active += 1
+    async def accept(self, tasks: Supervisor) -> None:
+        """Take in requests until the listener is closed. anyio's own `serve` ends, and all requests with it, at the first descriptor that
+        is not to be had."""
+        faults = AcceptFaults("the control socket")
+        while True:
+            try:
+                stream = await self._listener.accept()
+            except anyio.ClosedResourceError:
+                return
+            except OSError as error:
+                await faults.survive(error)
+            else:
+                self._count(1)
+                tasks.start(self._serve, stream, owner="a request of another command")
+
+    async def _serve(self, stream: ByteStream) -> None:
         try:
             await self._begun().serve(stream)
         finally:
-            self._active -= 1
-            if not self._active:
-                self._idle.set()
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self._active += more
+        if not self._active:
+            self._idle.set()
+        elif self._idle.is_set():
+            self._idle = anyio.Event()
 
     def _begun(self) -> "ControlServer":
         """The server, which is loaded for the first that comes: to most commands nobody does."""
@@ -82,27 +101,14 @@ class ControlSocket:
 async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
     """Listen, and tell other commands where. Raises Refused when no socket can be made."""
     listener, address = await _listen(home)
-    control = ControlSocket(api, address.token or None)
+    control = ControlSocket(listener, api, address.token or None)
     async with listener, supervised() as tasks:
-        tasks.keep(_accept, listener, control, tasks, owner="the control socket")
+        tasks.keep(control.accept, tasks, owner="the control socket")
         await to_thread.run_sync(home.announce_address, address)
         try:
             yield control
         finally:
             await let_go_with(_withdraw, home, address)
-
-
-async def _accept(listener: ControlListener, control: ControlSocket, tasks: Supervisor) -> None:
-    """Take in requests until the listener is closed. anyio's own `serve` ends, and all requests with it, at the first
-    descriptor that is not to be had."""
-    faults = AcceptFaults("the control socket")
-    while True:
-        try:
-            tasks.start(control.serve, await listener.accept(), owner="a request of another command")
-        except anyio.ClosedResourceError:
-            return
-        except OSError as error:
-            await faults.survive(error)
 
 
 def _withdraw(home: Home, address: ControlAddress) -> None:

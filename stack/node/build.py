@@ -113,8 +113,8 @@ class ControlSocket(Protocol):
         """Requests of other commands that are being served."""
         ...
 
-    def hand_over(self) -> None:
-        """Let those go that begin again with the next holder of the home."""
+    async def hand_over(self) -> None:
+        """Let those go that begin again with the next holder of the home, and nobody in."""
         ...
 
     async def drain(self) -> None:

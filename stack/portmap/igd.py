@@ -6,7 +6,6 @@ nesting are nothing but text.
 """
 
 import re
-from html import unescape
 from ipaddress import IPv4Address, ip_address
 from urllib.parse import urljoin, urlsplit
 
@@ -174,7 +173,11 @@ def _text(page: str, name: str) -> str:
     """What stands between these tags the first time; empty when it is not there, or is not plain text of a bearable length."""
     _, _, rest = page.partition(f"<{name}>")
     text, end, _ = rest.partition(f"</{name}>")
-    return unescape(text.strip()) if end and len(text) <= TEXT_MAX and "<" not in text else ""
+    if not end or len(text) > TEXT_MAX or "<" in text:
+        return ""
+    from html import unescape  # here: most networks have no such router, and its table of names is half a MiB
+
+    return unescape(text.strip())
 
 
 def _unchunked(body: bytes) -> bytes:

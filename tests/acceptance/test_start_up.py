@@ -60,7 +60,7 @@ def test_the_help_loads_neither_a_command_nor_what_commands_need(place: Path, wo
 
 
 SELDOM = (
-    "OpenSSL", "bz2", "click.shell_completion", "importlib.util", "logging.handlers", "multihash", "noise", "segno", "shutil",
+    "OpenSSL", "bz2", "click.shell_completion", "importlib.util", "logging.handlers", "multihash", "segno", "shutil",
     "statistics", "tempfile", "tomllib", "stack.cli.live", "stack.cli.share", "stack.control.client", "stack.control.server",
     "stack.files.add", "stack.files.fetch_tree", "stack.files.pasted", "stack.protocols.code.words",
     *(f"stack.node.handlers.{name}" for name in ("announce", "codes", "jobs", "peers", "pubsub", "reading", "store")),

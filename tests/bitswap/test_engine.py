@@ -298,7 +298,7 @@ def test_one_block_always_goes_even_if_it_is_larger_than_the_allowance() -> None
         (600 * KIB, 600 * KIB),
         (5 * MIB, MIB),
         (20 * MIB, 2 * MIB),
-        (400 * MIB, 7 * MIB),
+        (400 * MIB, 5 * MIB),
     ],
 )
 def test_a_peer_gets_as_much_ahead_as_it_takes_soon(rate: int, allowance: int) -> None:

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from stack.cli.fetching import HINTS, REFUSED, FetchScreen
 from stack.cli.output import Progress
 from stack.control import client
 from stack.control.errors import NodeGone, NodeUnreachable
+from stack.control.frames import CONTROL_VERSION, FrameStream
 from stack.errors import NoProvider
 from stack.files.events import (
     Connecting,
@@ -37,6 +38,7 @@ from stack.net.upgrader import Upgrader
 from stack.node.api import Api, GetIdentity, WatchWaiting
 from stack.node.config import Config
 from stack.node.home import ControlAddress, Home
+from stack.pb.control_pb2 import Frame, Hello
 from stack.security.pnet.shell import NotInNetwork, PrivateNetwork
 
 ROOT = Cid.parse("bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am")
@@ -187,6 +189,7 @@ async def test_a_node_that_breaks_off_every_request_is_not_asked_for_ever(
     async def hang_up(stream: SocketStream) -> None:
         nonlocal asked
         asked += 1
+        await FrameStream(stream).send(Frame(hello=Hello(version=CONTROL_VERSION)))
         await stream.aclose()
 
     async def ask(api: Api) -> object:
@@ -203,6 +206,50 @@ async def test_a_node_that_breaks_off_every_request_is_not_asked_for_ever(
         tasks.cancel_scope.cancel()
     assert asked > 2
     assert capsys.readouterr().err.count("has ended") <= 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ending", ["its socket is gone", "it hangs up"])
+async def test_a_node_that_ends_between_its_address_and_the_first_request_is_followed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Of four commands started at once one now and then ended with "cannot be reached"."""
+    home = Home(tmp_path / "home")
+    home.prepare()
+    gone, here = (str(tmp_path / name) for name in ("gone", "here"))
+    asked, ended = 0, anyio.Event()
+
+    async def hang_up(stream: SocketStream) -> None:
+        await stream.aclose()
+
+    async def answer(stream: SocketStream) -> None:
+        nonlocal asked
+        frames = FrameStream(stream)
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await frames.send(Frame(hello=Hello(version=CONTROL_VERSION)))
+            while True:
+                await frames.receive()
+                asked += 1
+        await stream.aclose()
+        ended.set()
+
+    monkeypatch.setattr(session, "take", lambda _: False)
+    addresses = iter([ControlAddress(gone)])
+    monkeypatch.setattr(Home, "address", lambda _: next(addresses, ControlAddress(here)))
+    async with AsyncExitStack() as stack:
+        listeners = [await stack.enter_async_context(await anyio.create_unix_listener(path)) for path in (here, gone)]
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(listeners[0].serve, answer)
+        if ending == "it hangs up":
+            tasks.start_soon(listeners[1].serve, hang_up)
+        else:
+            Path(gone).unlink()
+        with anyio.fail_after(10):
+            async with session.open_api(Config(home=home.path)) as api, api.watch(WatchWaiting(source=str(ROOT))):
+                while asked < 2:
+                    await anyio.sleep(0.01)
+            await ended.wait()
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.anyio
@@ -309,8 +356,8 @@ def test_who_waits_for_the_node_of_its_home_is_told(
     home.release()
     told = capsys.readouterr().err.splitlines()
     assert ended.value.code == 6 and "does not answer" in told.pop()
-    who = f"the node that holds {home.path}" if has_socket else f"another process holds {home.path}, and"
-    assert told == ([] if "--json" in line else [f"{who} does not answer yet (Ctrl-C ends it)"])
+    waits = f"another process holds {home.path}, and does not answer yet (Ctrl-C ends it)"
+    assert told == ([] if "--json" in line else [waits])
 
 
 def test_the_size_of_a_tree_is_the_most_it_can_be(capsys: pytest.CaptureFixture[str]) -> None:
