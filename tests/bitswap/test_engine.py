@@ -250,7 +250,7 @@ def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
 @pytest.mark.parametrize(
     ("parameters", "rate", "counts"),
     [
-        (trusting(), 400 * MIB, [3, 3, 3, 3]),
+        (trusting(), 400 * MIB, [2, 2, 2, 2]),
         (trusting(), 20 * MIB, [1, 1, 1, 1]),
         (EngineParameters.limited(1000 * MIB), 400 * MIB, [1, 1, 1, 1]),
     ],
