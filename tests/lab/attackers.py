@@ -60,6 +60,7 @@ from tests.muxers.yamux.test_floods import FLOODS, sealed
 TOPIC = "lab"
 """What the victim's user publishes to and listens to."""
 HALF = 60_000
+CONNECT_SECONDS = 60.0
 WITHOUT_SHAME = NetLimits(peer={**NetLimits().peer, Resource.STREAMS_OUT: 1024})
 """They open more streams to one peer than we would."""
 MIB = 1 << 20
@@ -115,12 +116,14 @@ class Strangers:
     async def met(self, handlers: dict[str, Callable[[Stream], Awaitable[None]]] | None = None) -> Host:
         """Somebody new, connected with the victim; its address may owe for what was done from it in the turn before, so it tries again."""
         host = await self.host(handlers)
-        while True:
-            try:
-                await host.connect(self.peer, [self.victim])
-                return host
-            except DialError:
-                await anyio.sleep(1)
+        with anyio.fail_after(CONNECT_SECONDS):
+            while True:
+                try:
+                    await host.connect(self.peer, [self.victim])
+                    return host
+                except DialError:
+                    await anyio.sleep(1)
+        raise AssertionError("unreachable")
 
     async def name(self, host: Host) -> None:
         """As a provider."""
