@@ -19,7 +19,6 @@ from stack.sansio.budget import Resource
 from stack.security.interfaces import Protector
 from stack.streams.interfaces import RawStream
 from stack.testing.streams import receive_exactly
-from stack.transports import extras
 from tests.net.hosts import Seen, echo, settled
 from tests.net.identities import key
 
@@ -136,7 +135,7 @@ def test_quic_comes_after_all_of_tcp_and_before_relays() -> None:
 
 
 async def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     async with Host(key(0)) as host:
         with pytest.raises(DialError, match=r"pip install 'p2p-stack\[quic\]'"):
             await host.connect(None, [Multiaddr.parse("/ip4/127.0.0.1/udp/1/quic-v1")])

@@ -347,7 +347,7 @@ async def test_a_transport_without_a_host_knows_its_addresses_only() -> None:
 
 
 def test_without_the_extra_an_address_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not QuicTransport().can_dial(LOOPBACK)
     assert extras.lacking(LOOPBACK) == "QUIC is not installed: pip install 'p2p-stack[quic]'"
     assert extras.lacking(Multiaddr.parse("/ip4/127.0.0.1/tcp/1")) == "no transport for this address"
