@@ -27,11 +27,11 @@ class EngineParameters:
 
     message: int = MIB
     """Blocks are packed into messages of about this size: one worker call, one buffer, and every implementation takes it."""
-    message_most: int = 9 * 256 * KIB
+    message_most: int = 7 * 256 * KIB
     """The same for a peer that takes all that it may be sent, and fast: a message costs as much whatever its size."""
     outstanding_least: int = 256 * KIB
     outstanding_start: int = MIB
-    outstanding_most: int = 5 * MIB
+    outstanding_most: int = 4 * MIB
     """Bytes on their way to one peer (boxo: 1 MiB). A peer that takes 10 MiB a second or more gets a tenth of a second of its
     rate, so that reading the next message from disk overlaps with sending; one that takes less gets a second of it."""
     total: int = 48 * MIB

@@ -232,7 +232,7 @@ def give_up(stream: TextIO) -> None:
 def _help_width() -> int:
     """Columns of help: click's own choice is never under 50, and would break lines in narrower terminals."""
     asked = os.environ.get("COLUMNS", "")
-    columns = int(asked) if asked.isdecimal() else 0
+    columns = int(asked) if asked.isdecimal() and len(asked) < 6 else 0
     if not columns:
         with suppress(OSError):
             columns = os.get_terminal_size().columns

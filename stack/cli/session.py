@@ -1,7 +1,14 @@
 """How a command gets at a node: it holds the home itself, or asks the process that does."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,14 +64,11 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
     """
     assert config.home is not None
     home = Home(config.home)
-    running = await _running(home)
-    if running is not None:
-        try:
+    async with _running(home) as running:
+        if running is not None:
             await _insist(running, typed or {})
             yield running
-        finally:
-            await running.aclose()
-        return
+            return
     try:
         from stack.node.node import Node  # here: a command that talks to a daemon need not load the whole stack
 
@@ -157,7 +161,7 @@ async def _hand_over(node: "Node") -> None:
     control = node.control
     if control is None:
         return
-    await control.hand_over()
+    control.hand_over()
     with anyio.move_on_after(PATIENCE_SECONDS):
         await control.drain()
     if control.active:
@@ -215,14 +219,20 @@ def _is_for_programs() -> bool:
     return context is not None and any(context.params.get(name) for name in ("as_json", "as_lines"))
 
 
-async def _running(home: Home) -> "ControlClient | None":
-    """The node that holds this home, or None when this process now holds it."""
+@asynccontextmanager
+async def _running(home: Home) -> AsyncIterator["ControlClient | None"]:
+    """The node that holds this home, which stays for as long as the context lasts, or None when this process now holds it."""
+    async with AsyncExitStack() as stays:
+        yield await _find(home, stays)
+
+
+async def _find(home: Home, stays: AsyncExitStack) -> "ControlClient | None":
     async with waiting(f"another process holds {home.path}, and does not answer yet", quiet=_is_for_programs()):
         with anyio.move_on_after(WAIT_SECONDS):
             while not take(home):
                 if (client := _client(home)) is not None:
-                    with suppress(NodeGone):  # it ended since it said where it is: who holds the home now?
-                        await client.reach()
+                    with suppress(NodeGone):  # it has ended since it said where it is: who holds the home now?
+                        await stays.enter_async_context(client.staying())
                         return client
                 await anyio.sleep(POLL_SECONDS)
             return None

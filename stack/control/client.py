@@ -13,7 +13,7 @@ from stack.control.sockets import connect_local
 from stack.errors import StackError
 from stack.files import events as fetch_events
 from stack.node import api
-from stack.node.api import Ask, Read, Watch, Write
+from stack.node.api import Ask, Read, Stay, Watch, Write
 from stack.node.exits import told_error
 from stack.node.home import ControlAddress
 from stack.node.schema import from_tagged, to_tagged
@@ -26,9 +26,6 @@ ANSWERS: dict[str, type] = {
 }
 
 CONNECT_SECONDS = 5.0
-
-REACHED_SECONDS = 2.0
-"""For so long a connection waits for a request; the node waits a little longer (`server.HELLO_SECONDS`)."""
 
 
 @contextmanager
@@ -53,49 +50,32 @@ class ControlClient:
         """`waiting` is around the first wait for a sign of the node."""
         self._address = address
         self._waiting = waiting
-        self._reached: tuple[FrameStream, float] | None = None
 
-    async def reach(self) -> None:
-        """Be heard by the node now: from then on it ends only after it has answered a short request, which goes the same way if it follows
-        at once. Raises NodeGone when nobody is there any more, NodeUnreachable."""
-        self._reached = (await self._greeted(), anyio.current_time())
-
-    async def aclose(self) -> None:
-        """Let go of what `reach` opened and nothing has used."""
-        if self._reached is not None:
-            (frames, _), self._reached = self._reached, None
-            await frames.stream.aclose()
+    @asynccontextmanager
+    async def staying(self) -> AsyncIterator[None]:
+        """For as long as the context lasts the node waits with its end, where that can wait, so that one request after the other is
+        answered. Raises NodeGone when nobody is there any more, NodeUnreachable."""
+        async with self._call(Stay()):
+            yield
 
     @asynccontextmanager
     async def _call(self, request: object) -> AsyncIterator[FrameStream]:
-        if self._reached is not None and self._reached[1] + REACHED_SECONDS > anyio.current_time():
-            (frames, _), self._reached = self._reached, None
-        else:
-            frames = await self._greeted()
-        async with frames.stream:
-            with _no_answer():
-                await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, token=self._address.token)))
-                await frames.send(Frame(call=Call(request=dump(to_tagged(request)))))
-            yield frames
-
-    async def _greeted(self) -> FrameStream:
-        """A new connection, and the node there speaks our version."""
-        frames = FrameStream(await self._connect())
-        try:
+        stream = await self._connect()
+        async with stream:
+            frames = FrameStream(stream)
             with _no_answer():
                 waiting, self._waiting = self._waiting, nullcontext
                 async with waiting():
                     with anyio.fail_after(CONNECT_SECONDS):
                         theirs = (await frames.receive()).hello
-            if theirs.version != CONTROL_VERSION:
-                raise NodeUnreachable(
-                    f"the running node ({theirs.agent or 'unknown'}) speaks version {theirs.version} of the control "
-                    f"protocol, this command {CONTROL_VERSION}: restart the node, or use its own version of the command"
-                )
-        except BaseException:
-            await frames.stream.aclose()
-            raise
-        return frames
+                if theirs.version != CONTROL_VERSION:
+                    raise NodeUnreachable(
+                        f"the running node ({theirs.agent or 'unknown'}) speaks version {theirs.version} of the control "
+                        f"protocol, this command {CONTROL_VERSION}: restart the node, or use its own version of the command"
+                    )
+                await frames.send(Frame(hello=Hello(version=CONTROL_VERSION, token=self._address.token)))
+                await frames.send(Frame(call=Call(request=dump(to_tagged(request)))))
+            yield frames
 
     async def _connect(self) -> ByteStream:
         try:
@@ -104,7 +84,8 @@ class ControlClient:
                     return await connect_local(self._address.path)
                 return await anyio.connect_tcp(self._address.host, self._address.port)
         except (OSError, TimeoutError) as error:
-            gone = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+            cause = error.__cause__ or error  # anyio's own says only that it was to no avail
+            gone = isinstance(cause, FileNotFoundError | ConnectionRefusedError)
             message = f"the node that holds this home cannot be reached: {error}"
             raise (NodeGone if gone else NodeUnreachable)(message) from error
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 ControlListener = LocalListener | SocketListener
 """Where other commands come in: by TCP on systems without Unix sockets."""
 
+PREPARED_SECONDS = 1.0
+"""Most commands are over by then, and nobody has come."""
+
 
 class ControlSocket:
-    """Serves the requests of other commands. `drain` returns when none is running; after `hand_over` nobody is let in, and only short
-    ones are."""
+    """Serves the requests of other commands; after `hand_over` only short ones. `drain` returns when none is running and nobody is let
+    in any more: he would be broken off."""
 
     def __init__(self, listener: ControlListener, api: Api, token: bytes | None) -> None:
         self._listener = listener
@@ -38,6 +42,7 @@ class ControlSocket:
         self._token = token
         self._server: ControlServer | None = None
         self._handed_over = False
+        self._beginning = threading.Lock()
         self._active = 0
         self._idle = anyio.Event()
         self._idle.set()
@@ -47,16 +52,18 @@ class ControlSocket:
         """Requests that are being served."""
         return self._active
 
-    async def hand_over(self) -> None:
-        """See `ControlServer.hand_over`. Who comes now is hung up on, and waits for the next holder: let in, it would be broken off."""
+    def hand_over(self) -> None:
+        """See `ControlServer.hand_over`."""
         self._handed_over = True
         if self._server is not None:
             self._server.hand_over()
-        await self._listener.aclose()
 
     async def drain(self) -> None:
-        """Wait until no request is running: a command that ends must not take others down with it."""
-        await self._idle.wait()
+        """Wait until no request is running: a command that ends must not take others down with it. Who comes then is hung up on, and
+        looks for the next holder."""
+        while self._active:
+            await self._idle.wait()
+        await self._listener.aclose()
 
     async def accept(self, tasks: Supervisor) -> None:
         """Take in requests until the listener is closed. anyio's own `serve` ends, and all requests with it, at the first descriptor that
@@ -75,7 +82,8 @@ class ControlSocket:
 
     async def _serve(self, stream: ByteStream) -> None:
         try:
-            await self._begun().serve(stream)
+            async with stream:
+                await self._begun().serve(stream)
         finally:
             self._count(-1)
 
@@ -86,24 +94,42 @@ class ControlSocket:
         elif self._idle.is_set():
             self._idle = anyio.Event()
 
+    async def prepare(self, seconds: float) -> None:
+        """Load what any request needs, after so long: in a process that lasts its files may be replaced, or no more to be opened."""
+        await anyio.sleep(seconds)
+        await to_thread.run_sync(self._begun)
+        await to_thread.run_sync(_load_handlers)
+
     def _begun(self) -> "ControlServer":
         """The server, which is loaded for the first that comes: to most commands nobody does."""
-        if self._server is None:
-            from stack.control.server import ControlServer
+        with self._beginning:
+            if self._server is None:
+                from stack.control.server import ControlServer
 
-            self._server = ControlServer(self._api, AGENT_VERSION, self._token)
-            if self._handed_over:
-                self._server.hand_over()
-        return self._server
+                self._server = ControlServer(self._api, AGENT_VERSION, self._token)
+                if self._handed_over:
+                    self._server.hand_over()
+            return self._server
+
+
+def _load_handlers() -> None:
+    from stack.node.handlers import load_all
+
+    load_all()
 
 
 @asynccontextmanager
-async def serve_control(api: Api, home: Home) -> AsyncIterator[ControlSocket]:
-    """Listen, and tell other commands where. Raises Refused when no socket can be made."""
+async def serve_control(api: Api, home: Home, *, lasts: bool = False) -> AsyncIterator[ControlSocket]:
+    """Listen, and tell other commands where; whether the process `lasts` is known at once of a daemon only. Raises Refused when no socket
+    can be made."""
     listener, address = await _listen(home)
     control = ControlSocket(listener, api, address.token or None)
     async with listener, supervised() as tasks:
         tasks.keep(control.accept, tasks, owner="the control socket")
+        if lasts:
+            await control.prepare(0.0)
+        else:
+            tasks.start(control.prepare, PREPARED_SECONDS, owner="what requests need")
         await to_thread.run_sync(home.announce_address, address)
         try:
             yield control

@@ -37,7 +37,7 @@ from stack.node.keystore import load_or_create
 from stack.node.listen import listen
 from stack.node.outside import Outside
 from stack.node.relaying import relaying
-from stack.node.roles import LISTENING_ROLES
+from stack.node.roles import DAEMON, LISTENING_ROLES
 from stack.node.shares import Shares, open_jobs
 from stack.node.traffic import Traffic
 from stack.platform import raise_descriptor_limit
@@ -113,12 +113,12 @@ class ControlSocket(Protocol):
         """Requests of other commands that are being served."""
         ...
 
-    async def hand_over(self) -> None:
-        """Let those go that begin again with the next holder of the home, and nobody in."""
+    def hand_over(self) -> None:
+        """Let those go that begin again with the next holder of the home."""
         ...
 
     async def drain(self) -> None:
-        """Wait until none is."""
+        """Wait until none is, and take no more."""
         ...
 
 
@@ -175,13 +175,13 @@ def service_names(config: Config) -> list[str]:
 
 
 @asynccontextmanager
-async def control_socket(api: Api, home: Home | None) -> AsyncIterator[ControlSocket | None]:
+async def control_socket(api: Api, home: Home | None, role: str) -> AsyncIterator[ControlSocket | None]:
     """Serve other commands of this home while the context lasts; None without a home."""
     if home is None:
         yield None
         return
     serve = resolve(SERVERS, "", "control")
-    async with serve(api, home) as socket:  # type: ignore[operator] # the row names a context manager
+    async with serve(api, home, lasts=role == DAEMON) as socket:  # type: ignore[operator] # the row names a context manager
         yield socket
 
 

@@ -128,7 +128,7 @@ class Node(AnyNode):
                         from stack.node.handlers.jobs import resume_detached
 
                         resume_detached(node, await node.jobs.jobs())
-                    async with control_socket(node, home or taken) as node.control:
+                    async with control_socket(node, home or taken, config.role) as node.control:
                         try:
                             yield node
                         finally:

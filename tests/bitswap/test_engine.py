@@ -250,20 +250,20 @@ def test_blocks_are_packed_up_to_the_size_of_a_message() -> None:
 @pytest.mark.parametrize(
     ("parameters", "rate", "counts"),
     [
-        (trusting(), 400 * MIB, [2, 2, 2, 2]),
-        (trusting(), 20 * MIB, [1, 1, 1, 1]),
-        (EngineParameters.limited(1000 * MIB), 400 * MIB, [1, 1, 1, 1]),
+        (trusting(), 400 * MIB, [7, 7, 7, 7]),
+        (trusting(), 20 * MIB, [4, 4, 4, 4]),
+        (EngineParameters.limited(1000 * MIB), 400 * MIB, [1, 4, 4, 4]),
     ],
 )
 def test_a_peer_that_takes_all_it_may_have_and_fast_gets_longer_messages_but_not_at_first(
     parameters: EngineParameters, rate: int, counts: list[int]
 ) -> None:
     server = Server(parameters)
-    server.sizes = dict.fromkeys(CIDS, MIB)
-    server.wants(ALICE, *(Want(cid) for cid in CIDS[:20]))
-    (first,) = server.sends()
-    assert first.size == MIB
-    server.sent(first, seconds=MIB / rate)
+    server.sizes = dict.fromkeys(CIDS, 256 * KIB)
+    server.wants(ALICE, *(Want(cid) for cid in CIDS[:80]))
+    for message in server.sends():
+        assert message.size <= MIB
+        server.sent(message, seconds=message.size / rate)
     found: list[int] = []
     while len(found) < 4:
         for message in server.sends():
@@ -298,7 +298,7 @@ def test_one_block_always_goes_even_if_it_is_larger_than_the_allowance() -> None
         (600 * KIB, 600 * KIB),
         (5 * MIB, MIB),
         (20 * MIB, 2 * MIB),
-        (400 * MIB, 5 * MIB),
+        (400 * MIB, 4 * MIB),
     ],
 )
 def test_a_peer_gets_as_much_ahead_as_it_takes_soon(rate: int, allowance: int) -> None:

@@ -85,6 +85,17 @@ def test_summaries_are_not_cut(
     assert max(map(len, out.splitlines())) <= int(columns)
 
 
+@pytest.mark.parametrize(
+    "columns", ["0", "-5", "abc", "\N{SUPERSCRIPT TWO}", "9" * 5000], ids=["0", "-5", "abc", "square", "long"]
+)
+def test_a_width_that_is_none_is_the_terminals(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, _ = said(("--help",), capsys)
+    assert not code and max(map(len, out.splitlines())) <= 80
+
+
 def test_words_of_other_tools_are_answered_with_the_command_here(capsys: pytest.CaptureFixture[str]) -> None:
     """Points 46 and 47."""
     for typed, here in ELSEWHERE.items():

@@ -189,7 +189,11 @@ async def test_a_node_that_breaks_off_every_request_is_not_asked_for_ever(
     async def hang_up(stream: SocketStream) -> None:
         nonlocal asked
         asked += 1
-        await FrameStream(stream).send(Frame(hello=Hello(version=CONTROL_VERSION)))
+        frames = FrameStream(stream)
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await frames.send(Frame(hello=Hello(version=CONTROL_VERSION)))
+            await frames.receive()
+            await frames.receive()
         await stream.aclose()
 
     async def ask(api: Api) -> object:

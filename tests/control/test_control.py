@@ -31,6 +31,7 @@ from stack.node.api import (
     Ping,
     PingReply,
     RepoStat,
+    Stay,
 )
 from stack.node.exit_codes import BUG, NO_DAEMON, NOT_FOUND
 from stack.node.exits import NodeError, exit_code
@@ -60,8 +61,10 @@ class MadeUpNode:
         raise NoProvider("nobody has it")
 
     @asynccontextmanager
-    async def watch(self, request: Ping) -> AsyncIterator[AsyncIterator[PingReply]]:
+    async def watch(self, request: Ping | Stay) -> AsyncIterator[AsyncIterator[PingReply]]:
         async def replies() -> AsyncGenerator[PingReply, None]:
+            if isinstance(request, Stay):
+                await anyio.sleep_forever()
             for number in range(request.count):
                 yield PingReply(peer_id=request.target, sequence=number, seconds=0.5)
             if request.target == "forever":

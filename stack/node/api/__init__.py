@@ -89,6 +89,7 @@ from stack.node.api.peers import (
     Ping,
     PingReply,
     Reach,
+    Stay,
 )
 from stack.node.api.pubsub import (
     ListTopicPeers,
@@ -215,6 +216,7 @@ __all__ = [
     "Shared",
     "SharesRemoved",
     "SourceLost",
+    "Stay",
     "Subscribe",
     "Subscribed",
     "TakeCode",

@@ -42,6 +42,11 @@ class CompareSettings(Ask[tuple[str, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stay(Watch[None]):
+    """Nothing is told: while it lasts a process that would end now waits, as it does while other requests are running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerInfo:
     """A connection."""
 

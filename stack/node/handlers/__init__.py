@@ -45,6 +45,7 @@ ASKS: dict[type, str] = {
 }
 
 WATCHES: dict[type, str] = {
+    api.Stay: "identity:stay",
     api.Ping: "peers:ping",
     api.Subscribe: "pubsub:subscribe",
     api.FindNames: "announce:find_names",
@@ -94,3 +95,10 @@ def handler(table: Mapping[type, str], kind: type) -> Any:
     """The function that answers requests of a kind: it is given the node and the request and, where it writes, the bytes."""
     home, _, name = table[kind].partition(":")
     return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def load_all() -> None:
+    """Load the handlers of all requests. In a worker thread: it takes some 20 ms."""
+    for table in (ASKS, WATCHES, READS, WRITES):
+        for kind in table:
+            handler(table, kind)

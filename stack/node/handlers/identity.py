@@ -1,9 +1,13 @@
 """Handlers of requests about who this node is, and with what settings it runs. Most commands ask; what `peers.py` needs they do not."""
 
 import os
+from collections.abc import AsyncGenerator
 
-from stack.node.api import CompareSettings, GetIdentity, NodeInfo
+import anyio
+
+from stack.node.api import CompareSettings, GetIdentity, NodeInfo, Stay
 from stack.node.config import read_address, read_node
+from stack.node.handlers.streaming import streaming
 from stack.node.interfaces import Handled
 from stack.protocols.identify.messages import AGENT_VERSION
 
@@ -35,3 +39,10 @@ async def compare_settings(node: Handled, request: CompareSettings) -> tuple[str
         "serve": request.serve is not None and request.serve != config.serve,
     }
     return tuple(name for name, different in differs.items() if different)
+
+
+@streaming
+async def stay(node: Handled, request: Stay) -> AsyncGenerator[None, None]:
+    """Nothing, for as long as somebody listens."""
+    await anyio.sleep_forever()
+    yield
