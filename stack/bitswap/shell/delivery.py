@@ -86,7 +86,8 @@ class Delivery:
     def handle_verdict(self, arrival: Arrival, verdict: Verdict) -> bool:
         """See BlockHandler."""
         owner, peer, multihash, now = self._owner, arrival.peer, verdict.multihash, anyio.current_time()
-        if not (verdict.served or arrival.again) and self.offences.is_cut(peer, now):
+        is_cut = self.offences.is_cut(peer, now)
+        if is_cut and not (verdict.served or arrival.again):
             return False  # the rest of what it had sent when it was cut
         if multihash is None:
             self._handle_unwanted(arrival, Answer.NEVER_ASKED, verdict.size, now)
@@ -101,7 +102,8 @@ class Delivery:
             for session in self.those(taker.call.session for taker in waiting):
                 session.machine.cancel([waiting[0].cid])
         elif not waiting:
-            self._handle_unwanted(arrival, answer, verdict.size, now)
+            if not is_cut:  # else a copy that came while it was still wanted
+                self._handle_unwanted(arrival, answer, verdict.size, now)
         else:
             for session in self.those(taker.call.session for taker in waiting):
                 session.receive_block(peer, multihash, verdict.size, now)
