@@ -299,32 +299,33 @@ async def _interruptible(function: Callable[[], Awaitable[T]], backend: str) -> 
     call_soon = loop_caller()
     results: list[T] = []
     _told_by.clear()
-    with anyio.CancelScope() as scope:
+    async with anyio.create_task_group() as awake:
+        # Until all is cleaned up: threads do that too.
+        awake.start_soon(_stay_awake, call_soon)
+        awake.start_soon(_search_for_cycles)
+        with anyio.CancelScope() as scope:
 
-        def interrupt(number: int, frame: object) -> None:
-            if not _told_by:
-                _told_by.append(number)
-                call_soon(scope.cancel)
-            elif signal.SIGINT in (
-                number,
-                *_told_by,
-            ):  # of the others several come at once, from a shell and from the system
-                _end()
+            def interrupt(number: int, frame: object) -> None:
+                if not _told_by:
+                    _told_by.append(number)
+                    call_soon(scope.cancel)
+                elif signal.SIGINT in (
+                    number,
+                    *_told_by,
+                ):  # of the others several come at once, from a shell and from the system
+                    _end()
 
-        told_by = (signal.SIGINT, *endings())
-        for each in told_by:
-            signal.signal(each, interrupt)
-        try:
-            async with anyio.create_task_group() as awake:
-                awake.start_soon(_stay_awake, call_soon)
-                awake.start_soon(_search_for_cycles)
-                results.append(await function())
-                awake.cancel_scope.cancel()
-        finally:
-            # What remains is to end: another Ctrl-C need not show how Python does that.
+            told_by = (signal.SIGINT, *endings())
             for each in told_by:
-                if each == signal.SIGINT or not _told_by:
-                    signal.signal(each, signal.SIG_DFL)
+                signal.signal(each, interrupt)
+            try:
+                results.append(await function())
+            finally:
+                # What remains is to end: another Ctrl-C need not show how Python does that.
+                for each in told_by:
+                    if each == signal.SIGINT or not _told_by:
+                        signal.signal(each, signal.SIG_DFL)
+        awake.cancel_scope.cancel()
     return results
 
 
