@@ -64,7 +64,8 @@ SECONDS = 8.0
 """For which things are done."""
 CALL_SECONDS = 25.0
 """The bound of a call that has 12 s for itself; a node that was stopped or killed meanwhile has its time on top, and so has what goes on
-for as long as something comes (`cat`) the time that the worst line takes for all of it."""
+for as long as something comes (ENDLESS) the time that the worst line takes for all of it."""
+ENDLESS = ("cat", "pin")
 PATIENCE = 12.0
 FINAL_SECONDS = 60.0
 """For the last fetch, when all is quiet again, beside what the worst line takes for it."""
@@ -246,7 +247,7 @@ class Run:
         name = action.__name__.strip("_")
         begun = time.monotonic()
         cancel = chance.random() < 0.15
-        bound = CALL_SECONDS + (self.slow if name == "cat" else 0.0)
+        bound = CALL_SECONDS + (self.slow if name in ENDLESS else 0.0)
         try:
             with anyio.move_on_after(chance.uniform(0.01, 2.0) if cancel else bound) as scope:
                 await action(chance)
