@@ -1,5 +1,6 @@
 """`stack add`: from files to CIDs, with the flags of Kubo and the same results."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.choosing import LeftOut, selecting
 from stack.cli.completing import profiles
+from stack.cli.home import prepare
 from stack.cli.session import open_api
 from stack.cli.sources import at_a_place, sources_of
 from stack.cli.types import PathType, config
 from stack.node.api import Add, Added, AddProgress, Api, EntryAdded, EntrySkipped, ImportFlags
 from stack.node.exit_codes import PARTIAL
+from stack.node.home import Home
 
 
 class OctalType(click.ParamType[int]):
@@ -85,23 +88,25 @@ def add(
         options = ImportFlags(hash=hash_, **{**flags, "profile": flags["profile"] or settings.profile})
         left_out = LeftOut()
         roots = []
-        async with open_api(settings) as api:
-            assert settings.home is not None
-            for source in sources:
-                async with at_a_place(source, settings.home) as place:
-                    copied = copy or source.stream is not None
-                    request = Add(
-                        paths=(place,),
-                        flags=options,
-                        include=include,
-                        exclude=exclude,
-                        ignore_files=ignore_files,
-                        gitignore=gitignore,
-                        only_hash=only_hash,
-                        copy=copied,
-                        rehash=rehash,
-                    )
-                    roots.append(await _add(api, request, left_out))
+        assert settings.home is not None
+        prepare(Home(settings.home))
+        async with AsyncExitStack() as while_it_runs:
+            # What is piped in may come of a command of this home, which ends when nobody needs it: it is read before the home is asked for.
+            places = [await while_it_runs.enter_async_context(at_a_place(each, settings.home)) for each in sources]
+            api = await while_it_runs.enter_async_context(open_api(settings))
+            for source, place in zip(sources, places, strict=True):
+                request = Add(
+                    paths=(place,),
+                    flags=options,
+                    include=include,
+                    exclude=exclude,
+                    ignore_files=ignore_files,
+                    gitignore=gitignore,
+                    only_hash=only_hash,
+                    copy=copy or source.stream is not None,
+                    rehash=rehash,
+                )
+                roots.append(await _add(api, request, left_out))
         if as_json:
             output.json_line(roots)
         elif not quiet:

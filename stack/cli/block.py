@@ -1,5 +1,7 @@
 """`stack block get|put|stat`: single blocks."""
 
+from collections.abc import AsyncIterator
+
 import click
 
 from stack.cli import output
@@ -7,7 +9,7 @@ from stack.cli.answers import answers
 from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.session import open_api, reading
-from stack.cli.sources import open_input, pieces_of
+from stack.cli.sources import open_input, read_first
 from stack.cli.types import SOURCE, PathType, config, timeout_option
 from stack.node.api import BlockInfo, BlockPut, BlockStat
 from stack.node.groups import cid_of, read_block
@@ -26,7 +28,11 @@ def get(source: str, timeout: float | None) -> None:
 
     async def work() -> None:
         async with reading(config("command"), source) as api:
-            output.payload(await read_block(api, await cid_of(api, source), timeout=timeout, source=source))
+
+            async def block() -> AsyncIterator[bytes]:
+                yield await read_block(api, await cid_of(api, source), timeout=timeout, source=source)
+
+            await output.payload(block())
 
     run_async(work)
 
@@ -52,8 +58,9 @@ def put(file: str, codec: str, hash_: str, cid_version: int, as_json: bool) -> N
     source = open_input(file)
 
     async def work() -> None:
+        pieces = await read_first(source)
         async with open_api(config("command")) as api:
-            info = await api.write(BlockPut(codec=codec, hash=hash_, cid_version=cid_version), pieces_of(source))
+            info = await api.write(BlockPut(codec=codec, hash=hash_, cid_version=cid_version), pieces)
         if as_json:
             output.json_line(info)
         else:

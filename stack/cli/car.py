@@ -81,8 +81,7 @@ def export(source: str, file: str, timeout: float | None) -> None:
 
     async def write(pieces: AsyncIterator[bytes]) -> None:
         if file == "-":
-            async for piece in pieces:
-                output.payload(piece)
+            await output.payload(pieces)
             return
         try:
             with replacing(target, 0o666, new=True) as out:

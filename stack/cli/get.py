@@ -219,8 +219,7 @@ async def _stream(
     async with open_api(settings, flags) as api:
         source = await named(api)
         async with explained(api, settings, source), api.read(request_of(source=source)) as pieces:
-            async for piece in pieces:
-                output.payload(piece)
+            await output.payload(pieces)
     return 0
 
 

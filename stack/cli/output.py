@@ -7,8 +7,9 @@ terminal obeys; only `payload` passes bytes on as they are, because they are wha
 import errno
 import json
 import os
+import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -62,11 +63,40 @@ def lines(text: str) -> None:
         sys.stdout.flush()
 
 
-def payload(piece: bytes) -> None:
-    """Bytes of a block, a file or an archive on stdout, as they are and at once."""
-    with _going_out():
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+async def payload(pieces: AsyncIterator[bytes]) -> None:
+    """All bytes of a block, a file or an archive on stdout, as they are and at once. While the reader of a pipe or a terminal takes its
+    time, everything else goes on; a pipe ends with them, and not with the process, which may wait for its reader. Raises OutputLost."""
+    from anyio import to_thread  # here: what only tells how it is called does without
+
+    fd = _waiting_fd()
+    async for piece in pieces:
+        with _going_out():
+            if fd is not None:
+                await to_thread.run_sync(write_all, fd, piece, abandon_on_cancel=True)
+            else:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+    if fd is not None and not os.isatty(fd):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, fd)
+        os.close(nothing)
+
+
+def _waiting_fd() -> int | None:
+    """Of stdout, where its reader may let us wait."""
+    try:
+        fd = sys.stdout.fileno()
+        mode = os.fstat(fd).st_mode
+    except (OSError, ValueError):
+        return None  # closed, which writing says; or no file of the system
+    return fd if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd) else None
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """All of it, however long that takes. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def note(line: str) -> None:

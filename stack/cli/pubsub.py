@@ -12,7 +12,7 @@ from stack.cli.app import run_async
 from stack.cli.groups import Group
 from stack.cli.missing import missed
 from stack.cli.session import open_api, waiting, with_api
-from stack.cli.sources import open_input, pieces_of
+from stack.cli.sources import open_input, read_first
 from stack.cli.types import FROM, TextType, config
 from stack.dag.unixfs.names import printable
 from stack.identity.peer_id import PeerId
@@ -96,11 +96,12 @@ def pub(topic: str, data: str | None, connect: tuple[Multiaddr, ...], as_json: b
         output.note("Type the message; Ctrl-D on a new line sends it, Ctrl-C does not.")
 
     async def work() -> int:
+        pieces = await read_first(source)
         async with (
             open_api(config("pubsub")) as api,
-            waiting("looking for somebody who is in the topic", quiet=as_json or not isinstance(source, BytesIO)),
+            waiting("looking for somebody who is in the topic", quiet=as_json),
         ):
-            published = await api.write(Publish(topic=topic, connect=connect), pieces_of(source))
+            published = await api.write(Publish(topic=topic, connect=connect), pieces)
         if not published.peers:
             return missed(published, "nobody is known who is in this topic: nobody heard it", as_json=as_json)
         if as_json:

@@ -57,8 +57,7 @@ def cat(
     async def work() -> None:
         request = Cat(source=source, offset=offset, length=length, providers=providers, timeout=timeout)
         async with reading(settings, source, flags) as api, api.read(request) as pieces:
-            async for piece in pieces:
-                output.payload(piece)
+            await output.payload(pieces)
 
     try:
         run_async(work)

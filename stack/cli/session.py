@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import click
 
-from stack.cli.home import take
+from stack.cli.home import prepare, take
 from stack.cli.output import count, note
 from stack.control.errors import NodeGone, NodeUnreachable
 from stack.errors import ConfigError, StackError
@@ -73,10 +73,12 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
         from stack.node.node import Node  # here: a command that talks to a daemon need not load the whole stack
 
         async with Node.open(config, home=home) as node:
-            yield node
-            node.sharing.handing_over = True
-            home.withdraw_address()
-            await _hand_over(node)
+            try:
+                yield node
+            except Exception as error:
+                await _hand_over(node, home, f"this has failed ({error})")
+                raise
+            await _hand_over(node, home, "done")
     finally:
         home.release()
 
@@ -156,8 +158,10 @@ async def with_api(config: Config, typed: Mapping[str, object], work: Callable[[
             await anyio.sleep(POLL_SECONDS)
 
 
-async def _hand_over(node: "Node") -> None:
-    """Let other commands of this home go: those that last begin again, short ones are waited for."""
+async def _hand_over(node: "Node", home: Home, outcome: str) -> None:
+    """Let other commands of this home go: those that last begin again, short ones are waited for. Of this one it is said how it ended."""
+    node.sharing.handing_over = True
+    home.withdraw_address()
     control = node.control
     if control is None:
         return
@@ -165,15 +169,15 @@ async def _hand_over(node: "Node") -> None:
     with anyio.move_on_after(PATIENCE_SECONDS):
         await control.drain()
     if control.active:
-        note("done; waiting for another command of this home that it serves (Ctrl-C ends that)")
-        await control.drain()
+        note(f"{outcome}; waiting for another command of this home that it serves (Ctrl-C ends that)")
+    await control.drain()
 
 
 @contextmanager
 def owning(config: Config) -> Iterator[str]:
     """The name under which this command shares in the home, as long as the context lasts. Raises Refused."""
     assert config.home is not None
-    Home(config.home).prepare()
+    prepare(Home(config.home))
     owner = Owner(config.home)
     try:
         yield owner.name
@@ -237,5 +241,6 @@ async def _find(home: Home, stays: AsyncExitStack) -> "ControlClient | None":
                 await anyio.sleep(POLL_SECONDS)
             return None
     raise NodeUnreachable(
-        f"another process holds {home.path} and does not answer; if it is stuck, end it and try again"
+        f"another process holds {home.path} and does not answer: it may wait for a third, which it serves;"
+        " if it is stuck, end it and try again"
     )

@@ -25,6 +25,8 @@ KEPT_SECONDS = 86_400.0
 somebody still holds stays, however old it is."""
 
 PIECE = 1 << 20
+FIRST_BYTES = 2 << 20
+"""What a block or a message may have."""
 
 
 def open_input(name: str) -> BinaryIO:
@@ -48,6 +50,25 @@ async def pieces_of(file: BinaryIO) -> AsyncIterator[bytes]:
             if not (piece := await anyio.to_thread.run_sync(_read, file)):
                 return
             yield piece
+
+
+async def read_first(file: BinaryIO) -> AsyncIterator[bytes]:
+    """The same; what a block or a message may have is read at once. To be called before the home is asked for: whoever writes it may be
+    another command of this home, which ends when nobody needs it any more."""
+    pieces = pieces_of(file)
+    first, most = [], FIRST_BYTES
+    async for piece in pieces:
+        first.append(piece)
+        if (most := most - len(piece)) < 0:
+            break
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        for piece in first:
+            yield piece
+        async for piece in pieces:
+            yield piece
+
+    return all_of_them()
 
 
 def _read(file: BinaryIO) -> bytes:

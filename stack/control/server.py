@@ -49,12 +49,23 @@ class ControlServer:
         self._agent = agent
         self._token = token
         self._taken_along: set[anyio.CancelScope] = set()
+        self._staying: set[anyio.CancelScope] = set()
         self._handed_over = False
 
     def hand_over(self) -> None:
         """The process is about to end: commands that last begin again with the next holder of the home, and need not be waited for."""
         self._handed_over = True
         for scope in tuple(self._taken_along):
+            scope.cancel()
+
+    @property
+    def staying(self) -> int:
+        """Clients that may ask more."""
+        return len(self._staying)
+
+    def part(self) -> None:
+        """Who may ask more asks the next holder."""
+        for scope in tuple(self._staying):
             scope.cancel()
 
     async def serve(self, stream: ByteStream) -> None:
@@ -98,6 +109,8 @@ class ControlServer:
                 self._taken_along.add(tasks.cancel_scope)
                 if self._handed_over:
                     tasks.cancel_scope.cancel()
+            elif isinstance(request, requests.Stay):
+                self._staying.add(tasks.cancel_scope)
             try:
                 if not isinstance(request, Write):
                     tasks.start_soon(_watch_client, frames, tasks.cancel_scope)
@@ -105,6 +118,7 @@ class ControlServer:
                 tasks.cancel_scope.cancel()
             finally:
                 self._taken_along.discard(tasks.cancel_scope)
+                self._staying.discard(tasks.cancel_scope)
         if last is not None:
             await frames.send(last)
 

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 ControlListener = LocalListener | SocketListener
 """Where other commands come in: by TCP on systems without Unix sockets."""
 
+STAY_SECONDS = 10.0
+"""Who stays and asks nothing for so long is stopped, or waits for somebody: perhaps for the end of this very process."""
+
+POLL_SECONDS = 0.1
+
 PREPARED_SECONDS = 1.0
 """Most commands are over by then, and nobody has come."""
 
@@ -60,9 +65,16 @@ class ControlSocket:
 
     async def drain(self) -> None:
         """Wait until no request is running: a command that ends must not take others down with it. Who comes then is hung up on, and
-        looks for the next holder."""
+        looks for the next holder. Who only stays, and asks nothing, is waited for STAY_SECONDS."""
+        asked_at = anyio.current_time()
         while self._active:
-            await self._idle.wait()
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._idle.wait()
+            now = anyio.current_time()
+            if self._server is None or self._active > self._server.staying:
+                asked_at = now
+            elif now >= asked_at + STAY_SECONDS:
+                self._server.part()
         await self._listener.aclose()
 
     async def accept(self, tasks: Supervisor) -> None:

@@ -155,8 +155,10 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HostileApi]
         yield made
 
     monkeypatch.setenv("STACK_HOME", str(tmp_path / "home"))
-    for place in {row.partition(":")[0] for row in COMMANDS.values()} | {"stack.cli.session"}:
-        module = import_module(place)
+    places = {row.partition(":")[0] for row in COMMANDS.values()} | {"stack.cli.session"}
+    for module in [
+        import_module(place) for place in places
+    ]:  # all before the first is changed, or they keep what they took from it
         if hasattr(module, "open_api"):
             monkeypatch.setattr(module, "open_api", open_api)
     yield made

@@ -15,7 +15,7 @@ from stack.control import serving
 from stack.control.client import ControlClient
 from stack.control.errors import NodeGone
 from stack.control.serving import ControlSocket
-from stack.node.api import Api, GetIdentity
+from stack.node.api import Api, GetIdentity, Ping
 from stack.node.home import ControlAddress, Home
 from tests.control.test_control import INFO, MadeUpNode
 
@@ -54,6 +54,32 @@ async def test_who_stays_may_ask_one_thing_after_the_other_while_the_holder_want
             await control.drain()
         with pytest.raises(NodeGone):
             await client.ask(GetIdentity())
+
+
+async def test_who_stays_and_asks_nothing_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `pubsub sub` that was stopped by Ctrl-Z kept the `get` beside it from its end."""
+    monkeypatch.setattr(serving, "STAY_SECONDS", 0.3)
+    async with held(tmp_path) as (control, client), client.staying():
+        control.hand_over()
+        assert not await drained(control)
+        with anyio.fail_after(5):
+            await control.drain()
+        with pytest.raises(NodeGone):
+            await client.ask(GetIdentity())
+
+
+async def test_who_stays_is_waited_for_while_anything_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "STAY_SECONDS", 0.3)
+    async with held(tmp_path) as (control, client), client.staying():
+        async with client.watch(Ping(target="forever", count=0)):
+            control.hand_over()
+            with anyio.move_on_after(1.0):
+                await control.drain()
+            assert await client.ask(GetIdentity()) == INFO
+        with anyio.fail_after(5):
+            await control.drain()
 
 
 async def test_who_was_let_in_is_waited_for_before_he_is_served(tmp_path: Path) -> None:
