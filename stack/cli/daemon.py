@@ -4,8 +4,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import anyio
 import click
@@ -127,7 +127,7 @@ def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None
         if not take(home):
             raise Refused(f"a node of {home.path} runs already; `stack id` shows it")
         try:
-            with logged_to(log_file(home.path)), anyio.open_signal_receiver(*endings()) as signals:
+            with logged_to(log_file(home.path)), _told_to_end() as signals:
                 async with Node.open(settings, home=home) as node:
                     info = await node.ask(GetIdentity())
                     # What was made so far stays: searching it for cycles would hold everything up for 26 ms each time.
@@ -157,6 +157,17 @@ def _serve(settings: Config, ready: Callable[[], object], as_json: bool) -> None
     # To end by Ctrl-C is what it was started for.
     with suppress(KeyboardInterrupt):
         run_async(work)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[AsyncIterable[object]]:
+    """Signals that end it. Raises Refused when the system lets nobody wait for them."""
+    with ExitStack() as stack:
+        try:
+            signals = stack.enter_context(anyio.open_signal_receiver(*endings()))
+        except RuntimeError as error:  # asyncio's, of what the system has said
+            raise Refused(f"no signals can be waited for: {error}") from error
+        yield signals
 
 
 def _introduce(info: NodeInfo, as_json: bool) -> None:

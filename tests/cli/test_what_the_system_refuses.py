@@ -1,5 +1,6 @@
 """What the operating system refuses is told as that, whatever the command: never as wrong bytes (exit code 5)."""
 
+import asyncio
 import errno
 import gc
 import io
@@ -238,3 +239,16 @@ def test_a_home_that_may_not_be_written_stays_so(tmp_path: Path) -> None:
         home.prepare()
         assert stat.S_IMODE(home.path.stat().st_mode) == left and "now it is yours alone" in home.notices[0]
     home.path.chmod(0o700)
+
+
+def test_a_daemon_that_cannot_wait_for_signals_says_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """asyncio makes a RuntimeError of what the system says (ENOLCK, placed at a `fcntl` of its start, was one): a traceback."""
+
+    def refused(*_: object) -> object:
+        raise RuntimeError("[Errno 37] No locks available")
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", refused)
+    assert ended("daemon") == REFUSED
+    assert "no signals can be waited for: [Errno 37]" in capfd.readouterr().err
