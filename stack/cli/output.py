@@ -72,14 +72,15 @@ async def payload(pieces: AsyncIterator[bytes]) -> None:
     async for piece in pieces:
         with _going_out():
             if fd is not None:
-                await to_thread.run_sync(write_all, fd, piece, abandon_on_cancel=True)
+                await to_thread.run_sync(_write_all, fd, piece, abandon_on_cancel=True)
             else:
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
     if fd is not None and not os.isatty(fd):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, fd)
-        os.close(nothing)
+        with suppress(OSError):  # else it ends with the process
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, fd)
+            os.close(nothing)
 
 
 def _waiting_fd() -> int | None:
@@ -92,7 +93,7 @@ def _waiting_fd() -> int | None:
     return fd if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd) else None
 
 
-def write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes) -> None:
     """All of it, however long that takes. Raises OSError."""
     view = memoryview(data)
     while view:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import click
 
+from stack.cli.app import flatten
 from stack.cli.home import prepare, take
 from stack.cli.output import count, note
 from stack.control.errors import NodeGone, NodeUnreachable
@@ -76,7 +77,7 @@ async def open_api(config: Config, typed: Mapping[str, object] | None = None) ->
             try:
                 yield node
             except Exception as error:
-                await _hand_over(node, home, f"this has failed ({error})")
+                await _hand_over(node, home, f"this has failed ({flatten(error)})")
                 raise
             await _hand_over(node, home, "done")
     finally:

@@ -49,6 +49,8 @@ class ControlSocket:
         self._handed_over = False
         self._beginning = threading.Lock()
         self._active = 0
+        self._asked_at = anyio.current_time()
+        """When a request last came or was over, or this process has become ready to end."""
         self._idle = anyio.Event()
         self._idle.set()
 
@@ -60,20 +62,18 @@ class ControlSocket:
     def hand_over(self) -> None:
         """See `ControlServer.hand_over`."""
         self._handed_over = True
+        self._asked_at = anyio.current_time()
         if self._server is not None:
             self._server.hand_over()
 
     async def drain(self) -> None:
         """Wait until no request is running: a command that ends must not take others down with it. Who comes then is hung up on, and
         looks for the next holder. Who only stays, and asks nothing, is waited for STAY_SECONDS."""
-        asked_at = anyio.current_time()
         while self._active:
             with anyio.move_on_after(POLL_SECONDS):
                 await self._idle.wait()
-            now = anyio.current_time()
-            if self._server is None or self._active > self._server.staying:
-                asked_at = now
-            elif now >= asked_at + STAY_SECONDS:
+            silent = anyio.current_time() >= self._asked_at + STAY_SECONDS
+            if silent and self._server is not None and self._active == self._server.staying:
                 self._server.part()
         await self._listener.aclose()
 
@@ -101,6 +101,7 @@ class ControlSocket:
 
     def _count(self, more: int) -> None:
         self._active += more
+        self._asked_at = anyio.current_time()
         if not self._active:
             self._idle.set()
         elif self._idle.is_set():

@@ -82,6 +82,19 @@ async def test_who_stays_is_waited_for_while_anything_is_asked(tmp_path: Path, m
             await control.drain()
 
 
+async def test_who_stays_and_asks_now_and_then_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question was over before it was looked for."""
+    monkeypatch.setattr(serving, "STAY_SECONDS", 0.6)
+    monkeypatch.setattr(serving, "POLL_SECONDS", 0.25)
+    async with held(tmp_path) as (control, client), client.staying(), anyio.create_task_group() as tasks:
+        control.hand_over()
+        tasks.start_soon(control.drain)
+        for _ in range(8):
+            assert await client.ask(GetIdentity()) == INFO
+            await anyio.sleep(0.2)
+        tasks.cancel_scope.cancel()
+
+
 async def test_who_was_let_in_is_waited_for_before_he_is_served(tmp_path: Path) -> None:
     async with held(tmp_path) as (control, client):
         connection = socket.socket(socket.AF_UNIX)
